@@ -1,0 +1,54 @@
+"""Where an LM call goes: the one seam between programs and the machinery that answers them.
+
+A program never talks to a provider. `LM.acall` asks the *current backend*: inside an http worker that is the
+worker's own sessions (no message, no hop); in a user's process it is the connection that `dspex.connect` made.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Protocol
+
+from dspex_actors.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dspex_actors.lm.lm import LM
+    from dspex_actors.lm.reply import LMReply
+
+
+class Backend(Protocol):
+    """Answers LM calls."""
+
+    async def acomplete(self, lm: LM, messages: list[dict[str, Any]], params: dict[str, Any]) -> LMReply:
+        """Answer one call from inside an event loop."""
+        ...
+
+    def complete(self, lm: LM, messages: list[dict[str, Any]], params: dict[str, Any]) -> LMReply:
+        """Answer one call from a thread that has no event loop; blocks it."""
+        ...
+
+
+_local: ContextVar[Backend | None] = ContextVar("dspex_backend", default=None)
+_process: list[Backend] = []
+
+
+def set_process_backend(backend: Backend | None) -> None:
+    """Make `backend` the one that every thread of this process uses (None: none)."""
+    _process[:] = [backend] if backend is not None else []
+
+
+def set_context_backend(backend: Backend) -> None:
+    """Make `backend` the one for the running context only (a worker's tasks)."""
+    _local.set(backend)
+
+
+def current_backend() -> Backend:
+    """Return the backend of this context or process.
+
+    Raises:
+        ConfigError: none is connected yet.
+    """
+    backend = _local.get() or (_process[0] if _process else None)
+    if backend is None:
+        raise ConfigError("no node is connected: call dspex.connect(lm=...) first")
+    return backend
