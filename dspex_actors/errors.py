@@ -68,9 +68,19 @@ class LMError(DspexError):
         retry_after: seconds the provider asked us to wait.
         request_id: the provider's id of the request, for its support.
         asked: how many HTTP requests were made for this call, retries included.
+        retryable: whether the same request may succeed later; None where nobody can tell.
     """
 
-    fields: ClassVar[tuple[str, ...]] = ("provider", "model", "status", "code", "retry_after", "request_id", "asked")
+    fields: ClassVar[tuple[str, ...]] = (
+        "provider",
+        "model",
+        "status",
+        "code",
+        "retry_after",
+        "request_id",
+        "asked",
+        "retryable",
+    )
     provider: str | None
     model: str | None
     status: int | None
@@ -78,6 +88,7 @@ class LMError(DspexError):
     retry_after: float | None
     request_id: str | None
     asked: int | None
+    retryable: bool | None
 
 
 class RateLimited(LMError):

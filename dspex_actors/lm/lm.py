@@ -1,0 +1,385 @@
+"""`LM`: which language model to ask, and how. Settings only: it is the current backend that asks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from dspex_actors.errors import ConfigError
+from dspex_actors.lm import settings as check
+from dspex_actors.lm.backend import current_backend
+from dspex_actors.lm.keys import check_reference
+from dspex_actors.lm.providers import PROVIDERS, Provider
+from dspex_actors.lm.reply import LMReply
+
+#: Settings in the order of the constructor, with their defaults.
+_DEFAULTS: dict[str, Any] = {
+    "base_url": None,
+    "api_key": None,
+    "rpm": None,
+    "tpm": None,
+    "max_in_flight": None,
+    "timeout": 60.0,
+    "deadline": 600.0,
+    "fallbacks": (),
+    "cache": True,
+}
+#: What DSPy saves of an LM and we have no use for.
+_DSPY_ONLY = frozenset(
+    {
+        "_dspy_lm_class",
+        "model_type",
+        "num_retries",
+        "callbacks",
+        "finetuning_model",
+        "launch_kwargs",
+        "train_kwargs",
+        "use_developer_role",
+        "engine",
+        "async_engine",
+        "provider",
+        "prompt_cache",
+        "model_list",
+        "api_base",
+    }
+)
+#: Settings that a file from somebody else must not choose: they decide where the prompt and the key go.
+_UNSAFE = frozenset({"base_url", "api_key"})
+
+
+class LM:
+    """One language model with its settings; immutable, comparable, and the same thing in every process.
+
+    Calling it asks the model through the connection that `dspex.connect` made (inside a worker: directly):
+
+        lm = dspex.LM("openai/gpt-4o-mini", temperature=0.0, max_tokens=512)
+        lm("Name a colour.").text
+        (await lm.acall([{"role": "user", "content": "Name a colour."}], temperature=1.0)).text
+
+    Args:
+        model: `provider/model`; provider is openai, anthropic, gemini, cohere or embedded.
+        base_url: the server, as the provider's own SDK writes it: openai's ends in /v1, the others' have no
+            path.
+            None: the provider's public one.
+        api_key: reference to the key, `env:NAME`, never the key itself. None: the provider's usual variable.
+        rpm: requests per minute, for the whole cluster. None: learnt.
+        tpm: tokens per minute, for the whole cluster. None: learnt.
+        max_in_flight: requests at the same time, per worker. None: as many as the connections allow.
+        timeout: seconds for one request.
+        deadline: seconds for one call, waits and retries included.
+        fallbacks: model strings or LMs to ask when this one cannot answer, in order.
+        cache: False asks anew each time.
+        params: temperature, max_tokens, stop, top_p, seed and the like, in the same words for every provider;
+            those we do not know go to the provider as they are. None means not set.
+
+    Raises:
+        ConfigError: a setting is not usable; names it, what was given and what is legal.
+    """
+
+    __slots__ = ("_identity", "_model_name", "_params", "_provider", "_settings", "model")
+
+    #: `provider/model`.
+    model: str
+    _provider: Provider
+    _model_name: str
+    _settings: dict[str, Any]
+    _params: dict[str, Any]
+    _identity: str
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        rpm: float | None = None,
+        tpm: float | None = None,
+        max_in_flight: int | None = None,
+        timeout: float = 60.0,
+        deadline: float = 600.0,
+        fallbacks: Iterable[str | LM] = (),
+        cache: bool = True,
+        **params: Any,
+    ) -> None:
+        """Check every setting, in the order they are written; see the class."""
+        provider, name = check.model_string(model)
+        settings = {
+            "base_url": check.base_url(base_url),
+            "api_key": None if api_key is None else check_reference(api_key),
+            "rpm": check.rate("rpm", rpm),
+            "tpm": check.rate("tpm", tpm),
+            "max_in_flight": check.whole("max_in_flight", max_in_flight),
+            "timeout": check.seconds("timeout", timeout),
+            "deadline": check.seconds("deadline", deadline),
+            "fallbacks": _fallbacks(fallbacks),
+            "cache": check.flag("cache", cache),
+        }
+        kept = {key: value for key, value in check.params(params).items() if value is not None}
+        for slot, value in (
+            ("model", model),
+            ("_provider", PROVIDERS[provider]),
+            ("_model_name", name),
+            ("_settings", settings),
+            ("_params", kept),
+        ):
+            object.__setattr__(self, slot, value)
+        object.__setattr__(self, "_identity", self._digest())
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse: an LM does not change; `copy` makes another."""
+        raise AttributeError(f"an LM is immutable: use lm.copy({name}=...)")
+
+    def __delattr__(self, name: str) -> None:
+        """Refuse, as `__setattr__`."""
+        raise AttributeError("an LM is immutable: use lm.copy(...)")
+
+    @property
+    def provider(self) -> str:
+        """Name of the provider."""
+        return self._provider.name
+
+    @property
+    def model_name(self) -> str:
+        """The model as the provider knows it."""
+        return self._model_name
+
+    @property
+    def base_url(self) -> str | None:
+        """The server given; None: the provider's public one."""
+        return self._settings["base_url"]  # type: ignore[no-any-return]
+
+    @property
+    def server(self) -> str | None:
+        """The server that is asked; None for the embedded LM, whose address only a worker knows."""
+        return self._settings["base_url"] or self._provider.default_base_url
+
+    @property
+    def api_key(self) -> str | None:
+        """The key reference given; None: the provider's usual one."""
+        return self._settings["api_key"]  # type: ignore[no-any-return]
+
+    @property
+    def key_reference(self) -> str | None:
+        """The key reference in force; None where no key is used."""
+        return self._settings["api_key"] or self._provider.default_key
+
+    @property
+    def key_required(self) -> bool:
+        """Whether a missing key is an error: not for a server on this machine when none was named."""
+        if self.api_key is not None:
+            return True
+        return self.key_reference is not None and not (
+            self.provider == "openai" and check.is_loopback(self.base_url)
+        )
+
+    @property
+    def rpm(self) -> float | None:
+        """Requests per minute."""
+        return self._settings["rpm"]  # type: ignore[no-any-return]
+
+    @property
+    def tpm(self) -> float | None:
+        """Tokens per minute."""
+        return self._settings["tpm"]  # type: ignore[no-any-return]
+
+    @property
+    def max_in_flight(self) -> int | None:
+        """Requests at the same time, per worker."""
+        return self._settings["max_in_flight"]  # type: ignore[no-any-return]
+
+    @property
+    def timeout(self) -> float:
+        """Seconds for one request."""
+        return self._settings["timeout"]  # type: ignore[no-any-return]
+
+    @property
+    def deadline(self) -> float:
+        """Seconds for one call, waits and retries included."""
+        return self._settings["deadline"]  # type: ignore[no-any-return]
+
+    @property
+    def fallbacks(self) -> tuple[str | LM, ...]:
+        """Model strings or LMs to ask when this one cannot answer."""
+        return self._settings["fallbacks"]  # type: ignore[no-any-return]
+
+    @property
+    def cache(self) -> bool:
+        """Whether an earlier answer may be used."""
+        return self._settings["cache"]  # type: ignore[no-any-return]
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """A copy of the parameters for the provider (DSPy's name for them)."""
+        return {name: check.plain(name, value) for name, value in self._params.items()}
+
+    def merged(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Return this LM's parameters with a call's over them; None in the call takes one away."""
+        if not params:
+            return self._params
+        both = {**self._params, **params}
+        return {name: value for name, value in both.items() if value is not None}
+
+    def copy(self, **changes: Any) -> LM:
+        """Return an LM with some settings or parameters changed.
+
+        Args:
+            changes: anything the constructor takes; None for a parameter takes it away.
+
+        Raises:
+            ConfigError: as the constructor.
+        """
+        return type(self)(**{"model": self.model, **self._settings, **self._params, **changes})
+
+    def identity(self) -> str:
+        """Return a digest of provider, model, server and all settings; the same in every process."""
+        return self._identity
+
+    def _digest(self) -> str:
+        data = {**self.to_dict(), "base_url": self.server}
+        text = orjson.dumps(_canonical(data), option=orjson.OPT_SORT_KEYS)
+        return hashlib.sha256(b"dspex-lm-1\n" + text).hexdigest()[:32]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as plain data; the key only as its reference."""
+        fallbacks = [lm if isinstance(lm, str) else lm.to_dict() for lm in self.fallbacks]
+        return {"model": self.model, **self._settings, "fallbacks": fallbacks, "params": self.kwargs}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> LM:
+        """Rebuild an LM from `to_dict`'s data.
+
+        Raises:
+            ConfigError: as the constructor.
+        """
+        return cls(**{key: value for key, value in data.items() if key != "params"}, **data.get("params", {}))
+
+    def dump_state(self) -> dict[str, Any]:
+        """Return what a saved program keeps of its LM: the settings, flat, as DSPy writes them."""
+        data = self.to_dict()
+        return {"_dspy_lm_class": "dspex_actors.LM", **data.pop("params"), **data}
+
+    @classmethod
+    def load_state(cls, state: dict[str, Any], *, allow_unsafe_lm_state: bool = False) -> LM:
+        """Rebuild an LM from `dump_state`'s data or from what DSPy saved.
+
+        Args:
+            state: the data; DSPy's own settings in it are ignored.
+            allow_unsafe_lm_state: take base_url and api_key from it too. A file that chooses where prompts
+                go and which variable goes with them as the key must be trusted as code is.
+
+        Raises:
+            ConfigError: as the constructor.
+        """
+        dropped = _DSPY_ONLY if allow_unsafe_lm_state else _DSPY_ONLY | _UNSAFE
+        kept = {key: value for key, value in state.items() if key not in dropped}
+        if not allow_unsafe_lm_state:
+            kept["fallbacks"] = [
+                {key: value for key, value in lm.items() if key not in _UNSAFE}
+                if isinstance(lm, dict)
+                else lm
+                for lm in state.get("fallbacks") or ()
+            ]
+        if "model" not in kept:
+            raise ConfigError("LM state: expected a dict with 'model', got one without")
+        return cls(**kept)
+
+    def __call__(
+        self, prompt: str | list[dict[str, Any]] | None = None, *, messages: Any = None, **params: Any
+    ) -> LMReply:
+        """Ask the model and wait for its answer.
+
+        Args:
+            prompt: a text, or a list of role/content messages.
+            messages: the list, as DSPy names it.
+            params: parameters or settings for this call only.
+
+        Raises:
+            ConfigError: nothing is connected, or a parameter is not usable.
+            LMError: the model did not answer.
+        """
+        lm, messages, params = self._prepare(prompt, messages, params)
+        return current_backend().complete(lm, messages, params)
+
+    async def acall(
+        self, prompt: str | list[dict[str, Any]] | None = None, *, messages: Any = None, **params: Any
+    ) -> LMReply:
+        """Ask the model; as `lm(...)`, from inside an event loop."""
+        lm, messages, params = self._prepare(prompt, messages, params)
+        return await current_backend().acomplete(lm, messages, params)
+
+    def _prepare(
+        self, prompt: Any, messages: Any, params: dict[str, Any]
+    ) -> tuple[LM, list[dict[str, Any]], dict[str, Any]]:
+        lm = self
+        if not _DEFAULTS.keys().isdisjoint(params):
+            lm = self.copy(**{name: value for name, value in params.items() if name in _DEFAULTS})
+            params = {name: value for name, value in params.items() if name not in _DEFAULTS}
+        if (prompt is None) == (messages is None):
+            raise ConfigError(
+                "an LM call takes a prompt or messages: expected one of them, got both or neither"
+            )
+        return (
+            lm,
+            check.messages(prompt if messages is None else messages),
+            check.params(params) if params else params,
+        )
+
+    def __eq__(self, other: object) -> bool:
+        """Compare by settings."""
+        return self._identity == other._identity if isinstance(other, LM) else NotImplemented
+
+    def __hash__(self) -> int:
+        """Hash by settings."""
+        return hash(self._identity)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as `to_dict`'s plain data."""
+        return type(self).from_dict, (self.to_dict(),)
+
+    def __copy__(self) -> LM:
+        """Return the LM itself: it cannot change."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LM:
+        """Return the LM itself: it cannot change."""
+        return self
+
+    def __repr__(self) -> str:
+        """Show the model and every setting that is not the default; a key only as its reference."""
+        shown = {key: value for key, value in self._settings.items() if value != _DEFAULTS[key]}
+        words = [repr(self.model), *(f"{key}={value!r}" for key, value in {**shown, **self._params}.items())]
+        return f"LM({', '.join(words)})"
+
+
+def _fallbacks(given: Any) -> tuple[str | LM, ...]:
+    if isinstance(given, (str, LM, dict)) or not isinstance(given, Iterable):
+        raise check.bad("fallbacks", given, "a list of model strings or LMs")
+    result: list[str | LM] = []
+    for item in given:
+        if isinstance(item, str):
+            check.model_string(item)
+            result.append(item)
+            continue
+        lm = LM.from_dict(item) if isinstance(item, dict) else item
+        if not isinstance(lm, LM):
+            raise check.bad("fallbacks", item, "model strings or LMs")
+        if lm.fallbacks:
+            raise check.bad(
+                "fallbacks", lm.model, "LMs that have no fallbacks of their own; list them all here"
+            )
+        result.append(lm)
+    return tuple(result)
+
+
+def _canonical(value: Any) -> Any:
+    """Make 1 and 1.0 the same number, as they are to Python and to every provider."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if isinstance(value, dict):
+        return {key: _canonical(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    return value

@@ -1,0 +1,113 @@
+"""Decides whether and when a failed request is made again. Pure: no clock, no sleep, no network."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from dspex_actors.errors import (
+    ContextWindowExceeded,
+    DeadlineExceeded,
+    LMError,
+    Overloaded,
+    RateLimited,
+    StreamTruncated,
+    Timeout,
+)
+
+#: First backoff's upper bound, and the highest one; seconds.
+BASE = 0.5
+CAP = 30.0
+
+#: Requests per call at most, by what failed. A limit on speed is no failure: it is waited for as long as the
+#: call may.
+ATTEMPTS: dict[type[LMError], int | None] = {
+    RateLimited: None,
+    Overloaded: 6,
+    StreamTruncated: 4,
+    Timeout: 3,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Ask again after `delay` seconds."""
+
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Do not ask again; `error` is what the caller gets."""
+
+    error: LMError
+
+
+def is_retryable(error: LMError) -> bool:
+    """Tell whether the same request may succeed later: by what the error says, else by its type."""
+    if error.retryable is not None:
+        return error.retryable
+    return type(error) in ATTEMPTS
+
+
+def backoff(attempt: int, rng: random.Random) -> float:
+    """Return a wait with full jitter: uniform between 0 and BASE · 2^(attempt - 1), at most CAP seconds.
+
+    Source: "Exponential Backoff and Jitter", AWS Architecture Blog, 2015.
+    """
+    return rng.random() * min(CAP, BASE * 2.0 ** min(attempt - 1, 30))
+
+
+def spread(wait: float) -> float:
+    """Return over how many seconds to spread those who wait `wait` seconds: they must not return as one."""
+    return min(2.0, max(0.05, wait / 4))
+
+
+def next_step(
+    error: LMError, attempt: int, elapsed: float, deadline: float, rng: random.Random
+) -> Retry | GiveUp:
+    """Decide what follows a failed request.
+
+    In this order: an error that time does not cure ends the call; so does the last attempt that its type
+    allows; a wait that the provider asked for is obeyed if it fits the rest of the deadline, else the call
+    ends at once (nobody should wait for an answer that cannot come); without one, exponential backoff with
+    full jitter.
+
+    Args:
+        error: what the request failed with.
+        attempt: how many requests have been made, this one included; from 1.
+        elapsed: seconds since the call began.
+        deadline: seconds the call may take in all.
+        rng: source of the jitter.
+
+    Returns:
+        `Retry` with a delay below what is left of the deadline, or `GiveUp` with the error to raise.
+    """
+    most = next((count for cls, count in ATTEMPTS.items() if isinstance(error, cls)), ATTEMPTS[Overloaded])
+    if not is_retryable(error) or isinstance(error, ContextWindowExceeded):
+        return GiveUp(error)
+    if most is not None and attempt >= most:
+        return GiveUp(error)
+    left = deadline - elapsed
+    asked_for = error.retry_after
+    if asked_for is not None and asked_for > 0:
+        if asked_for >= left:
+            return GiveUp(error)
+        # Not sooner than asked, and not all at once; the jitter gives way to the deadline, the wait does not.
+        return Retry(min(asked_for + rng.random() * spread(asked_for), (asked_for + left) / 2))
+    delay = backoff(attempt, rng)
+    if delay >= left:
+        return GiveUp(out_of_time(deadline, error))
+    return Retry(delay)
+
+
+def out_of_time(deadline: float, last: LMError | None) -> DeadlineExceeded:
+    """Return the error for a call whose total time is used up; it says what the last request failed with."""
+    why = f"; the last request: {last.message}" if last is not None else "; no request was answered"
+    return DeadlineExceeded(
+        f"no answer within the call's {deadline:g} s{why}",
+        status=last.status if last is not None else None,
+        code=last.code if last is not None else None,
+        request_id=last.request_id if last is not None else None,
+        retryable=False,
+    )

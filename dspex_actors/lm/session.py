@@ -1,0 +1,335 @@
+"""Answers calls to one LM inside one worker: waits its turn, asks, retries; a reply or one clear error."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from dspex_actors.errors import ConfigError, LMError, RateLimited, Timeout
+from dspex_actors.lm import retry
+from dspex_actors.lm.http import MAX_CONNECTIONS, HttpClient, Target
+from dspex_actors.lm.keys import resolve, variable
+from dspex_actors.lm.lm import LM
+from dspex_actors.lm.prices import cost
+from dspex_actors.lm.providers import PROVIDERS
+from dspex_actors.lm.reply import LMReply
+from dspex_actors.lm.usage import Usage, estimate_tokens, estimate_usage
+from dspex_actors.lm.wire import RawReply, WireReply
+
+#: Longest time, in seconds, that one 429 silences the whole session. After it somebody asks again: a wrong
+#: header must not keep an LM away for hours.
+PAUSE_MAX = 60.0
+#: How long a 429 that names no wait does; seconds.
+PAUSE_SHORT = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one request ended, for whoever keeps budgets and circuits.
+
+    Args:
+        estimated_tokens: what was reserved for it.
+        usage: what it used; None when it failed.
+        error: what it failed with; None when it was answered, or cancelled.
+        headers: the answer's, by lower-case name: rate limits are told there. None without an answer.
+        latency: seconds from sending to the end of the answer.
+        cancelled: the caller gave up in the middle.
+    """
+
+    estimated_tokens: int
+    usage: Usage | None = None
+    error: LMError | None = None
+    headers: dict[str, str] | None = None
+    latency: float = 0.0
+    cancelled: bool = False
+
+
+class Gate(Protocol):
+    """Lets requests through at the pace that budgets and circuits allow."""
+
+    async def acquire(self, estimated_tokens: int, deadline: float) -> None:
+        """Wait until one request of so many tokens may be made.
+
+        Args:
+            estimated_tokens: prompt and longest reply.
+            deadline: seconds the call has left.
+
+        Raises:
+            LMError: it will not be let through in time (RateLimited, DeadlineExceeded), or not at all
+                (CircuitOpen).
+        """
+        ...
+
+    def report(self, outcome: Outcome) -> None:
+        """Take note of how a request that was let through ended; called exactly once for each."""
+        ...
+
+
+class LMSession:
+    """Asks one LM, with its settings, over connections that it keeps.
+
+    Every call runs under one total deadline that covers waiting for a slot, the gate, pauses, requests and
+    retries. A 429 makes all calls of the session wait, and they come back spread out.
+
+    Args:
+        lm: whom to ask.
+        base_url_override: where, instead of the LM's own address (the embedded LM's is known only to the
+            worker).
+        gate: paces requests; None: none.
+        clock: monotonic seconds.
+        wall: seconds since the epoch, for Retry-After dates.
+        sleep: waits so many seconds.
+        rng: source of jitter.
+        http: makes the requests.
+    """
+
+    def __init__(
+        self,
+        lm: LM,
+        *,
+        base_url_override: str | None = None,
+        gate: Gate | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        rng: random.Random | None = None,
+        http: HttpClient | None = None,
+    ) -> None:
+        """Make the session; nothing is opened and no key is read before the first call.
+
+        Raises:
+            ConfigError: the LM has no address.
+        """
+        base = base_url_override or lm.server
+        if base is None:
+            raise ConfigError(
+                f"{lm.model} has no server here: expected base_url_override or base_url, got neither"
+            )
+        slots = lm.max_in_flight or MAX_CONNECTIONS
+        self.lm = lm
+        #: HTTP requests made so far.
+        self.asked = 0
+        self._provider = PROVIDERS[lm.provider]
+        self._url = base.rstrip("/") + self._provider.path(lm.model_name)
+        self._gate = gate
+        self._clock = clock
+        self._wall = wall
+        self._sleep = sleep
+        self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
+        self._http = http or HttpClient(max_connections=slots)
+        # As many slots as connections: who waits, waits here, under the call's deadline, not inside a
+        # request's.
+        self._slots = asyncio.Semaphore(slots)
+        self._target: Target | None = None
+        self._paused_until = 0.0
+        self._spread = 0.0
+
+    async def complete(
+        self,
+        messages: list[dict[str, Any]],
+        params: dict[str, Any] | None = None,
+        *,
+        deadline: float | None = None,
+    ) -> LMReply:
+        """Answer one call.
+
+        Args:
+            messages: role/content messages.
+            params: parameters of this call, over the LM's own; None in it takes one away.
+            deadline: seconds the call may take in all; never more than the LM's.
+
+        Returns:
+            The reply, with usage, price and the number of requests it took.
+
+        Raises:
+            LMError: no answer; provider, model and asked are filled in.
+        """
+        total = self.lm.deadline if deadline is None else min(deadline, self.lm.deadline)
+        call = _Call(messages, self.lm.merged(params or {}), self._clock(), total)
+        try:
+            wire = await self._answer(call)
+        except LMError as error:
+            error.provider = error.provider or self.lm.provider
+            error.model = error.model or self.lm.model_name
+            error.asked = call.asked
+            raise
+        usage = wire.usage or estimate_usage(messages, wire.text)
+        model = wire.model or self.lm.model_name
+        price = cost(usage, self.lm.provider, model)
+        if price is None and model != self.lm.model_name:
+            price = cost(usage, self.lm.provider, self.lm.model_name)
+        return LMReply(
+            text=wire.text,
+            usage=usage,
+            cost=price,
+            model=model,
+            latency=self._clock() - call.start,
+            finish_reason=wire.finish_reason,
+            request_id=wire.request_id,
+            asked=call.asked,
+            provider=self.lm.provider,
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections; the session must not be used any more."""
+        await self._http.aclose()
+
+    async def _answer(self, call: _Call) -> WireReply:
+        body = self._provider.body(self.lm.model_name, call.messages, call.params)
+        if self._target is None:
+            self._target = self._aim()
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return await self._attempt(call, self._target, body)
+            except LMError as exc:
+                error = exc
+            if isinstance(error, RateLimited) and error.retryable is not False and error.status is not None:
+                self._pause(error.retry_after)
+            step = retry.next_step(error, attempt, self._clock() - call.start, call.deadline, self._rng)
+            if isinstance(step, retry.GiveUp):
+                raise step.error
+            call.last = error
+            await self._sleep(step.delay)
+
+    def _aim(self) -> Target:
+        """Join address, headers and key. From here on the key is in the target, and nowhere else."""
+        headers = self._provider.headers()
+        reference = self.lm.key_reference
+        if reference is not None:
+            try:
+                key = resolve(reference)
+            except LMError as error:
+                if self.lm.key_required:
+                    error.message = (
+                        f"{error.message}; {self.lm.provider} needs {variable(reference)}, or another api_key"
+                    )
+                    error.args = (error.message,)
+                    raise
+            else:
+                headers[self._provider.key_header] = self._provider.key_prefix + key
+        return Target(self._url, headers)
+
+    async def _attempt(self, call: _Call, target: Target, body: bytes) -> WireReply:
+        """Make one request, when it is its turn."""
+        while True:
+            await self._wait_out_pause(call)
+            await self._take_slot(call)
+            if self._paused_until <= self._clock():
+                break
+            self._slots.release()  # a pause began while this call stood in line
+        try:
+            tokens = 0
+            if self._gate is not None:
+                tokens = estimate_tokens(call.messages, call.params)
+                await self._pass_gate(self._gate, call, tokens)
+            return await self._request(call, target, body, tokens)
+        finally:
+            self._slots.release()
+
+    async def _pass_gate(self, gate: Gate, call: _Call, tokens: int) -> None:
+        try:
+            await gate.acquire(tokens, self._left(call))
+        except LMError as error:
+            # The gate has waited as long as waiting made sense; knocking again would only skip its queue.
+            if error.retryable is None:
+                error.retryable = False
+            raise
+
+    async def _request(self, call: _Call, target: Target, body: bytes, tokens: int) -> WireReply:
+        sent = self._clock()
+        raw: RawReply | None = None
+        wire: WireReply | None = None
+        error: LMError | None = None
+        try:
+            raw = await self._post(call, target, body)
+            wire = self._provider.read(raw, self._wall())
+        except LMError as exc:
+            error = exc
+            raise
+        finally:
+            if self._gate is not None:
+                self._gate.report(
+                    Outcome(
+                        estimated_tokens=tokens,
+                        usage=(wire.usage or estimate_usage(call.messages, wire.text)) if wire else None,
+                        error=error,
+                        headers=dict(raw.headers) if raw else None,
+                        latency=self._clock() - sent,
+                        cancelled=wire is None and error is None,
+                    )
+                )
+        return wire
+
+    async def _post(self, call: _Call, target: Target, body: bytes) -> RawReply:
+        left = self._left(call)
+        limit = min(left, self.lm.timeout)
+        self.asked += 1
+        call.asked += 1
+        try:
+            async with asyncio.timeout(limit):
+                return await self._http.post(target, body)
+        except TimeoutError:
+            pass
+        if limit < self.lm.timeout:
+            raise retry.out_of_time(call.deadline, call.last)
+        raise Timeout(f"no complete answer from {self.lm.provider} within {limit:g} s", retryable=True)
+
+    async def _take_slot(self, call: _Call) -> None:
+        if not self._slots.locked():
+            await self._slots.acquire()
+            return
+        try:
+            async with asyncio.timeout(self._left(call)):
+                await self._slots.acquire()
+            return
+        except TimeoutError:
+            pass
+        raise retry.out_of_time(call.deadline, call.last)
+
+    def _left(self, call: _Call) -> float:
+        """Return the seconds the call has left; raise when there are none."""
+        left = call.deadline - (self._clock() - call.start)
+        if left <= 0:
+            raise retry.out_of_time(call.deadline, call.last)
+        return left
+
+    def _pause(self, wait: float | None) -> None:
+        """Make every call of the session wait: the provider said that the whole key is too fast."""
+        wait = min(wait, PAUSE_MAX) if wait else PAUSE_SHORT
+        until = self._clock() + wait
+        if until > self._paused_until:
+            self._paused_until = until
+            self._spread = retry.spread(wait)
+
+    async def _wait_out_pause(self, call: _Call) -> None:
+        while (pause := self._paused_until - self._clock()) > 0:
+            left = self._left(call)
+            if pause >= left:
+                raise RateLimited(
+                    f"{self.lm.provider} asked for a pause of {pause:.1f} s more, longer than this call may take",
+                    retry_after=pause,
+                    retryable=False,
+                )
+            await self._sleep(min(pause + self._rng.random() * self._spread, (pause + left) / 2))
+
+
+class _Call:
+    """One call on its way: what is asked, since when, and what has happened."""
+
+    __slots__ = ("asked", "deadline", "last", "messages", "params", "start")
+
+    def __init__(
+        self, messages: list[dict[str, Any]], params: dict[str, Any], start: float, deadline: float
+    ) -> None:
+        self.messages = messages
+        self.params = params
+        self.start = start
+        self.deadline = deadline
+        self.asked = 0
+        self.last: LMError | None = None

@@ -1,0 +1,272 @@
+"""Checks every setting and parameter of an LM when it is written down, not when it is first used.
+
+One function per kind of setting; each returns the value in its normal form or raises a one-line ConfigError
+that names the field, what was given and what is legal.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import math
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from dspex_actors.errors import ConfigError
+from dspex_actors.lm.keys import scrub
+from dspex_actors.lm.providers import PROVIDERS
+
+#: What people write for our providers elsewhere.
+_ALIASES = {
+    "google": "gemini",
+    "vertex_ai": "gemini",
+    "claude": "anthropic",
+    "gpt": "openai",
+    "azure": "openai",
+    "ollama": "openai",
+    "ollama_chat": "openai",
+    "vllm": "openai",
+    "hosted_vllm": "openai",
+    "command": "cohere",
+}
+_FAMILIES = (
+    (re.compile(r"gpt|o\d|chatgpt|ft:"), "openai"),
+    (re.compile(r"claude"), "anthropic"),
+    (re.compile(r"gemini|gemma|models/"), "gemini"),
+    (re.compile(r"command|c4ai"), "cohere"),
+    (re.compile(r"nearest"), "embedded"),
+)
+#: Parameters that are not ours to pass on, and what to do instead.
+_REFUSED = {
+    "stream": "streaming is not supported; leave it out",
+    "model": "give it as the first argument of LM",
+    "messages": "give them when you call the LM",
+    "api_base": "the setting is called base_url",
+    "headers": "requests carry no headers of your own",
+    "extra_headers": "requests carry no headers of your own",
+}
+_SECRET = re.compile(r"api_?key|secret|password|authori[sz]ation|access_token", re.IGNORECASE)
+#: Addresses at which clouds hand out credentials to whoever asks from inside.
+_METADATA = {"metadata.google.internal", "metadata"}
+
+
+def _show(value: object) -> str:
+    text = " ".join(scrub(repr(value)).split())
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
+def bad(field: str, value: object, legal: str) -> ConfigError:
+    """Return the error for one setting: its name, what was given, what is legal."""
+    return ConfigError(f"{field}: expected {legal}, got {_show(value)}")
+
+
+def model_string(value: object) -> tuple[str, str]:
+    """Split `provider/model`.
+
+    Raises:
+        ConfigError: it is not one of ours; lists the legal providers and guesses what was meant.
+    """
+    legal = ", ".join(PROVIDERS)
+    if not isinstance(value, str) or not value.strip():
+        raise bad("model", value, f"'provider/model' with provider one of {legal}")
+    provider, slash, model = value.partition("/")
+    if provider in PROVIDERS and slash and model and model == model.strip() and model.isprintable():
+        return provider, model
+    guess = ""
+    if provider in PROVIDERS:
+        guess = f"; the model's name is missing or has blanks around it, as in '{provider}/NAME'"
+    elif slash:
+        lowered = provider.strip().lower()
+        close = _ALIASES.get(lowered) or next(iter(difflib.get_close_matches(lowered, PROVIDERS, 1)), None)
+        if close:
+            guess = f"; did you mean {_show(f'{close}/{model.strip()}')}?"
+        elif model:
+            guess = f"; for a server that speaks OpenAI's format: 'openai/{_show(model)[1:-1]}' with base_url"
+    else:
+        family = next((name for pattern, name in _FAMILIES if pattern.match(provider.lower())), None)
+        if family:
+            guess = f"; did you mean {_show(f'{family}/{provider}')}?"
+    raise ConfigError(
+        f"model: expected 'provider/model' with provider one of {legal}, got {_show(value)}{guess}"
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def seconds(field: str, value: Any) -> float:
+    """Return a duration in seconds, above 0."""
+    if not _is_number(value) or value <= 0:
+        raise bad(field, value, "a number of seconds above 0")
+    return float(value)
+
+
+def rate(field: str, value: Any) -> float | None:
+    """Return a rate per minute, above 0; None: not given."""
+    if value is None:
+        return None
+    if not _is_number(value) or value <= 0:
+        raise bad(field, value, "a number per minute above 0, or None")
+    return float(value)
+
+
+def whole(field: str, value: Any, least: int = 1) -> int | None:
+    """Return a whole number of at least `least`; None: not given."""
+    if value is None:
+        return None
+    if not _is_number(value) or value != int(value) or value < least:
+        raise bad(field, value, f"a whole number of at least {least}, or None")
+    return int(value)
+
+
+def flag(field: str, value: Any) -> bool:
+    """Return True or False."""
+    if not isinstance(value, bool):
+        raise bad(field, value, "True or False")
+    return value
+
+
+def base_url(value: Any) -> str | None:
+    """Return a server's address without the slash at its end; None: not given.
+
+    Raises:
+        ConfigError: not http or https, no host, credentials or a query in it, or a cloud's metadata address.
+    """
+    if value is None:
+        return None
+    legal = "an address such as 'https://host:port/v1', with no user, query or fragment"
+    hidden = "an address that is not shown because it may hold a password"
+    parts = None
+    port: int | None = None
+    try:
+        parts = urlsplit(value.strip()) if isinstance(value, str) else None
+        port = parts.port if parts else None
+    except ValueError:
+        parts = None
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        shown = hidden if isinstance(value, str) and "@" in value else _show(value)
+        raise ConfigError(f"base_url: expected {legal}, got {shown}")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ConfigError(f"base_url: expected {legal}, got {hidden}")
+    if is_metadata_host(parts.hostname):
+        raise bad("base_url", parts.hostname, "a language-model server, not a cloud's metadata service")
+    return str(value).strip().rstrip("/")
+
+
+def is_metadata_host(host: str) -> bool:
+    """Tell whether a host hands out credentials: link-local addresses and clouds' metadata names."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host.lower().rstrip(".") in _METADATA
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return bool(mapped.is_link_local)
+
+
+def is_loopback(url: str | None) -> bool:
+    """Tell whether an address is this machine's own."""
+    host = (urlsplit(url).hostname or "") if url else ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def plain(field: str, value: Any, depth: int = 0) -> Any:
+    """Return a copy of JSON-like data; tuples become lists.
+
+    Raises:
+        ConfigError: it holds something that is no JSON, or is nested more than 32 deep.
+    """
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, int) and -(2**63) <= value < 2**64:
+        return int(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return float(value)
+    if depth < 32:
+        if isinstance(value, (list, tuple)):
+            return [plain(field, item, depth + 1) for item in value]
+        if isinstance(value, dict) and all(isinstance(name, str) for name in value):
+            return {name: plain(field, item, depth + 1) for name, item in value.items()}
+    raise bad(field, value, "plain JSON data (None, bool, number, text, list, dict with text keys)")
+
+
+def _between(field: str, value: Any, low: float, high: float) -> float:
+    if not _is_number(value) or not low <= value <= high:
+        raise bad(field, value, f"a number from {low:g} to {high:g}, or None")
+    return float(value)
+
+
+def _stop(value: Any) -> str | list[str]:
+    if isinstance(value, str) and value:
+        return value
+    if isinstance(value, (list, tuple)) and value and all(isinstance(item, str) and item for item in value):
+        return list(value)
+    raise bad("stop", value, "a text, or a list of texts, none of them empty")
+
+
+def params(given: dict[str, Any]) -> dict[str, Any]:
+    """Check a call's parameters.
+
+    Args:
+        given: parameters in our normal form (temperature, max_tokens, stop, top_p, top_k, seed, …); unknown
+            ones are for the provider and only have to be plain data.
+
+    Returns:
+        A copy in normal form. None stays: it takes a parameter of the LM away.
+
+    Raises:
+        ConfigError: a value is out of range, or the parameter is none.
+    """
+    checked: dict[str, Any] = {}
+    for name, value in given.items():
+        if name in _REFUSED:
+            raise ConfigError(f"{name}: not a parameter; {_REFUSED[name]}")
+        if _SECRET.search(name):
+            raise ConfigError(
+                f"{name}: credentials are no parameters; use api_key='env:NAME' (value not shown)"
+            )
+        if value is None:
+            checked[name] = None
+        elif name == "temperature":
+            checked[name] = _between(name, value, 0, 2)
+        elif name == "top_p":
+            checked[name] = _between(name, value, 0, 1)
+        elif name in ("frequency_penalty", "presence_penalty"):
+            checked[name] = _between(name, value, -2, 2)
+        elif name in ("max_tokens", "max_completion_tokens"):
+            checked[name] = whole(name, value)
+        elif name == "top_k":
+            checked[name] = whole(name, value, least=0)
+        elif name == "seed":
+            checked[name] = whole(name, value, least=-(2**63))
+        elif name == "stop":
+            checked[name] = _stop(value)
+        elif name == "n" and value != 1:
+            raise bad(name, value, "1: a call gives one reply; call again for another")
+        else:
+            checked[name] = plain(name, value)
+    return checked
+
+
+def messages(given: Any) -> list[dict[str, Any]]:
+    """Return a call's messages: a plain text becomes one user message.
+
+    Raises:
+        ConfigError: not a text nor a list of role/content messages.
+    """
+    if isinstance(given, str):
+        return [{"role": "user", "content": given}]
+    if not isinstance(given, (list, tuple)) or not given:
+        raise bad("messages", given, "a text or a list of messages, at least one")
+    for message in given:
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise bad("messages", message, "dicts with a 'role' and a 'content'")
+        if not isinstance(message.get("content"), (str, list, tuple, type(None))):
+            raise bad(
+                f"messages: content of a {message['role']} message", message["content"], "a text or a list"
+            )
+    return list(given)

@@ -1,0 +1,120 @@
+"""Tokens that calls used, in one form for every provider, and a rough guess where a provider does not say.
+
+Providers count differently: OpenAI's and Gemini's cached tokens are inside the prompt's count, Anthropic's
+are outside; Gemini's thinking is outside the reply's count, OpenAI's inside; Cohere bills other numbers than
+it counts. `providers/` maps all of them to `Usage`, and nothing above ever asks which provider it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+#: Characters per token, the usual rule of thumb for English text.
+CHARS_PER_TOKEN = 4
+#: What a picture, sound or file is taken for; their real price depends on resolution and length.
+TOKENS_PER_ATTACHMENT = 1000
+#: Reply length taken for a call that sets no `max_tokens`.
+DEFAULT_OUTPUT = 256
+#: Role markers and separators that every message costs.
+TOKENS_PER_MESSAGE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens used by one call or by many.
+
+    Args:
+        input_total: all tokens of the prompt, cached ones included.
+        cache_read: of these, read from the provider's prompt cache.
+        cache_write: of these, written to the provider's prompt cache.
+        output_total: all tokens billed as output, hidden reasoning included.
+        reasoning: of these, hidden reasoning.
+        audio: audio tokens, of the prompt and of the reply.
+        estimated: true when any part of it was guessed, not told by the provider.
+    """
+
+    input_total: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    output_total: int = 0
+    reasoning: int = 0
+    audio: int = 0
+    estimated: bool = False
+
+    def __add__(self, other: Usage) -> Usage:
+        """Return the sum; one estimated part makes the sum estimated."""
+        return Usage(
+            self.input_total + other.input_total,
+            self.cache_read + other.cache_read,
+            self.cache_write + other.cache_write,
+            self.output_total + other.output_total,
+            self.reasoning + other.reasoning,
+            self.audio + other.audio,
+            self.estimated or other.estimated,
+        )
+
+    @property
+    def total(self) -> int:
+        """Tokens in and out together."""
+        return self.input_total + self.output_total
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the counts as plain data."""
+        return {
+            "input_total": self.input_total,
+            "cache_read": self.cache_read,
+            "cache_write": self.cache_write,
+            "output_total": self.output_total,
+            "reasoning": self.reasoning,
+            "audio": self.audio,
+            "estimated": self.estimated,
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Usage:
+        """Rebuild the usage from `to_dict`'s data; missing counts are 0, unknown keys are ignored."""
+        counts = {
+            name: int(data.get(name) or 0)
+            for name in ("input_total", "cache_read", "cache_write", "output_total", "reasoning", "audio")
+        }
+        return cls(**counts, estimated=bool(data.get("estimated", False)))
+
+
+def _input_tokens(messages: list[dict[str, Any]]) -> int:
+    chars = 0
+    tokens = 0
+    for message in messages:
+        tokens += TOKENS_PER_MESSAGE
+        content = message.get("content")
+        if isinstance(content, str):
+            chars += len(content)
+        elif isinstance(content, list):
+            for part in content:
+                text = part.get("text") if isinstance(part, dict) else None
+                if isinstance(text, str):
+                    chars += len(text)
+                else:
+                    tokens += TOKENS_PER_ATTACHMENT
+    return tokens + -(-chars // CHARS_PER_TOKEN)
+
+
+def estimate_tokens(messages: list[dict[str, Any]], params: dict[str, Any]) -> int:
+    """Guess what a call will cost, for reserving it from a budget before it is made.
+
+    Args:
+        messages: role/content messages.
+        params: the call's parameters; `max_tokens` (or `max_completion_tokens`) counts in full.
+
+    Returns:
+        Tokens: characters of the prompt / 4, plus the longest reply that is allowed.
+    """
+    longest = params.get("max_tokens") or params.get("max_completion_tokens") or DEFAULT_OUTPUT
+    return _input_tokens(messages) + int(longest)
+
+
+def estimate_usage(messages: list[dict[str, Any]], text: str) -> Usage:
+    """Guess the usage of an answered call whose provider did not tell it; marked as estimated."""
+    return Usage(
+        input_total=_input_tokens(messages), output_total=-(-len(text) // CHARS_PER_TOKEN), estimated=True
+    )

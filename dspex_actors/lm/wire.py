@@ -1,0 +1,55 @@
+"""What passes between the provider formats, which are pure, and the HTTP client, which is not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dspex_actors.lm.usage import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class WireRequest:
+    """One request, without its key.
+
+    Args:
+        path: what follows the base URL.
+        headers: all but the one that carries the key.
+        key_header: name of the header that carries the key.
+        key_prefix: what stands before the key in it.
+        body: JSON.
+    """
+
+    path: str
+    headers: Mapping[str, str]
+    key_header: str
+    key_prefix: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RawReply:
+    """One HTTP answer, read to its end: status, headers by lower-case name, body without content encoding."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class WireReply:
+    """What a provider's answer says.
+
+    Args:
+        text: the reply's text.
+        usage: None when the provider did not say.
+        finish_reason: in our normal form (see `LMReply`).
+        model: the model that answered; None when not said.
+        request_id: the provider's id of the request.
+    """
+
+    text: str
+    usage: Usage | None
+    finish_reason: str | None
+    model: str | None
+    request_id: str | None
