@@ -1,0 +1,227 @@
+"""The embedded LM as an HTTP server.
+
+::
+
+    server = await start_server(EmbeddedConfig(latency_ms=200, faults={"hang": 0.01}))
+    ...                       # ask server.base_urls["openai"] and the like
+    await server.close()
+
+It listens on loopback, speaks the wire formats of four providers, and does to a request what a provider may
+do to it: answers, refuses, waits, or breaks. `GET /healthz` and `GET /stats` are its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import time
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from dspex_actors.embedded.config import EmbeddedConfig
+from dspex_actors.embedded.service import Outcome, Service, Stats
+from dspex_actors.embedded.wire import WIRES, Trouble, Wire
+from dspex_actors.embedded.wire.base import STREAMING
+from dspex_actors.embedded.wire.openai import models
+
+#: The largest body that any of the four providers takes.
+MAX_BODY = 32 * 1024 * 1024
+#: Connections that may wait to be accepted: a client may open all of its pool at once.
+_BACKLOG = 1024
+#: Seconds that `close` leaves to requests which are being answered.
+_GRACE = 1.0
+_PATHS = {"/v1/chat/completions": "openai", "/v1/messages": "anthropic", "/v2/chat": "cohere"}
+_GEMINI_PREFIX = "/v1beta/models/"
+_GEMINI_METHOD = ":generateContent"
+_GEMINI_STREAM = ":streamGenerateContent"
+#: In whose words an unknown address is refused; OpenAI's where none of these begins it.
+_FAMILIES = {"/v1/messages": "anthropic", "/v1beta/": "gemini", "/v2/": "cohere"}
+#: SO_LINGER on, 0 seconds: closing sends a reset.
+_RESET = struct.pack("ii", 1, 0)
+
+
+class RunningServer:
+    """A server that listens.
+
+    Attributes:
+        host: the address it listens on.
+        port: the port, the real one where the config had 0.
+        url: its root, without a path.
+    """
+
+    def __init__(self, config: EmbeddedConfig) -> None:
+        """Prepare; `start_server` makes it listen."""
+        self.host = config.host
+        self.port = config.port
+        self._config = config
+        self._service = Service(config)
+        self._started = int(time.time())
+        self._closing = asyncio.Event()
+        self._runner: web.ServerRunner | None = None
+
+    @property
+    def url(self) -> str:
+        """The root of the server, as ``http://host:port``."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    @property
+    def base_urls(self) -> dict[str, str]:
+        """The base address per provider, as that provider's own SDK takes it."""
+        return {name: f"{self.url}/v1" if name == "openai" else self.url for name in WIRES}
+
+    @property
+    def stats(self) -> Stats:
+        """What the server has done so far."""
+        return self._service.stats
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: the port is taken, or the address is not this host's.
+        """
+        loop = asyncio.get_running_loop()
+
+        def make_request(*parts: Any) -> web.BaseRequest:
+            message, payload, protocol, writer, task = parts
+            return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY)
+
+        # The low-level server, without router, middleware and access log: a stand-in must not be what a
+        # measurement of its client measures.
+        server = web.Server(
+            self._handle, request_factory=make_request, handler_cancellation=True, access_log=None
+        )
+        self._runner = web.ServerRunner(server, shutdown_timeout=_GRACE)
+        await self._runner.setup()
+        try:
+            site = web.TCPSite(self._runner, self._config.host, self._config.port, backlog=_BACKLOG)
+            await site.start()
+        except OSError:
+            await self._runner.cleanup()
+            raise
+        # A name may stand for several addresses, and port 0 for a port on each: the first is the one to use.
+        self.host, self.port = self._runner.addresses[0][:2]
+
+    async def close(self) -> None:
+        """Stop listening, end what hangs, leave a moment to what is being answered. Idempotent."""
+        self._closing.set()
+        if self._runner is not None:
+            runner, self._runner = self._runner, None
+            await runner.cleanup()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        path = request.path
+        name = _PATHS.get(path)
+        model = ""
+        if name is None and path.startswith(_GEMINI_PREFIX) and path.endswith(_GEMINI_METHOD):
+            name, model = "gemini", path[len(_GEMINI_PREFIX) : -len(_GEMINI_METHOD)]
+        if name is None or request.method != "POST":
+            return self._other(request)
+        stats = self.stats
+        stats.requests += 1
+        number = stats.requests
+        stats.in_flight += 1
+        stats.max_in_flight = max(stats.max_in_flight, stats.in_flight)
+        try:
+            return await self._answer(request, WIRES[name], model, number)
+        finally:
+            stats.in_flight -= 1
+
+    async def _answer(
+        self, request: web.BaseRequest, wire: Wire, model: str, number: int
+    ) -> web.StreamResponse:
+        try:
+            raw = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            self.stats.refused += 1
+            trouble = Trouble("too_large", f"the request's body is larger than {MAX_BODY} bytes")
+            return _response(
+                self._service.refuse(wire, trouble, f"{number:016x}", time.time(), time.monotonic())
+            )
+        outcome = self._service.answer(
+            wire, model, request.headers, raw, number, time.time(), time.monotonic()
+        )
+        if outcome.fault == "hang":
+            return await self._hang(request)
+        if outcome.fault == "reset":
+            return _reset(request)
+        # A refusal is quick; only an answer takes a model's time.
+        if outcome.status == 200:
+            seconds = self._config.latency(number)
+            if seconds:
+                await asyncio.sleep(seconds)
+        if outcome.fault == "truncated":
+            return await _truncated(request, outcome)
+        return _response(outcome)
+
+    def _other(self, request: web.BaseRequest) -> web.Response:
+        """Answer what is not a call to a model."""
+        if request.method == "GET" and request.path == "/healthz":
+            return _json(200, {"status": "ok"})
+        if request.method == "GET" and request.path == "/stats":
+            return _json(200, self.stats.as_dict())
+        family = next((name for start, name in _FAMILIES.items() if request.path.startswith(start)), "openai")
+        wire = WIRES[family]
+        trouble = self._service.key_trouble(wire, request.headers)
+        if trouble is None:
+            if request.method == "GET" and request.path == "/v1/models":
+                return _json(200, models(self._started))
+            if request.method == "POST" and request.path.endswith(_GEMINI_STREAM):
+                trouble = Trouble("invalid", STREAMING)
+            else:
+                trouble = Trouble("not_found", f"Unknown request URL: {request.method} {request.path}.")
+        return _response(self._service.refuse(wire, trouble, "0", time.time(), time.monotonic()))
+
+    async def _hang(self, request: web.BaseRequest) -> web.Response:
+        """Answer nothing; the task is cancelled when the client goes away."""
+        await self._closing.wait()
+        if request.transport is not None:
+            request.transport.abort()
+        return web.Response()
+
+
+def _json(status: int, body: Any) -> web.Response:
+    return web.Response(status=status, body=orjson.dumps(body), headers={"Content-Type": "application/json"})
+
+
+def _response(outcome: Outcome) -> web.Response:
+    outcome.headers.setdefault("Content-Type", "application/json")
+    return web.Response(status=outcome.status, body=outcome.body, headers=outcome.headers)
+
+
+def _reset(request: web.BaseRequest) -> web.Response:
+    """Reset the connection. The response that is returned meets a closed transport and is dropped."""
+    transport = request.transport
+    if transport is not None:
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        transport.abort()
+    return web.Response()
+
+
+async def _truncated(request: web.BaseRequest, outcome: Outcome) -> web.StreamResponse:
+    """Announce the whole body, send half of it, and close."""
+    response = web.StreamResponse(headers={"Content-Type": "application/json", **outcome.headers})
+    response.content_length = len(outcome.body)
+    await response.prepare(request)
+    await response.write(outcome.body[: len(outcome.body) // 2])
+    if request.transport is not None:
+        request.transport.close()
+    return response
+
+
+async def start_server(config: EmbeddedConfig | None = None) -> RunningServer:
+    """Start a server in the running event loop and return it once it listens.
+
+    Args:
+        config: its settings; None: the defaults, on any free port.
+
+    Raises:
+        OSError: the port is taken, or the address is not this host's.
+    """
+    server = RunningServer(config or EmbeddedConfig())
+    await server.start()
+    return server
