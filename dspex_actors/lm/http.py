@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import os
 import ssl
 import zlib
 from collections.abc import Mapping
@@ -194,8 +195,8 @@ async def _close(response: httpx.Response) -> None:
 
 def _unreachable(exc: Exception, origin: str) -> LMError:
     """Translate what happened before an answer began. Only harmless words of the exception are kept."""
-    # httpx-aiohttp calls most failures a connect timeout; its cause says what it was.
-    cause = exc.__cause__ or exc
+    # httpx-aiohttp calls most failures a connect timeout; its cause says what it was. Some it lets through.
+    cause = exc if isinstance(exc, aiohttp.ClientError) else exc.__cause__ or exc
     if isinstance(
         cause, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError, ssl.SSLError)
     ):
@@ -207,7 +208,8 @@ def _unreachable(exc: Exception, origin: str) -> LMError:
             f"no connection to {origin}: its name is not known — is base_url right?", retryable=True
         )
     if isinstance(cause, aiohttp.ClientConnectorError):
-        why = cause.os_error.strerror or type(cause.os_error).__name__
+        number = cause.os_error.errno
+        why = os.strerror(number) if number else type(cause.os_error).__name__
         return Overloaded(
             f"no connection to {origin}: {why}", code=type(cause.os_error).__name__, retryable=True
         )

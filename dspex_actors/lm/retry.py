@@ -109,5 +109,4 @@ def out_of_time(deadline: float, last: LMError | None) -> DeadlineExceeded:
         status=last.status if last is not None else None,
         code=last.code if last is not None else None,
         request_id=last.request_id if last is not None else None,
-        retryable=False,
     )

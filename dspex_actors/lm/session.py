@@ -185,10 +185,15 @@ class LMSession:
         attempt = 0
         while True:
             attempt += 1
+            # What goes wrong before the request is made ends the call: it has waited as long as it may.
+            tokens = await self._turn(call)
             try:
-                return await self._attempt(call, self._target, body)
+                return await self._request(call, self._target, body, tokens)
             except LMError as exc:
-                error = exc
+                # Without its frames: their variables hold the raw answer, and an answer may repeat the key.
+                error = exc.with_traceback(None)
+            finally:
+                self._slots.release()
             if isinstance(error, RateLimited) and error.retryable is not False and error.status is not None:
                 self._pause(error.retry_after)
             step = retry.next_step(error, attempt, self._clock() - call.start, call.deadline, self._rng)
@@ -215,31 +220,25 @@ class LMSession:
                 headers[self._provider.key_header] = self._provider.key_prefix + key
         return Target(self._url, headers)
 
-    async def _attempt(self, call: _Call, target: Target, body: bytes) -> WireReply:
-        """Make one request, when it is its turn."""
+    async def _turn(self, call: _Call) -> int:
+        """Wait until this call may make a request, take a slot, and return the tokens reserved for it."""
         while True:
             await self._wait_out_pause(call)
             await self._take_slot(call)
             if self._paused_until <= self._clock():
                 break
             self._slots.release()  # a pause began while this call stood in line
+        if self._gate is None:
+            return 0
+        passed = False
         try:
-            tokens = 0
-            if self._gate is not None:
-                tokens = estimate_tokens(call.messages, call.params)
-                await self._pass_gate(self._gate, call, tokens)
-            return await self._request(call, target, body, tokens)
+            tokens = estimate_tokens(call.messages, call.params)
+            await self._gate.acquire(tokens, self._left(call))
+            passed = True
         finally:
-            self._slots.release()
-
-    async def _pass_gate(self, gate: Gate, call: _Call, tokens: int) -> None:
-        try:
-            await gate.acquire(tokens, self._left(call))
-        except LMError as error:
-            # The gate has waited as long as waiting made sense; knocking again would only skip its queue.
-            if error.retryable is None:
-                error.retryable = False
-            raise
+            if not passed:
+                self._slots.release()
+        return tokens
 
     async def _request(self, call: _Call, target: Target, body: bytes, tokens: int) -> WireReply:
         sent = self._clock()
@@ -312,9 +311,9 @@ class LMSession:
             left = self._left(call)
             if pause >= left:
                 raise RateLimited(
-                    f"{self.lm.provider} asked for a pause of {pause:.1f} s more, longer than this call may take",
+                    f"{self.lm.provider} asked for {pause:.1f} s more, longer than this call may take",
                     retry_after=pause,
-                    retryable=False,
+                    retryable=True,
                 )
             await self._sleep(min(pause + self._rng.random() * self._spread, (pause + left) / 2))
 

@@ -43,6 +43,10 @@ _REFUSED = {
     "model": "give it as the first argument of LM",
     "messages": "give them when you call the LM",
     "api_base": "the setting is called base_url",
+    "num_retries": "retries go on for as long as deadline allows; set deadline",
+    "max_retries": "retries go on for as long as deadline allows; set deadline",
+    "model_type": "every call is a chat call; leave it out",
+    "callbacks": "an LM has no callbacks; leave it out",
     "headers": "requests carry no headers of your own",
     "extra_headers": "requests carry no headers of your own",
 }

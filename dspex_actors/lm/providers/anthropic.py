@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dspex_actors.errors import ContentBlocked, InvalidRequest, LMError, QuotaExhausted
-from dspex_actors.lm.providers.base import Provider, count, entries, table
+from dspex_actors.lm.providers.base import Provider, count, entries, table, word
 from dspex_actors.lm.providers.content import data_url, image_url, parts_of, refuse, split_system
 from dspex_actors.lm.providers.failures import ErrorBody
 from dspex_actors.lm.usage import Usage
@@ -86,15 +86,17 @@ class Anthropic(Provider):
     def parse(self, data: dict[str, Any]) -> WireReply:
         """Read a message."""
         blocks = data["content"]
-        reason = data.get("stop_reason") or None
+        if not isinstance(blocks, list):
+            raise TypeError("content")
+        reason = word(data.get("stop_reason"))
         if reason == "refusal":
             raise ContentBlocked(f"{self.name} refused to reply", code=reason, retryable=False)
         return WireReply(
             text="".join(str(block["text"]) for block in entries(blocks) if block.get("type") == "text"),
             usage=_usage(data.get("usage")),
             finish_reason=_FINISH.get(reason, reason) if reason else None,
-            model=data.get("model") or None,
-            request_id=data.get("id") or None,
+            model=word(data.get("model")),
+            request_id=word(data.get("id")),
         )
 
     def classify(self, status: int, error: ErrorBody) -> tuple[type[LMError], bool, float | None]:

@@ -152,9 +152,10 @@ class Provider(ABC):
                 "— is base_url right?",
                 retryable=True,
             )
-        request_id = raw.headers.get(self.request_id_header)
+        request_id = self._request_id(raw)
         if failure is not None:
             failure.status = raw.status if failure.status is None else failure.status
+            failure.code = excerpt(failure.code, 80) if failure.code else None
             failure.request_id = failure.request_id or request_id
             raise failure
         assert reply is not None
@@ -166,6 +167,10 @@ class Provider(ABC):
         """Return the type of a refusal, whether asking again may help, and the body's wait in seconds."""
         cls, retryable = kind_of_failure(status, error)
         return cls, retryable, None
+
+    def _request_id(self, raw: RawReply) -> str | None:
+        value = raw.headers.get(self.request_id_header)
+        return excerpt(value, 120) if value else None
 
     def _start(self, raw: RawReply) -> str:
         return excerpt(raw.body[:65536].decode("utf-8", "replace"), 120)
@@ -222,7 +227,7 @@ class Provider(ABC):
             code=code,
             retryable=retryable,
             retry_after=retry_after(raw.headers, now) if wait is None else wait,
-            request_id=raw.headers.get(self.request_id_header) or _request_id(data),
+            request_id=self._request_id(raw) or _request_id(data),
         )
 
 
@@ -231,13 +236,17 @@ _HTTP_ERRORS = frozenset(str(status) for status in range(400, 600))
 
 def _request_id(data: object) -> str | None:
     value = (data.get("request_id") or data.get("id")) if isinstance(data, dict) else None
-    return value if isinstance(value, str) else None
+    return excerpt(value, 120) if isinstance(value, str) else None
 
 
 def _origin(location: str) -> str:
     try:
         parts = urlsplit(location)
-        return f"{parts.scheme}://{parts.hostname}" if parts.hostname else "a path of the same server"
+        return (
+            excerpt(f"{parts.scheme}://{parts.hostname}", 120)
+            if parts.hostname
+            else "a path of the same server"
+        )
     except ValueError:
         return "an unreadable address"
 
@@ -247,6 +256,11 @@ def count(value: object) -> int:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 2**53:
         return int(value)
     return 0
+
+
+def word(value: object) -> str | None:
+    """Return a non-empty text that a provider sent; None for anything else."""
+    return value if isinstance(value, str) and value else None
 
 
 def table(value: object) -> dict[str, Any]:

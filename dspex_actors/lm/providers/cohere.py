@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dspex_actors.errors import ContentBlocked, LMError, Overloaded, QuotaExhausted, RateLimited, Timeout
-from dspex_actors.lm.providers.base import Provider, count, entries, table
+from dspex_actors.lm.providers.base import Provider, count, entries, table, word
 from dspex_actors.lm.providers.content import SYSTEM_ROLES, refuse
 from dspex_actors.lm.providers.failures import ErrorBody
 from dspex_actors.lm.usage import Usage
@@ -63,8 +63,8 @@ class Cohere(Provider):
             ),
             usage=_usage(data.get("usage")),
             finish_reason=_FINISH.get(reason, reason.lower()) or None,
-            model=data.get("model") or None,
-            request_id=data.get("id") or None,
+            model=word(data.get("model")),
+            request_id=word(data.get("id")),
         )
 
     def classify(self, status: int, error: ErrorBody) -> tuple[type[LMError], bool, float | None]:

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from dspex_actors.errors import AuthError, ContentBlocked, LMError, Overloaded, QuotaExhausted, RateLimited
-from dspex_actors.lm.providers.base import Provider, count, entries, table
+from dspex_actors.lm.providers.base import Provider, count, entries, table, word
 from dspex_actors.lm.providers.content import data_url, image_url, parts_of, refuse, split_system
 from dspex_actors.lm.providers.failures import ErrorBody, excerpt
 from dspex_actors.lm.usage import Usage
@@ -124,8 +124,8 @@ class Gemini(Provider):
             text=text,
             usage=_usage(data.get("usageMetadata")),
             finish_reason=_FINISH.get(reason, reason.lower()) or None,
-            model=data.get("modelVersion") or None,
-            request_id=data.get("responseId") or None,
+            model=word(data.get("modelVersion")),
+            request_id=word(data.get("responseId")),
         )
 
     def classify(self, status: int, error: ErrorBody) -> tuple[type[LMError], bool, float | None]:

@@ -6,7 +6,7 @@ import re
 from typing import Any, ClassVar
 
 from dspex_actors.errors import ContentBlocked, LMError, Overloaded, RateLimited
-from dspex_actors.lm.providers.base import Provider, count, table
+from dspex_actors.lm.providers.base import Provider, count, table, word
 from dspex_actors.lm.providers.content import parts_of
 from dspex_actors.lm.providers.failures import ErrorBody, excerpt
 from dspex_actors.lm.usage import Usage
@@ -43,7 +43,7 @@ class OpenAI(Provider):
         message = choice["message"]
         content = message.get("content")
         refusal = message.get("refusal")
-        finish = choice.get("finish_reason") or None
+        finish = word(choice.get("finish_reason"))
         if finish == "content_filter" or (refusal and not content):
             words = excerpt(refusal) if isinstance(refusal, str) and refusal else "by its content filter"
             raise ContentBlocked(f"{self.name} refused to reply: {words}", code=finish, retryable=False)
@@ -58,8 +58,8 @@ class OpenAI(Provider):
             text=text,
             usage=_usage(data.get("usage")),
             finish_reason="tool_calls" if finish == "function_call" else finish,
-            model=data.get("model") or None,
-            request_id=data.get("id") or None,
+            model=word(data.get("model")),
+            request_id=word(data.get("id")),
         )
 
     def classify(self, status: int, error: ErrorBody) -> tuple[type[LMError], bool, float | None]:

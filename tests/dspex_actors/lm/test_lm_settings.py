@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from dspex_actors.errors import ConfigError
+from dspex_actors.lm.lm import LM
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("opnai/gpt-4o-mini", "did you mean 'openai/gpt-4o-mini'"),
+        ("OpenAI/gpt-4o-mini", "did you mean 'openai/gpt-4o-mini'"),
+        ("google/gemini-2.5-flash", "did you mean 'gemini/gemini-2.5-flash'"),
+        ("ollama/llama3", "did you mean 'openai/llama3'"),
+        ("gpt-4o-mini", "did you mean 'openai/gpt-4o-mini'"),
+        ("claude-sonnet-4-5", "did you mean 'anthropic/claude-sonnet-4-5'"),
+        ("zzz/model", "'openai/model' with base_url"),
+        ("openai/", "as in 'openai/NAME'"),
+        ("openai/ x", "as in 'openai/NAME'"),
+        ("openai", "as in 'openai/NAME'"),
+        ("", "provider one of"),
+        (None, "provider one of"),
+        (7, "provider one of"),
+    ],
+)
+def test_a_wrong_model_string_is_refused_with_the_legal_providers_and_a_guess(model: Any, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        LM(model)
+    assert words in str(caught.value)
+    assert "openai, anthropic, gemini, cohere, embedded" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_name_may_have_slashes_of_its_own() -> None:
+    lm = LM("openai/meta-llama/Llama-3.1-8B", base_url="http://localhost:8000/v1/")
+    assert (lm.provider, lm.model_name) == ("openai", "meta-llama/Llama-3.1-8B")
+    assert lm.base_url == "http://localhost:8000/v1"
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        *[("timeout", v) for v in (0, -1, math.nan, math.inf, "60", None, True)],
+        *[("deadline", v) for v in (0, -1, math.nan, "x")],
+        *[("rpm", v) for v in (0, -5, math.inf, "500", False)],
+        *[("tpm", v) for v in (0, -5)],
+        *[("max_in_flight", v) for v in (0, -1, 1.5, "8", True)],
+        *[("cache", v) for v in (None, 1, "yes")],
+        *[("fallbacks", v) for v in ("openai/gpt-4o", ["nope"], [7], 7, None)],
+        *[
+            ("base_url", v)
+            for v in ("", "localhost:8000", "ftp://x", "http://", "http://h:99999", 7, "http://h/?q=1")
+        ],
+        *[("base_url", v) for v in ("http://169.254.169.254/latest", "http://metadata.google.internal/v1")],
+        *[("base_url", v) for v in ("http://[::ffff:169.254.169.254]/", "http://h/#x")],
+        *[("temperature", v) for v in (-0.1, 2.1, math.nan, "0", True)],
+        *[("top_p", v) for v in (-0.1, 1.1)],
+        *[("max_tokens", v) for v in (0, -1, 1.5, "9", math.nan)],
+        *[("stop", v) for v in ("", [], [""], 5, [1])],
+        *[("seed", v) for v in ("1", 1.5)],
+        ("n", 2),
+        ("frequency_penalty", 3),
+        ("stream", True),
+        ("api_base", "http://x"),
+        ("num_retries", 3),
+        ("callbacks", []),
+        ("extra_headers", {"a": "b"}),
+        ("metadata", {1: 2}),
+        ("metadata", object()),
+        ("logit_bias", [math.nan]),
+        ("user", b"bytes"),
+        ("big", 2**70),
+    ],
+)
+def test_a_setting_out_of_range_is_refused_by_name_in_one_line(setting: str, value: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        LM("openai/gpt-4o-mini", **{setting: value})
+    assert str(caught.value).startswith(f"{setting}:") or (setting, value) == ("fallbacks", ["nope"])
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+def test_data_that_contains_itself_is_refused() -> None:
+    loop: list[Any] = []
+    loop.append(loop)
+    with pytest.raises(ConfigError, match="metadata"):
+        LM("openai/x", metadata=loop)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("api_key", "sk-proj-abcdefghijklmnop"),
+        ("api_key", "env:sk-abcdefghijklmnop"),
+        ("api_key", "env:AIzaabcdefghijklmnop"),
+        ("api_key", "abcdefghijklmnop"),
+        ("api_key", ""),
+        ("api_key", 7),
+        ("openai_api_key", "abcdefghijklmnop"),
+        ("base_url", "https://me:abcdefghijklmnop@host/v1"),
+        ("base_url", "ftp://me:abcdefghijklmnop@host/v1"),
+    ],
+)
+def test_a_literal_key_is_refused_and_not_repeated(setting: str, value: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        LM("openai/gpt-4o-mini", **{setting: value})
+    assert "abcdefghijklmnop" not in str(caught.value)
+    assert setting in str(caught.value)
+
+
+def test_what_is_in_range_is_taken_in_its_normal_form() -> None:
+    lm = LM(
+        "openai/x", temperature=0, stop=("a", "b"), seed=7, max_tokens=5.0, rpm=500, custom={"a": (1, 2)}, n=1
+    )
+    assert lm.kwargs == {
+        "temperature": 0.0,
+        "stop": ["a", "b"],
+        "seed": 7,
+        "max_tokens": 5,
+        "custom": {"a": [1, 2]},
+        "n": 1,
+    }
+    assert lm.rpm == 500.0
