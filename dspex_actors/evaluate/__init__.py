@@ -1,0 +1,1 @@
+"""Evaluation: datasets, the plan of who works on what, results and reports."""

@@ -1,0 +1,1 @@
+"""What the rest stands on: the journal, spools and the form values have as bytes."""

@@ -1,0 +1,66 @@
+"""When enough is enough: stop a run at the row where a sequential pass would have stopped.
+
+Pure. Results come in any order; the rule looks at them in input order only, as far as there is no gap. A run
+with 64 calls in flight then ends with the very results that one call after the other would have given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Verdict = Literal["successes", "errors"]
+
+
+@dataclass(slots=True)
+class StopRule:
+    """Stop as soon as the results from `start` on, without a gap, hold enough successes or errors.
+
+    Args:
+        successes: stop with the result that is the so-many-th success; None: never for this.
+        max_errors: stop with the result that is the so-many-th error; None: never for this.
+        start: index of the first result.
+    """
+
+    successes: int | None = None
+    max_errors: int | None = None
+    start: int = 0
+    #: "successes" or "errors" once it is time to stop.
+    verdict: Verdict | None = field(default=None, init=False)
+    #: One past the last result that was looked at: after a stop, the number of results needed (with start 0).
+    prefix: int = field(default=0, init=False)
+    succeeded: int = field(default=0, init=False)
+    errors: int = field(default=0, init=False)
+    _early: dict[int, tuple[bool, bool]] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        """Begin at `start`; wanting no success at all is fulfilled at once."""
+        self.prefix = self.start
+        if self.successes is not None and self.successes <= 0:
+            self.verdict = "successes"
+
+    def observe(self, index: int, *, success: bool, error: bool = False) -> Verdict | None:
+        """Take in a result and return the verdict so far.
+
+        Args:
+            index: its place in the dataset. One seen before, or behind a stop, changes nothing.
+            success: it counts as a success.
+            error: it failed.
+        """
+        if self.verdict is None and index >= self.prefix and index not in self._early:
+            self._early[index] = (success, error)
+            self._advance()
+        return self.verdict
+
+    def _advance(self) -> None:
+        while self.verdict is None and self.prefix in self._early:
+            success, error = self._early.pop(self.prefix)
+            self.prefix += 1
+            self.succeeded += success
+            self.errors += error
+            if success and self.successes is not None and self.succeeded >= self.successes:
+                self.verdict = "successes"
+            elif error and self.max_errors is not None and self.errors >= self.max_errors:
+                self.verdict = "errors"
+        if self.verdict is not None:
+            self._early.clear()

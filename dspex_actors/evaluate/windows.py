@@ -1,0 +1,86 @@
+"""How many calls each worker may have in flight, so that all together never have more than the run may. Pure.
+
+A worker's *window* is how many of its examples it may be asking at once; more wait in its queue. Windows add
+up to at most `max_in_flight`. When a worker joins, the others' windows shrink, but calls already made cannot
+be
+taken back: until a worker *holds* no more examples than its smaller window, its *ceiling*, what it might
+still be asking, stays at the old one, and the newcomer gets only what is free under the limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class Seat:
+    """A worker as the plan sees it.
+
+    Args:
+        worker: its name.
+        capabilities: what it can do.
+        most: the most calls it wants to have in flight; None: no limit of its own.
+    """
+
+    worker: Hashable
+    capabilities: frozenset[str] = frozenset()
+    most: int | None = None
+    #: calls it may have in flight, and what it was last told.
+    window: int = 0
+    told: int = -1
+    #: calls that it may still have in flight by what it was told before.
+    ceiling: int = 0
+    #: examples it was given and has not answered, by index.
+    held: dict[int, Any] = field(default_factory=dict)
+    #: the one example on its last chance that it holds, see `RunPlan`.
+    last_chance: int | None = None
+    order: int = 0
+
+
+def share(limit: int, wants: Mapping[Hashable, int | None]) -> dict[Hashable, int]:
+    """Split `limit` evenly over workers, in the order given; what one cannot use goes to the others.
+
+    Args:
+        limit: calls in flight of the whole run.
+        wants: per worker the most it can use; None: no limit.
+    """
+    shares = dict.fromkeys(wants, 0)
+    open_ = list(wants)
+    left = limit
+    while open_ and left > 0:
+        each, extra = divmod(left, len(open_))
+        still = []
+        for place, worker in enumerate(open_):
+            want = wants[worker]
+            more = each + (place < extra)
+            if want is not None:
+                more = min(more, want - shares[worker])
+            shares[worker] += more
+            left -= more
+            if want is None or shares[worker] < want:
+                still.append(worker)
+        if still == open_:
+            break
+        open_ = still
+    return shares
+
+
+def resettle(seats: Mapping[Hashable, Seat], targets: Mapping[Hashable, int], limit: int) -> None:
+    """Move windows towards their targets without letting the sum of ceilings pass `limit`."""
+    free = limit
+    for name, seat in seats.items():
+        seat.window = min(seat.window, targets[name])
+        if len(seat.held) <= seat.window:
+            # It cannot be asking more than it holds, told of its new window or not.
+            seat.ceiling = seat.window
+        free -= seat.ceiling
+    for name, seat in seats.items():
+        if free <= 0:
+            return
+        if seat.ceiling == seat.window and targets[name] > seat.window:
+            more = min(free, targets[name] - seat.window)
+            seat.window += more
+            seat.ceiling = seat.window
+            free -= more
