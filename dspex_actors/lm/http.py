@@ -22,7 +22,7 @@ import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
-from dspex_actors.errors import LMError, Overloaded, StreamTruncated
+from dspex_actors.errors import ConfigError, LMError, Overloaded, StreamTruncated
 from dspex_actors.lm.keys import scrub
 from dspex_actors.lm.wire import RawReply
 
@@ -46,8 +46,17 @@ class Target:
     __slots__ = ("_headers", "_url")
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
-        """Prepare requests to `url`; `headers` hold the key."""
-        self._url = httpx.URL(url)
+        """Prepare requests to `url`; `headers` hold the key.
+
+        Raises:
+            ConfigError: `url` is no address.
+        """
+        parsed = None
+        with contextlib.suppress(httpx.InvalidURL):
+            parsed = httpx.URL(url)
+        if parsed is None or not parsed.host:
+            raise ConfigError(f"base_url: expected an address of a server, got {scrub(url)[:80]!r}")
+        self._url = parsed
         self._headers = httpx.Headers(headers)
 
     def request(self, body: bytes, extensions: dict[str, object]) -> httpx.Request:

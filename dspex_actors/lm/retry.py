@@ -18,6 +18,8 @@ from dspex_actors.errors import (
 #: First backoff's upper bound, and the highest one; seconds.
 BASE = 0.5
 CAP = 30.0
+#: Widest spread of those who return from a wait that the provider asked for; seconds.
+WIDEST = 8.0
 
 #: Requests per call at most, by what failed. A limit on speed is no failure: it is waited for as long as the
 #: call may.
@@ -58,9 +60,13 @@ def backoff(attempt: int, rng: random.Random) -> float:
     return rng.random() * min(CAP, BASE * 2.0 ** min(attempt - 1, 30))
 
 
-def spread(wait: float) -> float:
-    """Return over how many seconds to spread those who wait `wait` seconds: they must not return as one."""
-    return min(2.0, max(0.05, wait / 4))
+def spread(wait: float, attempt: int = 1) -> float:
+    """Return over how many seconds to spread those who wait `wait` seconds: they must not return as one.
+
+    A quarter of the wait, doubled with each further attempt: who has waited as asked and is refused again is
+    one of too many.
+    """
+    return min(WIDEST, max(0.05, wait / 4) * 2.0 ** min(attempt - 1, 30))
 
 
 def next_step(
@@ -94,7 +100,7 @@ def next_step(
         if asked_for >= left:
             return GiveUp(error)
         # Not sooner than asked, and not all at once; the jitter gives way to the deadline, the wait does not.
-        return Retry(min(asked_for + rng.random() * spread(asked_for), (asked_for + left) / 2))
+        return Retry(min(asked_for + rng.random() * spread(asked_for, attempt), (asked_for + left) / 2))
     delay = backoff(attempt, rng)
     if delay >= left:
         return GiveUp(out_of_time(deadline, error))

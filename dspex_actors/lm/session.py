@@ -102,7 +102,7 @@ class LMSession:
         """Make the session; nothing is opened and no key is read before the first call.
 
         Raises:
-            ConfigError: the LM has no address.
+            ConfigError: the LM has no address, or none that can be asked.
         """
         base = base_url_override or lm.server
         if base is None:
@@ -115,6 +115,7 @@ class LMSession:
         self.asked = 0
         self._provider = PROVIDERS[lm.provider]
         self._url = base.rstrip("/") + self._provider.path(lm.model_name)
+        Target(self._url, {})  # a wrong address is found now, while no key is near
         self._gate = gate
         self._clock = clock
         self._wall = wall

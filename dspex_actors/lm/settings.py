@@ -51,6 +51,8 @@ _REFUSED = {
     "extra_headers": "requests carry no headers of your own",
 }
 _SECRET = re.compile(r"api_?key|secret|password|authori[sz]ation|access_token", re.IGNORECASE)
+#: Characters that no host's name has, and that parsers of addresses disagree about.
+_NO_HOST = frozenset("\\%<>\"{}|^`*,;!$&'()+=")
 #: Addresses at which clouds hand out credentials to whoever asks from inside.
 _METADATA = {"metadata.google.internal", "metadata"}
 
@@ -149,14 +151,20 @@ def base_url(value: Any) -> str | None:
         port = parts.port if parts else None
     except ValueError:
         parts = None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+    if parts is None or parts.scheme not in ("http", "https") or not _is_host(parts.hostname) or port == 0:
         shown = hidden if isinstance(value, str) and "@" in value else _show(value)
         raise ConfigError(f"base_url: expected {legal}, got {shown}")
     if parts.username is not None or parts.query or parts.fragment:
         raise ConfigError(f"base_url: expected {legal}, got {hidden}")
-    if is_metadata_host(parts.hostname):
+    if is_metadata_host(str(parts.hostname)):
         raise bad("base_url", parts.hostname, "a language-model server, not a cloud's metadata service")
     return str(value).strip().rstrip("/")
+
+
+def _is_host(host: str | None) -> bool:
+    return bool(host) and not any(
+        char.isspace() or not char.isprintable() or char in _NO_HOST for char in host or ""
+    )
 
 
 def is_metadata_host(host: str) -> bool:

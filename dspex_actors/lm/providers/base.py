@@ -219,7 +219,7 @@ class Provider(ABC):
             hint = " — is base_url right?"
         elif cls is AuthError:
             hint = " — check the key that api_key refers to"
-        message = excerpt(error.message) or "no words"
+        message = excerpt(error.message) or "(no message)"
         what = f"{status} {code}" if code and code != str(status) else str(status)
         return cls(
             f"{self.name} answered {what}: {message}{hint}",

@@ -20,7 +20,7 @@ from dspex_actors.errors import (
     StreamTruncated,
     Timeout,
 )
-from dspex_actors.lm.retry import ATTEMPTS, BASE, CAP, GiveUp, Retry, backoff, next_step
+from dspex_actors.lm.retry import ATTEMPTS, BASE, CAP, WIDEST, GiveUp, Retry, backoff, next_step, spread
 
 CURABLE = [RateLimited, Overloaded, Timeout, StreamTruncated]
 HOPELESS = [
@@ -92,7 +92,7 @@ def test_a_retry_never_outlives_the_deadline_nor_comes_too_early(
     if isinstance(step, Retry):
         assert 0 <= step.delay < deadline - elapsed
         if retry_after:
-            assert retry_after <= step.delay <= retry_after + 2.0
+            assert retry_after <= step.delay <= retry_after + WIDEST
         else:
             assert step.delay <= CAP
     else:
@@ -111,3 +111,10 @@ def test_those_who_were_told_the_same_wait_do_not_return_at_the_same_moment() ->
     values = sorted(step.delay for step in delays if isinstance(step, Retry))
     assert len(set(values)) == 200
     assert values[-1] - values[0] > 0.8
+
+
+def test_who_is_refused_again_after_a_short_wait_comes_back_ever_more_spread_out() -> None:
+    widths = [spread(0.02, attempt) for attempt in range(1, 12)]
+    assert widths == sorted(widths)
+    assert (widths[0], widths[-1]) == (0.05, WIDEST)
+    assert spread(4.0) == 1.0

@@ -335,6 +335,12 @@ def test_the_embedded_lm_is_asked_at_the_address_the_worker_knows(serve: Any, an
     asyncio.run(go())
 
 
+def test_an_address_that_cannot_be_asked_is_a_config_error_before_any_key_is_read() -> None:
+    with pytest.raises(ConfigError, match="base_url") as caught:
+        LMSession(LM("embedded/nearest"), base_url_override="http://[::1/v1")
+    assert caught.value.__context__ is None
+
+
 def test_a_request_cut_off_every_time_is_given_up(serve: Any, answer: Any, fake_time: Any) -> None:
     with pytest.raises(StreamTruncated) as caught:
         run(serve, lambda *_: (answer(200, b"x" * 50)[:-20], "cut"), ask, time=fake_time)

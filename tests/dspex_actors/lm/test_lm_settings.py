@@ -56,6 +56,10 @@ def test_a_model_name_may_have_slashes_of_its_own() -> None:
             for v in ("", "localhost:8000", "ftp://x", "http://", "http://h:99999", 7, "http://h/?q=1")
         ],
         *[("base_url", v) for v in ("http://169.254.169.254/latest", "http://metadata.google.internal/v1")],
+        *[
+            ("base_url", v)
+            for v in ("http://exa mple/v1", "http://a\\b/v1", "http://a%2fb", "http://[fe80::1]/v1")
+        ],
         *[("base_url", v) for v in ("http://[::ffff:169.254.169.254]/", "http://h/#x")],
         *[("temperature", v) for v in (-0.1, 2.1, math.nan, "0", True)],
         *[("top_p", v) for v in (-0.1, 1.1)],
