@@ -1,0 +1,385 @@
+"""Thespian's TCP transport over authenticated frames.
+
+Thespian binds to all interfaces and unpickles whatever arrives. `SecureTCPTransport` keeps its queues,
+retries and main loop, and replaces what touches bytes: where it listens, how a message becomes bytes, how a
+connection is accepted, read and acknowledged. `install` puts our pieces where Thespian looks them up; every
+process of the node inherits them by fork.
+
+A frame's acknowledgement is a frame itself, addressed to the identity of the sender's process and naming
+the counter it answers, so that no other acknowledgement can stand in for it.
+"""
+
+import ipaddress
+import os
+import pickle
+import socket
+import weakref
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from thespian.actors import ActorAddress
+from thespian.system.addressManager import CannotPickleAddress
+from thespian.system.timing import ExpirationTimer
+from thespian.system.transport import IPBase, ReceiveEnvelope, SendStatus, Thespian__UpdateWork, TransmitIntent
+from thespian.system.transport import TCPTransport as tcp
+
+from supervisors.runtime import allowlist, security_log
+from supervisors.runtime.frames import Frame, FrameCodec, FrameError, FrameReader, Opener, counter_of, identity_of
+from supervisors.runtime.lobby import Guest, Lobby
+
+__all__ = ["SecureTCPTransport", "install", "on_transport_start"]
+
+on_transport_start: list[Callable[[bool, Any], None]] = []
+"""Called with (is this the admin, the transport) when the admin, the logger or an actor has its transport."""
+
+_ACK = b"\x06"
+_NAK = b"\x15"
+_CHUNK = 1024 * 1024
+# An authenticated peer has this long for the rest of its frame.
+_FRAME_TIME = timedelta(seconds=120)
+# Thespian waits 35 s, 70 s, 105 s … between attempts; this spreads its 20 attempts over the same 5 minutes.
+_RETRY_STEP = timedelta(seconds=1.4)
+# A burst of strangers must not fill the queue that our own processes connect through.
+_LISTEN_DEPTH = 1024
+
+_codec: FrameCodec | None = None
+_transports: "weakref.WeakSet[SecureTCPTransport]" = weakref.WeakSet()
+
+
+class _Unreachable:
+    """Stands where Thespian had its pickle and its buffer: no path of it may reach raw bytes any more."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(f"Thespian's own framing was asked for {name}: it is replaced by sealed frames")
+
+
+class _Incoming(tcp.TCPIncoming_Common):  # type: ignore[misc]
+    """A connection on which a frame is expected."""
+
+    def __init__(self, address: Any, sock: socket.socket, reader: FrameReader | None = None) -> None:
+        super().__init__(address, sock, _Unreachable())
+        self.reader = reader
+        self._expires = ExpirationTimer(_FRAME_TIME)
+
+    @property
+    def expired(self) -> bool:
+        return bool(self._expires.view().expired())
+
+
+def install(key: bytes, host: str) -> FrameCodec:
+    """Put the secure pieces into Thespian, in this process and all that it forks.
+
+    Args:
+        key: the cluster key.
+        host: the node's own IPv4 address; everything listens there and nowhere else.
+
+    Returns:
+        The codec of this process.
+
+    Raises:
+        ValueError: `host` is not one definite IPv4 address.
+    """
+    global _codec
+    address = ipaddress.IPv4Address(host)
+    if address.is_unspecified or address.is_multicast:
+        raise ValueError(f"expected the address of one interface, got {host}: give the address others reach")
+    os.environ["THESPIAN_BASE_IPADDR"] = host
+    # Thespian takes all addresses of a host for one another, which confuses two nodes on 127.0.0.1 and .2.
+    IPBase.thisSystem._myAddresses = {host}
+    IPBase.IPActorAddress.bindArgs = property(lambda self: (self.sockname,))
+    tcp.serializer = _Unreachable()
+    tcp.ReceiveBuffer = _Unreachable
+    tcp.ackMsg = tcp.ackDataErrMsg = b""
+    tcp.TCPIncoming = tcp.TCPIncomingPersistent = _Incoming
+    tcp.LISTEN_DEPTH = _LISTEN_DEPTH
+    # Thespian describes each message it sends for a log that is off, and its contents for one that is on.
+    TransmitIntent.identify = ReceiveEnvelope.identify = _identify
+    _codec = FrameCodec(key)
+    return _codec
+
+
+def _identify(envelope: Any) -> str:
+    return f"{type(envelope).__name__}({type(envelope.message).__name__})"
+
+
+def _address_of(address: Any) -> str:
+    """Return "ip:port" of a Thespian address."""
+    sockname = getattr(address.addressDetails, "sockname", None)
+    if sockname is None:
+        raise CannotPickleAddress(address)
+    return f"{sockname[0]}:{sockname[1]}"
+
+
+class SecureTCPTransport(tcp.TCPTransport):  # type: ignore[misc]
+    """A `TCPTransport` that speaks sealed frames only and listens on the node's own address only."""
+
+    def __init__(self, init_type: Any, *args: Any) -> None:
+        if _codec is None:
+            raise RuntimeError("call install() before a transport is made")
+        self._codec = _codec
+        self._lobby = Lobby()
+        super().__init__(init_type, *args)
+        self.socket.setblocking(False)
+        host, port = self.socket.getsockname()
+        self._opener = Opener(self._codec, f"{host}:{port}")
+        _transports.add(self)
+        if isinstance(init_type, tcp.TCPEndpoint):
+            assigned = init_type.args[1]
+            for hook in on_transport_start:
+                hook(assigned is not None and assigned == self._adminAddr, self)
+
+    def external_transport_clone(self) -> "SecureTCPTransport":
+        """Return another endpoint of this program, just as secure."""
+        return type(self)(tcp.ExternalTransportCopy(), self._adminAddr, self.txOnly, False)
+
+    def close(self) -> None:
+        """Close everything; the transport is of no further use."""
+        super().close()
+        lobby = self.__dict__.pop("_lobby", None)
+        if lobby is not None:
+            lobby.close()
+
+    def abandon(self) -> None:
+        """Close this process's copies of a transport that belongs to the process it was forked from."""
+        # close() only: a shutdown would end the connections of the parent as well.
+        held = [self.socket, *(item.socket for item in self._openSockets.values())]
+        held += [item.socket for item in self._incomingSockets.values() if isinstance(item, _Incoming)]
+        held += [item.socket for item in self._transmitIntents.values() if hasattr(item, "socket")]
+        for sock in held:
+            if sock:
+                sock.close()
+        self._lobby.abandon()
+        self._incomingSockets, self._openSockets, self._transmitIntents = {}, {}, {}
+        self._waitingTransmits = []
+
+    def childResetFileNumList(self) -> list[int]:  # noqa: N802
+        """Nothing for a forked child to close: `abandon` has done it by then."""
+        return []
+
+    def lostRemote(self, rmtaddr: Any) -> None:  # noqa: N802
+        """Close the connections to a host that is gone; strangers have no host yet."""
+        self._incomingSockets.pop(self._lobby.fileno(), None)
+        super().lostRemote(rmtaddr)
+        self._show_lobby()
+
+    # --- sending ----------------------------------------------------------------------------------------
+
+    def serializer(self, intent: Any) -> bytes:
+        """Return the message as bytes; they are sealed when they go out."""
+        _address_of(intent.targetAddr)
+        data = pickle.dumps((self.myAddress, intent.message), 5)
+        self._codec.check_size(len(data))
+        intent.pickled = intent.message
+        return data
+
+    def _next_XMIT_1(self, intent: Any) -> Any:  # noqa: N802
+        idle = self._openSockets.get(tcp.opsKey(intent.targetAddr))
+        if idle is not None and _is_closed(idle.socket):
+            # Sending there would fail, and Thespian takes some of these failures for a dead actor.
+            del self._openSockets[tcp.opsKey(intent.targetAddr)]
+            idle.socket.close()
+        return super()._next_XMIT_1(intent)
+
+    def _next_XMIT_2(self, intent: Any) -> Any:  # noqa: N802
+        if not hasattr(intent, "counter"):
+            if intent.pickled is not intent.message:
+                intent.serMsg = self.serializer(intent)
+            # Sealed once: a retransmission is the same frame, which the receiver knows and acknowledges.
+            frame = self._codec.seal(intent.serMsg, _address_of(intent.targetAddr))
+            intent.counter = counter_of(frame)
+            intent.serMsg = memoryview(frame)
+        again = super()._next_XMIT_2(intent)
+        if intent.stage == self._XMITStepShutdownWrite:
+            return self._next_XMIT_3(intent)
+        return again
+
+    def _next_XMIT_3(self, intent: Any) -> bool:  # noqa: N802
+        intent.ackbuf = FrameReader(self._opener)
+        intent.stage = self._XMITStepWaitForAck
+        return True
+
+    def _next_XMIT_4(self, intent: Any) -> Any:  # noqa: N802
+        try:
+            while not (frames := _receive(intent.socket, intent.ackbuf)):
+                continue
+        except BlockingIOError:
+            return True
+        except FrameError as error:
+            self._refused(intent.targetAddr.addressDetails.sockname[0], error)
+            frames = None
+        except OSError:
+            frames = None
+        status = None
+        for frame in frames or ():
+            if not frame.personal:
+                # The peer sends to us at the same time; its message comes before its acknowledgement.
+                self._deliver(frame, intent.socket)
+                return True
+            if not frame.replayed and frame.payload[1:] == intent.counter.to_bytes(8, "big"):
+                status = {_ACK: SendStatus.Sent, _NAK: SendStatus.BadPacket}.get(frame.payload[:1])
+        if status is None:
+            intent.stage = self._XMITStepRetry
+        else:
+            intent.result = status
+            intent.stage = self._XMITStepFinishCleanup
+        return self._nextTransmitStep(intent)
+
+    def _next_XMIT_6(self, intent: Any) -> Any:  # noqa: N802
+        intent.transmit_retry_period = _RETRY_STEP
+        return super()._next_XMIT_6(intent)
+
+    # --- receiving --------------------------------------------------------------------------------------
+
+    def _acceptNewIncoming(self) -> None:  # noqa: N802
+        self._check_indicators()
+        while True:
+            try:
+                sock, (source, _port) = self.socket.accept()
+            except BlockingIOError:
+                break
+            except OSError as error:
+                tcp.thesplog("cannot accept a connection: %s", error)
+                if tcp.err_too_many_open_sockets(error):
+                    self._turn_away(self._lobby.oldest) if len(self._lobby) else self.close_oldest_idle_sockets(3)
+                self._incomingEnvelopes.append(Thespian__UpdateWork())
+                break
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._lobby.full:
+                # Its header may be there already: then it is no stranger.
+                self._greet(self._lobby.oldest)
+            if self._lobby.full:
+                self._turn_away(self._lobby.oldest)
+            self._lobby.admit(sock, source, FrameReader(self._opener))
+        self._show_lobby()
+
+    def _show_lobby(self) -> None:
+        if len(self._lobby):
+            self._incomingSockets[self._lobby.fileno()] = self._lobby
+
+    def _turn_away(self, guest: Guest) -> None:
+        self._lobby.release(guest).close()
+        security_log.note("unauthenticated", guest.source, "a connection showed no key in time and was closed")
+
+    def _greet(self, guest: Guest) -> None:
+        try:
+            data = guest.sock.recv(guest.reader.needed)
+            guest.reader.frames(data)
+        except BlockingIOError:
+            return
+        except FrameError as error:
+            self._refused(guest.source, error)
+            data = b""
+        except OSError:
+            data = b""
+        if not data:
+            self._lobby.release(guest).close()
+        elif guest.reader.authenticated:
+            sock = self._lobby.release(guest)
+            incoming = self._read(_Incoming(ActorAddress(None), sock, guest.reader))
+            if incoming is not None:
+                self._incomingSockets[incoming.socket.fileno()] = incoming
+
+    def _handlePossibleIncoming(  # noqa: N802
+        self, incoming: Any, fileno: int, closed: bool = False, has_exclusive_flag: bool = False
+    ) -> Any:
+        if incoming is self._lobby:
+            # -1: Thespian asks for time-outs only, and iterates over what a greeting would change.
+            if fileno != -1:
+                for guest in self._lobby.speaking():
+                    self._greet(guest)
+            for guest in self._lobby.overdue():
+                self._turn_away(guest)
+            return self._lobby if len(self._lobby) else None
+        if closed or incoming.expired:
+            incoming.close()
+            return None
+        return incoming if fileno == -1 else self._read(incoming)
+
+    def _read(self, incoming: _Incoming) -> _Incoming | None:
+        if incoming.reader is None:
+            incoming.reader = FrameReader(self._opener)
+        try:
+            while not (frames := _receive(incoming.socket, incoming.reader)):
+                continue
+        except BlockingIOError:
+            return incoming
+        except FrameError as error:
+            self._refused(_peer_of(incoming.socket), error)
+            frames = []
+        except OSError:
+            frames = []
+        sender = self._deliver(frames[0], incoming.socket) if frames else None
+        if sender is None:
+            incoming.close()
+            return None
+        incoming.fromAddress = sender
+        self._finishIncoming(incoming, sender)
+        return None
+
+    def _deliver(self, frame: Frame, sock: socket.socket) -> Any:
+        """Acknowledge one frame and queue its message; return who sent it, None if it was not taken."""
+        answer, sender, message = _NAK, None, None
+        if frame.replayed:
+            # Its first copy was delivered. Whoever repeats it may not be its sender, so the connection is
+            # not kept as a way to it.
+            answer = _ACK
+        elif not frame.personal:
+            try:
+                sender, message = allowlist.loads(frame.payload)
+                if not isinstance(sender, ActorAddress):
+                    raise pickle.UnpicklingError("the sender is no address")
+                answer = _ACK
+            except Exception as error:  # a damaged pickle can raise anything
+                sender = None
+                security_log.note("refused message", _peer_of(sock), str(error))
+        reply = self._codec.seal(answer + frame.counter.to_bytes(8, "big"), identity_of(frame.sender))
+        try:
+            sock.send(reply)
+        except OSError as error:
+            # The message is good all the same; its sender will repeat it and be acknowledged then.
+            tcp.thesplog("cannot acknowledge: %s", error)
+        if sender is not None:
+            self._processReceivedEnvelope(ReceiveEnvelope(sender, message), has_exclusive_flag=True)
+        return sender
+
+    @staticmethod
+    def _refused(source: str, error: FrameError) -> None:
+        security_log.note("refused frame", source, f"{type(error).__name__}: {error}")
+
+
+def _receive(sock: socket.socket, reader: FrameReader) -> list[Frame]:
+    """Read once, at most to the end of the present header or body; raise OSError at the end of the stream."""
+    data = sock.recv(min(_CHUNK, reader.needed))
+    if not data:
+        raise ConnectionResetError("closed by the peer")
+    return reader.frames(data)
+
+
+def _peer_of(sock: socket.socket) -> str:
+    try:
+        return str(sock.getpeername()[0])
+    except OSError:
+        return "unknown"
+
+
+def _is_closed(sock: socket.socket) -> bool:
+    try:
+        return not sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def _abandon_after_fork() -> None:
+    for transport in list(_transports):
+        transport.abandon()
+    _transports.clear()
+
+
+os.register_at_fork(after_in_child=_abandon_after_fork)
