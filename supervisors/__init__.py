@@ -1,0 +1,17 @@
+"""OTP's supervision for Python, on Thespian actors: supervisors, GenServers, nodes.
+
+Start with `Node.start()`, describe a tree with `SupervisorSpec` and `ChildSpec`, write servers as `GenServer`
+subclasses, and call them from anywhere with `node.call`.
+"""
+
+from supervisors import errors
+from supervisors.genserver import IGNORE, NO_REPLY, GenServer, Stop
+from supervisors.node import Monitor, Node
+from supervisors.reason import Down, ExitReason, Ref
+from supervisors.spec import Backoff, ChildSpec, SupervisorSpec
+from supervisors.views import ChildCounts, ChildInfo, Report
+
+__version__ = "0.1.0"
+
+__all__ = ["IGNORE", "NO_REPLY", "Backoff", "ChildCounts", "ChildInfo", "ChildSpec", "Down", "ExitReason", "GenServer",
+           "Monitor", "Node", "Ref", "Report", "Stop", "SupervisorSpec", "errors"]

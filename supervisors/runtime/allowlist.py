@@ -63,7 +63,7 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if name in ALLOWED.get(module, ()):
             return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"{module}.{name} is not one of the classes that Thespian's messages need")
+        raise pickle.UnpicklingError(f"{module}.{name} is not a class of Thespian's messages")
 
 
 def loads(data: bytes) -> Any:

@@ -67,7 +67,7 @@ def _read(path: Path) -> bytes | None:
         return None
     except OSError as error:
         raise KeyFileError(
-            f"cannot open {path}: {error.strerror}; it must be a plain file: mv {path} {path}.old, start again"
+            f"cannot open {path}: {error.strerror}; expected a plain file: mv {path} {path}.old"
         ) from error
     with os.fdopen(descriptor, "rb") as file:
         # The opened file is checked, not the name: the name could be changed between the two.

@@ -6,10 +6,10 @@ costs the same whether nobody is waiting or sixty-four are.
 """
 
 import selectors
-from socket import socket as Socket  # the class has an attribute of that name
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from socket import socket as Socket  # noqa: N812 - the lobby has an attribute of that name
 from typing import Any
 
 from supervisors.runtime.frames import FrameReader
@@ -29,6 +29,7 @@ class Guest:
     __slots__ = ("deadline", "fd", "reader", "sock", "source")
 
     def __init__(self, sock: Socket, source: str, reader: FrameReader, deadline: float) -> None:
+        """Note who it is and until when it may stay."""
         self.sock = sock
         self.fd = sock.fileno()
         self.source = source
@@ -48,6 +49,7 @@ class Lobby:
     fromAddress = None  # noqa: N815 - Thespian's name
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Nobody is here yet."""
         self._clock = clock
         self._selector = selectors.DefaultSelector()
         # In order of arrival, so in order of deadline too.
@@ -59,7 +61,7 @@ class Lobby:
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when one of the guests is."""
-        return self._selector.fileno()  # type: ignore[attr-defined, no-any-return]
+        return self._selector.fileno()
 
     @property
     def socket(self) -> "Lobby":

@@ -31,6 +31,7 @@ class SecurityLog:
     def __init__(
         self, write: Callable[[str], None] | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
+        """Nothing was said yet."""
         self._write = write or _write_line
         self._clock = clock
         # source -> (time of its last line, events since then)

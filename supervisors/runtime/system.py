@@ -36,6 +36,7 @@ class System:
     """
 
     def __init__(self, base: Any, port: int) -> None:
+        """Use Thespian's system base."""
         self._base = base
         self.admin_port = port
 
@@ -106,21 +107,23 @@ def start_system(
     from thespian.system import multiprocTCPBase
     from thespian.system.transport import asyncTransportBase
 
-    from supervisors.runtime import transport
+    from supervisors.runtime.thespian_patches import install
+    from supervisors.runtime.transport import SecureTCPTransport
 
     # In case somebody imported thespian before us.
     asyncTransportBase.MAX_PENDING_TRANSMITS = _MAX_PENDING
-    transport.install(key, host)
+    install(key, host)
 
     class SecureBase(multiprocTCPBase.ActorSystemBase):  # type: ignore[misc]
-        transportType = transport.SecureTCPTransport
+        transportType = SecureTCPTransport  # noqa: N815 - Thespian's name
 
     for attempt in range(_ATTEMPTS):
         port = _free_port(host, admin_port)
         settings = {**capabilities, "Admin Port": port, "Process Startup Method": "fork"}
         try:
             with _forks_reaped():
-                return System(SecureBase(SimpleNamespace(capabilities=settings), logDefs=_log_settings()), port)
+                base = SecureBase(SimpleNamespace(capabilities=settings), logDefs=_log_settings())
+                return System(base, port)
         except ActorSystemException as error:
             # Somebody may have taken the free port in between; a port that was asked for is not replaced.
             if admin_port or attempt == _ATTEMPTS - 1:

@@ -1,15 +1,13 @@
 """Thespian's TCP transport over authenticated frames.
 
 Thespian binds to all interfaces and unpickles whatever arrives. `SecureTCPTransport` keeps its queues,
-retries and main loop, and replaces what touches bytes: where it listens, how a message becomes bytes, how a
-connection is accepted, read and acknowledged. `install` puts our pieces where Thespian looks them up; every
-process of the node inherits them by fork.
+retries and main loop, and replaces what touches bytes: how a message becomes bytes, how a connection is
+accepted, read and acknowledged. `thespian_patches.install` has to be called first.
 
 A frame's acknowledgement is a frame itself, addressed to the identity of the sender's process and naming
 the counter it answers, so that no other acknowledgement can stand in for it.
 """
 
-import ipaddress
 import os
 import pickle
 import socket
@@ -20,90 +18,26 @@ from typing import Any
 
 from thespian.actors import ActorAddress
 from thespian.system.addressManager import CannotPickleAddress
-from thespian.system.timing import ExpirationTimer
-from thespian.system.transport import IPBase, ReceiveEnvelope, SendStatus, Thespian__UpdateWork, TransmitIntent
-from thespian.system.transport import TCPTransport as tcp
+from thespian.system.transport import ReceiveEnvelope, SendStatus, Thespian__UpdateWork
+from thespian.system.transport import TCPTransport as tcp  # noqa: N813 - a module
 
 from supervisors.runtime import allowlist, security_log
-from supervisors.runtime.frames import Frame, FrameCodec, FrameError, FrameReader, Opener, counter_of, identity_of
+from supervisors.runtime.frames import Frame, FrameError, FrameReader, Opener, counter_of, identity_of
 from supervisors.runtime.lobby import Guest, Lobby
+from supervisors.runtime.streams import is_closed, peer_of, receive
+from supervisors.runtime.thespian_patches import Incoming, installed_codec
 
-__all__ = ["SecureTCPTransport", "install", "on_transport_start"]
+__all__ = ["SecureTCPTransport", "on_transport_start"]
 
 on_transport_start: list[Callable[[bool, Any], None]] = []
 """Called with (is this the admin, the transport) when the admin, the logger or an actor has its transport."""
 
 _ACK = b"\x06"
 _NAK = b"\x15"
-_CHUNK = 1024 * 1024
-# An authenticated peer has this long for the rest of its frame.
-_FRAME_TIME = timedelta(seconds=120)
 # Thespian waits 35 s, 70 s, 105 s … between attempts; this spreads its 20 attempts over the same 5 minutes.
 _RETRY_STEP = timedelta(seconds=1.4)
-# A burst of strangers must not fill the queue that our own processes connect through.
-_LISTEN_DEPTH = 1024
 
-_codec: FrameCodec | None = None
 _transports: "weakref.WeakSet[SecureTCPTransport]" = weakref.WeakSet()
-
-
-class _Unreachable:
-    """Stands where Thespian had its pickle and its buffer: no path of it may reach raw bytes any more."""
-
-    def __init__(self, *_: Any) -> None:
-        pass
-
-    def __getattr__(self, name: str) -> Any:
-        raise RuntimeError(f"Thespian's own framing was asked for {name}: it is replaced by sealed frames")
-
-
-class _Incoming(tcp.TCPIncoming_Common):  # type: ignore[misc]
-    """A connection on which a frame is expected."""
-
-    def __init__(self, address: Any, sock: socket.socket, reader: FrameReader | None = None) -> None:
-        super().__init__(address, sock, _Unreachable())
-        self.reader = reader
-        self._expires = ExpirationTimer(_FRAME_TIME)
-
-    @property
-    def expired(self) -> bool:
-        return bool(self._expires.view().expired())
-
-
-def install(key: bytes, host: str) -> FrameCodec:
-    """Put the secure pieces into Thespian, in this process and all that it forks.
-
-    Args:
-        key: the cluster key.
-        host: the node's own IPv4 address; everything listens there and nowhere else.
-
-    Returns:
-        The codec of this process.
-
-    Raises:
-        ValueError: `host` is not one definite IPv4 address.
-    """
-    global _codec
-    address = ipaddress.IPv4Address(host)
-    if address.is_unspecified or address.is_multicast:
-        raise ValueError(f"expected the address of one interface, got {host}: give the address others reach")
-    os.environ["THESPIAN_BASE_IPADDR"] = host
-    # Thespian takes all addresses of a host for one another, which confuses two nodes on 127.0.0.1 and .2.
-    IPBase.thisSystem._myAddresses = {host}
-    IPBase.IPActorAddress.bindArgs = property(lambda self: (self.sockname,))
-    tcp.serializer = _Unreachable()
-    tcp.ReceiveBuffer = _Unreachable
-    tcp.ackMsg = tcp.ackDataErrMsg = b""
-    tcp.TCPIncoming = tcp.TCPIncomingPersistent = _Incoming
-    tcp.LISTEN_DEPTH = _LISTEN_DEPTH
-    # Thespian describes each message it sends for a log that is off, and its contents for one that is on.
-    TransmitIntent.identify = ReceiveEnvelope.identify = _identify
-    _codec = FrameCodec(key)
-    return _codec
-
-
-def _identify(envelope: Any) -> str:
-    return f"{type(envelope).__name__}({type(envelope.message).__name__})"
 
 
 def _address_of(address: Any) -> str:
@@ -118,10 +52,14 @@ class SecureTCPTransport(tcp.TCPTransport):  # type: ignore[misc]
     """A `TCPTransport` that speaks sealed frames only and listens on the node's own address only."""
 
     def __init__(self, init_type: Any, *args: Any) -> None:
-        if _codec is None:
-            raise RuntimeError("call install() before a transport is made")
-        self._codec = _codec
+        """Listen; tell `on_transport_start` if this is a process of the node."""
+        self._codec = installed_codec()
         self._lobby = Lobby()
+        # Thespian makes these; named here for the type checker.
+        self._incomingSockets: dict[int, Any]
+        self._openSockets: dict[Any, Any]
+        self._transmitIntents: dict[int, Any]
+        self._waitingTransmits: list[Any]
         super().__init__(init_type, *args)
         self.socket.setblocking(False)
         host, port = self.socket.getsockname()
@@ -138,6 +76,7 @@ class SecureTCPTransport(tcp.TCPTransport):  # type: ignore[misc]
 
     def close(self) -> None:
         """Close everything; the transport is of no further use."""
+        _transports.discard(self)
         super().close()
         lobby = self.__dict__.pop("_lobby", None)
         if lobby is not None:
@@ -147,7 +86,7 @@ class SecureTCPTransport(tcp.TCPTransport):  # type: ignore[misc]
         """Close this process's copies of a transport that belongs to the process it was forked from."""
         # close() only: a shutdown would end the connections of the parent as well.
         held = [self.socket, *(item.socket for item in self._openSockets.values())]
-        held += [item.socket for item in self._incomingSockets.values() if isinstance(item, _Incoming)]
+        held += [item.socket for item in self._incomingSockets.values() if isinstance(item, Incoming)]
         held += [item.socket for item in self._transmitIntents.values() if hasattr(item, "socket")]
         for sock in held:
             if sock:
@@ -178,7 +117,7 @@ class SecureTCPTransport(tcp.TCPTransport):  # type: ignore[misc]
 
     def _next_XMIT_1(self, intent: Any) -> Any:  # noqa: N802
         idle = self._openSockets.get(tcp.opsKey(intent.targetAddr))
-        if idle is not None and _is_closed(idle.socket):
+        if idle is not None and is_closed(idle.socket):
             # Sending there would fail, and Thespian takes some of these failures for a dead actor.
             del self._openSockets[tcp.opsKey(intent.targetAddr)]
             idle.socket.close()
@@ -204,7 +143,7 @@ class SecureTCPTransport(tcp.TCPTransport):  # type: ignore[misc]
 
     def _next_XMIT_4(self, intent: Any) -> Any:  # noqa: N802
         try:
-            while not (frames := _receive(intent.socket, intent.ackbuf)):
+            while not (frames := receive(intent.socket, intent.ackbuf)):
                 continue
         except BlockingIOError:
             return True
@@ -244,7 +183,7 @@ class SecureTCPTransport(tcp.TCPTransport):  # type: ignore[misc]
             except OSError as error:
                 tcp.thesplog("cannot accept a connection: %s", error)
                 if tcp.err_too_many_open_sockets(error):
-                    self._turn_away(self._lobby.oldest) if len(self._lobby) else self.close_oldest_idle_sockets(3)
+                    self._make_room()
                 self._incomingEnvelopes.append(Thespian__UpdateWork())
                 break
             sock.setblocking(False)
@@ -257,13 +196,19 @@ class SecureTCPTransport(tcp.TCPTransport):  # type: ignore[misc]
             self._lobby.admit(sock, source, FrameReader(self._opener))
         self._show_lobby()
 
+    def _make_room(self) -> None:
+        if len(self._lobby):
+            self._turn_away(self._lobby.oldest)
+        else:
+            self.close_oldest_idle_sockets(3)
+
     def _show_lobby(self) -> None:
         if len(self._lobby):
             self._incomingSockets[self._lobby.fileno()] = self._lobby
 
     def _turn_away(self, guest: Guest) -> None:
         self._lobby.release(guest).close()
-        security_log.note("unauthenticated", guest.source, "a connection showed no key in time and was closed")
+        security_log.note("unauthenticated", guest.source, "it showed no key in time and was closed")
 
     def _greet(self, guest: Guest) -> None:
         try:
@@ -280,7 +225,7 @@ class SecureTCPTransport(tcp.TCPTransport):  # type: ignore[misc]
             self._lobby.release(guest).close()
         elif guest.reader.authenticated:
             sock = self._lobby.release(guest)
-            incoming = self._read(_Incoming(ActorAddress(None), sock, guest.reader))
+            incoming = self._read(Incoming(ActorAddress(None), sock, guest.reader))
             if incoming is not None:
                 self._incomingSockets[incoming.socket.fileno()] = incoming
 
@@ -300,16 +245,16 @@ class SecureTCPTransport(tcp.TCPTransport):  # type: ignore[misc]
             return None
         return incoming if fileno == -1 else self._read(incoming)
 
-    def _read(self, incoming: _Incoming) -> _Incoming | None:
+    def _read(self, incoming: Incoming) -> Incoming | None:
         if incoming.reader is None:
             incoming.reader = FrameReader(self._opener)
         try:
-            while not (frames := _receive(incoming.socket, incoming.reader)):
+            while not (frames := receive(incoming.socket, incoming.reader)):
                 continue
         except BlockingIOError:
             return incoming
         except FrameError as error:
-            self._refused(_peer_of(incoming.socket), error)
+            self._refused(peer_of(incoming.socket), error)
             frames = []
         except OSError:
             frames = []
@@ -336,7 +281,7 @@ class SecureTCPTransport(tcp.TCPTransport):  # type: ignore[misc]
                 answer = _ACK
             except Exception as error:  # a damaged pickle can raise anything
                 sender = None
-                security_log.note("refused message", _peer_of(sock), str(error))
+                security_log.note("refused message", peer_of(sock), str(error))
         reply = self._codec.seal(answer + frame.counter.to_bytes(8, "big"), identity_of(frame.sender))
         try:
             sock.send(reply)
@@ -350,30 +295,6 @@ class SecureTCPTransport(tcp.TCPTransport):  # type: ignore[misc]
     @staticmethod
     def _refused(source: str, error: FrameError) -> None:
         security_log.note("refused frame", source, f"{type(error).__name__}: {error}")
-
-
-def _receive(sock: socket.socket, reader: FrameReader) -> list[Frame]:
-    """Read once, at most to the end of the present header or body; raise OSError at the end of the stream."""
-    data = sock.recv(min(_CHUNK, reader.needed))
-    if not data:
-        raise ConnectionResetError("closed by the peer")
-    return reader.frames(data)
-
-
-def _peer_of(sock: socket.socket) -> str:
-    try:
-        return str(sock.getpeername()[0])
-    except OSError:
-        return "unknown"
-
-
-def _is_closed(sock: socket.socket) -> bool:
-    try:
-        return not sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
 
 
 def _abandon_after_fork() -> None:

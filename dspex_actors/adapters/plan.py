@@ -1,0 +1,154 @@
+"""What an adapter works out once per signature: the fixed parts of the prompt, and the demos as messages.
+
+A program renders the same system message and the same demos for each of a hundred thousand examples. Both
+are kept here. Nothing is ever served stale: a demo's rendering is used only while the demo still has the
+very same objects under the same names, and objects that can change from inside (lists, dicts, models) still
+render the same.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from operator import is_
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from dspex_actors.adapters.values import ATOMS, Parser, parser_for, render_value
+from dspex_actors.fields import extras
+from dspex_actors.signature import SignatureMeta
+
+#: Rendered demos kept per signature. Optimisers try many; a prompt rarely has more than some dozens.
+_MAX_DEMOS = 512
+
+_lock = threading.Lock()
+
+
+@dataclass(slots=True)
+class RenderedDemo:
+    """One demo as messages, and what it was rendered from.
+
+    Args:
+        store: the demo's fields; held, so that its identity stays its own.
+        names: its names at the time.
+        values: its values at the time, compared by identity.
+        texts: lists of text in it, each with a copy to compare with.
+        others: (field, value, rendering) of every other value that may change from inside.
+        complete: every field of the signature is given; None: too little to be worth showing.
+        user: the user message.
+        assistant: the assistant message.
+    """
+
+    store: Mapping[str, Any]
+    names: tuple[str, ...]
+    values: tuple[Any, ...]
+    texts: tuple[tuple[list[str], list[str]], ...]
+    others: tuple[tuple[FieldInfo, Any, str], ...]
+    complete: bool | None
+    user: str
+    assistant: str
+
+    def is_fresh(self, store: Mapping[str, Any]) -> bool:
+        """Tell whether the messages still say what `store` holds."""
+        if self.store is not store or len(store) != len(self.values):
+            return False
+        if not all(map(is_, store.values(), self.values)) or tuple(store) != self.names:
+            return False
+        if self.texts and any(now != then for now, then in self.texts):
+            return False
+        return not self.others or all(render_value(kind, value) == text for kind, value, text in self.others)
+
+
+@dataclass(slots=True)
+class Plan:
+    """The parts of a prompt that depend on the signature alone, and how to read the answer.
+
+    Args:
+        doc: the docstring they were made from.
+        settings: every field's own settings, and `descs`, their descriptions at the time.
+        descs: see `settings`.
+        inputs: the input fields.
+        outputs: the output fields.
+        parsers: how to read each output.
+        system: the system message's text.
+        request: the paragraph that ends the last user message.
+        demos: rendered demos by identity.
+    """
+
+    doc: str | None
+    settings: tuple[dict[str, Any], ...]
+    descs: tuple[Any, ...]
+    inputs: dict[str, FieldInfo]
+    outputs: dict[str, FieldInfo]
+    parsers: dict[str, Parser]
+    system: str = ""
+    request: str = ""
+    demos: dict[int, RenderedDemo] = field(default_factory=dict)
+
+    def is_fresh(self, signature: SignatureMeta) -> bool:
+        """Tell whether the signature still has the words that the plan was made from."""
+        return self.doc is signature.__doc__ and self.descs == tuple(
+            [own.get("desc") for own in self.settings]
+        )
+
+    def demo(
+        self,
+        store: Mapping[str, Any],
+        render: Callable[[Mapping[str, Any]], tuple[bool | None, str, str]],
+    ) -> RenderedDemo:
+        """Return `store` as messages, from the cache while that is sound, else by `render`."""
+        known = self.demos.get(id(store))
+        if known is not None and known.is_fresh(store):
+            return known
+        texts: list[tuple[list[str], list[str]]] = []
+        others: list[tuple[FieldInfo, Any, str]] = []
+        for name, kind in {**self.inputs, **self.outputs}.items():
+            value = store.get(name)
+            if isinstance(value, ATOMS):
+                continue
+            if type(value) is list and all(type(item) is str for item in value):
+                texts.append((value, value.copy()))
+            else:
+                others.append((kind, value, render_value(kind, value)))
+        made = RenderedDemo(
+            store, tuple(store), tuple(store.values()), tuple(texts), tuple(others), *render(store)
+        )
+        with _lock:
+            while len(self.demos) >= _MAX_DEMOS:
+                del self.demos[next(iter(self.demos))]
+            self.demos[id(store)] = made
+        return made
+
+
+class Plans:
+    """Plans by signature; a signature that nobody else holds takes its plan with it."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._plans: weakref.WeakKeyDictionary[SignatureMeta, Plan] = weakref.WeakKeyDictionary()
+
+    def get(self, signature: SignatureMeta, fill: Callable[[Plan, SignatureMeta], None]) -> Plan:
+        """Return the plan of `signature`; a new one is completed by `fill`."""
+        plan = self._plans.get(signature)
+        if plan is None or not plan.is_fresh(signature):
+            plan = _new_plan(signature)
+            fill(plan, signature)
+            with _lock:
+                self._plans[signature] = plan
+        return plan
+
+
+def _new_plan(signature: SignatureMeta) -> Plan:
+    settings = tuple(extras(kind) for kind in signature.fields.values())
+    outputs = signature.output_fields
+    return Plan(
+        doc=signature.__doc__,
+        settings=settings,
+        descs=tuple([own.get("desc") for own in settings]),
+        inputs=signature.input_fields,
+        outputs=outputs,
+        parsers={name: parser_for(kind) for name, kind in outputs.items()},
+    )

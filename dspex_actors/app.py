@@ -1,0 +1,72 @@
+"""What a dspex node runs under its root: journal and runs, http workers, LM clients, evaluators.
+
+The daemon calls `children` at every start of the node; branches that are not in use cost one process each at most.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from supervisors import ChildSpec, SupervisorSpec
+
+#: Imported by the daemon before it forks anything: children share the memory and start in milliseconds.
+PRELOAD = ["dspex_actors.evaluate.runs", "dspex_actors.evaluate.evaluator", "dspex_actors.lm.worker",
+           "dspex_actors.lm.client", "dspex_actors.embedded.actor"]
+APP = "dspex_actors.app:children"
+
+WORKERS, CLIENTS, EVALUATORS, RUNS = "http_workers", "clients", "evaluators", "runs"
+
+
+@dataclass(frozen=True)
+class AppConfig:
+    """Settings of a dspex node.
+
+    Args:
+        workers: http workers; None: one per core, at least 2.
+    """
+
+    workers: int | None = None
+
+    @property
+    def worker_count(self) -> int:
+        """Return how many http workers there are."""
+        return self.workers or max(2, os.cpu_count() or 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return asdict(self)
+
+
+def worker_name(number: int) -> str:
+    """Return the registered name of the http worker with this number, from 1."""
+    return f"worker-{number}"
+
+
+def run_name(run_id: str) -> str:
+    """Return the registered name of a run's evaluator."""
+    return f"run:{run_id}"
+
+
+def children(config: dict[str, Any], node: dict[str, Any]) -> list[ChildSpec]:
+    """Return the children of the root, in start order.
+
+    Args:
+        config: `AppConfig.to_dict()`.
+        node: what the daemon says of the node.
+    """
+    from dspex_actors.evaluate.runs import Runs
+    from dspex_actors.lm.worker import HttpWorker
+
+    settings = AppConfig(**config)
+    workers = [ChildSpec(worker_name(n), HttpWorker, args=(n,), name=worker_name(n), shutdown=5.0)
+               for n in range(1, settings.worker_count + 1)]
+    often = {"intensity": 30, "period": 10.0}
+    return [
+        ChildSpec(CLIENTS, SupervisorSpec(name=CLIENTS, **often)),
+        ChildSpec(WORKERS, SupervisorSpec(children=workers, name=WORKERS, **often)),
+        ChildSpec(RUNS, Runs, args=(settings.worker_count,), name=RUNS, shutdown=10.0),
+        # Last to start and first to stop: what evaluators have in hand still reaches the journal.
+        ChildSpec(EVALUATORS, SupervisorSpec(name=EVALUATORS, **often)),
+    ]

@@ -1,0 +1,273 @@
+"""The evaluator: one per run. Reads the dataset, gives work to workers, and gets results into the journal.
+
+What is decided is in `plan`; this actor moves bytes. Work goes out in chunks by cast, results come back in
+batches by cast, and a result counts only when the journal has answered that it is on the disk. Nobody waits for an
+evaluator; if it dies, its successor opens the run from the journal and goes on.
+
+Casts it takes: ("results", worker, rows) with rows of (index, send, prediction, score, error, latency, usage,
+asked, cost, success). Requests: "job" → what a worker needs, once per worker and run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from dspex_actors.app import RUNS, worker_name
+from dspex_actors.errors import DspexError, from_record
+from dspex_actors.evaluate.dataset import from_descriptor
+from dspex_actors.evaluate.job import Job
+from dspex_actors.evaluate.plan import RunPlan
+from dspex_actors.evaluate.plan_types import Chunk, Lost, PlanSettings
+from dspex_actors.evaluate.stop_rule import StopRule
+from dspex_actors.foundation.indexset import IndexSet
+from dspex_actors.foundation.journal_errors import JournalError
+from supervisors import Down, GenServer, Ref, Stop
+from supervisors.errors import CallTimeout, NoProcess, ServerExited
+
+#: A worker that is not there is looked for this often, in seconds.
+LOOK_SECONDS = 0.02
+#: The journal is tried again this often, in seconds, while the disk is full or its keeper is being restarted.
+RETRY_SECONDS = 0.5
+#: How often others are told how the run is doing, in seconds.
+NOTE_SECONDS = 0.25
+#: Most results in one transaction.
+BATCH = 2000
+#: At most so many results wait for the journal; with more, no more work is given out.
+BACKLOG = 20_000
+
+PLAN_FIELDS = ("max_in_flight", "failures", "max_attempts", "max_failures", "strategy")
+
+
+class Evaluator(GenServer):
+    """One run. Arguments: its id, and how many http workers there are."""
+
+    def init(self, run_id: str, workers: int) -> None:
+        """Begin as soon as the keeper of runs, who is waiting for this to return, can answer."""
+        self._run_id = run_id
+        self._worker_names = [worker_name(n) for n in range(1, workers + 1)]
+        self._refs: dict[str, Ref] = {}
+        self._plan: RunPlan | None = None
+        self._rows: list[Any] = []
+        self._rows_there = asyncio.Event()
+        self._total: int | None = None
+        self._latency: float | None = None
+        self._trouble: str | None = None
+        self._broken: str | None = None
+        self._over = False
+        self._last_note: Any = None
+        self.spawn(self._open())
+
+    async def _open(self) -> None:
+        found = await self._ask("open", self._run_id)
+        settings = found["settings"]
+        self._job = Job(self._run_id, found["kind"], found["program"], found["metric"], found["lm"], settings)
+        self._failure_score = settings.get("failure_score")
+        try:
+            dataset = from_descriptor(found["dataset"])
+            self._done = IndexSet.from_bytes(found["done"])
+            rule = settings.get("rule")
+            self._plan = RunPlan(
+                PlanSettings(**{name: settings[name] for name in PLAN_FIELDS if settings.get(name) is not None}),
+                rule=None if rule is None else StopRule(**rule), failed=found["failed"],
+            )
+            self._source: Iterator[tuple[int, bytes]] = self._examples(dataset)
+        except DspexError as error:
+            await self._end("failed", error.message)
+            return
+        self.spawn(self._write())
+        self.spawn(self._keep_noting())
+        for name in self._worker_names:
+            self.spawn(self._look_for(name))
+        self._pump()
+
+    def _examples(self, dataset: Any) -> Iterator[tuple[int, bytes]]:
+        """Give the examples that have no result yet, reading on only as far as asked."""
+        start = self._done.next_missing(0)
+        index = start
+        for index, payload in enumerate(dataset.iter_packed(start), start):  # noqa: B007 - the last one counts
+            if index not in self._done:
+                yield index, payload
+        self._total = max(index + 1 if index or self._done else 0, len(self._done))
+
+    async def _ask(self, *request: Any) -> Any:
+        """Ask the keeper of runs; while it is being restarted, wait for it."""
+        while True:
+            try:
+                kind, value = await self.call(RUNS, request, timeout=60.0)
+            except (NoProcess, ServerExited, CallTimeout):
+                await asyncio.sleep(RETRY_SECONDS / 5)
+                continue
+            if kind == "error":
+                raise from_record(value)
+            return value
+
+    # --- work out ---------------------------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        """Feed the plan, and send what it decides; cheap when there is nothing to do."""
+        plan = self._plan
+        if plan is None or self._trouble is not None or len(self._rows) > BACKLOG:
+            return
+        try:
+            while (wanted := plan.wanted()) > 0:
+                for _ in range(wanted):
+                    item = next(self._source, None)
+                    if item is None:
+                        plan.source_ended()
+                        break
+                    plan.feed(*item)
+        except DspexError as error:
+            # The dataset cannot be read on (a broken line): what is out comes in, then the run is over.
+            self._broken = error.message
+            plan.stop("dataset")
+        except OSError as error:
+            self._broken = f"the dataset cannot be read: {error.strerror or error}"
+            plan.stop("dataset")
+        for chunk in plan.take():
+            self._send(chunk)
+        if plan.finished:
+            self._rows_there.set()
+
+    def _send(self, chunk: Chunk) -> None:
+        ref = self._refs.get(str(chunk.worker))
+        if ref is not None:
+            self.cast(ref, ("chunk", self._run_id, self.ref, chunk.window, chunk.items))
+
+    # --- workers ----------------------------------------------------------------------------------------------------
+
+    async def _look_for(self, name: str) -> None:
+        """Wait until a worker is there (again) and take it in."""
+        while (ref := await self.whereis(name)) is None or ref == self._refs.get(name):
+            await asyncio.sleep(LOOK_SECONDS)
+        self._refs[name] = ref
+        self.monitor(ref)
+        if self._plan is not None:
+            self._lost(self._plan.worker_joined(name))
+        self._pump()
+
+    def handle_info(self, message: Any) -> None:
+        """Take in the death of a worker."""
+        if message == "over":
+            raise Stop("normal")
+        if isinstance(message, Down):
+            name = next((name for name, ref in self._refs.items() if ref == message.ref), None)
+            if name is not None and self._plan is not None:
+                self._lost(self._plan.worker_left(name))
+                self.spawn(self._look_for(name))
+                self._pump()
+
+    def _lost(self, lost: list[Lost]) -> None:
+        for item in lost:
+            self._row(item.index, item.payload, None, self._failure_score, item.error, item.attempts, None, None, 0, None, str(item.worker))
+
+    # --- results in -------------------------------------------------------------------------------------------------
+
+    def handle_call(self, request: Any, caller: Any) -> Any:  # noqa: ARG002
+        """Tell a worker what the run is."""
+        assert request == "job"
+        return self._job.to_list()
+
+    def handle_cast(self, message: Any) -> None:
+        """Take in a batch of results."""
+        match message:
+            case ("results", worker, results):
+                for result in results:
+                    self._result(worker, *result)
+                self._pump()
+
+    def _result(self, worker: str, index: int, send: int, prediction: bytes | None, score: float | None, error: Any,
+                latency: float, usage: Any, asked: int, cost: float | None, success: bool) -> None:
+        plan = self._plan
+        assert plan is not None
+        if error is None:
+            self._latency = latency if self._latency is None else 0.95 * self._latency + 0.05 * latency
+            plan.note_latency(self._latency)
+        kind = None if error is None else str(error.get("type"))
+        decision = plan.result(index, send, error=kind, success=success, free=kind == "RateLimited")
+        if decision.fate == "accept":
+            if error is not None and score is None:
+                score = self._failure_score
+            self._row(index, decision.payload, prediction, score, error, decision.attempts, latency, usage, asked, cost, worker)
+
+    def _row(self, index: int, payload: bytes, prediction: bytes | None, score: float | None, error: Any, attempts: int,
+             latency: float | None, usage: Any, asked: int, cost: float | None, worker: str) -> None:
+        node = self._process.node["name"]
+        self._rows.append((index, payload, prediction, score, error, attempts, latency, usage, asked, cost, f"{node}/{worker}", time.time()))
+        self._rows_there.set()
+
+    async def _write(self) -> None:
+        """Bring results to the journal, one batch after the other; a batch is what came while the last was written."""
+        assert self._plan is not None
+        while True:
+            await self._rows_there.wait()
+            self._rows_there.clear()
+            while self._rows:
+                batch, self._rows = self._rows[:BATCH], self._rows[BATCH:]
+                await self._write_batch(batch)
+                self._pump()
+            if self._plan.finished and not self._rows:
+                await self._finish()
+                return
+
+    async def _write_batch(self, batch: list[Any]) -> None:
+        while True:
+            try:
+                await self._ask("add", self._run_id, batch)
+            except DspexError as error:
+                if not isinstance(error, JournalError) and "Journal" not in str(error):
+                    raise
+                if self._trouble is None:
+                    self._process.log.error("the run waits for its journal", run=self._run_id, why=str(error))
+                self._trouble = str(error)
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            if self._trouble is not None:
+                self._process.log.info("the journal takes results again", run=self._run_id)
+                self._trouble = None
+            return
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    async def _finish(self) -> None:
+        plan = self._plan
+        assert plan is not None
+        match plan.stopped:
+            case None | "successes" | "errors":
+                await self._end("finished", plan.stopped)
+            case "dataset":
+                await self._end("failed", self._broken or "the dataset cannot be read")
+            case "max_failures":
+                await self._end("failed", f"more than {plan.settings.max_failures} examples failed")
+            case _:
+                await self._end("failed", "an example failed, and failures='stop'")
+
+    async def _end(self, state: str, reason: str | None) -> None:
+        await self._ask("end", self._run_id, state, reason, self._total)
+        for ref in self._refs.values():
+            self.cast(ref, ("forget", self._run_id))
+        self._over = True
+        self.send_after(0.0, "over")
+
+    async def terminate(self, reason: Any) -> None:  # noqa: ARG002
+        """Tell the workers to drop the run, and bring what has come in to the journal."""
+        for ref in self._refs.values():
+            self.cast(ref, ("forget", self._run_id))
+        if self._rows and not self._over:
+            try:
+                async with asyncio.timeout(5.0):
+                    await self._ask("add", self._run_id, self._rows)
+            except (TimeoutError, DspexError):
+                self._process.log.warning("results that came last are asked again", run=self._run_id, count=len(self._rows))
+
+    async def _keep_noting(self) -> None:
+        while not self._over:
+            plan = self._plan
+            assert plan is not None
+            note = {"in_flight": plan.outstanding, "waiting": plan.waiting, "workers": len(self._refs), "trouble": self._trouble}
+            if note != self._last_note:
+                self._last_note = note
+                self.cast(RUNS, ("note", self._run_id, note))
+            await asyncio.sleep(NOTE_SECONDS)

@@ -1,0 +1,144 @@
+"""What a worker does with one example of a run: call the program, score the prediction, never raise.
+
+A kind of run (`evaluate`, `bootstrap`) has one `Runner` class. It is made once per worker and run, and used for
+hundreds of examples at the same time.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import time
+import traceback
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from dspex_actors.errors import ConfigError, DspexError
+from dspex_actors.evaluate.job import Job, load_code
+from dspex_actors.example import Example
+from dspex_actors.foundation.codec import pack
+from dspex_actors.foundation.fields import unpack_example
+from dspex_actors.lm.keys import scrub
+from dspex_actors.lm.lm import LM
+from dspex_actors.lm.usage import Usage
+from dspex_actors.metrics import check_score
+from dspex_actors.settings import context, record_calls
+
+#: Kind of run → where its Runner class is.
+KINDS = {
+    "evaluate": "dspex_actors.evaluate.runner:EvaluateRunner",
+    "bootstrap": "dspex_actors.teleprompt.bootstrap_runner:BootstrapRunner",
+}
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one example.
+
+    Args:
+        prediction: packed fields of the prediction (for a bootstrap, of its trace); None when it failed.
+        score: what the metric said.
+        success: whether it counts as a success for a stop rule.
+        error: the error's record.
+    """
+
+    prediction: bytes | None = None
+    score: float | None = None
+    success: bool = False
+    error: dict[str, Any] | None = None
+
+
+class Runner(Protocol):
+    """Does the work of one kind of run."""
+
+    def __init__(self, job: Job) -> None:
+        """Open the job's code."""
+
+    async def attempt(self, example: Example) -> Outcome:
+        """Do one example; errors may be raised."""
+        ...
+
+
+def make_runner(job: Job) -> Runner:
+    """Return the runner for a job.
+
+    Raises:
+        ConfigError: its kind is unknown, or its code cannot be opened here.
+    """
+    module, _, name = KINDS[job.kind].partition(":")
+    try:
+        runner: Runner = getattr(importlib.import_module(module), name)(job)
+    except DspexError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"the program or metric cannot be opened in a worker: {type(error).__name__}: {error}") from None
+    return runner
+
+
+async def run_example(runner: Runner, payload: bytes) -> list[Any]:
+    """Do one example and return (prediction, score, error, latency, usage, asked, cost, success)."""
+    started = time.perf_counter()
+    with record_calls() as calls:
+        try:
+            inputs, labels = unpack_example(payload, trusted=True)
+            outcome = await runner.attempt(Example(**inputs, **labels).with_inputs(*inputs))
+        except Exception as error:
+            outcome = Outcome(error=error_record(error))
+    usage, cost = Usage(), 0.0
+    asked, priced = 0, True
+    for reply in calls:
+        usage = usage + reply.usage
+        asked += reply.asked
+        if reply.cost is None:
+            priced = False
+        else:
+            cost += reply.cost
+    if outcome.error is not None:
+        asked += int(outcome.error.get("asked") or 0)
+    latency = time.perf_counter() - started
+    return [outcome.prediction, outcome.score, outcome.error, latency, usage.to_dict() if calls else None, asked,
+            cost if priced else None, outcome.success]
+
+
+class EvaluateRunner:
+    """Calls the program and scores its prediction."""
+
+    def __init__(self, job: Job) -> None:
+        """Open program and metric."""
+        self._program = load_code(job.program)
+        self._metric = load_code(job.metric)
+        self._lm = LM.from_dict(job.lm) if job.lm is not None else None
+
+    async def attempt(self, example: Example) -> Outcome:
+        """Return the prediction and its score; a metric that fails keeps the prediction that was paid for."""
+        with context(lm=self._lm):
+            prediction = await self._program.acall(**example.inputs().toDict())
+            packed = pack(fields_of(prediction))
+            try:
+                score = check_score(await maybe(self._metric(example, prediction)))
+            except Exception as error:
+                record = error_record(error)
+                record["message"] = f"the metric failed: {record['message']}"
+                return Outcome(prediction=packed, error=record)
+        return Outcome(prediction=packed, score=score, success=bool(score))
+
+
+def fields_of(prediction: Any) -> dict[str, Any]:
+    """Return a prediction's fields; a program that returns something else has one field, `output`."""
+    to_dict = getattr(prediction, "toDict", None)
+    if callable(to_dict):
+        return dict(to_dict())
+    return dict(prediction) if isinstance(prediction, dict) else {"output": prediction}
+
+
+async def maybe(value: Any) -> Any:
+    """Await what is awaitable."""
+    return await value if inspect.isawaitable(value) else value
+
+
+def error_record(error: BaseException) -> dict[str, Any]:
+    """Return an error as plain data; a foreign one with the last lines of its traceback, keys scrubbed."""
+    if isinstance(error, DspexError):
+        return error.to_record()
+    lines = traceback.format_exception(type(error), error, error.__traceback__)[-3:]
+    return {"type": type(error).__name__, "message": scrub(str(error))[:2000], "traceback": scrub("".join(lines))[-2000:]}

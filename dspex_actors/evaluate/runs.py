@@ -1,0 +1,194 @@
+"""The keeper of runs: the only writer of the node's journal, and who starts and resumes evaluators.
+
+Requests (all plain data):
+    ("create", spec fields, resume)     → run row; starts its evaluator unless the run is finished
+    ("resume", run_id)                  → run row
+    ("cancel"|"pause", run_id, reason)  → run row
+    ("open", run_id)                    → what its evaluator needs to begin or go on
+    ("add", run_id, rows)               → how many were new; on the disk when answered
+    ("end", run_id, state, reason, total) → None; the evaluator's last word
+    ("progress", run_id)                → summary, note
+    ("list", limit)                     → summaries
+Casts: ("note", run_id, note) from evaluators: what the journal does not know (in flight, waiting for disk space).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from dspex_actors.app import EVALUATORS, run_name
+from dspex_actors.errors import ConfigError, DspexError
+from dspex_actors.evaluate.evaluator import Evaluator
+from dspex_actors.evaluate.summary import run_summary
+from dspex_actors.foundation.journal import Journal
+from dspex_actors.foundation.records import ResultRow, RunRow, RunSpec
+from supervisors import ChildSpec, Down, GenServer
+from supervisors.errors import AlreadyPresent, AlreadyStarted, ChildNotFound, NoProcess, SupervisorsError
+
+JOURNAL_FILE = "journal.db"
+#: Fields of a result row, in the order in which evaluators send them.
+ROW_FIELDS = tuple(ResultRow.__dataclass_fields__)
+
+
+class Runs(GenServer):
+    """Keeps the journal and the runs of one node. Argument: how many http workers the node has."""
+
+    async def init(self, workers: int) -> None:
+        """Open the journal; go on with what was running, or mark it as paused after a new start of the node."""
+        self._workers = workers
+        node = self._process.node
+        data_dir = Path(node["data_dir"])
+        self._journal = Journal(data_dir / JOURNAL_FILE)
+        self._notes: dict[str, dict[str, Any]] = {}
+        self._watched: dict[Any, str] = {}
+        marker = data_dir / "run" / "runs.daemon"
+        same_daemon = marker.exists() and marker.read_text() == node["uid"]
+        marker.write_text(node["uid"])
+        if same_daemon:
+            # This process, or the whole node under the same daemon, fell and is back: its runs go on by themselves.
+            self.send_after(0.0, "revive")
+        else:
+            self._journal.pause_interrupted("the node was stopped or killed")
+
+    def terminate(self, reason: Any) -> None:  # noqa: ARG002
+        """Close the journal; a run that is under way is paused, so that the next start finds it so."""
+        self._journal.pause_interrupted("the node was stopped")
+        self._journal.close()
+
+    async def handle_call(self, request: Any, caller: Any) -> Any:  # noqa: ARG002
+        """Answer one request; an error of ours travels as its record."""
+        try:
+            return "ok", await self._answer(request)
+        except DspexError as error:
+            return "error", error.to_record()
+
+    async def _answer(self, request: Any) -> Any:
+        match request:
+            case ("add", run_id, rows):
+                return self._journal.add_results(run_id, [ResultRow(**dict(zip(ROW_FIELDS, row, strict=True))) for row in rows])
+            case ("progress", run_id):
+                return self._progress(run_id)
+            case ("open", run_id):
+                return self._open(run_id)
+            case ("create", spec):
+                row = self._journal.create_run(RunSpec(**spec))
+                return await self._go_on(row)
+            case ("resume", run_id):
+                return await self._go_on(self._row(run_id))
+            case ("end", run_id, state, reason, total):
+                if total is not None:
+                    self._journal.set_total(run_id, total)
+                self._journal.set_state(run_id, state, reason)
+                self._notes.pop(run_id, None)
+                return None
+            case (("cancel" | "pause") as verb, run_id, reason):
+                return await self._halt(run_id, "cancelled" if verb == "cancel" else "paused", reason)
+            case ("list", limit):
+                return [run_summary(row) for row in self._journal.list_runs(limit=limit)]
+        raise ConfigError(f"runs do not know the request {request!r}")
+
+    def handle_cast(self, message: Any) -> None:
+        """Keep an evaluator's note."""
+        match message:
+            case ("note", run_id, note):
+                self._notes[run_id] = note
+
+    async def handle_info(self, message: Any) -> None:
+        """Revive what was running; clear away evaluators that have ended."""
+        match message:
+            case "revive":
+                if await self.whereis(EVALUATORS) is None:
+                    self.send_after(0.02, "revive")  # started after this server
+                    return
+                for row in reversed(self._journal.list_runs(state="running")):
+                    await self._start(row.run_id)
+            case Down(ref=ref):
+                run_id = self._watched.pop(ref, None)
+                if run_id is not None:
+                    self.spawn(self._after_end(run_id))
+
+    # --- runs -------------------------------------------------------------------------------------------------------
+
+    def _row(self, run_id: str) -> RunRow:
+        row = self._journal.get_run(run_id)
+        if row is None:
+            raise ConfigError(f"no run {run_id!r} here: `dspex runs` lists them")
+        return row
+
+    async def _go_on(self, row: RunRow) -> dict[str, Any]:
+        if row.state != "finished":
+            row = self._journal.set_state(row.run_id, "running")
+            await self._start(row.run_id)
+        return run_summary(row)
+
+    async def _start(self, run_id: str) -> None:
+        spec = ChildSpec(run_name(run_id), Evaluator, args=(run_id, self._workers), restart="transient",
+                         name=run_name(run_id), shutdown=10.0)
+        for _ in range(3):
+            try:
+                ref = await self.start_child(EVALUATORS, spec)
+            except AlreadyStarted as error:
+                ref = error.ref
+            except AlreadyPresent:
+                await self._clear(run_id)
+                continue
+            except SupervisorsError as error:
+                self._journal.set_state(run_id, "failed", f"its evaluator did not start: {error}")
+                raise ConfigError(f"the run {run_id} cannot start: {_last_line(error)}") from None
+            if ref is not None:
+                self._watched[ref] = run_id
+                self.monitor(ref)
+            return
+
+    async def _clear(self, run_id: str) -> None:
+        try:
+            await self.delete_child(EVALUATORS, run_name(run_id))
+        except (ChildNotFound, NoProcess):
+            pass
+
+    async def _after_end(self, run_id: str) -> None:
+        """Forget an evaluator's child spec once it has ended for good; watch its successor if it was restarted."""
+        row = self._journal.get_run(run_id)
+        if row is not None and row.state == "running":
+            ref = await self._successor(run_id)
+            if ref is not None:
+                self._watched[ref] = run_id
+                self.monitor(ref)
+                return
+            self._journal.set_state(run_id, "failed", "its evaluator died too often; see `dspex logs`")
+        try:
+            await self._clear(run_id)
+        except SupervisorsError as error:
+            self._process.log.warning("an ended evaluator was not cleared away", run=run_id, error=str(error))
+
+    async def _successor(self, run_id: str) -> Any:
+        for _ in range(100):
+            ref = await self.whereis(run_name(run_id))
+            if ref is not None:
+                return ref
+            await asyncio.sleep(0.05)
+        return None
+
+    async def _halt(self, run_id: str, state: Any, reason: str) -> dict[str, Any]:
+        self._row(run_id)
+        row = self._journal.set_state(run_id, state, reason)
+        try:
+            await self.terminate_child(EVALUATORS, run_name(run_id))
+        except (ChildNotFound, NoProcess):
+            pass
+        return run_summary(self._row(row.run_id))
+
+    def _open(self, run_id: str) -> dict[str, Any]:
+        row = self._row(run_id)
+        return asdict(row.spec) | {"done": self._journal.done_indices(run_id).to_bytes(), "failed": row.failed}
+
+    def _progress(self, run_id: str) -> dict[str, Any]:
+        return {"summary": run_summary(self._row(run_id)), "note": self._notes.get(run_id) or {}}
+
+
+def _last_line(error: SupervisorsError) -> str:
+    detail = error.reason.detail if error.reason is not None else None
+    return str(detail["message"]) if isinstance(detail, dict) and detail.get("message") else str(error)

@@ -1,0 +1,174 @@
+"""The fields of a signature: what goes in, what comes out.
+
+A field is a pydantic `FieldInfo`, so types, defaults and constraints mean what they mean everywhere in
+pydantic. What pydantic has no place for (which side the field is on, its description) stands in
+`json_schema_extra`, under the keys that DSPy's users know: `desc`, `prefix`.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import re
+from typing import Any, Literal
+
+from pydantic import Field
+from pydantic.fields import FieldInfo
+
+from dspex_actors.errors import ConfigError
+
+Side = Literal["input", "output"]
+
+#: Key of `json_schema_extra` that says which side a field is on.
+SIDE = "field_side"
+
+#: Key of `json_schema_extra` set on a field whose type nobody wrote; it takes any value without a warning.
+UNDEFINED_TYPE = "IS_TYPE_UNDEFINED"
+
+_OWN_KEYS = ("desc", "prefix", "format", "parser")
+_PYDANTIC_OPTIONS = frozenset(inspect.signature(Field).parameters) - {"extra"}
+
+
+class ConfigValueError(ConfigError, ValueError):
+    """A ConfigError where DSPy raises a ValueError."""
+
+
+class ConfigTypeError(ConfigError, TypeError):
+    """A ConfigError where DSPy raises a TypeError."""
+
+
+def InputField(**options: Any) -> Any:  # noqa: N802 - DSPy's name
+    """Declare an input of a signature.
+
+    Args:
+        **options: `desc` (words for the LM), `default`, and pydantic's constraints (`gt`, `ge`, `lt`, `le`,
+            `min_length`, `max_length`, `multiple_of`, `pattern` ...). `prefix`, `format` and `parser` are
+            accepted as DSPy accepts them, and not rendered.
+
+    Returns:
+        A field, to stand on the right of an annotated name in the class.
+
+    Raises:
+        ConfigTypeError: an option that neither pydantic nor DSPy knows.
+    """
+    return _make_field("input", options)
+
+
+def OutputField(**options: Any) -> Any:  # noqa: N802 - DSPy's name
+    """Declare an output of a signature.
+
+    Args:
+        **options: as in `InputField`; an output with a `default` may be missing from the LM's answer.
+
+    Returns:
+        A field, to stand on the right of an annotated name in the class.
+
+    Raises:
+        ConfigTypeError: an option that neither pydantic nor DSPy knows.
+    """
+    return _make_field("output", options)
+
+
+def _make_field(side: Side, options: dict[str, Any]) -> FieldInfo:
+    extra: dict[str, Any] = {key: options.pop(key) for key in _OWN_KEYS if key in options}
+    described = options.get("description")
+    if described is not None:
+        extra.setdefault("desc", described)
+    given = options.pop("json_schema_extra", None)
+    if isinstance(given, dict):
+        extra = {**given, **extra}
+    extra[SIDE] = side
+    unknown = sorted(set(options) - _PYDANTIC_OPTIONS)
+    if unknown:
+        raise ConfigTypeError(
+            f"{side.capitalize()}Field does not know {', '.join(unknown)}; it takes {', '.join(_OWN_KEYS)}, "
+            "default and pydantic's (gt, ge, lt, le, min_length, max_length, multiple_of, pattern)"
+        )
+    field: FieldInfo = Field(json_schema_extra=extra, **options)
+    return field
+
+
+def extras(field: FieldInfo) -> dict[str, Any]:
+    """Return the field's own settings (desc, prefix, side) as the dict that the field holds."""
+    extra = field.json_schema_extra
+    if not isinstance(extra, dict):
+        raise ConfigTypeError(
+            "a signature's field is made with InputField() or OutputField(); this one was not"
+        )
+    return extra
+
+
+def side_of(field: FieldInfo) -> Side:
+    """Return "input" or "output".
+
+    Raises:
+        ConfigTypeError: the field was made by pydantic's `Field`, which has no side.
+    """
+    extra = field.json_schema_extra
+    side = extra.get(SIDE) if isinstance(extra, dict) else None
+    if side == "input":
+        return "input"
+    if side == "output":
+        return "output"
+    raise ConfigTypeError("a signature's field is made with InputField() or OutputField(); this one was not")
+
+
+def copy_field(field: FieldInfo) -> FieldInfo:
+    """Return a copy whose settings can be changed without the original noticing."""
+    twin = copy.copy(field)
+    twin.json_schema_extra = dict(extras(field))
+    return twin
+
+
+def complete_field(name: str, field: FieldInfo, annotation: Any) -> FieldInfo:
+    """Return a copy of `field` with its type set, and prefix and description filled in where nobody wrote
+    them."""
+    twin = copy_field(field)
+    twin.annotation = annotation
+    extra = extras(twin)
+    extra["prefix"] = extra.get("prefix") or infer_prefix(name)
+    extra["desc"] = extra.get("desc") or f"${{{name}}}"
+    return twin
+
+
+def description_of(name: str, field: FieldInfo) -> str:
+    """Return the words for the LM; empty when nobody wrote any."""
+    desc = str(extras(field).get("desc") or "")
+    return "" if desc == f"${{{name}}}" else desc
+
+
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
+
+
+def infer_prefix(name: str) -> str:
+    """Return the label that DSPy infers from a name: `snake_case` gives `Snake Case:`, `topK2` gives `Top K
+    2:`."""
+    words = _WORDS.findall(name)
+    return " ".join(word if word.isupper() else word.capitalize() for word in words) + ":"
+
+
+_CONSTRAINT_WORDS = {
+    "gt": "greater than {}",
+    "ge": "{} or more",
+    "lt": "less than {}",
+    "le": "{} or less",
+    "min_length": "length at least {}",
+    "max_length": "length at most {}",
+    "multiple_of": "a multiple of {}",
+    "pattern": "matches {}",
+    "max_digits": "at most {} digits",
+    "decimal_places": "at most {} decimal places",
+}
+
+
+def constraints_text(field: FieldInfo) -> str:
+    """Return the field's constraints as words for the LM; empty when there are none."""
+    words: list[str] = []
+    for rule in field.metadata:
+        for key, phrase in _CONSTRAINT_WORDS.items():
+            bound = getattr(rule, key, None)
+            if bound is not None:
+                words.append(phrase.format(bound))
+        if getattr(rule, "allow_inf_nan", None) is False:
+            words.append("a finite number")
+    return ", ".join(words)

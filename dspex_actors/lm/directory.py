@@ -1,0 +1,106 @@
+"""A worker's LMs: one session per LM, its client actor, and the embedded LM's address."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from dspex_actors.app import CLIENTS
+from dspex_actors.errors import Overloaded
+from dspex_actors.lm.client import LMClient, client_name
+from dspex_actors.lm.lm import LM
+from dspex_actors.lm.reply import LMReply
+from dspex_actors.lm.session import LMSession
+from dspex_actors.lm.worker_gate import WorkerGate
+from supervisors import ChildSpec, GenServer, Ref
+from supervisors.errors import AlreadyPresent, AlreadyStarted, SupervisorsError
+
+EMBEDDED = "embedded"
+
+
+class Directory:
+    """Finds or makes what an LM call needs; used by the worker's loop only."""
+
+    def __init__(self, worker: GenServer) -> None:
+        """Serve this worker."""
+        self._worker = worker
+        self._sessions: dict[str, asyncio.Task[LMSession]] = {}
+        self._gates: dict[str, WorkerGate] = {}
+        self._embedded: set[str] = set()
+        self._embedded_ref: Ref | None = None
+
+    async def complete(self, lm: LM, messages: list[dict[str, Any]], params: dict[str, Any]) -> LMReply:
+        """Answer one call through the LM's session."""
+        identity = lm.identity()
+        opening = self._sessions.get(identity)
+        if opening is None:
+            opening = self._sessions[identity] = asyncio.get_running_loop().create_task(self._open(lm))
+            opening.add_done_callback(lambda task: self._opened(identity, task))
+        session = opening.result() if opening.done() else await asyncio.shield(opening)
+        return await session.complete(messages, params)
+
+    def _opened(self, identity: str, task: asyncio.Task[LMSession]) -> None:
+        if task.cancelled() or task.exception() is not None:
+            self._sessions.pop(identity, None)  # the next call tries again
+
+    async def _open(self, lm: LM) -> LMSession:
+        identity = lm.identity()
+        client = await self._child(client_name(identity), LMClient, (lm.to_dict(),))
+        gate = self._gates[identity] = WorkerGate(self._worker, client, lm)
+        url = None
+        if lm.provider == EMBEDDED and lm.base_url is None:
+            url = await self._embedded_url()
+            self._embedded.add(identity)
+        session = LMSession(lm, base_url_override=url, gate=gate)
+        gate.on_pause = session.pause
+        return session
+
+    async def _embedded_url(self) -> str:
+        from dspex_actors.embedded.actor import EmbeddedServer
+
+        ref = await self._child(EMBEDDED, EmbeddedServer, ())
+        if ref != self._embedded_ref:
+            self._embedded_ref = ref
+            self._worker.monitor(ref)
+        return await self._worker.call(ref, "base_url")  # type: ignore[no-any-return]
+
+    async def _child(self, name: str, server: type[GenServer], args: tuple[Any, ...]) -> Ref:
+        """Return a supervised child of the clients' branch, started on first use."""
+        for _ in range(50):
+            ref = await self._worker.whereis(name)
+            if ref is not None:
+                return ref
+            try:
+                ref = await self._worker.start_child(CLIENTS, ChildSpec(name, server, args=args, name=name))
+            except AlreadyStarted as error:
+                ref = error.ref
+            except AlreadyPresent:
+                ref = None  # being restarted
+            except SupervisorsError as error:
+                raise Overloaded(f"{name} did not start: {error}") from None
+            if ref is not None:
+                return ref
+            await asyncio.sleep(0.02)
+        raise Overloaded(f"{name} did not start")
+
+    def pause(self, identity: str, seconds: float) -> None:
+        """Hold back the calls to an LM, as its provider asked another worker to."""
+        opening = self._sessions.get(identity)
+        if opening is not None and opening.done():
+            opening.result().pause(seconds)
+
+    def down(self, ref: Ref | None) -> None:
+        """Take note that a process has ended: the embedded LM's address is no longer good, a client will be another."""
+        if ref is not None and ref == self._embedded_ref:
+            self._embedded_ref = None
+            for identity in self._embedded:
+                self._sessions.pop(identity, None)
+            self._embedded.clear()
+        for gate in self._gates.values():
+            gate.client_down(ref)
+
+    async def aclose(self) -> None:
+        """Close all sessions."""
+        for opening in list(self._sessions.values()):
+            if opening.done() and not opening.cancelled() and opening.exception() is None:
+                await opening.result().aclose()

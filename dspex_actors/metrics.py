@@ -1,0 +1,306 @@
+"""Metrics: how good a prediction is, compared with an example's labels.
+
+A metric is called with (example, prediction, trace=None) and returns a bool or a number; yours may be a
+function, sync or async. These here compare fields by name::
+
+    exact_match("team")              # every field the same, after normalising
+    contains("answer")               # the label's words stand in the prediction, one after the other
+    f1("answer")                     # overlap of words, 0 to 1
+    numeric("total", tolerance=0.5)  # as numbers
+
+Text is normalised as in DSPy: NFD, lower case, no ASCII punctuation, no English articles, single spaces. So
+`3.0` equals `30` and `-5` equals `5`; for numbers in text use `numeric`. Where the prediction or the label
+is a number already, `exact_match` compares as numbers. A list as label means any of its members.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import numbers
+import re
+import string
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from inspect import isawaitable
+from typing import Any, ClassVar
+
+from dspex_actors.errors import ConfigError
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_NUMBER = re.compile(r"[-+]?(?:\d[\d,]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+
+
+def normalize_text(text: str) -> str:
+    """Return the text as DSPy's exact match and F1 see it."""
+    lowered = unicodedata.normalize("NFD", text).lower()
+    return " ".join(_ARTICLES.sub(" ", lowered.translate(_NO_PUNCTUATION)).split())
+
+
+def f1_score(prediction: str, label: str) -> float:
+    """Return the F1 of two texts' normalised words; 0.0 when they share none, also when both are empty."""
+    ours, theirs = normalize_text(prediction).split(), normalize_text(label).split()
+    same = sum((Counter(ours) & Counter(theirs)).values())
+    return 2 * same / (len(ours) + len(theirs)) if same else 0.0
+
+
+def as_number(value: Any) -> float | None:
+    """Return a value as a number: a number itself, or text with exactly one number in it (`1,234`, `$5`, `7
+    kg`)."""
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return float(value)
+    found = _NUMBER.findall(value) if isinstance(value, str) else []
+    return float(found[0].replace(",", "")) if len(found) == 1 else None
+
+
+@dataclass(frozen=True)
+class FieldMetric:
+    """Base of the metrics here: compares `fields` of an example with those of a prediction."""
+
+    kind: ClassVar[str] = ""
+    fields: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Check the names."""
+        if not self.fields or not all(isinstance(name, str) and name for name in self.fields):
+            raise ConfigError(f"{self.kind} needs the names of the fields to compare, got {self.fields!r}")
+
+    @property
+    def __name__(self) -> str:
+        """The metric as the command line writes it: `exact_match:team`."""
+        return f"{self.kind}:{','.join(self.fields)}"
+
+    def __repr__(self) -> str:
+        """Show the name."""
+        return self.__name__
+
+    def __call__(self, example: Any, prediction: Any, trace: Any = None) -> bool | float:
+        """Score a prediction.
+
+        Args:
+            example: holds the labels.
+            prediction: holds the outputs.
+            trace: not used.
+
+        Returns:
+            The score.
+
+        Raises:
+            ConfigError: a field is missing on either side.
+        """
+        return self.combine(
+            [
+                self._best(_field(prediction, name, "prediction"), _field(example, name, "example"))
+                for name in self.fields
+            ]
+        )
+
+    def _best(self, got: Any, label: Any) -> bool | float:
+        if not isinstance(label, list | tuple | set | frozenset) or isinstance(
+            got, list | tuple | set | frozenset
+        ):
+            return self.compare(got, label)
+        return max((self.compare(got, one) for one in label), default=False)
+
+    def compare(self, got: Any, label: Any) -> bool | float:
+        """Score one value against one label."""
+        return bool(got == label)
+
+    def combine(self, scores: list[bool | float]) -> bool | float:
+        """Make one score of the fields': all of them have to be right."""
+        return all(scores)
+
+
+class ExactMatch(FieldMetric):
+    """See `exact_match`."""
+
+    kind = "exact_match"
+
+    def compare(self, got: Any, label: Any) -> bool:
+        """Compare numbers as numbers, lists member by member, everything else as normalised text."""
+        if isinstance(got, list | tuple) and isinstance(label, list | tuple):
+            return len(got) == len(label) and all(map(self.compare, got, label))
+        if _is_number(got) or _is_number(label):
+            try:
+                return float(got) == float(label)
+            except (TypeError, ValueError):
+                return False
+        if isinstance(got, set | frozenset | Mapping) or isinstance(label, set | frozenset | Mapping):
+            return bool(got == label)
+        return normalize_text(_text(got)) == normalize_text(_text(label))
+
+
+class Contains(FieldMetric):
+    """See `contains`."""
+
+    kind = "contains"
+
+    def compare(self, got: Any, label: Any) -> bool:
+        """Look for the label's words in a row."""
+        words = normalize_text(_text(label))
+        return bool(words) and f" {words} " in f" {normalize_text(_text(got))} "
+
+
+class F1(FieldMetric):
+    """See `f1`."""
+
+    kind = "f1"
+
+    def compare(self, got: Any, label: Any) -> float:
+        """Measure the overlap of words."""
+        return f1_score(_text(got), _text(label))
+
+    def combine(self, scores: list[bool | float]) -> float:
+        """Take the mean over the fields."""
+        return sum(scores) / len(scores)
+
+
+@dataclass(frozen=True, repr=False)
+class Numeric(FieldMetric):
+    """See `numeric`."""
+
+    kind: ClassVar[str] = "numeric"
+    tolerance: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check names and tolerance."""
+        super().__post_init__()
+        if not isinstance(self.tolerance, int | float) or not self.tolerance >= 0:
+            raise ConfigError(f"numeric's tolerance must be a number, 0 or more; got {self.tolerance!r}")
+
+    @property
+    def __name__(self) -> str:
+        """The metric as the command line writes it."""
+        return f"numeric:{','.join(self.fields)}" + (f":{self.tolerance:g}" if self.tolerance else "")
+
+    def compare(self, got: Any, label: Any) -> bool:
+        """Compare as numbers; what is no number equals nothing."""
+        ours, theirs = as_number(got), as_number(label)
+        return ours is not None and theirs is not None and abs(ours - theirs) <= self.tolerance
+
+
+def exact_match(*fields: str) -> FieldMetric:
+    """Make a metric that is true when every field equals its label after normalising.
+
+    Args:
+        *fields: names that example and prediction both have.
+
+    Returns:
+        A metric.
+    """
+    return ExactMatch(fields)
+
+
+def contains(*fields: str) -> FieldMetric:
+    """Make a metric that is true when every field has its label's words in it, in a row, after
+    normalising."""
+    return Contains(fields)
+
+
+def f1(*fields: str) -> FieldMetric:
+    """Make a metric from 0 to 1: the F1 of words after normalising, the mean over the fields."""
+    return F1(fields)
+
+
+def numeric(*fields: str, tolerance: float = 0.0) -> FieldMetric:
+    """Make a metric that is true when every field is within `tolerance` of its label, both read as numbers.
+
+    Args:
+        *fields: names that example and prediction both have; text with exactly one number in it counts as
+        that number. tolerance: the largest difference that still counts as equal.
+
+    Returns:
+        A metric.
+    """
+    return Numeric(fields, tolerance)
+
+
+_KINDS: dict[str, Callable[..., FieldMetric]] = {
+    "exact_match": exact_match,
+    "contains": contains,
+    "f1": f1,
+    "numeric": numeric,
+}
+
+
+def parse(text: str) -> FieldMetric:
+    """Make a metric from the command line's form.
+
+    Args:
+        text: `exact_match:FIELD`, several fields with commas; `numeric:FIELD:TOLERANCE`.
+
+    Returns:
+        A metric.
+
+    Raises:
+        ConfigError: what is wrong, and what there is.
+    """
+    kind, _, rest = text.partition(":")
+    make = _KINDS.get(kind)
+    if make is None:
+        raise ConfigError(f"no metric {kind!r}; there are {', '.join(_KINDS)}, or pkg.mod:function")
+    names, _, tolerance = rest.partition(":")
+    fields = tuple(name.strip() for name in names.split(",") if name.strip())
+    if not fields or (tolerance and make is not numeric):
+        raise ConfigError(
+            f"metric {text!r}: write {kind}:FIELD" + ("[:TOLERANCE]" if make is numeric else "")
+        )
+    if not tolerance:
+        return make(*fields)
+    try:
+        return numeric(*fields, tolerance=float(tolerance))
+    except ValueError:
+        raise ConfigError(f"metric {text!r}: the tolerance {tolerance!r} is no number") from None
+
+
+def check_score(value: Any) -> float:
+    """Return what a metric returned as a number.
+
+    Args:
+        value: a bool, a number, or a prediction (or dict) with a `score` that is one.
+
+    Returns:
+        The score.
+
+    Raises:
+        ConfigError: anything else; NaN and infinities too, because they would spoil every mean.
+    """
+    score = value
+    if not _is_score(score):
+        if isinstance(value, Mapping):
+            score = value.get("score")
+        elif hasattr(value, "toDict") and "score" in value:
+            score = value["score"]
+    if not _is_score(score):
+        if isawaitable(value):
+            raise ConfigError("metric returned an awaitable that nobody awaited; expected bool or number")
+        shown = repr(value)
+        shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
+        raise ConfigError(f"metric returned {shown} ({type(value).__name__}); expected bool or number")
+    number = float(score)
+    if not math.isfinite(number):
+        raise ConfigError(f"metric returned {number}; expected bool or finite number")
+    return number
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool | enum.Enum)
+
+
+def _is_score(value: Any) -> bool:
+    # numpy's bool is no number to Python; its class is known by name, so that numpy need not be there.
+    return isinstance(value, numbers.Real) or type(value).__name__ in ("bool_", "Decimal")
+
+
+def _text(value: Any) -> str:
+    return str(value.value if isinstance(value, enum.Enum) else value)
+
+
+def _field(holder: Any, name: str, what: str) -> Any:
+    if name not in holder:
+        known = ", ".join(map(str, holder.keys())) or "no fields"
+        raise ConfigError(f"the {what} has no field {name!r}; it has {known}")
+    return holder[name]

@@ -1,0 +1,43 @@
+"""ChainOfThought: Predict that lets the model think before it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dspex_actors.example import Prediction
+from dspex_actors.fields import OutputField
+from dspex_actors.program import Module
+from dspex_actors.programs.predict import Predict
+from dspex_actors.signature import Signature, make_signature
+
+
+class ChainOfThought(Module):
+    """Ask for the signature's outputs with a `reasoning` text before them.
+
+    Args:
+        signature: a string, a Signature class, or a dict of fields.
+        rationale_field: another field in place of `reasoning`'s.
+        rationale_field_type: its type.
+        **config: parameters of every LM call.
+    """
+
+    def __init__(
+        self,
+        signature: str | type[Signature] | Mapping[str, Any],
+        rationale_field: Any = None,
+        rationale_field_type: type = str,
+        **config: Any,
+    ) -> None:
+        """Make the program; its one predictor is `predict`."""
+        field = OutputField() if rationale_field is None else rationale_field
+        extended = make_signature(signature).prepend("reasoning", field, rationale_field_type)
+        self.predict = Predict(extended, **config)
+
+    def forward(self, **kwargs: Any) -> Prediction:
+        """Run the predictor and wait."""
+        return self.predict(**kwargs)
+
+    async def aforward(self, **kwargs: Any) -> Prediction:
+        """Run the predictor."""
+        return await self.predict.acall(**kwargs)

@@ -1,0 +1,89 @@
+"""Why a process ended, and who is told: ExitReason, Down, and how they look as plain data."""
+
+from __future__ import annotations
+
+import traceback as _traceback
+from dataclasses import dataclass, field
+from typing import Any
+
+KINDS = ("normal", "shutdown", "killed", "error", "noproc", "nodedown")
+
+
+@dataclass(frozen=True)
+class ExitReason:
+    """Why a process ended.
+
+    Args:
+        kind: normal (it was done), shutdown (it was asked to), killed (no word came from it: SIGKILL, a crash
+            of the interpreter), error (an exception or an error reason), noproc (there was no such process),
+            nodedown (its node went away).
+        detail: for error a dict with `type`, `message` and `traceback` as text; for shutdown the info, if any.
+    """
+
+    kind: str
+    detail: Any = field(default=None)
+
+    @property
+    def abnormal(self) -> bool:
+        """Whether a transient child is restarted after it (all but normal and shutdown)."""
+        return self.kind not in ("normal", "shutdown")
+
+    def __str__(self) -> str:
+        """Return one line: the kind, and what is known beside it."""
+        if self.kind == "error" and isinstance(self.detail, dict):
+            return f"error: {self.detail.get('type')}: {self.detail.get('message')}"
+        return self.kind if self.detail is None else f"{self.kind}: {self.detail!r}"
+
+    @classmethod
+    def of(cls, reason: Any) -> ExitReason:
+        """Turn what a program gives as a reason ("normal", "shutdown", ("shutdown", info), anything) into one."""
+        if isinstance(reason, ExitReason):
+            return reason
+        if reason in ("normal", "shutdown"):
+            return cls(reason)
+        if isinstance(reason, tuple | list) and len(reason) == 2 and reason[0] == "shutdown":
+            return cls("shutdown", reason[1])
+        return cls("error", {"type": type(reason).__name__, "message": str(reason), "traceback": ""})
+
+    @classmethod
+    def crash(cls, error: BaseException) -> ExitReason:
+        """Describe an exception as text; the exception object itself never travels."""
+        text = "".join(_traceback.format_exception(type(error), error, error.__traceback__))
+        return cls("error", {"type": type(error).__name__, "message": str(error), "traceback": text})
+
+
+NORMAL = ExitReason("normal")
+SHUTDOWN = ExitReason("shutdown")
+KILLED = ExitReason("killed")
+NOPROC = ExitReason("noproc")
+
+
+@dataclass(frozen=True)
+class Ref:
+    """The address of one incarnation of a process; a restarted process has another.
+
+    Args:
+        host: the address that its node listens on.
+        port: the port of its mailbox.
+        pid: process id on that host.
+        born: start time of that pid in clock ticks, so that a reused pid is not mistaken for it.
+        uid: random, 16 hex digits; a reused port is not mistaken for it either.
+    """
+
+    host: str
+    port: int
+    pid: int
+    born: int
+    uid: str
+
+    def __str__(self) -> str:
+        """Return it as people write it."""
+        return f"<{self.host}:{self.port} pid {self.pid}>"
+
+
+@dataclass(frozen=True)
+class Down:
+    """A monitored process ended."""
+
+    ref: Ref | None
+    reason: ExitReason

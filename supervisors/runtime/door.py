@@ -1,0 +1,298 @@
+"""The door of a node: where programs outside come in.
+
+One listening socket, opened by the daemon before anything else and kept over restarts of the door, so that clients
+that come meanwhile wait in its queue. Frames are sealed with the cluster key (runtime/frames.py); inside, each is
+`[request id, operation, *arguments]`, answered by `[request id, ok, value or error]`. `[0, "down", monitor, Down]`
+comes unasked. Users' requests and replies pass through as bytes that the door does not open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from supervisors.errors import CallFailed, NoProcess, SupervisorsError
+from supervisors.genserver import GenServer
+from supervisors.reason import Down, ExitReason, Ref
+from supervisors.runtime import fate, wire
+from supervisors.runtime.frames import FrameCodec, FrameError, FrameReader, Opener
+from supervisors.runtime.keys import load_or_create_key
+from supervisors.runtime.log import REPORT_FILE
+from supervisors.runtime.messages import Cast
+from supervisors.spec import ChildSpec, SupervisorSpec
+from supervisors.views import Report
+
+#: A connection that has not shown the key within this many seconds is closed.
+HANDSHAKE_SECONDS = 5.0
+#: At most so many connections that have not shown the key; a further one closes the oldest.
+MAX_UNAUTHENTICATED = 64
+
+Operation = Callable[..., Awaitable[Any]]
+
+
+class Door(GenServer):
+    """Server of the connections from outside. Argument: the listening socket's descriptor and its address."""
+
+    async def init(self, fd: int, address: str) -> None:
+        """Serve the socket that the daemon opened."""
+        self._codec = FrameCodec(load_or_create_key(Path(self._process.node["data_dir"])))
+        self.address = address
+        self._strangers: dict[Connection, None] = {}
+        listening = socket.socket(fileno=os.dup(fd))
+        listening.setblocking(False)
+        self._server = await asyncio.get_running_loop().create_server(lambda: Connection(self), sock=listening, backlog=512)
+        self.operations: dict[str, Operation] = {
+            "call": self._op_call, "cast": self._op_cast, "stop": self._op_stop, "whereis": self._op_whereis,
+            "supervisor": self._op_supervisor, "start_supervisor": self._op_start_supervisor,
+            "tree": self._op_tree, "status": self._op_status, "reports": self._op_reports, "names": self._op_names,
+        }
+
+    async def terminate(self, reason: ExitReason) -> None:  # noqa: ARG002
+        """Stop listening."""
+        self._server.close()
+
+    # --- connections ------------------------------------------------------------------------------------------------
+
+    @property
+    def process(self) -> Any:
+        """The process of this server, for its connections."""
+        return self._process
+
+    def new_reader(self) -> FrameReader:
+        """Return a reader for frames sealed for this door."""
+        return FrameReader(Opener(self._codec, self.address))
+
+    def seal(self, value: Any, dest: str) -> bytes:
+        """Seal a value for a client."""
+        return self._codec.seal(wire.pack(value), dest)
+
+    def stranger(self, connection: Connection) -> None:
+        """Count a connection that has not shown the key."""
+        self._strangers[connection] = None
+        if len(self._strangers) > MAX_UNAUTHENTICATED:
+            next(iter(self._strangers)).close()
+
+    def no_stranger(self, connection: Connection) -> None:
+        """Take it out of the count again."""
+        self._strangers.pop(connection, None)
+
+    # --- operations -------------------------------------------------------------------------------------------------
+
+    async def _op_call(self, target: Ref | str, request: bytes, timeout: float | None) -> bytes:
+        return await self._process.call_name(target, request, timeout)
+
+    async def _op_cast(self, target: Ref | str, message: bytes) -> None:
+        with contextlib.suppress(NoProcess):
+            ref = await self._process.resolve(target)
+            self._process.post(ref, Cast(ref.uid, message))
+
+    async def _op_stop(self, target: Ref | str, reason: ExitReason, timeout: float | None) -> None:
+        ref = await self._process.resolve(target)
+        gone: asyncio.Future[Down] = asyncio.get_running_loop().create_future()
+        await self._process.watch_once(ref, gone.set_result)
+        if gone.done():
+            raise NoProcess(f"{ref} has ended", reason=gone.result().reason)
+        self._process.stop_process(ref, reason)
+        try:
+            async with asyncio.timeout(timeout):
+                await gone
+        except TimeoutError:
+            from supervisors.errors import CallTimeout
+
+            raise CallTimeout(f"{ref} has not ended within {timeout:g} s; its stop goes on") from None
+
+    async def _op_whereis(self, name: str) -> Ref | None:
+        return await self._process.whereis(name)
+
+    async def _op_names(self) -> Any:
+        return await self._process._ask_registry(("names",))
+
+    async def _op_supervisor(self, target: Ref | str, name: str, argument: Any) -> Any:
+        ref = await self._process.resolve(target)
+        return wire.unpack(await self._process.call_packed(ref, wire.pack((name, argument)), None))
+
+    async def _op_start_supervisor(self, spec: SupervisorSpec) -> Ref | None:
+        child = ChildSpec(f"{spec.name or 'supervisor'}-{os.urandom(4).hex()}", spec, restart="temporary")
+        return await self._op_supervisor(self._root, "start_child", child)  # type: ignore[no-any-return]
+
+    @property
+    def _root(self) -> Ref:
+        root = self._process.boot.parent
+        assert root is not None
+        return root
+
+    async def _op_tree(self) -> dict[str, Any]:
+        return {"id": "root", "name": self._process.node["name"], "type": "supervisor", "state": "running",
+                "pid": self._root.pid, "restarts": 0, "children": await self._branch(self._root)}
+
+    async def _branch(self, supervisor: Ref) -> list[dict[str, Any]]:
+        try:
+            async with asyncio.timeout(2.0):
+                rows = await self._op_supervisor(supervisor, "which_children", None)
+        except (SupervisorsError, TimeoutError):
+            return []
+        async def node(row: Any) -> dict[str, Any]:
+            nested = row.type == "supervisor" and row.ref is not None
+            return {"id": row.id, "name": row.name, "type": row.type, "state": row.state, "pid": row.pid,
+                    "restarts": row.restarts, "children": await self._branch(row.ref) if nested else []}
+        return list(await asyncio.gather(*(node(row) for row in reversed(rows))))
+
+    async def _op_status(self) -> dict[str, Any]:
+        node = self._process.node
+        tree = await self._op_tree()
+        flat = list(_flatten(tree))
+        return {
+            "name": node["name"], "state": "healthy" if all(row["state"] == "running" for row in flat) else "degraded",
+            "address": node["address"], "pid": node["pid"], "uptime": time.time() - node["started_at"],
+            "version": node["version"], "processes": len(fate.descendants(node["pid"])) + 1,
+            "restarts": sum(row["restarts"] for row in flat) + node["incarnation"], "data_dir": node["data_dir"],
+            "incarnation": node["incarnation"],
+        }
+
+    async def _op_reports(self, limit: int) -> list[Report]:
+        return read_reports(Path(self._process.node["logs"]), limit)
+
+
+def read_reports(logs: Path, limit: int) -> list[Report]:
+    """Return the last `limit` reports of a node's supervisors, oldest first; works while no node runs too."""
+    reports = []
+    with contextlib.suppress(FileNotFoundError):
+        lines = (logs / REPORT_FILE).read_text("utf-8", "replace").splitlines()
+        for line in lines[-limit:]:
+            with contextlib.suppress(ValueError, KeyError):
+                item = json.loads(line)
+                reason = None if item["reason"] is None else ExitReason(*item["reason"])
+                reports.append(Report(item["kind"], item["supervisor"], item["id"], item["pid"], reason, item["at"], item["extra"]))
+    return reports
+
+
+def _flatten(tree: dict[str, Any]) -> Any:
+    yield tree
+    for child in tree["children"]:
+        yield from _flatten(child)
+
+
+class Connection(asyncio.Protocol):
+    """One client."""
+
+    def __init__(self, door: Door) -> None:
+        """Wait for its first frame."""
+        self._door = door
+        self._reader = door.new_reader()
+        self._dest: str | None = None
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._monitors: set[int] = set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Give it a little time to show the key."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._door.stranger(self)
+        self._timer = asyncio.get_running_loop().call_later(HANDSHAKE_SECONDS, self.close)
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """Cancel what it still waits for: nobody would read the answers."""
+        self._timer.cancel()
+        self._door.no_stranger(self)
+        for task in self._tasks.values():
+            task.cancel()
+        for monitor in self._monitors:
+            self._door.process.demonitor(monitor)
+
+    def data_received(self, data: bytes) -> None:
+        """Take in bytes; a peer without the key is out at its first header."""
+        try:
+            payloads = self._reader.feed(data)
+        except FrameError as error:
+            host = (self._transport.get_extra_info("peername") or ("?",))[0]
+            self._door.process.log.warning("a connection without the key was refused", peer=host, why=str(error))
+            self.close()
+            return
+        if self._reader.authenticated:
+            self._timer.cancel()
+            self._door.no_stranger(self)
+        for payload in payloads:
+            self._request(wire.unpack(payload))
+
+    def _request(self, request: Any) -> None:
+        number, operation, *arguments = request
+        if operation == "hello":
+            version, self._dest = arguments
+            if version != wire.VERSION:
+                self._answer(number, False, CallFailed(f"this node speaks version {wire.VERSION}, the client {version}"))
+            else:
+                self._answer(number, True, self._door.process.node)
+        elif self._dest is None:
+            self.close()
+        elif operation == "cancel":
+            task = self._tasks.pop(arguments[0], None)
+            if task is not None:
+                task.cancel()
+        else:
+            task = asyncio.get_running_loop().create_task(self._run(number, operation, arguments))
+            self._tasks[number] = task
+
+    async def _run(self, number: int, operation: str, arguments: list[Any]) -> None:
+        try:
+            if operation == "monitor":
+                value: Any = await self._monitor(*arguments)
+            elif operation == "demonitor":
+                self._monitors.discard(arguments[0])
+                self._door.process.demonitor(arguments[0])
+                value = None
+            else:
+                run = self._door.operations.get(operation)
+                if run is None:
+                    raise CallFailed(f"the door has no operation {operation!r}")
+                value = await run(*arguments)
+        except SupervisorsError as error:
+            self._answer(number, False, error)
+        except Exception as error:  # a malformed request must not take the door down
+            self._door.process.log.error("request failed", operation=operation, exc_info=error)
+            self._answer(number, False, CallFailed(f"{operation}: {error!r}"))
+        else:
+            self._answer(number, True, value)
+        finally:
+            self._tasks.pop(number, None)
+
+    async def _monitor(self, target: Ref | str) -> tuple[int, Ref | None]:
+        process = self._door.process
+        number: list[int] = []
+        early: list[Down] = []
+
+        def down(message: Down) -> None:
+            if number:
+                self._monitors.discard(number[0])
+                self._send([0, "down", number[0], message])
+            else:
+                early.append(message)
+
+        try:
+            ref = await process.resolve(target)
+        except NoProcess as error:
+            raise NoProcess(error.message, reason=error.reason) from None
+        monitor = await process.watch_once(ref, down)
+        number.append(monitor)
+        if early:
+            asyncio.get_running_loop().call_soon(down, early[0])
+        else:
+            self._monitors.add(monitor)
+        return monitor, ref
+
+    def _answer(self, number: int, ok: bool, value: Any) -> None:
+        self._send([number, ok, value])
+
+    def _send(self, value: Any) -> None:
+        if not self._transport.is_closing() and self._dest is not None:
+            self._transport.write(self._door.seal(value, self._dest))

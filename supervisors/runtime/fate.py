@@ -1,0 +1,187 @@
+"""Life and death of processes: who dies with whom, who is still there, what is left behind.
+
+On Linux a process asks the kernel to be killed when its parent dies (PR_SET_PDEATHSIG), and the daemon adopts what
+loses its parent (PR_SET_CHILD_SUBREAPER), so that a `kill -9` of anything leaves nothing behind. Elsewhere a
+parent check does it more slowly. Deaths are seen through pidfds, which neither miss one nor mistake a reused pid.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+_LINUX = sys.platform.startswith("linux")
+_PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36
+
+#: pidfds that this process watches; a child that it forks closes its copies.
+_watched: set[int] = set()
+
+
+def _close_inherited() -> None:
+    for fd in _watched:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+    _watched.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_inherited)
+
+_libc: Any = ctypes.CDLL(None, use_errno=True) if _LINUX else None
+
+
+def _prctl(option: int, value: Any) -> None:
+    if _libc is not None and _libc.prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option}) failed")
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of every descendant that loses its own (Linux)."""
+    if _LINUX:
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with(parent: int) -> None:
+    """Be killed when process `parent`, which must be the parent of this one, dies; die now if it is gone."""
+    if _LINUX:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def tie_to(daemon: int) -> Callable[[bool, Any], None]:
+    """Return a hook for new processes of a node: each dies with its parent, the admin with the daemon.
+
+    The admin is forked twice; it is tied once the process between is gone and the daemon has adopted it.
+    """
+
+    def tie(is_admin: bool, transport: Any) -> None:  # noqa: ARG001 - Thespian's transport is not needed
+        parent = os.getppid()
+        if is_admin:
+            deadline = time.monotonic() + 5.0
+            while parent != daemon and time.monotonic() < deadline:
+                time.sleep(0.001)
+                parent = os.getppid()
+        elif parent == daemon:
+            os._exit(1)  # adopted already: whoever started this process is dead
+        die_with(daemon if is_admin else parent)
+
+    return tie
+
+
+def set_process_name(name: str) -> None:
+    """Show `name` (15 bytes of it) in ps, top and /proc/PID/comm."""
+    if _LINUX:
+        _prctl(_PR_SET_NAME, name.encode()[:15])
+
+
+def born(pid: int) -> int:
+    """Return the start time of a process in clock ticks since boot (0 where that is not known).
+
+    Raises:
+        ProcessLookupError: there is no such process.
+    """
+    if not _LINUX:
+        os.kill(pid, 0)
+        return 0
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        raise ProcessLookupError(f"no process {pid}") from None
+    return int(text[text.rindex(")") + 2 :].split()[19])
+
+
+def parent_of(pid: int) -> int:
+    """Return the parent of a process (0: gone)."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return int(text[text.rindex(")") + 2 :].split()[1])
+
+
+def open_pidfd(pid: int, ticks: int) -> int | None:
+    """Return a descriptor that becomes readable when the process ends.
+
+    Args:
+        pid: the process.
+        ticks: its `born`, so that another process with a reused pid is not taken for it (0: not checked).
+
+    Returns:
+        The descriptor; None where there are no pidfds (not Linux).
+
+    Raises:
+        ProcessLookupError: it has ended.
+    """
+    if not hasattr(os, "pidfd_open"):
+        os.kill(pid, 0)
+        return None
+    fd = os.pidfd_open(pid)
+    try:
+        if ticks and born(pid) != ticks:
+            raise ProcessLookupError(f"process {pid} is another one")
+    except ProcessLookupError:
+        os.close(fd)
+        raise
+    _watched.add(fd)
+    return fd
+
+
+def close_pidfd(fd: int) -> None:
+    """Close what `open_pidfd` returned."""
+    _watched.discard(fd)
+    os.close(fd)
+
+
+def has_ended(pid: int, ticks: int, pidfd: int | None = None) -> bool:
+    """Whether the process has ended; a zombie has."""
+    if pidfd is not None:
+        poller = select.poll()
+        poller.register(pidfd, select.POLLIN)
+        return bool(poller.poll(0))
+    try:
+        fd = open_pidfd(pid, ticks)
+    except (ProcessLookupError, PermissionError):
+        return True
+    if fd is None:
+        return False
+    try:
+        return has_ended(pid, ticks, fd)
+    finally:
+        close_pidfd(fd)
+
+
+def kill(pid: int, pidfd: int | None = None) -> None:
+    """Kill a process; nothing happens if it has ended."""
+    with contextlib.suppress(ProcessLookupError):
+        if pidfd is not None:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        else:
+            os.kill(pid, signal.SIGKILL)
+
+
+def process_table() -> dict[int, int]:
+    """Return pid → parent pid of every process that this user can see (Linux; elsewhere empty)."""
+    table = {}
+    for entry in Path("/proc").iterdir() if _LINUX else ():
+        if entry.name.isdigit() and (parent := parent_of(int(entry.name))):
+            table[int(entry.name)] = parent
+    return table
+
+
+def descendants(pid: int) -> list[int]:
+    """Return all processes below `pid`, parents before children."""
+    table = process_table()
+    found, edge = [], [pid]
+    while edge:
+        edge = [child for child, parent in table.items() if parent in edge]
+        found.extend(edge)
+    return found

@@ -1,0 +1,15 @@
+"""Who this process is on its node."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from supervisors.reason import Ref
+from supervisors.runtime import fate
+
+
+def own_ref(manager: Any, uid: str) -> Ref:
+    """Return the reference of the actor that runs in this process."""
+    host, port = manager.myAddress.addressDetails.sockname[:2]
+    return Ref(host, port, os.getpid(), fate.born(os.getpid()), uid)

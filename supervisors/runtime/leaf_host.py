@@ -1,0 +1,112 @@
+"""The Thespian actor that carries a GenServer.
+
+Two threads: Thespian's loop stays in the main one, the server's asyncio loop runs in the other. Messages go in with
+`call_soon_threadsafe`; sends come out through a deque and a pipe that Thespian watches, so that what piles up while
+one send is under way leaves as one parcel. A leaf never forks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections import deque
+from typing import Any
+
+from thespian.actors import Actor, ActorExitRequest, ThespianWatch, WatchMessage
+
+from supervisors.runtime import fate
+from supervisors.runtime.identity import own_ref
+from supervisors.runtime.log import open_log
+from supervisors.runtime.messages import Boot, open_parcel
+from supervisors.runtime.post import PostOffice
+from supervisors.runtime.process import Process
+
+
+class LeafHost(Actor):  # type: ignore[misc]
+    """Host of one GenServer."""
+
+    def __init__(self) -> None:
+        """Wait for Boot; nothing runs before it."""
+        self._process: Process | None = None
+        self._inbox: deque[bytes] = deque()
+        self._inbox_scheduled = False
+        self._outbox: deque[tuple[str, int, bytes]] = deque()
+        self._outbox_signalled = False
+        self._finishing = False
+        self._watch: ThespianWatch | None = None
+
+    def receiveMessage(self, message: Any, sender: Any) -> Any:  # noqa: N802, ARG002 - Thespian's name
+        """Take one message from Thespian; nothing that happens here raises into it."""
+        if type(message) is bytes:
+            if self._process is None:
+                self._boot(message)
+            else:
+                self._inbox.append(message)
+                if not self._inbox_scheduled:
+                    self._inbox_scheduled = True
+                    self._loop.call_soon_threadsafe(self._take_in)
+        elif isinstance(message, WatchMessage):
+            self._flush()
+        elif isinstance(message, ActorExitRequest):
+            os._exit(0)  # Thespian is going down, or SIGTERM: there is nobody left to tell
+        return self._watch
+
+    # --- main thread ------------------------------------------------------------------------------------------------
+
+    def _boot(self, data: bytes) -> None:
+        (boot,) = open_parcel(data)
+        assert isinstance(boot, Boot)
+        fate.set_process_name(boot.name or boot.id)
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        self._watch = ThespianWatch([self._wake_read])
+        self._office = PostOffice(self._myRef, self._unreachable)
+        self._loop = asyncio.new_event_loop()
+        log = open_log(boot.node["logs"], boot.name or boot.id, boot.node.get("level", "info"))
+        self._process = Process(boot, own_ref(self._myRef, boot.to), self, self._loop, log)
+        self._loop.call_soon(self._process.start)
+        threading.Thread(target=self._run_loop, name="server", daemon=True).start()
+
+    def _flush(self) -> None:
+        try:
+            os.read(self._wake_read, 4096)
+        except BlockingIOError:
+            pass
+        self._outbox_signalled = False
+        grouped: dict[tuple[str, int], list[bytes]] = {}
+        while self._outbox:
+            host, port, message = self._outbox.popleft()
+            grouped.setdefault((host, port), []).append(message)
+        for (host, port), messages in grouped.items():
+            self._office.send(host, port, messages)
+        if self._finishing and not self._outbox:
+            self._office.drain_and_exit()
+
+    def _unreachable(self, host: str, port: int) -> None:
+        assert self._process is not None
+        self._loop.call_soon_threadsafe(self._process.unreachable, host, port)
+
+    # --- the loop's thread ------------------------------------------------------------------------------------------
+
+    def _run_loop(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+    def _take_in(self) -> None:
+        assert self._process is not None
+        self._inbox_scheduled = False
+        while self._inbox:
+            self._process.deliver(open_parcel(self._inbox.popleft()))
+
+    def post(self, host: str, port: int, message: bytes) -> None:
+        """Queue a message for Thespian's thread and wake it."""
+        self._outbox.append((host, port, message))
+        if not self._outbox_signalled:
+            self._outbox_signalled = True
+            os.write(self._wake_write, b".")
+
+    def finish(self) -> None:
+        """Have Thespian's thread send what is queued and end the process."""
+        self._finishing = True
+        os.write(self._wake_write, b".")

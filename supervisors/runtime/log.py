@@ -1,0 +1,73 @@
+"""The node's log: JSON lines, one file for all its processes.
+
+Every process appends whole lines with one write (O_APPEND), so that lines of different processes do not mix and
+no process has to live for another one to log.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+LOG_FILE = "node.jsonl"
+REPORT_FILE = "reports.jsonl"
+#: When a log file has grown to this many bytes it is renamed to `.1` (the one before is dropped).
+ROTATE_BYTES = 32 * 1024 * 1024
+
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+
+
+class LineFile:
+    """Appends lines to a file that others append to as well."""
+
+    def __init__(self, path: Path) -> None:
+        """Remember the path; the file is opened at the first line."""
+        self.path = path
+        self._fd = -1
+        self._written = 0
+
+    def write(self, line: str) -> None:
+        """Append one line; a full disk or a folder that is gone loses the line and nothing else."""
+        data = line.encode("utf-8", "backslashreplace") + b"\n"
+        try:
+            if self._fd < 0 or self._written > ROTATE_BYTES // 16:
+                self._reopen()
+            self._written += os.write(self._fd, data)
+        except OSError:
+            self._fd = -1
+
+    def _reopen(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        if self.path.exists() and self.path.stat().st_size > ROTATE_BYTES:
+            os.replace(self.path, self.path.with_suffix(self.path.suffix + ".1"))
+        self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._written = 0
+
+    # structlog's logger methods
+    msg = debug = info = warning = error = critical = exception = write
+
+
+def open_log(folder: str | Path, actor: str, level: str = "info") -> Any:
+    """Return a structlog logger that appends to the node's log.
+
+    Args:
+        folder: the node's `logs` folder.
+        actor: who logs.
+        level: the least level that is written.
+    """
+    return structlog.wrap_logger(
+        LineFile(Path(folder) / LOG_FILE),
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(default=repr),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS.get(level, 20)),
+        cache_logger_on_first_use=False,
+    ).bind(actor=actor, pid=os.getpid())

@@ -1,0 +1,104 @@
+"""The Thespian side of sending: parcels to addresses, and the end of a process once they are out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any
+
+from thespian.actors import ActorAddress
+from thespian.system.transport import SendStatus, TransmitIntent, TransmitOnly
+from thespian.system.transport.TCPTransport import TCPTransport
+
+from supervisors.errors import NoProcess
+from supervisors.reason import NOPROC
+from supervisors.runtime.messages import Call, Reply, Watch, encode, open_parcel, parcel
+from supervisors.runtime.wire import pack
+
+#: A parcel is closed when it has grown to this many bytes.
+PARCEL_BYTES = 1 << 20
+#: A process that ends gives its last words this many seconds to get out.
+DRAIN_SECONDS = 1.0
+#: Then it looks for this many seconds whether calls have come in that it must refuse.
+LINGER_SECONDS = 0.002
+
+
+@lru_cache(maxsize=4096)
+def address(host: str, port: int) -> ActorAddress:
+    """Return the Thespian address of a mailbox."""
+    return TCPTransport.getAddressFromString((host, port))
+
+
+class PostOffice:
+    """Sends encoded messages of one process, many to a parcel; only in the thread that runs Thespian."""
+
+    def __init__(self, manager: Any, on_unreachable: Callable[[str, int], None]) -> None:
+        """Use the actor's Thespian manager; call back when nobody listens at an address."""
+        self._manager = manager
+        self._on_unreachable = on_unreachable
+
+    def send(self, host: str, port: int, messages: list[bytes]) -> None:
+        """Send messages to one mailbox, in order."""
+        where = address(host, port)
+        for data in _parcels(messages):
+            self._manager._send_intent(
+                TransmitIntent(where, data, onError=lambda status, intent: self._failed(status, host, port))
+            )
+
+    def send_to_child(self, child: ActorAddress, message: bytes) -> None:
+        """Send to a child that may still be starting; Thespian keeps it until the child is there."""
+        self._manager._send_intent(TransmitIntent(child, parcel([message])))
+
+    def _failed(self, status: Any, host: str, port: int) -> None:
+        if status == SendStatus.DeadTarget:
+            self._on_unreachable(host, port)
+
+    def drain_and_exit(self) -> None:
+        """Wait until everything is sent (bounded), refuse the calls that came too late, then end the process.
+
+        `os._exit`: the interpreter's own end would wait for threads that user code may have left.
+        """
+        with contextlib.suppress(Exception):
+            # Thespian's `run` waits for the next wakeup, even when that is after the time that it is given.
+            self._manager.transport._pendingWakeups.clear()
+            self._drain()
+            self._manager.transport.run(self._refuse, timedelta(seconds=LINGER_SECONDS))
+            self._drain()
+        os._exit(0)
+
+    def _drain(self) -> None:
+        deadline = time.monotonic() + DRAIN_SECONDS
+        transport = self._manager.transport
+        while time.monotonic() < deadline and (transport._transmitIntents or transport._waitingTransmits
+                                               or transport._aTB_queuedPendingTransmits):
+            transport.run(TransmitOnly, timedelta(seconds=0.05))
+
+    def _refuse(self, envelope: Any) -> bool:
+        """Answer calls that were on their way while the process ended: they were not carried out."""
+        if type(envelope.message) is bytes:
+            for message in open_parcel(envelope.message):
+                if isinstance(message, Call | Watch):
+                    who = message.sender if isinstance(message, Call) else message.watcher
+                    gone = pack(NoProcess("the process ended before it took this call", reason=NOPROC))
+                    self.send(who.host, who.port, [encode(Reply(who.uid, message.id, False, gone))])
+        return True
+
+
+def _parcels(messages: list[bytes]) -> list[bytes]:
+    if len(messages) == 1:
+        return [parcel(messages)]
+    done: list[bytes] = []
+    batch: list[bytes] = []
+    size = 0
+    for message in messages:
+        if batch and size + len(message) > PARCEL_BYTES:
+            done.append(parcel(batch))
+            batch, size = [], 0
+        batch.append(message)
+        size += len(message)
+    done.append(parcel(batch))
+    return done

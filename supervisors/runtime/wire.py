@@ -1,0 +1,95 @@
+"""Values as bytes: msgpack, with the types of this library by number, and anything else by cloudpickle.
+
+Plain data, tuples, sets, references, reasons, specs and views travel as msgpack and come back as what they were.
+A value that is none of these (a user's object, a class from a notebook) travels as a cloudpickle inside it;
+`unpack(..., trusted=False)` refuses those, and processes that only pass messages on never open them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgpack
+
+from supervisors.errors import SupervisorsError, from_record
+from supervisors.reason import Down, ExitReason, Ref
+from supervisors.runtime import sealing
+from supervisors.spec import Backoff, ChildSpec, SealedStart, SupervisorSpec, spec_fields
+from supervisors.views import ChildCounts, ChildInfo, Report
+
+#: Version of everything in this file; a node refuses to talk to one of another version.
+VERSION = 1
+
+_TUPLE, _SET, _FROZENSET, _INT, _ERROR, _TYPED, _PICKLED = 1, 2, 3, 4, 5, 6, 100
+
+#: Typed values by number. A number is never reused; a changed layout gets a new one.
+_CODES: dict[type, int] = {Ref: 1, ExitReason: 2, Down: 3, ChildSpec: 4, SupervisorSpec: 5, SealedStart: 6, Backoff: 7,
+                           ChildInfo: 8, ChildCounts: 9, Report: 10}
+_TYPES = {code: cls for cls, code in _CODES.items()}
+
+
+def _default(value: Any) -> msgpack.ExtType:
+    kind = type(value)
+    if kind is tuple:
+        return msgpack.ExtType(_TUPLE, pack(list(value)))
+    code = _CODES.get(kind)
+    if code is not None:
+        return msgpack.ExtType(_TYPED, pack([code, *spec_fields(value)]))
+    if kind is set:
+        return msgpack.ExtType(_SET, pack(list(value)))
+    if kind is frozenset:
+        return msgpack.ExtType(_FROZENSET, pack(list(value)))
+    if kind is int:  # beyond 64 bits
+        return msgpack.ExtType(_INT, str(value).encode())
+    if isinstance(value, SupervisorsError):
+        return msgpack.ExtType(_ERROR, pack(value.to_record()))
+    return msgpack.ExtType(_PICKLED, sealing.dumps(value))
+
+
+def pack(value: Any) -> bytes:
+    """Return `value` as bytes.
+
+    Raises:
+        Exception: what cloudpickle raises for a value that cannot be sent (a socket, a lock).
+    """
+    return msgpack.packb(value, default=_default, strict_types=True)  # type: ignore[no-any-return]
+
+
+def _hook(trusted: bool) -> Callable[[int, bytes], Any]:
+    def open_ext(code: int, data: bytes) -> Any:
+        match code:
+            case 1:
+                return tuple(unpack(data, trusted=trusted))
+            case 6:
+                number, *values = unpack(data, trusted=trusted)
+                return _TYPES[number](*values)
+            case 2:
+                return set(unpack(data, trusted=trusted))
+            case 3:
+                return frozenset(unpack(data, trusted=trusted))
+            case 4:
+                return int(data)
+            case 5:
+                return from_record(unpack(data, trusted=trusted))
+            case 100 if trusted:
+                return sealing.loads(data)
+        raise ValueError(f"a value of kind {code} is not accepted here")
+
+    return open_ext
+
+
+_TRUSTED, _PLAIN = _hook(True), _hook(False)
+
+
+def unpack(data: bytes | memoryview, *, trusted: bool = False) -> Any:
+    """Return the value that `pack` made `data` of.
+
+    Args:
+        data: the bytes.
+        trusted: whether pickled user objects in it may be opened (only where user code runs).
+
+    Raises:
+        ValueError: not made by `pack`, or not accepted here.
+    """
+    return msgpack.unpackb(data, ext_hook=_TRUSTED if trusted else _PLAIN, strict_map_key=False)
