@@ -85,9 +85,17 @@ def _write_line(line: str) -> None:
         return
 
 
-_log = SecurityLog()
+_log = [SecurityLog()]
+
+
+def _begin_after_fork() -> None:
+    # What the parent has said lately is no reason for its child to keep silent.
+    _log[:] = [SecurityLog()]
+
+
+os.register_at_fork(after_in_child=_begin_after_fork)
 
 
 def note(event: str, source: str, detail: str = "") -> None:
     """Report a refused connection; see `SecurityLog.note`."""
-    _log.note(event, source, detail)
+    _log[0].note(event, source, detail)
