@@ -49,7 +49,7 @@ ALLOWED: dict[str, frozenset[str]] = {
         }
     ),
     "thespian.system.messages.multiproc": frozenset({"EndpointConnected", "LoggerConnected"}),
-    "thespian.system.logdirector": frozenset({"LoggerExitRequest"}),
+    "thespian.system.logdirector": frozenset({"LogAggregator", "LoggerExitRequest"}),
     "thespian.system.transport.IPBase": frozenset({"TCPv4ActorAddress"}),
     "logging": frozenset({"LogRecord"}),
     "datetime": frozenset({"datetime", "timedelta"}),

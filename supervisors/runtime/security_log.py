@@ -12,7 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-__all__ = ["LOG_ENV", "SecurityLog", "note"]
+__all__ = ["LOG_ENV", "SecurityLog", "note", "refused"]
 
 LOG_ENV = "DSPEX_SECURITY_LOG"
 PERIOD = 60.0
@@ -99,3 +99,8 @@ os.register_at_fork(after_in_child=_begin_after_fork)
 def note(event: str, source: str, detail: str = "") -> None:
     """Report a refused connection; see `SecurityLog.note`."""
     _log[0].note(event, source, detail)
+
+
+def refused(source: str, error: Exception) -> None:
+    """Report a frame that was refused because of `error`."""
+    note("refused frame", source, f"{type(error).__name__}: {error}")

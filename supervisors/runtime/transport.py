@@ -8,6 +8,7 @@ A frame's acknowledgement is a frame itself, addressed to the identity of the se
 the counter it answers, so that no other acknowledgement can stand in for it.
 """
 
+import contextlib
 import os
 import pickle
 import socket
@@ -113,6 +114,8 @@ class SecureTCPTransport(tcp.TCPTransport):  # type: ignore[misc]
         data = pickle.dumps((self.myAddress, intent.message), 5)
         self._codec.check_size(len(data))
         intent.pickled = intent.message
+        # Should it be sent once more after all, it is sealed anew.
+        intent.counter = None
         return data
 
     def _next_XMIT_1(self, intent: Any) -> Any:  # noqa: N802
@@ -124,7 +127,7 @@ class SecureTCPTransport(tcp.TCPTransport):  # type: ignore[misc]
         return super()._next_XMIT_1(intent)
 
     def _next_XMIT_2(self, intent: Any) -> Any:  # noqa: N802
-        if not hasattr(intent, "counter"):
+        if intent.counter is None:
             if intent.pickled is not intent.message:
                 intent.serMsg = self.serializer(intent)
             # Sealed once: a retransmission is the same frame, which the receiver knows and acknowledges.
@@ -148,7 +151,7 @@ class SecureTCPTransport(tcp.TCPTransport):  # type: ignore[misc]
         except BlockingIOError:
             return True
         except FrameError as error:
-            self._refused(intent.targetAddr.addressDetails.sockname[0], error)
+            security_log.refused(intent.targetAddr.addressDetails.sockname[0], error)
             frames = None
         except OSError:
             frames = None
@@ -183,11 +186,13 @@ class SecureTCPTransport(tcp.TCPTransport):  # type: ignore[misc]
             except OSError as error:
                 tcp.thesplog("cannot accept a connection: %s", error)
                 if tcp.err_too_many_open_sockets(error):
-                    self._make_room()
+                    self.close_oldest_idle_sockets(3)
                 self._incomingEnvelopes.append(Thespian__UpdateWork())
                 break
             sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # macOS refuses this for a connection that has ended already.
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._lobby.full:
                 # Its header may be there already: then it is no stranger.
                 self._greet(self._lobby.oldest)
@@ -195,12 +200,6 @@ class SecureTCPTransport(tcp.TCPTransport):  # type: ignore[misc]
                 self._turn_away(self._lobby.oldest)
             self._lobby.admit(sock, source, FrameReader(self._opener))
         self._show_lobby()
-
-    def _make_room(self) -> None:
-        if len(self._lobby):
-            self._turn_away(self._lobby.oldest)
-        else:
-            self.close_oldest_idle_sockets(3)
 
     def _show_lobby(self) -> None:
         if len(self._lobby):
@@ -217,7 +216,7 @@ class SecureTCPTransport(tcp.TCPTransport):  # type: ignore[misc]
         except BlockingIOError:
             return
         except FrameError as error:
-            self._refused(guest.source, error)
+            security_log.refused(guest.source, error)
             data = b""
         except OSError:
             data = b""
@@ -254,7 +253,7 @@ class SecureTCPTransport(tcp.TCPTransport):  # type: ignore[misc]
         except BlockingIOError:
             return incoming
         except FrameError as error:
-            self._refused(peer_of(incoming.socket), error)
+            security_log.refused(peer_of(incoming.socket), error)
             frames = []
         except OSError:
             frames = []
@@ -291,10 +290,6 @@ class SecureTCPTransport(tcp.TCPTransport):  # type: ignore[misc]
         if sender is not None:
             self._processReceivedEnvelope(ReceiveEnvelope(sender, message), has_exclusive_flag=True)
         return sender
-
-    @staticmethod
-    def _refused(source: str, error: FrameError) -> None:
-        security_log.note("refused frame", source, f"{type(error).__name__}: {error}")
 
 
 def _abandon_after_fork() -> None:
