@@ -117,7 +117,7 @@ class Module:
             if isinstance(item, Module):
                 if isinstance(item, type_ or Module):
                     yield path, item
-                if not (skip_compiled and item._compiled):
+                if not item.is_predictor and not (skip_compiled and item._compiled):
                     queue.extend((f"{path}.{name}", value) for name, value in vars(item).items())
             elif isinstance(item, list | tuple):
                 queue.extend((f"{path}[{place}]", value) for place, value in enumerate(item))

@@ -75,7 +75,7 @@ def _parse_side(side: str, text: str) -> list[tuple[str, ast.expr | None]]:
     rules = function.args
     if rules.vararg or rules.kwarg or rules.kwonlyargs or rules.posonlyargs or rules.defaults:
         raise ConfigValueError(
-            f"signature {text!r}: {side.strip()!r} has a default, a star or a slash; the class form takes defaults"
+            f"signature {text!r}: {side.strip()!r} has a default, * or /; the class form takes defaults"
         )
     return [(arg.arg, arg.annotation) for arg in rules.args]
 
