@@ -245,8 +245,7 @@ class SecureTCPTransport(tcp.TCPTransport):  # type: ignore[misc]
         return incoming if fileno == -1 else self._read(incoming)
 
     def _read(self, incoming: Incoming) -> Incoming | None:
-        if incoming.reader is None:
-            incoming.reader = FrameReader(self._opener)
+        incoming.reader = incoming.reader or FrameReader(self._opener)
         try:
             while not (frames := receive(incoming.socket, incoming.reader)):
                 continue
