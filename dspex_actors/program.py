@@ -157,7 +157,7 @@ class Module:
             ConfigError: they have different ones.
         """
         lms = [predictor.lm for predictor in self.predictors()]
-        if any(lm is not lms[0] for lm in lms):
+        if any(lm != lms[0] for lm in lms):
             raise ConfigError("the predictors have different LMs; ask them one by one: predictor.lm")
         return lms[0] if lms else None
 
