@@ -29,6 +29,8 @@ from supervisors.errors import CallTimeout, NoProcess, ServerExited
 
 #: A worker that is not there is looked for this often, in seconds.
 LOOK_SECONDS = 0.02
+#: At the start workers are waited for at most so long, in seconds.
+GATHER_SECONDS = 0.5
 #: The journal is tried again this often, in seconds, while the disk is full or its keeper is being restarted.
 RETRY_SECONDS = 0.5
 #: How often others are told how the run is doing, in seconds.
@@ -57,6 +59,7 @@ class Evaluator(GenServer):
         self._trouble: str | None = None
         self._broken: str | None = None
         self._over = False
+        self._gathered = False
         self._last_note: Any = None
         self.spawn(self._open())
 
@@ -79,8 +82,10 @@ class Evaluator(GenServer):
             return
         self.spawn(self._write())
         self.spawn(self._keep_noting())
-        for name in self._worker_names:
-            self.spawn(self._look_for(name))
+        # Work is shared out once those are in that can be had soon: who comes first would get it all.
+        looking = [self.spawn(self._look_for(name)) for name in self._worker_names]
+        await asyncio.wait(looking, timeout=GATHER_SECONDS)
+        self._gathered = True
         self._pump()
 
     def _examples(self, dataset: Any) -> Iterator[tuple[int, bytes]]:
@@ -109,7 +114,7 @@ class Evaluator(GenServer):
     def _pump(self) -> None:
         """Feed the plan, and send what it decides; cheap when there is nothing to do."""
         plan = self._plan
-        if plan is None or self._trouble is not None or len(self._rows) > BACKLOG:
+        if plan is None or not self._gathered or self._trouble is not None or len(self._rows) > BACKLOG:
             return
         try:
             while (wanted := plan.wanted()) > 0:

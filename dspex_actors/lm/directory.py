@@ -25,7 +25,6 @@ class Directory:
         """Serve this worker."""
         self._worker = worker
         self._sessions: dict[str, asyncio.Task[LMSession]] = {}
-        self._gates: dict[str, WorkerGate] = {}
         self._embedded: set[str] = set()
         self._embedded_ref: Ref | None = None
 
@@ -45,15 +44,13 @@ class Directory:
 
     async def _open(self, lm: LM) -> LMSession:
         identity = lm.identity()
-        client = await self._child(client_name(identity), LMClient, (lm.to_dict(),))
-        gate = self._gates[identity] = WorkerGate(self._worker, client, lm)
+        await self._child(client_name(identity), LMClient, (lm.to_dict(),))
+        gate = WorkerGate(self._worker, lm)
         url = None
         if lm.provider == EMBEDDED and lm.base_url is None:
             url = await self._embedded_url()
             self._embedded.add(identity)
-        session = LMSession(lm, base_url_override=url, gate=gate)
-        gate.on_pause = session.pause
-        return session
+        return LMSession(lm, base_url_override=url, gate=gate)
 
     async def _embedded_url(self) -> str:
         from dspex_actors.embedded.actor import EmbeddedServer
@@ -96,8 +93,6 @@ class Directory:
             for identity in self._embedded:
                 self._sessions.pop(identity, None)
             self._embedded.clear()
-        for gate in self._gates.values():
-            gate.client_down(ref)
 
     async def aclose(self) -> None:
         """Close all sessions."""

@@ -196,7 +196,7 @@ class LMSession:
             finally:
                 self._slots.release()
             if isinstance(error, RateLimited) and error.retryable is not False and error.status is not None:
-                self._pause(error.retry_after)
+                self.pause(error.retry_after)
             step = retry.next_step(error, attempt, self._clock() - call.start, call.deadline, self._rng)
             if isinstance(step, retry.GiveUp):
                 raise step.error
@@ -299,8 +299,12 @@ class LMSession:
             raise retry.out_of_time(call.deadline, call.last)
         return left
 
-    def _pause(self, wait: float | None) -> None:
-        """Make every call of the session wait: the provider said that the whole key is too fast."""
+    def pause(self, wait: float | None) -> None:
+        """Make every call of the session wait: the provider said, here or to another worker, that the key is too fast.
+
+        Args:
+            wait: seconds; None: it did not say how long.
+        """
         wait = min(wait, PAUSE_MAX) if wait else PAUSE_SHORT
         until = self._clock() + wait
         if until > self._paused_until:

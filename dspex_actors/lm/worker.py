@@ -137,7 +137,7 @@ class HttpWorker(GenServer):
             return
         for _ in range(min(run.window - run.active, len(run.queue))):
             run.active += 1
-            lane = self._loop.create_task(self._lane(run, run.runner))
+            lane = self.spawn(self._lane(run, run.runner))
             run.lanes.add(lane)
             lane.add_done_callback(run.lanes.discard)
 
@@ -146,7 +146,9 @@ class HttpWorker(GenServer):
             while run.queue and run.active <= run.window:
                 index, send, payload = run.queue.popleft()
                 self._calls += 1
-                run.results.append([index, send, *await run_example(runner, payload)])
+                # Awaited first: `run.results` may be another list by then.
+                result = await run_example(runner, payload)
+                run.results.append([index, send, *result])
                 self._batch(run)
         finally:
             run.active -= 1

@@ -1,0 +1,79 @@
+"""Whether two programs, or two metrics, are the same: digests that a later process computes alike.
+
+Pickles will not do: user code that goes by value pickles differently in each process. So a program is identified
+by its structure, its state and the source of its own code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import textwrap
+from typing import Any
+
+import orjson
+
+from dspex_actors.program import Module
+
+
+def _digest(parts: list[str]) -> str:
+    whole = hashlib.sha256()
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass")
+        whole.update(b"%d:" % len(data) + data)
+    return whole.hexdigest()[:32]
+
+
+def source_of(thing: Any) -> str:
+    """Return the source of a function or class; where there is none, what its code object says."""
+    try:
+        return textwrap.dedent(inspect.getsource(thing))
+    except (OSError, TypeError):
+        code = getattr(thing, "__code__", None)
+        return f"{code.co_code.hex()}:{code.co_names}" if code is not None else getattr(thing, "__qualname__", repr(thing))
+
+
+def program_digest(program: Any) -> str:
+    """Return the identity of a program: classes, their own source, and saved state (instructions, demos)."""
+    if not isinstance(program, Module):
+        return _digest([source_of(program)])
+    parts = []
+    for path, module in program.named_sub_modules():
+        cls = type(module)
+        parts.append(f"{path}={cls.__qualname__}")
+        if not cls.__module__.startswith("dspex_actors."):
+            parts.append(source_of(cls))
+    for path, predictor in program.named_predictors():
+        fields = [f"{name}:{field.annotation!r}" for name, field in predictor.signature.fields.items()]
+        parts.append(f"{path}({', '.join(fields)})")
+    state = program.dump_state()
+    state.pop("metadata", None)
+    parts.append(orjson.dumps(state, option=orjson.OPT_SORT_KEYS, default=repr).decode())
+    return _digest(parts)
+
+
+def metric_name(metric: Any) -> str:
+    """Return what people call a metric."""
+    return getattr(metric, "__name__", None) or type(metric).__name__
+
+
+def metric_digest(metric: Any) -> str:
+    """Return the identity of a metric: its name and source; of one of ours its settings."""
+    if type(metric).__module__.startswith("dspex_actors."):
+        return _digest([repr(metric)])
+    return _digest([metric_name(metric), source_of(metric if inspect.isfunction(metric) else type(metric))])
+
+
+def input_names(program: Any) -> list[str] | None:
+    """Return the inputs of a program: its signature's, or the parameters of its forward; None where neither tells."""
+    signature = getattr(program, "signature", None)
+    if signature is not None:
+        return list(signature.input_fields)
+    for name in ("forward", "aforward"):
+        method = getattr(program, name, None)
+        if method is not None:
+            found = [p.name for p in inspect.signature(method).parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+            if found:
+                return found
+    predictors = program.predictors() if isinstance(program, Module) else []
+    return list(predictors[0].signature.input_fields) if predictors else None

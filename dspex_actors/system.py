@@ -1,0 +1,452 @@
+"""`connect`: a program's connection to a dspex node. LM calls and runs go through it.
+
+The host's daemon is used if one runs; else a node of this program's own is started, which is gone when the program
+ends. Either way runs are in a journal under DSPEX_HOME and can be listed and resumed later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from dspex_actors import settings as program_settings
+from dspex_actors.app import APP, PRELOAD, RUNS, AppConfig, worker_name
+from dspex_actors.errors import ConfigError, DspexError, Overloaded, RunFailed, RunInterrupted, from_record
+from dspex_actors.evaluate.dataset import Dataset, open_dataset
+from dspex_actors.evaluate.identity import input_names, metric_digest, metric_name, program_digest
+from dspex_actors.evaluate.job import dump_code
+from dspex_actors.evaluate.progress import RunProgress
+from dspex_actors.evaluate.result import EvaluationResult
+from dspex_actors.evaluate.summary import run_summary
+from dspex_actors.example import Example
+from dspex_actors.foundation.journal_reader import JournalReader, find_journals
+from dspex_actors.foundation.records import RunSpec
+from dspex_actors.foundation.spool import spool
+from dspex_actors.lm.backend import set_process_backend
+from dspex_actors.lm.lm import LM
+from dspex_actors.lm.reply import LMReply
+from supervisors import Node
+from supervisors.errors import CallTimeout, NodeDown, NoProcess, ServerExited, SupervisorsError
+from supervisors.node import default_data_dir
+
+JOURNAL_FILE = "journal.db"
+#: A run's progress is asked for at first often, then less often, in seconds.
+POLL_FIRST, POLL_LAST = 0.01, 0.25
+#: How long a node that fell is waited for before a run counts as interrupted, in seconds.
+COME_BACK_SECONDS = 4.0
+#: A call whose worker died is given to another one so many times.
+CALL_TRIES = 4
+_ENDED = ("finished", "failed", "cancelled", "paused")
+
+_current: list[System] = []
+
+
+class System:
+    """A connection to a node. Made by `connect`; a context manager."""
+
+    def __init__(self, node: Node, lm: LM | None, own: bool) -> None:
+        """Use `connect` instead."""
+        self.node = node
+        self.lm = lm
+        self._own = own
+        self._backend = NodeBackend(node)
+        self._closed = False
+
+    # --- the connection ---------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> System:
+        """Return the system."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close it."""
+        self.close()
+
+    def close(self) -> None:
+        """Disconnect; a node of this program's own is stopped. A run that is under way there is paused."""
+        if self._closed:
+            return
+        self._closed = True
+        if self in _current:
+            _current.remove(self)
+            set_process_backend(_current[-1]._backend if _current else None)
+            if program_settings.settings.lm is self.lm and self.lm is not None:
+                program_settings.configure(lm=_current[-1].lm if _current else None)
+        folder = self.data_dir
+        self.node.close()
+        if self._own and folder.parent.name == "embedded":
+            _forget_if_unused(folder)
+
+    @property
+    def data_dir(self) -> Path:
+        """The node's data folder."""
+        return Path(self.node.info["data_dir"])
+
+    @property
+    def journal(self) -> JournalReader:
+        """The node's journal, for reading."""
+        return JournalReader(self.data_dir / JOURNAL_FILE)
+
+    def _ask(self, *request: Any, timeout: float = 60.0) -> Any:
+        kind, value = self.node.call(RUNS, request, timeout)
+        if kind == "error":
+            raise from_record(value)
+        return value
+
+    # --- runs -------------------------------------------------------------------------------------------------------
+
+    def runs(self, limit: int = 1000) -> list[dict[str, Any]]:
+        """Return the runs of all journals under DSPEX_HOME and of this node, newest first, as summaries."""
+        return list_runs(default_data_dir(), self.data_dir, limit=limit)
+
+    def start_run(self, kind: str, program: Any, devset: Any, metric: Any, *, lm: LM | None = None,
+                  settings: dict[str, Any] | None = None, run_id: str | None = None, limit: int | None = None,
+                  on_bad_line: str = "stop") -> str:
+        """Start a run, or continue the one with this id; return its id at once.
+
+        Args:
+            kind: evaluate or bootstrap.
+            program: a Module, or any callable program.
+            devset: list, iterator, or path to JSONL or CSV (gzip too).
+            metric: `metric(example, prediction, trace=None)`.
+            lm: for predictors that have none of their own; None: the connection's.
+            settings: of the kind.
+            run_id: to continue an earlier run; None makes a new one.
+            limit: only the first so many examples.
+            on_bad_line: stop or skip.
+
+        Raises:
+            ConfigError: something is not usable, or the id belongs to another program, dataset or metric.
+        """
+        lm = lm or program_settings.settings.lm or self.lm
+        check_lms(program, lm)
+        run_id = run_id or new_run_id(kind)
+        dataset = open_dataset(_examples(devset, program), input_names=_names(devset, program), limit=limit,
+                               on_bad_line=on_bad_line)  # type: ignore[arg-type]
+        descriptor, digest, total, spooled = self._place(dataset, run_id)
+        spec = RunSpec(
+            run_id=run_id, kind=kind, program=_code(program, "program"), program_digest=program_digest(program),
+            dataset=descriptor, dataset_digest=digest, metric=_code(metric, "metric"), metric_name=metric_name(metric),
+            metric_digest=metric_digest(metric), lm=None if lm is None else lm.to_dict(), settings=settings or {}, total=total,
+        )
+        try:
+            self._ask("create", asdict(spec))
+        except BaseException:
+            if spooled is not None:
+                spooled.unlink(missing_ok=True)
+            raise
+        row = self.journal.get_run(run_id)
+        if spooled is not None and row is not None and row.spec.dataset.get("path") != str(spooled):
+            spooled.unlink(missing_ok=True)  # continued: the first spool is the one in use
+        return run_id
+
+    def _place(self, dataset: Dataset, run_id: str) -> tuple[dict[str, Any], str | None, int | None, Path | None]:
+        """Put a dataset where the node can read it, again and again."""
+        if not dataset.needs_spool:
+            return dataset.descriptor, dataset.digest, dataset.count(), None
+        folder = self.data_dir / "spool"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        path = folder / f"{run_id}-{uuid.uuid4().hex[:8]}.spool"
+        descriptor = spool(dataset.iter_from(0), path, dataset.input_names)
+        return descriptor, descriptor["digest"], descriptor["count"], path
+
+    def wait_run(self, run_id: str, on_progress: Callable[[dict[str, Any]], None] | None = None,
+                 display_progress: bool = False, label: str = "evaluating") -> EvaluationResult:
+        """Wait for a run to end and return its result.
+
+        Args:
+            run_id: the run.
+            on_progress: called with the run's summary each time it is looked at.
+            display_progress: show a bar on standard error, if that is a terminal.
+            label: what the bar says.
+
+        Raises:
+            RunFailed: it ended without a result.
+            RunInterrupted: it was paused, or the node went away; what was answered is in the journal.
+        """
+        poll = POLL_FIRST
+        progress = RunProgress(label) if display_progress else None
+        with progress or contextlib.nullcontext():
+            while True:
+                found = self._look(run_id)
+                summary = found["summary"]
+                if progress is not None:
+                    progress.update(summary, found["note"])
+                if on_progress is not None:
+                    on_progress(summary | {"note": found["note"]})
+                if summary["state"] in _ENDED:
+                    break
+                time.sleep(poll)
+                poll = min(POLL_LAST, poll * 1.3)
+        return self._ended(run_id)
+
+    def _look(self, run_id: str) -> dict[str, Any]:
+        deadline = time.monotonic() + COME_BACK_SECONDS
+        while True:
+            try:
+                return self._ask("progress", run_id, timeout=COME_BACK_SECONDS)  # type: ignore[no-any-return]
+            except (NoProcess, ServerExited, CallTimeout, NodeDown) as error:
+                gone = isinstance(error, NodeDown) and not (self.data_dir / "node.json").exists()
+                if gone or time.monotonic() > deadline:
+                    raise RunInterrupted(
+                        f"the node went away; what was answered is safe. Resume with `dspex runs resume {run_id}` "
+                        f"or system.resume({run_id!r})", run_id=run_id) from None
+                time.sleep(0.05)
+
+    def _ended(self, run_id: str) -> EvaluationResult:
+        result = EvaluationResult.of(self.journal, run_id, trusted=True)
+        if result.state == "finished":
+            return result
+        row = self.journal.get_run(run_id)
+        reason = (row.reason if row is not None else None) or result.state
+        if result.state == "paused":
+            raise RunInterrupted(f"run {run_id} is paused ({reason}); resume with `dspex runs resume {run_id}` "
+                                 f"or system.resume({run_id!r})", run_id=run_id)
+        raise RunFailed(f"run {run_id} {result.state}: {reason}", run_id=run_id)
+
+    def resume(self, run_id: str, *, display_progress: bool = True,
+               on_progress: Callable[[dict[str, Any]], None] | None = None) -> EvaluationResult:
+        """Continue a paused run of this node or of an earlier one; only what has no result is asked again.
+
+        Raises:
+            ConfigError: no journal has this run.
+            RunFailed, RunInterrupted: as `wait_run`.
+        """
+        if self.journal.get_run(run_id) is None:
+            folder = find_run(run_id, default_data_dir())
+            with _own_node(folder) as node:
+                return System(node, self.lm, own=True)._resume_here(run_id, display_progress, on_progress)
+        return self._resume_here(run_id, display_progress, on_progress)
+
+    def _resume_here(self, run_id: str, display_progress: bool, on_progress: Any) -> EvaluationResult:
+        self._ask("resume", run_id)
+        try:
+            return self.wait_run(run_id, on_progress, display_progress)
+        except KeyboardInterrupt:
+            self.pause(run_id)
+            raise
+
+    def pause(self, run_id: str, reason: str = "interrupted") -> None:
+        """Pause a run: what is in flight is given up, what was answered stays."""
+        with contextlib.suppress(SupervisorsError, DspexError):
+            self._ask("pause", run_id, reason)
+
+    def cancel(self, run_id: str, reason: str = "cancelled") -> None:
+        """End a run for good."""
+        self._ask("cancel", run_id, reason)
+
+
+class NodeBackend:
+    """Answers LM calls of this process through the node's http workers."""
+
+    def __init__(self, node: Node) -> None:
+        """Ask this node's workers in turn."""
+        self._node = node
+        self._turn = itertools.count()
+        self._names: list[str] = []
+        self._lock = threading.Lock()
+
+    def _worker(self) -> str:
+        with self._lock:
+            if not self._names:
+                rows = self._node.which_children("http_workers")
+                self._names = [row.name or worker_name(1) for row in reversed(rows)]
+            return self._names[next(self._turn) % len(self._names)]
+
+    def complete(self, lm: LM, messages: list[dict[str, Any]], params: dict[str, Any]) -> LMReply:
+        """Answer one call; blocks the calling thread."""
+        request = ("lm", lm.to_dict(), messages, params)
+        for attempt in range(CALL_TRIES):
+            try:
+                return _reply(self._node.call(self._worker(), request, lm.deadline + 5.0))
+            except (NoProcess, ServerExited) as error:
+                _again(attempt, error)
+                time.sleep(0.05)
+        raise AssertionError("unreachable")
+
+    async def acomplete(self, lm: LM, messages: list[dict[str, Any]], params: dict[str, Any]) -> LMReply:
+        """Answer one call from an event loop."""
+        request = ("lm", lm.to_dict(), messages, params)
+        for attempt in range(CALL_TRIES):
+            try:
+                return _reply(await self._node.acall(self._worker(), request, lm.deadline + 5.0))
+            except (NoProcess, ServerExited) as error:
+                _again(attempt, error)
+                await asyncio.sleep(0.05)
+        raise AssertionError("unreachable")
+
+
+def _again(attempt: int, error: SupervisorsError) -> None:
+    if attempt == CALL_TRIES - 1:
+        raise Overloaded(f"{CALL_TRIES} workers in a row died during the call: {error}") from None
+
+
+def _reply(answer: Any) -> LMReply:
+    kind, value = answer
+    if kind == "error":
+        raise from_record(value)
+    return LMReply.from_dict(value)
+
+
+# --- connecting -----------------------------------------------------------------------------------------------------
+
+
+def connect(lm: LM | str | None = None, *, home: str | os.PathLike[str] | None = None, workers: int | None = None) -> System:
+    """Connect to the host's node, or start one of this program's own.
+
+    1. If the daemon of `home` runs (`dspex start`), connect to it.
+    2. Else start a node in a fresh interpreter, with its journal under `home`/embedded; it goes with this program.
+    3. Make `lm` the LM of all programs that have none of their own, and the node the place where LM calls go.
+
+    Args:
+        lm: an LM or a model string; None: each program brings its own.
+        home: data folder; None: DSPEX_HOME or ~/.dspex.
+        workers: http workers of an own node; None: one per core, at least 2.
+
+    Raises:
+        ConfigError: the LM or the data folder is not usable.
+    """
+    if isinstance(lm, str):
+        lm = LM(lm)
+    elif lm is not None and not isinstance(lm, LM):
+        raise ConfigError(f"connect takes an LM or a model string, got {lm!r}")
+    folder = Path(home) if home is not None else default_data_dir()
+    try:
+        if (folder / "node.json").exists():
+            with contextlib.suppress(NodeDown):
+                return _use(System(Node.attach(folder), lm, own=False))
+        own = folder / "embedded" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{uuid.uuid4().hex[:4]}"
+        return _use(System(start_node(own, workers=workers), lm, own=True))
+    except SupervisorsError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _use(system: System) -> System:
+    set_process_backend(system._backend)
+    if system.lm is not None:
+        program_settings.configure(lm=system.lm)
+    _current.append(system)
+    return system
+
+
+def current_system() -> System:
+    """Return the connection made last.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if not _current:
+        raise ConfigError("no node is connected: call dspex.connect(lm=...) first")
+    return _current[-1]
+
+
+def start_node(folder: Path, workers: int | None = None) -> Node:
+    """Start a dspex node of this program's own over a data folder."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Node.start(name=f"embedded-{os.getpid()}", data_dir=folder, app=APP, preload=PRELOAD,
+                      app_config=AppConfig(workers=workers).to_dict())
+
+
+@contextlib.contextmanager
+def _own_node(folder: Path) -> Iterator[Node]:
+    try:
+        node = Node.attach(folder)
+    except NodeDown:
+        node = start_node(folder)
+    with node:
+        yield node
+
+
+def _forget_if_unused(folder: Path) -> None:
+    """Remove an own node's folder if no run was ever made there."""
+    import shutil
+
+    if not JournalReader(folder / JOURNAL_FILE).list_runs(limit=1):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# --- runs everywhere ------------------------------------------------------------------------------------------------
+
+
+def list_runs(home: Path, *folders: Path, limit: int = 1000) -> list[dict[str, Any]]:
+    """Return summaries of the runs in all journals under `home` and in `folders`, newest first."""
+    paths = dict.fromkeys([*(folder / JOURNAL_FILE for folder in folders), *find_journals(home)])
+    found: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        for row in JournalReader(path).list_runs(limit=limit):
+            found.setdefault(row.run_id, run_summary(row) | {"journal": str(path)})
+    return sorted(found.values(), key=lambda item: str(item["started_at"] or ""), reverse=True)[:limit]
+
+
+def find_run(run_id: str, home: Path) -> Path:
+    """Return the data folder whose journal has a run.
+
+    Raises:
+        ConfigError: none has.
+    """
+    for path in find_journals(home):
+        if JournalReader(path).get_run(run_id) is not None:
+            return path.parent
+    raise ConfigError(f"no run {run_id!r} under {home}: `dspex runs` lists them")
+
+
+def new_run_id(kind: str) -> str:
+    """Return a fresh run id that sorts by time and can be typed."""
+    return f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
+
+
+# --- what a run is made of ------------------------------------------------------------------------------------------
+
+
+def check_lms(program: Any, lm: LM | None) -> None:
+    """Refuse a program that would have no LM to ask.
+
+    Raises:
+        ConfigError: says what to do.
+    """
+    predictors = program.predictors() if hasattr(program, "predictors") else []
+    if lm is None and any(predictor.lm is None for predictor in predictors):
+        raise ConfigError('no LM is set: dspex.connect(lm="openai/gpt-4o-mini"), evaluate(..., lm=...) or program.set_lm(...)')
+    if lm is not None and not isinstance(lm, LM):
+        raise ConfigError(f"lm takes a dspex.LM, got {lm!r}")
+
+
+def _names(devset: Any, program: Any) -> list[str] | None:
+    return input_names(program) if isinstance(devset, str | os.PathLike) else None
+
+
+def _examples(devset: Any, program: Any) -> Any:
+    """Give plain dicts of a list or generator the program's inputs; Examples keep their own."""
+    if isinstance(devset, str | os.PathLike | Dataset) or not isinstance(devset, Iterable):
+        return devset
+    names = input_names(program)
+    if isinstance(devset, list | tuple):
+        return [_example(item, names) for item in devset] if any(isinstance(item, dict) for item in devset) else devset
+    return (_example(item, names) for item in devset)
+
+
+def _example(item: Any, names: list[str] | None) -> Any:
+    if isinstance(item, dict) and names is not None:
+        missing = [name for name in names if name not in item]
+        if not missing:
+            return Example(**item).with_inputs(*names)
+    return item
+
+
+def _code(value: Any, what: str) -> bytes:
+    try:
+        return dump_code(value)
+    except Exception as error:
+        raise ConfigError(f"the {what} cannot be sent to the workers: {type(error).__name__}: {error}") from None
+
+
+__all__ = ["System", "connect", "current_system", "list_runs"]

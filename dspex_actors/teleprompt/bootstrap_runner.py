@@ -1,0 +1,171 @@
+"""What a worker does with one example of a bootstrap: let the teacher try, and see whether the metric lets it pass.
+
+The settings of a run of kind `bootstrap`, plain data in `Job.options`:
+    max_rounds         how often an example may be tried
+    metric_threshold   what the metric's value has to reach; None or 0: any true value passes
+    rule.max_errors    the bootstrap ends with the so-many-th error
+    teacher_settings   settings (not the LM) for the teacher's calls, pickled, in base64; None: none
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from dspex_actors.errors import RateLimited
+from dspex_actors.evaluate.job import Job, dump_code, load_code
+from dspex_actors.evaluate.runner import Outcome, error_record, maybe
+from dspex_actors.example import Example
+from dspex_actors.foundation.codec import CodecError, pack
+from dspex_actors.lm.lm import LM
+from dspex_actors.lm.reply import LMReply
+from dspex_actors.program import Module
+from dspex_actors.settings import context
+from dspex_actors.teleprompt.bootstrap_select import Attempt, Step
+
+#: Providers that take a seed.
+_SEEDED = frozenset({"openai", "gemini", "cohere", "embedded"})
+
+
+def pack_settings(settings: dict[str, Any]) -> str | None:
+    """Return settings of the teacher's calls in the form that `Job.options` has them."""
+    return base64.b64encode(dump_code(settings)).decode("ascii") if settings else None
+
+
+class Rollout:
+    """An LM that is asked for another answer than before: temperature 1, and another seed where it takes one.
+
+    It asks through the LM itself and changes the calls' parameters only, so that connections, limits and
+    budgets stay those of the LM. A predictor's own parameters win, as they do over any LM's.
+
+    Args:
+        lm: the LM.
+        number: the round, from 1.
+    """
+
+    def __init__(self, lm: LM, number: int) -> None:
+        """Prepare the parameters."""
+        self._lm = lm
+        self._params: dict[str, Any] = {"temperature": 1.0}
+        models = [lm.model, *(other if isinstance(other, str) else other.model for other in lm.fallbacks)]
+        if all(model.partition("/")[0] in _SEEDED for model in models):
+            self._params["seed"] = (lm.kwargs.get("seed") or 0) + number
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the LM has."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._lm, name)
+
+    def __call__(self, prompt: Any = None, **params: Any) -> LMReply:
+        """Ask and wait."""
+        return self._lm(prompt, **{**self._params, **params})
+
+    async def acall(self, prompt: Any = None, **params: Any) -> LMReply:
+        """Ask."""
+        return await self._lm.acall(prompt, **{**self._params, **params})
+
+
+class BootstrapRunner:
+    """Tries examples with the teacher, several of them at the same time."""
+
+    def __init__(self, job: Job) -> None:
+        """Open teacher and metric."""
+        options = job.options
+        self._teacher: Module = load_code(job.program)
+        self._metric = load_code(job.metric)
+        self._lm = LM.from_dict(job.lm) if job.lm is not None else None
+        self._rounds: int = options["max_rounds"]
+        self._threshold: float | None = options["metric_threshold"]
+        self._max_errors: int = options["rule"]["max_errors"]
+        packed = options["teacher_settings"]
+        self._settings: dict[str, Any] = load_code(base64.b64decode(packed)) if packed else {}
+        self._demo_keys = {
+            id(demo): _key(demo)
+            for predictor in self._teacher.predictors()
+            for demo in predictor.demos
+            if isinstance(demo, Example)
+        }
+
+    async def attempt(self, example: Example) -> Outcome:
+        """Try the example, round after round, until it passes.
+
+        A round that raises is an error of this example: it is noted and the next round goes on. Only a 429 is
+        raised: the example goes back and is tried again as if nothing had been. The outcome's prediction is
+        `Attempt.to_fields`.
+        """
+        teacher = self._teacher_for(example)
+        errors: list[dict[str, Any]] = []
+        for number in range(self._rounds):
+            try:
+                steps = await self._round(teacher, example, number)
+                if steps is not None:
+                    attempt = Attempt(True, steps, errors)
+                    return Outcome(prediction=pack(attempt.to_fields()), score=1.0, success=True)
+            except RateLimited:
+                raise
+            except Exception as error:
+                errors.append(error_record(error))
+                if len(errors) >= self._max_errors:
+                    break  # the bootstrap ends here, so there is no next round
+        packed = pack(Attempt(errors=errors).to_fields())
+        if errors:
+            return Outcome(prediction=packed, error=errors[-1])
+        return Outcome(prediction=packed, score=0.0)
+
+    async def _round(self, teacher: Module, example: Example, number: int) -> list[Step] | None:
+        """Return the teacher's steps if the metric lets them pass."""
+        trace: list[Any] = []
+        lm = Rollout(self._lm, number) if number and self._lm is not None else self._lm
+        with context(**{**self._settings, "lm": lm, "trace": trace}):
+            prediction = await teacher.acall(**dict(example.inputs().items()))
+            if self._metric is None:
+                passed = True
+            else:
+                value = await maybe(self._metric(example, prediction, trace))
+                passed = bool(value >= self._threshold) if self._threshold else bool(value)
+        if not passed:
+            return None
+        names = {id(predictor): name for name, predictor in teacher.named_predictors()}
+        # Other predictors are those of compiled sub-programs and of the metric: they get no demos.
+        return [
+            (names[id(predictor)], dict(inputs), dict(outputs.items()))
+            for predictor, inputs, outputs in trace
+            if id(predictor) in names
+        ]
+
+    def _teacher_for(self, example: Example) -> Module:
+        """Return a teacher that has no demo equal to the example; others use the shared one meanwhile."""
+        key = _key(example)
+        known = {
+            id(demo)
+            for predictor in self._teacher.predictors()
+            for demo in predictor.demos
+            if isinstance(demo, Example) and (_equal(demo, example) or key is not None and key == self._demo_keys[id(demo)])
+        }
+        if not known:
+            return self._teacher
+        teacher = self._teacher.deepcopy()
+        for predictor, own in zip(teacher.predictors(), self._teacher.predictors(), strict=True):
+            predictor.demos = [demo for demo in own.demos if id(demo) not in known]
+        return teacher
+
+
+def _visible(example: Example) -> dict[str, Any]:
+    """Return the fields without DSPy's bookkeeping, which does not travel with an example."""
+    return dict(example.items())
+
+
+def _equal(demo: Example, example: Example) -> bool:
+    try:
+        return _visible(demo) == _visible(example)
+    except Exception:
+        return False  # values that refuse to be compared, such as arrays: their packed form decides
+
+
+def _key(example: Example) -> bytes | None:
+    """Return a form in which copies of values without an `==` of their own, and NaN, are equal too."""
+    try:
+        return pack(sorted(_visible(example).items(), key=lambda item: item[0]))
+    except CodecError:
+        return None

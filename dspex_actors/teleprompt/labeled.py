@@ -1,0 +1,58 @@
+"""LabeledFewShot: examples as they are become demos. No LM call."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, TypeVar
+
+from dspex_actors.errors import ConfigError
+from dspex_actors.program import Module
+from dspex_actors.teleprompt.trainset import read_trainset
+
+Program = TypeVar("Program", bound=Module)
+
+
+class LabeledFewShot:
+    """Give every predictor some labelled examples as its demos.
+
+    The algorithm is DSPy's `LabeledFewShot` (Khattab et al. 2023, "DSPy: Compiling Declarative Language Model
+    Calls into Self-Improving Pipelines"): one generator seeded with 0 draws `k` examples per predictor, so
+    predictors get different ones, and the same ones each time.
+
+    Args:
+        k: demos per predictor; a smaller trainset is used whole.
+    """
+
+    def __init__(self, k: int = 16) -> None:
+        """Check `k`."""
+        self.k = whole("k", k)
+
+    def compile(self, student: Program, *, trainset: Any, sample: bool = True) -> Program:
+        """Return a copy of the program with demos.
+
+        Args:
+            student: the program; it stays as it is. The copy has no LM of its own.
+            trainset: Examples, or a path to JSONL or CSV.
+            sample: draw at random; False takes the first `k`.
+
+        Raises:
+            ConfigError: the trainset is not usable.
+        """
+        program = student.reset_copy()
+        examples = read_trainset(trainset, program)
+        rng = random.Random(0)  # noqa: S311 - has to be repeatable, not secret
+        size = min(self.k, len(examples))
+        for predictor in program.predictors():
+            predictor.demos = rng.sample(examples, size) if sample else examples[:size]
+        return program
+
+
+def whole(name: str, value: Any) -> int:
+    """Return a whole number of at least 0.
+
+    Raises:
+        ConfigError: it is none; names the setting.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ConfigError(f"{name}: expected a whole number, 0 or more, got {value!r}")
+    return value
