@@ -44,14 +44,26 @@ class Door(GenServer):
         """Serve the socket that the daemon opened."""
         self._codec = FrameCodec(load_or_create_key(Path(self._process.node["data_dir"])))
         self.address = address
+        # One for all connections, so that a frame is taken once, whichever connection it comes on; frames that were
+        # sealed while the door was being restarted are still good.
+        self._opener = Opener(self._codec, address, grace=5.0)
         self._strangers: dict[Connection, None] = {}
         listening = socket.socket(fileno=os.dup(fd))
         listening.setblocking(False)
-        self._server = await asyncio.get_running_loop().create_server(lambda: Connection(self), sock=listening, backlog=512)
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(self), sock=listening, backlog=512
+        )
         self.operations: dict[str, Operation] = {
-            "call": self._op_call, "cast": self._op_cast, "stop": self._op_stop, "whereis": self._op_whereis,
-            "supervisor": self._op_supervisor, "start_supervisor": self._op_start_supervisor,
-            "tree": self._op_tree, "status": self._op_status, "reports": self._op_reports, "names": self._op_names,
+            "call": self._op_call,
+            "cast": self._op_cast,
+            "stop": self._op_stop,
+            "whereis": self._op_whereis,
+            "supervisor": self._op_supervisor,
+            "start_supervisor": self._op_start_supervisor,
+            "tree": self._op_tree,
+            "status": self._op_status,
+            "reports": self._op_reports,
+            "names": self._op_names,
         }
 
     async def terminate(self, reason: ExitReason) -> None:  # noqa: ARG002
@@ -67,7 +79,7 @@ class Door(GenServer):
 
     def new_reader(self) -> FrameReader:
         """Return a reader for frames sealed for this door."""
-        return FrameReader(Opener(self._codec, self.address))
+        return FrameReader(self._opener)
 
     def seal(self, value: Any, dest: str) -> bytes:
         """Seal a value for a client."""
@@ -129,8 +141,15 @@ class Door(GenServer):
         return root
 
     async def _op_tree(self) -> dict[str, Any]:
-        return {"id": "root", "name": self._process.node["name"], "type": "supervisor", "state": "running",
-                "pid": self._root.pid, "restarts": 0, "children": await self._branch(self._root)}
+        return {
+            "id": "root",
+            "name": self._process.node["name"],
+            "type": "supervisor",
+            "state": "running",
+            "pid": self._root.pid,
+            "restarts": 0,
+            "children": await self._branch(self._root),
+        }
 
     async def _branch(self, supervisor: Ref) -> list[dict[str, Any]]:
         try:
@@ -138,10 +157,19 @@ class Door(GenServer):
                 rows = await self._op_supervisor(supervisor, "which_children", None)
         except (SupervisorsError, TimeoutError):
             return []
+
         async def node(row: Any) -> dict[str, Any]:
             nested = row.type == "supervisor" and row.ref is not None
-            return {"id": row.id, "name": row.name, "type": row.type, "state": row.state, "pid": row.pid,
-                    "restarts": row.restarts, "children": await self._branch(row.ref) if nested else []}
+            return {
+                "id": row.id,
+                "name": row.name,
+                "type": row.type,
+                "state": row.state,
+                "pid": row.pid,
+                "restarts": row.restarts,
+                "children": await self._branch(row.ref) if nested else [],
+            }
+
         return list(await asyncio.gather(*(node(row) for row in reversed(rows))))
 
     async def _op_status(self) -> dict[str, Any]:
@@ -149,10 +177,15 @@ class Door(GenServer):
         tree = await self._op_tree()
         flat = list(_flatten(tree))
         return {
-            "name": node["name"], "state": "healthy" if all(row["state"] == "running" for row in flat) else "degraded",
-            "address": node["address"], "pid": node["pid"], "uptime": time.time() - node["started_at"],
-            "version": node["version"], "processes": len(fate.descendants(node["pid"])) + 1,
-            "restarts": sum(row["restarts"] for row in flat) + node["incarnation"], "data_dir": node["data_dir"],
+            "name": node["name"],
+            "state": "healthy" if all(row["state"] == "running" for row in flat) else "degraded",
+            "address": node["address"],
+            "pid": node["pid"],
+            "uptime": time.time() - node["started_at"],
+            "version": node["version"],
+            "processes": len(fate.descendants(node["pid"])) + 1,
+            "restarts": sum(row["restarts"] for row in flat) + node["incarnation"],
+            "data_dir": node["data_dir"],
             "incarnation": node["incarnation"],
         }
 
@@ -169,7 +202,17 @@ def read_reports(logs: Path, limit: int) -> list[Report]:
             with contextlib.suppress(ValueError, KeyError):
                 item = json.loads(line)
                 reason = None if item["reason"] is None else ExitReason(*item["reason"])
-                reports.append(Report(item["kind"], item["supervisor"], item["id"], item["pid"], reason, item["at"], item["extra"]))
+                reports.append(
+                    Report(
+                        item["kind"],
+                        item["supervisor"],
+                        item["id"],
+                        item["pid"],
+                        reason,
+                        item["at"],
+                        item["extra"],
+                    )
+                )
     return reports
 
 
@@ -216,7 +259,9 @@ class Connection(asyncio.Protocol):
             payloads = self._reader.feed(data)
         except FrameError as error:
             host = (self._transport.get_extra_info("peername") or ("?",))[0]
-            self._door.process.log.warning("a connection without the key was refused", peer=host, why=str(error))
+            self._door.process.log.warning(
+                "a connection without the key was refused", peer=host, why=str(error)
+            )
             self.close()
             return
         if self._reader.authenticated:
@@ -230,7 +275,11 @@ class Connection(asyncio.Protocol):
         if operation == "hello":
             version, self._dest = arguments
             if version != wire.VERSION:
-                self._answer(number, False, CallFailed(f"this node speaks version {wire.VERSION}, the client {version}"))
+                self._answer(
+                    number,
+                    False,
+                    CallFailed(f"this node speaks version {wire.VERSION}, the client {version}"),
+                )
             else:
                 self._answer(number, True, self._door.process.node)
         elif self._dest is None:
