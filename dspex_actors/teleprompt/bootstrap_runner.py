@@ -1,4 +1,4 @@
-"""What a worker does with one example of a bootstrap: let the teacher try, and see whether the metric lets it pass.
+"""What a worker does with one example of a bootstrap: the teacher tries, the metric decides.
 
 The settings of a run of kind `bootstrap`, plain data in `Job.options`:
     max_rounds         how often an example may be tried
@@ -10,6 +10,7 @@ The settings of a run of kind `bootstrap`, plain data in `Job.options`:
 from __future__ import annotations
 
 import base64
+from itertools import compress
 from typing import Any
 
 from dspex_actors.errors import RateLimited
@@ -72,6 +73,7 @@ class BootstrapRunner:
     def __init__(self, job: Job) -> None:
         """Open teacher and metric."""
         options = job.options
+        self._program = job.program
         self._teacher: Module = load_code(job.program)
         self._metric = load_code(job.metric)
         self._lm = LM.from_dict(job.lm) if job.lm is not None else None
@@ -80,12 +82,7 @@ class BootstrapRunner:
         self._max_errors: int = options["rule"]["max_errors"]
         packed = options["teacher_settings"]
         self._settings: dict[str, Any] = load_code(base64.b64decode(packed)) if packed else {}
-        self._demo_keys = {
-            id(demo): _key(demo)
-            for predictor in self._teacher.predictors()
-            for demo in predictor.demos
-            if isinstance(demo, Example)
-        }
+        self._keys = [[_key(demo) for demo in predictor.demos] for predictor in self._teacher.predictors()]
 
     async def attempt(self, example: Example) -> Outcome:
         """Try the example, round after round, until it passes.
@@ -119,12 +116,8 @@ class BootstrapRunner:
         lm = Rollout(self._lm, number) if number and self._lm is not None else self._lm
         with context(**{**self._settings, "lm": lm, "trace": trace}):
             prediction = await teacher.acall(**dict(example.inputs().items()))
-            if self._metric is None:
-                passed = True
-            else:
-                value = await maybe(self._metric(example, prediction, trace))
-                passed = bool(value >= self._threshold) if self._threshold else bool(value)
-        if not passed:
+            value = await maybe(self._metric(example, prediction, trace))
+        if not (value >= self._threshold if self._threshold else value):
             return None
         names = {id(predictor): name for name, predictor in teacher.named_predictors()}
         # Other predictors are those of compiled sub-programs and of the metric: they get no demos.
@@ -135,37 +128,39 @@ class BootstrapRunner:
         ]
 
     def _teacher_for(self, example: Example) -> Module:
-        """Return a teacher that has no demo equal to the example; others use the shared one meanwhile."""
+        """Return a teacher that has no demo equal to the example; all others share one meanwhile."""
         key = _key(example)
-        known = {
-            id(demo)
-            for predictor in self._teacher.predictors()
-            for demo in predictor.demos
-            if isinstance(demo, Example) and (_equal(demo, example) or key is not None and key == self._demo_keys[id(demo)])
-        }
-        if not known:
+        keep = [
+            [not _same(*pair, example, key) for pair in zip(predictor.demos, keys, strict=True)]
+            for predictor, keys in zip(self._teacher.predictors(), self._keys, strict=True)
+        ]
+        if all(all(row) for row in keep):
             return self._teacher
-        teacher = self._teacher.deepcopy()
-        for predictor, own in zip(teacher.predictors(), self._teacher.predictors(), strict=True):
-            predictor.demos = [demo for demo in own.demos if id(demo) not in known]
+        # Opened anew rather than deep-copied: a copy may share what cannot be copied, a predictor included.
+        teacher: Module = load_code(self._program)
+        for predictor, row in zip(teacher.predictors(), keep, strict=True):
+            predictor.demos = list(compress(predictor.demos, row))
         return teacher
 
 
-def _visible(example: Example) -> dict[str, Any]:
-    """Return the fields without DSPy's bookkeeping, which does not travel with an example."""
-    return dict(example.items())
+def _same(demo: Any, demo_key: bytes | None, example: Example, key: bytes | None) -> bool:
+    """Tell whether a demo is the example: equal, or packed alike.
 
-
-def _equal(demo: Example, example: Example) -> bool:
+    DSPy's bookkeeping fields do not count, they do not travel with an example. The packed form tells for
+    values that have no `==` of their own, refuse to be compared (arrays), or do not equal themselves (NaN).
+    """
+    if not isinstance(demo, Example):
+        return False  # the dict of a loaded program: no example is equal to it
+    if key is not None and key == demo_key:
+        return True
     try:
-        return _visible(demo) == _visible(example)
+        return dict(demo.items()) == dict(example.items())
     except Exception:
-        return False  # values that refuse to be compared, such as arrays: their packed form decides
+        return False
 
 
-def _key(example: Example) -> bytes | None:
-    """Return a form in which copies of values without an `==` of their own, and NaN, are equal too."""
+def _key(demo: Any) -> bytes | None:
     try:
-        return pack(sorted(_visible(example).items(), key=lambda item: item[0]))
+        return pack(sorted(demo.items(), key=lambda item: item[0]))
     except CodecError:
         return None

@@ -1,9 +1,10 @@
 """Which demos a bootstrap picks, from what became of its attempts. Pure.
 
 The algorithm is that of DSPy's `BootstrapFewShot` (Khattab et al. 2023, "DSPy: Compiling Declarative Language
-Model Calls into Self-Improving Pipelines"; the details are those of version 3.4). It is sequential: one example
-after the other until there are enough successes. Here the attempts come from many calls at once, more of them
-than needed; only those that the sequential algorithm would have made are looked at, so the demos are the same.
+Model Calls into Self-Improving Pipelines"; the details are those of version 3.4). It is sequential: one
+example after the other until there are enough successes. Here the attempts come from many calls at once, more
+of them than needed; only those that the sequential algorithm would have made are looked at, so the demos are
+the same.
 """
 
 from __future__ import annotations
@@ -113,10 +114,10 @@ def _by_predictor(steps: Sequence[Step]) -> dict[str, list[Example]]:
 def pick(demos: Sequence[Example]) -> Example:
     """Return the one demo of several calls of the same predictor in one example.
 
-    One time in two it is the last, else any of the others. What decides is a SHA-256 over the demos' JSON view
-    with sorted names: it depends on nothing but their content, so it is the same in every process and on every
-    machine. (DSPy hashes their pickle, which also depends on its own classes: where a predictor is called several
-    times its choice may be another one.)
+    One time in two it is the last, else any of the others. What decides is a SHA-256 over the demos' JSON
+    view with sorted names: it depends on nothing but their content, so it is the same in every process and on
+    every machine. (DSPy hashes their pickle, which also depends on its own classes: where a predictor is
+    called several times its choice may be another one.)
     """
     if len(demos) == 1:
         return demos[0]
@@ -129,13 +130,13 @@ def pick(demos: Sequence[Example]) -> Example:
 def student_demos(
     names: Iterable[str], trainset: Sequence[Example], found: Bootstrapped, *, max_labeled_demos: int
 ) -> dict[str, list[Example]]:
-    """Return every predictor's demos: the bootstrapped ones, then labelled examples up to `max_labeled_demos`.
+    """Return every predictor's demos: bootstrapped ones, then labelled ones up to `max_labeled_demos`.
 
     Args:
         names: the student's predictors, in order: one generator seeded with 0 draws for all of them.
-        trainset: all examples; those that did not pass, shuffled by a generator seeded with 0, are drawn from.
+        trainset: all examples; drawn from are those that did not pass, shuffled by a generator seeded with 0.
         found: what was bootstrapped.
-        max_labeled_demos: demos per predictor, the bootstrapped ones counted; those stay if there are more.
+        max_labeled_demos: demos per predictor, bootstrapped ones counted; if those are more, all stay.
     """
     passed = set(found.passed)
     rest = [example for index, example in enumerate(trainset) if index not in passed]
