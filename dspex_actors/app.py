@@ -6,7 +6,7 @@ The daemon calls `children` at every start of the node; branches that are not in
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from supervisors import ChildSpec, SupervisorSpec
@@ -25,9 +25,11 @@ class AppConfig:
 
     Args:
         workers: http workers; None: one per core, at least 2.
+        embedded: settings of the embedded LM (`EmbeddedConfig`): latency_ms, rpm, faults and so on.
     """
 
     workers: int | None = None
+    embedded: dict[str, Any] = field(default_factory=dict)
 
     @property
     def worker_count(self) -> int:
@@ -60,7 +62,7 @@ def children(config: dict[str, Any], node: dict[str, Any]) -> list[ChildSpec]:
     from dspex_actors.lm.worker import HttpWorker
 
     settings = AppConfig(**config)
-    workers = [ChildSpec(worker_name(n), HttpWorker, args=(n,), name=worker_name(n), shutdown=5.0)
+    workers = [ChildSpec(worker_name(n), HttpWorker, args=(n, settings.embedded), name=worker_name(n), shutdown=5.0)
                for n in range(1, settings.worker_count + 1)]
     often = {"intensity": 30, "period": 10.0}
     return [

@@ -300,7 +300,8 @@ def _reply(answer: Any) -> LMReply:
 # --- connecting -----------------------------------------------------------------------------------------------------
 
 
-def connect(lm: LM | str | None = None, *, home: str | os.PathLike[str] | None = None, workers: int | None = None) -> System:
+def connect(lm: LM | str | None = None, *, home: str | os.PathLike[str] | None = None, workers: int | None = None,
+            embedded: dict[str, Any] | None = None) -> System:
     """Connect to the host's node, or start one of this program's own.
 
     1. If the daemon of `home` runs (`dspex start`), connect to it.
@@ -311,6 +312,7 @@ def connect(lm: LM | str | None = None, *, home: str | os.PathLike[str] | None =
         lm: an LM or a model string; None: each program brings its own.
         home: data folder; None: DSPEX_HOME or ~/.dspex.
         workers: http workers of an own node; None: one per core, at least 2.
+        embedded: settings of an own node's embedded LM (`EmbeddedConfig`): latency_ms, rpm, faults and so on.
 
     Raises:
         ConfigError: the LM or the data folder is not usable.
@@ -325,7 +327,7 @@ def connect(lm: LM | str | None = None, *, home: str | os.PathLike[str] | None =
             with contextlib.suppress(NodeDown):
                 return _use(System(Node.attach(folder), lm, own=False))
         own = folder / "embedded" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{uuid.uuid4().hex[:4]}"
-        return _use(System(start_node(own, workers=workers), lm, own=True))
+        return _use(System(start_node(own, AppConfig(workers=workers, embedded=embedded or {})), lm, own=True))
     except SupervisorsError as error:
         raise ConfigError(str(error)) from None
 
@@ -349,11 +351,11 @@ def current_system() -> System:
     return _current[-1]
 
 
-def start_node(folder: Path, workers: int | None = None) -> Node:
+def start_node(folder: Path, app: AppConfig | None = None) -> Node:
     """Start a dspex node of this program's own over a data folder."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return Node.start(name=f"embedded-{os.getpid()}", data_dir=folder, app=APP, preload=PRELOAD,
-                      app_config=AppConfig(workers=workers).to_dict())
+                      app_config=(app or AppConfig()).to_dict())
 
 
 @contextlib.contextmanager

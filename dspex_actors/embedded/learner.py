@@ -17,10 +17,10 @@ from dspex_actors.embedded import layout
 from dspex_actors.embedded.guess import Field, draw, fraction, guess
 from dspex_actors.embedded.similarity import Neighbours
 
-#: How many of the nearest examples vote on a field.
-NEAREST = 5
 #: A vote counts with this power of the likeness: far examples are heard, near ones decide.
-_SHARPNESS = 4.0
+_SHARPNESS = 2.0
+#: The votes for a value are divided by this power of their number.
+_FAIRNESS = 0.75
 #: A value longer than this is prose: it is copied from the nearest example, not voted on.
 _LONGEST_LABEL = 60
 _HONEST = (
@@ -75,7 +75,7 @@ class Learner:
 
         1. Find the output fields that it asks for, the examples that it shows, the text that it asks about.
         2. Rank the examples by how alike their inputs are to that text.
-        3. For each field let the nearest examples vote; copy the nearest where the values are prose.
+        3. For each field let the examples vote, the nearer the louder; copy the nearest where the values are prose.
         4. Without examples guess among the legal values.
 
         Args:
@@ -121,7 +121,7 @@ def _by_vote(
     query: str,
     salt: tuple[object, ...],
 ) -> str | None:
-    """Return the value that the nearest examples give to `field`; None when no example has one."""
+    """Return the value that the examples, the nearer the louder, give to `field`; None when no example has one."""
     if field.explains:
         nearest = " ".join(shown.inputs[ranked[0][1]].split()[:16])
         return f"The closest example I was shown is: {nearest}"
@@ -134,15 +134,19 @@ def _by_vote(
     if not near:
         return None
     if near[0][0] > 0:
-        near = [one for one in near[:NEAREST] if one[0] > 0]
+        near = [one for one in near if one[0] > 0]
         best = near[0][0]
         weights = [(score / best) ** _SHARPNESS for score, _ in near]
     else:
         # Nothing in common with any example: the most frequent answer is the best that is left.
         weights = [1.0] * len(near)
     votes: dict[str, float] = {}
+    given: dict[str, int] = {}
     for weight, (_, value) in zip(weights, near, strict=True):
         votes[value] = votes.get(value, 0.0) + weight
+        given[value] = given.get(value, 0) + 1
+    # Between sum and mean: a value does not win by being shown often, nor lose by having far examples as well.
+    votes = {value: vote / given[value] ** _FAIRNESS for value, vote in votes.items()}
     if temperature > 0:
         return _drawn(votes, temperature, fraction(field.name, query, *salt))
     if len(near[0][1]) > _LONGEST_LABEL or "\n" in near[0][1]:

@@ -21,8 +21,9 @@ EMBEDDED = "embedded"
 class Directory:
     """Finds or makes what an LM call needs; used by the worker's loop only."""
 
-    def __init__(self, worker: GenServer) -> None:
-        """Serve this worker."""
+    def __init__(self, worker: GenServer, embedded: dict[str, Any]) -> None:
+        """Serve this worker; `embedded` has the settings of the embedded LM, for when it is started."""
+        self._embedded_settings = embedded
         self._worker = worker
         self._sessions: dict[str, asyncio.Task[LMSession]] = {}
         self._embedded: set[str] = set()
@@ -44,7 +45,8 @@ class Directory:
 
     async def _open(self, lm: LM) -> LMSession:
         identity = lm.identity()
-        await self._child(client_name(identity), LMClient, (lm.to_dict(),))
+        name = client_name(identity)
+        await self._child(ChildSpec(name, LMClient, args=(lm.to_dict(),), name=name))
         gate = WorkerGate(self._worker, lm)
         url = None
         if lm.provider == EMBEDDED and lm.base_url is None:
@@ -55,30 +57,30 @@ class Directory:
     async def _embedded_url(self) -> str:
         from dspex_actors.embedded.actor import EmbeddedServer
 
-        ref = await self._child(EMBEDDED, EmbeddedServer, ())
+        ref = await self._child(ChildSpec(EMBEDDED, EmbeddedServer, kwargs=self._embedded_settings, name=EMBEDDED))
         if ref != self._embedded_ref:
             self._embedded_ref = ref
             self._worker.monitor(ref)
         return await self._worker.call(ref, "base_url")  # type: ignore[no-any-return]
 
-    async def _child(self, name: str, server: type[GenServer], args: tuple[Any, ...]) -> Ref:
+    async def _child(self, spec: ChildSpec) -> Ref:
         """Return a supervised child of the clients' branch, started on first use."""
         for _ in range(50):
-            ref = await self._worker.whereis(name)
+            ref = await self._worker.whereis(spec.id)
             if ref is not None:
                 return ref
             try:
-                ref = await self._worker.start_child(CLIENTS, ChildSpec(name, server, args=args, name=name))
+                ref = await self._worker.start_child(CLIENTS, spec)
             except AlreadyStarted as error:
                 ref = error.ref
             except AlreadyPresent:
                 ref = None  # being restarted
             except SupervisorsError as error:
-                raise Overloaded(f"{name} did not start: {error}") from None
+                raise Overloaded(f"{spec.id} did not start: {error}") from None
             if ref is not None:
                 return ref
             await asyncio.sleep(0.02)
-        raise Overloaded(f"{name} did not start")
+        raise Overloaded(f"{spec.id} did not start")
 
     def pause(self, identity: str, seconds: float) -> None:
         """Hold back the calls to an LM, as its provider asked another worker to."""

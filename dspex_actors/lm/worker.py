@@ -48,14 +48,14 @@ class _Run:
 
 
 class HttpWorker(GenServer):
-    """One http worker. Argument: its number on the node, from 1."""
+    """One http worker. Arguments: its number on the node, from 1, and the settings of the embedded LM."""
 
-    def init(self, number: int) -> None:
+    def init(self, number: int, embedded: dict[str, Any] | None = None) -> None:
         """Become the backend of every LM call in this process."""
         self._number = number
         self._runs: dict[str, _Run] = {}
         self._loop = asyncio.get_running_loop()
-        self._directory = Directory(self)
+        self._directory = Directory(self, embedded or {})
         self._calls = 0
         backend.set_process_backend(_WorkerBackend(self._directory, self._loop))
 
