@@ -147,7 +147,7 @@ def _same(demo: Any, demo_key: bytes | None, example: Example, key: bytes | None
     """Tell whether a demo is the example: equal, or packed alike.
 
     DSPy's bookkeeping fields do not count, they do not travel with an example. The packed form tells for
-    values that have no `==` of their own, refuse to be compared (arrays), or do not equal themselves (NaN).
+    values that refuse to be compared (arrays) or do not equal themselves (NaN).
     """
     if not isinstance(demo, Example):
         return False  # the dict of a loaded program: no example is equal to it
