@@ -1,0 +1,1 @@
+"""The `dspex` command: one module per group of commands; `main` knows where each is."""

@@ -1,0 +1,115 @@
+"""How commands print: consoles, JSON, tables of one look, sizes and times as people say them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import click
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from dspex_actors.evaluate.summary import json_text
+
+#: Where output goes to a file or pipe nobody has said how wide it is; nothing should be cut for that.
+PIPE_WIDTH = 140
+
+RUN_STYLES = {"finished": "green", "running": "cyan", "paused": "yellow", "failed": "red", "cancelled": "yellow"}
+STATE_STYLES = {"running": "green", "healthy": "green", "stopped": "red", "restarting": "yellow", "degraded": "yellow"}
+
+
+def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a page for people.")(command)
+
+
+def console(*, err: bool = False) -> Console:
+    """Return a console for standard output, or standard error."""
+    stream = sys.stderr if err else sys.stdout
+    wide = None if stream.isatty() or os.environ.get("COLUMNS") else PIPE_WIDTH
+    return Console(stderr=err, width=wide, highlight=False)
+
+
+def show(what: RenderableType) -> None:
+    """Print something on standard output."""
+    console().print(what)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document."""
+    click.echo(json_text(value))
+
+
+def table(*columns: str | tuple[str, dict[str, Any]], title: str | None = None) -> Table:
+    """Return an empty table of the look that all commands share."""
+    made = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", title=title, title_justify="left",
+                 title_style="bold", pad_edge=False)  # fmt: skip
+    for column in columns:
+        name, options = (column, {}) if isinstance(column, str) else column
+        made.add_column(name, **options)
+    return made
+
+
+def grid(rows: list[tuple[str, RenderableType]]) -> Table:
+    """Return rows of a name and a value."""
+    made = Table.grid(padding=(0, 3, 0, 0))
+    made.add_column(style="dim", no_wrap=True)
+    made.add_column(overflow="fold")
+    for name, value in rows:
+        made.add_row(name, value)
+    return made
+
+
+def state_text(state: str) -> Text:
+    """Return a state in its colour."""
+    return Text(state, style=STATE_STYLES.get(state) or RUN_STYLES.get(state, ""))
+
+
+def size_text(count: float | None) -> str:
+    """Return bytes as people say them: 812 B, 34 MB, 1.2 GB."""
+    if count is None:
+        return "–"
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if count >= 10 or unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def span_text(seconds: float | None) -> str:
+    """Return a time span in its two largest units: 12 s, 3 min 05 s, 2 h 10 min, 4 d 3 h."""
+    if seconds is None:
+        return "–"
+    whole = max(0, round(seconds))
+    if seconds < 1:
+        return f"{max(0.0, seconds) * 1000:.0f} ms"
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def clock_text(seconds: float | None) -> str:
+    """Return a moment in local time, to the second; only the time of day for today."""
+    if seconds is None:
+        return "–"
+    moment, today = dt.datetime.fromtimestamp(seconds), dt.datetime.fromtimestamp(time.time()).date()
+    return f"{moment:%H:%M:%S}" if moment.date() == today else f"{moment:%Y-%m-%d %H:%M:%S}"
+
+
+def iso_seconds(text: str | None) -> float | None:
+    """Return the seconds since 1970 of an ISO time; None for none."""
+    if not text:
+        return None
+    try:
+        return dt.datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return None

@@ -1,0 +1,139 @@
+"""Processes of a node: which there are, what they use, and which were left behind.
+
+Every process of a node is a fork of its daemon and keeps the daemon's command line, with a file of the data folder
+in it: that tells ours from anybody else's, also after the daemon is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from supervisors.errors import NodeDown
+from supervisors.node import read_node_file
+from supervisors.runtime import fate
+
+_LINUX = sys.platform.startswith("linux")
+_DAEMON = "supervisors.runtime.daemon"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a process uses: resident memory in bytes, and seconds of CPU since its start."""
+
+    memory: int
+    cpu: float
+
+
+def usage(pid: int | None) -> Usage | None:
+    """Return what a process uses; None where it is gone or that cannot be known."""
+    if pid is None or not _LINUX:
+        return None
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (OSError, IndexError, ValueError):
+        return None
+    fields = stat[stat.rindex(")") + 2 :].split()
+    ticks = int(fields[11]) + int(fields[12])
+    return Usage(pages * os.sysconf("SC_PAGE_SIZE"), ticks / os.sysconf("SC_CLK_TCK"))
+
+
+def command_lines() -> dict[int, list[str]]:
+    """Return pid → command line of all processes that this user can see."""
+    found: dict[int, list[str]] = {}
+    if _LINUX:
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError):
+                    words = (entry / "cmdline").read_bytes().split(b"\0")
+                    found[int(entry.name)] = [word.decode("utf-8", "replace") for word in words]
+        return found
+    listed = subprocess.run(["/bin/ps", "-axo", "pid=,command="], capture_output=True, text=True, check=False)
+    for line in listed.stdout.splitlines():
+        pid, _, command = line.strip().partition(" ")
+        if pid.isdigit():
+            found[int(pid)] = command.split()
+    return found
+
+
+def of_folder(folder: Path) -> list[int]:
+    """Return the processes of the node of a data folder, its daemon included, whether or not that lives."""
+    start = f"{folder.absolute() / 'run'}{os.sep}config-"
+    return [
+        pid
+        for pid, words in command_lines().items()
+        if _DAEMON in words and any(word.startswith(start) for word in words) and not _is_zombie(pid)
+    ]
+
+
+def daemon_of(folder: Path) -> int | None:
+    """Return the pid of the daemon that `node.json` names, if it lives and is one; None if not."""
+    try:
+        pid = int(read_node_file(folder)["pid"])
+    except (NodeDown, KeyError, TypeError, ValueError):
+        return None
+    return pid if pid in of_folder(folder) else None
+
+
+def is_alive(folder: Path) -> bool:
+    """Whether a node runs over a data folder."""
+    return daemon_of(folder) is not None
+
+
+def _is_zombie(pid: int) -> bool:
+    if not _LINUX:
+        return False
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return True
+    return stat[stat.rindex(")") + 2] in "ZX"
+
+
+def wait_until_gone(folder: Path, pid: int, seconds: float) -> list[int]:
+    """Wait until a daemon and everything of its node have ended.
+
+    Args:
+        folder: the data folder.
+        pid: the daemon.
+        seconds: at most so long.
+
+    Returns:
+        Processes that are left.
+    """
+    deadline = time.monotonic() + seconds
+    with contextlib.suppress(ProcessLookupError, OSError):
+        fd = fate.open_pidfd(pid, 0)
+        if fd is not None:
+            poller = select.poll()
+            poller.register(fd, select.POLLIN)
+            poller.poll(seconds * 1000)
+            fate.close_pidfd(fd)
+    while (left := of_folder(folder)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return left
+
+
+def end(folder: Path, pids: list[int], seconds: float = 10.0) -> list[int]:
+    """Kill processes of a folder's node that have lost their daemon; return those that are left.
+
+    Each is looked at once more, through a descriptor that cannot come to mean another process.
+    """
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError, OSError):
+            fd = fate.open_pidfd(pid, 0)
+            if pid in of_folder(folder):
+                fate.kill(pid, fd)
+            if fd is not None:
+                fate.close_pidfd(fd)
+    deadline = time.monotonic() + seconds
+    while (left := [pid for pid in pids if pid in of_folder(folder)]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return left

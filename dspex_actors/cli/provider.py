@@ -1,0 +1,58 @@
+"""`dspex provider serve`: the stand-in LM as a server."""
+
+from __future__ import annotations
+
+import click
+
+from dspex_actors.cli.shell import LazyGroup
+
+
+@click.group(cls=LazyGroup, lazy={"serve": ("dspex_actors.cli.provider:serve", "serve it until Ctrl-C")})
+def provider() -> None:
+    """Stand in for LM providers: OpenAI, Anthropic, Gemini and Cohere wire formats, without a key or a network."""
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="0 takes any free one.", show_default=True)
+@click.option("--latency-ms", type=float, default=0.0, help="Time to an answer; its median with a sigma.")
+@click.option("--latency-sigma", type=float, default=0.0, help="Log-normal spread of it; 0: always the same.")
+@click.option("--rpm", type=float, help="Requests a minute that are answered; more get a 429.")
+@click.option("--tpm", type=float, help="Tokens a minute.")
+@click.option("--burst-seconds", type=float, default=2.0, show_default=True, help="Seconds' worth that may come at once.")
+@click.option("--fault", "faults", multiple=True, metavar="KIND=RATE", help="Share of requests that fail so; repeatable.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Decides faults, latencies and guesses.")
+@click.option("--answer", help="Answer everything with this text.")
+def serve(
+    host: str,
+    port: int,
+    latency_ms: float,
+    latency_sigma: float,
+    rpm: float | None,
+    tpm: float | None,
+    burst_seconds: float,
+    faults: tuple[str, ...],
+    seed: int,
+    answer: str | None,
+) -> int:
+    """Serve the stand-in LM: it prints a base address per wire format, and ends with Ctrl-C.
+
+    Give one of the addresses to `dspex evaluate --base-url`, or to any SDK.
+    """
+    from dspex_actors.embedded.config import EmbeddedConfig
+    from dspex_actors.embedded.run import parse_faults, run
+
+    return run(
+        EmbeddedConfig(
+            host=host,
+            port=port,
+            latency_ms=latency_ms,
+            latency_sigma=latency_sigma,
+            rpm=rpm,
+            tpm=tpm,
+            burst_seconds=burst_seconds,
+            faults=parse_faults(list(faults)),
+            seed=seed,
+            answer=answer,
+        )
+    )
