@@ -40,13 +40,14 @@ from dspex_actors.programs.predict import Predict
 from dspex_actors.settings import configure, context, settings
 from dspex_actors.signature import Signature
 from dspex_actors.system import System, connect, current_system
+from dspex_actors.teleprompt import BootstrapFewShot, LabeledFewShot
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "LM", "AdapterParseError", "AuthError", "ChainOfThought", "ChatAdapter", "CircuitOpen", "ConfigError",
+    "LM", "AdapterParseError", "AuthError", "BootstrapFewShot", "ChainOfThought", "ChatAdapter", "CircuitOpen", "ConfigError",
     "ContentBlocked", "ContextWindowExceeded", "DeadlineExceeded", "DspexError", "EvaluationResult", "Example",
-    "InputField", "InvalidRequest", "JSONAdapter", "LMError", "Module", "OutputField", "Overloaded", "Predict",
+    "InputField", "InvalidRequest", "JSONAdapter", "LMError", "LabeledFewShot", "Module", "OutputField", "Overloaded", "Predict",
     "Prediction", "QuotaExhausted", "RateLimited", "RunFailed", "RunInterrupted", "Signature", "StreamTruncated",
     "System", "Timeout", "configure", "connect", "context", "current_system", "errors", "evaluate", "metrics", "settings",
 ]

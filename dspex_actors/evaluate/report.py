@@ -73,7 +73,10 @@ def _figures(row: RunRow, latencies: list[float] | None, now: float | None) -> T
     table.add_row("LM calls", f"{row.asked:,}")
     table.add_row("tokens", _tokens(row.usage))
     cost = cost_of(row)
-    table.add_row("cost", "unknown (a model without a price)" if cost is None else f"${cost:,.4f}")
+    if cost is None:
+        table.add_row("cost", "unknown (a model without a price)")
+    elif cost:
+        table.add_row("cost", f"${cost:,.4f}")
     if len(row.nodes) > 1:
         table.add_row("nodes", Text(", ".join(row.nodes[:8]) + (" …" if len(row.nodes) > 8 else "")))
     return table
@@ -96,12 +99,21 @@ def _errors(groups: list[ErrorGroup]) -> Table:
 
 
 def _tokens(usage: dict[str, Any]) -> str:
-    plain = {
-        name.removesuffix("_tokens"): value
-        for name, value in usage.items()
-        if isinstance(value, (int, float))
-    }
-    return "   ".join(f"{name} {value:,}" for name, value in plain.items()) or "–"
+    """Say the tokens in and out, and of these the kinds that there are any of."""
+    if not usage:
+        return "–"
+    shares = [
+        f"{usage[name]:,} {words}"
+        for name, words in (
+            ("cache_read", "from cache"),
+            ("cache_write", "to cache"),
+            ("reasoning", "reasoning"),
+            ("audio", "audio"),
+        )
+        if usage.get(name)
+    ]
+    of_these = f"  (of these {', '.join(shares)})" if shares else ""
+    return f"{usage.get('input_total', 0):,} in   {usage.get('output_total', 0):,} out{of_these}"
 
 
 def duration_text(seconds: float) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from dspex_actors.app import CLIENTS
-from dspex_actors.errors import Overloaded
+from dspex_actors.errors import LMError, Overloaded
 from dspex_actors.lm.client import LMClient, client_name
+from dspex_actors.lm.fallback import candidates, worth_another
 from dspex_actors.lm.lm import LM
 from dspex_actors.lm.reply import LMReply
 from dspex_actors.lm.session import LMSession
@@ -30,7 +32,30 @@ class Directory:
         self._embedded_ref: Ref | None = None
 
     async def complete(self, lm: LM, messages: list[dict[str, Any]], params: dict[str, Any]) -> LMReply:
-        """Answer one call through the LM's session."""
+        """Answer one call; when its LM cannot, its fallbacks are asked in order."""
+        try:
+            return await self._complete(lm, messages, params)
+        except LMError as error:
+            if not lm.fallbacks:
+                raise
+            return await self._fall_back(lm, messages, params, error)
+
+    async def _fall_back(self, lm: LM, messages: list[dict[str, Any]], params: dict[str, Any], error: LMError) -> LMReply:
+        asked = error.asked or 0
+        for other in candidates(lm):
+            if not worth_another(error):
+                break
+            try:
+                reply = await self._complete(other, messages, params)
+            except LMError as next_error:
+                error = next_error
+                asked += error.asked or 0
+            else:
+                return replace(reply, asked=reply.asked + asked)
+        error.asked = asked
+        raise error
+
+    async def _complete(self, lm: LM, messages: list[dict[str, Any]], params: dict[str, Any]) -> LMReply:
         identity = lm.identity()
         opening = self._sessions.get(identity)
         if opening is None:

@@ -160,9 +160,12 @@ class LMSession:
             raise
         usage = wire.usage or estimate_usage(messages, wire.text)
         model = wire.model or self.lm.model_name
-        price = cost(usage, self.lm.provider, model)
-        if price is None and model != self.lm.model_name:
-            price = cost(usage, self.lm.provider, self.lm.model_name)
+        price = None
+        if self.lm.base_url is None:
+            # Another server than the provider's own has its own prices, which nobody told us.
+            price = cost(usage, self.lm.provider, model)
+            if price is None and model != self.lm.model_name:
+                price = cost(usage, self.lm.provider, self.lm.model_name)
         return LMReply(
             text=wire.text,
             usage=usage,

@@ -8,7 +8,8 @@ Casts it takes:
     ("chunk", run_id, evaluator, window, items)  examples to do, and how many at once from now on
     ("forget", run_id)                           the run is over or paused
     ("pause", lm identity, seconds)              the provider told another worker to wait
-Requests: ("lm", lm, messages, params) → ("ok", reply) or ("error", record); "stats".
+Requests: ("lm", lm, messages, params) → ("ok", reply) or ("error", record); ("forget", run_id) → the results that
+have not been sent yet; "stats".
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ class HttpWorker(GenServer):
             case ("lm", lm, messages, params):
                 self.spawn(self._answer(caller, lm, messages, params))
                 return NO_REPLY
+            case ("forget", run_id):
+                return self._forget(run_id)
             case "stats":
                 return {"calls": self._calls, "runs": {run.run_id: [run.active, len(run.queue)] for run in self._runs.values()}}
         raise ValueError(f"an http worker does not know {request!r}")
@@ -167,14 +170,18 @@ class HttpWorker(GenServer):
             results, run.results = run.results, []
             self.cast(run.evaluator, ("results", self.name, results))
 
-    def _forget(self, run_id: str) -> None:
+    def _forget(self, run_id: str) -> list[Any]:
+        """Drop a run; return its results that have not been sent."""
         run = self._runs.pop(run_id, None)
         if run is None:
-            return
-        self._send_results(run)
+            return []
+        if run.timer is not None:
+            run.timer.cancel()
         run.queue.clear()
         for lane in run.lanes:
             lane.cancel()
+        results, run.results = run.results, []
+        return results
 
 
 class _WorkerBackend:

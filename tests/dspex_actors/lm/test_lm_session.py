@@ -69,7 +69,7 @@ def test_a_call_is_answered(serve: Any, answer: Any, chat: Any) -> None:
         reply = await session.complete(HI, {"max_tokens": 5, "temperature": None})
         assert (reply.text, reply.model, reply.finish_reason) == ("hello", "gpt-4o-mini-2024-07-18", "stop")
         assert (reply.usage.input_total, reply.usage.output_total) == (1000, 100)
-        assert reply.cost == pytest.approx(1000 * 0.15e-6 + 100 * 0.60e-6)
+        assert reply.cost is None  # a server of one's own has prices of its own
         assert (reply.request_id, reply.asked, reply.provider) == ("r9", 1, "openai")
         assert reply.latency > 0
         assert json.loads(server.bodies[0]) == {
