@@ -11,6 +11,7 @@ asked, cost, success). Requests: "job" → what a worker needs, once per worker 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -25,7 +26,8 @@ from dspex_actors.evaluate.stop_rule import StopRule
 from dspex_actors.foundation.indexset import IndexSet
 from dspex_actors.foundation.journal_errors import JournalError
 from supervisors import Down, GenServer, Ref, Stop
-from supervisors.errors import CallTimeout, NoProcess, ServerExited
+from supervisors.errors import CallTimeout, NoProcess, ServerExited, SupervisorsError
+from supervisors.runtime import fate
 
 #: A worker that is not there is looked for this often, in seconds.
 LOOK_SECONDS = 0.02
@@ -35,6 +37,8 @@ GATHER_SECONDS = 0.5
 RETRY_SECONDS = 0.5
 #: How often others are told how the run is doing, in seconds.
 NOTE_SECONDS = 0.25
+#: A run that is ended from outside brings in what has been answered for at most so many seconds.
+LAST_SECONDS = 5.0
 #: Most results in one transaction.
 BATCH = 2000
 #: At most so many results wait for the journal; with more, no more work is given out.
@@ -51,6 +55,7 @@ class Evaluator(GenServer):
         self._run_id = run_id
         self._worker_names = [worker_name(n) for n in range(1, workers + 1)]
         self._refs: dict[str, Ref] = {}
+        self._missing: set[str] = set()
         self._plan: RunPlan | None = None
         self._rows: list[Any] = []
         self._rows_there = asyncio.Event()
@@ -148,6 +153,7 @@ class Evaluator(GenServer):
         while (ref := await self.whereis(name)) is None or ref == self._refs.get(name):
             await asyncio.sleep(LOOK_SECONDS)
         self._refs[name] = ref
+        self._missing.discard(name)
         self.monitor(ref)
         if self._plan is not None:
             self._lost(self._plan.worker_joined(name))
@@ -158,11 +164,17 @@ class Evaluator(GenServer):
         if message == "over":
             raise Stop("normal")
         if isinstance(message, Down):
-            name = next((name for name, ref in self._refs.items() if ref == message.ref), None)
-            if name is not None and self._plan is not None:
-                self._lost(self._plan.worker_left(name))
-                self.spawn(self._look_for(name))
-                self._pump()
+            # Who died with it is found out before its work goes to one of those, which would count as another attempt.
+            ended = [name for name, ref in self._refs.items() if name not in self._missing and self._has_ended(ref, message.ref)]
+            for name in ended:
+                if self._plan is not None:
+                    self._lost(self._plan.worker_left(name))
+                    self._missing.add(name)
+                    self.spawn(self._look_for(name))
+            self._pump()
+
+    def _has_ended(self, ref: Ref, known: Ref | None) -> bool:
+        return ref == known or (ref.host == self.ref.host and fate.has_ended(ref.pid, ref.born))
 
     def _lost(self, lost: list[Lost]) -> None:
         for item in lost:
@@ -258,14 +270,18 @@ class Evaluator(GenServer):
 
     async def terminate(self, reason: Any) -> None:  # noqa: ARG002
         """Tell the workers to drop the run, and bring what has come in to the journal."""
-        for ref in self._refs.values():
-            self.cast(ref, ("forget", self._run_id))
-        if self._rows and not self._over:
-            try:
-                async with asyncio.timeout(5.0):
+        if self._over:
+            return
+        try:
+            async with asyncio.timeout(LAST_SECONDS):
+                for name, ref in self._refs.items():
+                    with contextlib.suppress(SupervisorsError):
+                        for result in await self.call(ref, ("forget", self._run_id)):
+                            self._result(name, *result)
+                if self._rows:
                     await self._ask("add", self._run_id, self._rows)
-            except (TimeoutError, DspexError):
-                self._process.log.warning("results that came last are asked again", run=self._run_id, count=len(self._rows))
+        except (TimeoutError, DspexError):
+            self._process.log.warning("results that came last are asked again", run=self._run_id, count=len(self._rows))
 
     async def _keep_noting(self) -> None:
         while not self._over:

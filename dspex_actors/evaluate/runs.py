@@ -15,6 +15,8 @@ Casts: ("note", run_id, note) from evaluators: what the journal does not know (i
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,12 +27,26 @@ from dspex_actors.evaluate.evaluator import Evaluator
 from dspex_actors.evaluate.summary import run_summary
 from dspex_actors.foundation.journal import Journal
 from dspex_actors.foundation.records import ResultRow, RunRow, RunSpec
-from supervisors import ChildSpec, Down, GenServer
-from supervisors.errors import AlreadyPresent, AlreadyStarted, ChildNotFound, NoProcess, SupervisorsError
+from supervisors import NO_REPLY, ChildSpec, Down, GenServer
+from supervisors.errors import (
+    AlreadyPresent,
+    AlreadyStarted,
+    ChildNotFound,
+    ChildRestarting,
+    ChildRunning,
+    NoProcess,
+    ServerExited,
+    SupervisorsError,
+)
+from supervisors.runtime import fate
 
 JOURNAL_FILE = "journal.db"
 #: Fields of a result row, in the order in which evaluators send them.
 ROW_FIELDS = tuple(ResultRow.__dataclass_fields__)
+#: A run whose evaluator has died more often than this within this many seconds is given up.
+MAX_FALLS, FALL_SECONDS = 8, 60.0
+#: While its branch of the tree is being restarted an evaluator cannot be started: how often to try, and how long apart.
+START_TRIES, START_SECONDS = 100, 0.05
 
 
 class Runs(GenServer):
@@ -44,6 +60,7 @@ class Runs(GenServer):
         self._journal = Journal(data_dir / JOURNAL_FILE)
         self._notes: dict[str, dict[str, Any]] = {}
         self._watched: dict[Any, str] = {}
+        self._falls: dict[str, list[float]] = {}
         marker = data_dir / "run" / "runs.daemon"
         same_daemon = marker.exists() and marker.read_text() == node["uid"]
         marker.write_text(node["uid"])
@@ -58,8 +75,18 @@ class Runs(GenServer):
         self._journal.pause_interrupted("the node was stopped")
         self._journal.close()
 
-    async def handle_call(self, request: Any, caller: Any) -> Any:  # noqa: ARG002
+    async def handle_call(self, request: Any, caller: Any) -> Any:
         """Answer one request; an error of ours travels as its record."""
+        if request[0] in ("cancel", "pause"):
+            # Beside everything else: the evaluator that is being ended brings its last results here.
+            self.spawn(self._reply_later(request, caller))
+            return NO_REPLY
+        return await self._reply_to(request)
+
+    async def _reply_later(self, request: Any, caller: Any) -> None:
+        self.reply(caller, await self._reply_to(request))
+
+    async def _reply_to(self, request: Any) -> Any:
         try:
             return "ok", await self._answer(request)
         except DspexError as error:
@@ -104,11 +131,12 @@ class Runs(GenServer):
                     self.send_after(0.02, "revive")  # started after this server
                     return
                 for row in reversed(self._journal.list_runs(state="running")):
-                    await self._start(row.run_id)
-            case Down(ref=ref):
+                    with contextlib.suppress(ConfigError):  # it is written down why
+                        await self._start(row.run_id)
+            case Down(ref=ref, reason=reason):
                 run_id = self._watched.pop(ref, None)
                 if run_id is not None:
-                    self.spawn(self._after_end(run_id))
+                    self.spawn(self._after_end(run_id, reason))
 
     # --- runs -------------------------------------------------------------------------------------------------------
 
@@ -127,58 +155,62 @@ class Runs(GenServer):
     async def _start(self, run_id: str) -> None:
         spec = ChildSpec(run_name(run_id), Evaluator, args=(run_id, self._workers), restart="transient",
                          name=run_name(run_id), shutdown=10.0)
-        for _ in range(3):
+        for _ in range(START_TRIES):
             try:
                 ref = await self.start_child(EVALUATORS, spec)
             except AlreadyStarted as error:
                 ref = error.ref
-            except AlreadyPresent:
-                await self._clear(run_id)
+            except (AlreadyPresent, NoProcess, ServerExited):
+                # Ended and not cleared away yet, or its supervisor is at it, or that is being restarted itself.
+                if not await self._clear(run_id):
+                    await asyncio.sleep(START_SECONDS)
                 continue
             except SupervisorsError as error:
                 self._journal.set_state(run_id, "failed", f"its evaluator did not start: {error}")
                 raise ConfigError(f"the run {run_id} cannot start: {_last_line(error)}") from None
+            if ref is not None and fate.has_ended(ref.pid, ref.born):
+                await asyncio.sleep(START_SECONDS)  # its supervisor does not know yet
+                continue
             if ref is not None:
                 self._watched[ref] = run_id
                 self.monitor(ref)
             return
+        self._journal.set_state(run_id, "failed", "its evaluator did not start; see `dspex logs`")
+        raise ConfigError(f"the run {run_id} cannot start: see `dspex logs`")
 
-    async def _clear(self, run_id: str) -> None:
+    async def _clear(self, run_id: str) -> bool:
+        """Forget an ended evaluator's child spec; return whether that is possible now."""
         try:
             await self.delete_child(EVALUATORS, run_name(run_id))
-        except (ChildNotFound, NoProcess):
-            pass
+        except ChildNotFound:
+            return True
+        except (NoProcess, ServerExited, ChildRestarting, ChildRunning):
+            return False
+        return True
 
-    async def _after_end(self, run_id: str) -> None:
-        """Forget an evaluator's child spec once it has ended for good; watch its successor if it was restarted."""
+    async def _after_end(self, run_id: str, reason: Any) -> None:
+        """Clear away an evaluator that has ended for good; one that died comes back, also when its supervisor died with it."""
         row = self._journal.get_run(run_id)
-        if row is not None and row.state == "running":
-            ref = await self._successor(run_id)
-            if ref is not None:
-                self._watched[ref] = run_id
-                self.monitor(ref)
-                return
-            self._journal.set_state(run_id, "failed", "its evaluator died too often; see `dspex logs`")
-        try:
+        if row is None or row.state != "running":
+            self._falls.pop(run_id, None)
             await self._clear(run_id)
-        except SupervisorsError as error:
-            self._process.log.warning("an ended evaluator was not cleared away", run=run_id, error=str(error))
-
-    async def _successor(self, run_id: str) -> Any:
-        for _ in range(100):
-            ref = await self.whereis(run_name(run_id))
-            if ref is not None:
-                return ref
-            await asyncio.sleep(0.05)
-        return None
+            return
+        now = time.monotonic()
+        falls = self._falls[run_id] = [*(at for at in self._falls.get(run_id, ()) if now - at < FALL_SECONDS), now]
+        if len(falls) > MAX_FALLS:
+            why = f"its evaluator died {len(falls)} times within {FALL_SECONDS:g} s, last of: {reason}"
+            self._falls.pop(run_id)
+            await self._halt(run_id, "failed", why)
+            await self._clear(run_id)
+            return
+        with contextlib.suppress(ConfigError):  # it is written down why
+            await self._start(run_id)
 
     async def _halt(self, run_id: str, state: Any, reason: str) -> dict[str, Any]:
         self._row(run_id)
         row = self._journal.set_state(run_id, state, reason)
-        try:
+        with contextlib.suppress(ChildNotFound, NoProcess, ServerExited):
             await self.terminate_child(EVALUATORS, run_name(run_id))
-        except (ChildNotFound, NoProcess):
-            pass
         return run_summary(self._row(row.run_id))
 
     def _open(self, run_id: str) -> dict[str, Any]:

@@ -1,0 +1,193 @@
+"""What end-to-end tests are made with: a daemon, a stand-in LM server whose requests are counted, ways to kill."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import dspex_actors as dspex
+from dspex_actors.app import APP, PRELOAD, AppConfig
+from supervisors.node import launch
+from supervisors.runtime import fate
+from supervisors.runtime.config import NodeConfig
+
+HERE = Path(__file__).parent
+#: What the stand-in says: half of `tickets` have this label.
+ANSWER = "[[ ## team ## ]]\nbilling\n\n[[ ## completed ## ]]"
+
+
+def until(check, seconds=10.0, what="not in time"):
+    """Poll until `check()` is truthy; return what it returned."""
+    deadline = time.monotonic() + seconds
+    while not (value := check()):
+        assert time.monotonic() < deadline, what() if callable(what) else what
+        time.sleep(0.01)
+    return value
+
+
+def tickets(count):
+    return [
+        {"ticket": f"ticket {number}", "team": "billing" if number % 2 else "bugs"} for number in range(count)
+    ]
+
+
+def triage():
+    return dspex.Predict("ticket -> team")
+
+
+def metric():
+    return dspex.metrics.exact_match("team")
+
+
+class LMServer:
+    """A stand-in LM in a process of its own."""
+
+    def __init__(self, *options):
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "dspex_actors.embedded", "--port", "0", *map(str, options)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        words = self._process.stdout.readline().split()
+        self.url = words[words.index("openai") + 1]
+
+    def stats(self):
+        with urllib.request.urlopen(self.url.removesuffix("/v1") + "/stats", timeout=5) as answer:
+            return json.load(answer)
+
+    @property
+    def requests(self):
+        return self.stats()["requests"]
+
+    def lm(self, **settings):
+        return dspex.LM("openai/x", base_url=self.url, **settings)
+
+    def close(self):
+        self._process.kill()
+        self._process.wait()
+        self._process.stdout.close()
+
+
+class Host:
+    """A host with a daemon over a data folder."""
+
+    def __init__(self, home, workers=2):
+        self.home = Path(home)
+        self.workers = workers
+        self._daemon = None
+        self._all = set()
+
+    def start(self):
+        config = NodeConfig(
+            name="host",
+            data_dir=str(self.home),
+            app=APP,
+            preload=list(PRELOAD),
+            app_config=AppConfig(workers=self.workers).to_dict(),
+        )
+        self._daemon, _ = launch(config)
+        return self
+
+    def pids(self):
+        found = [self._daemon.pid, *fate.descendants(self._daemon.pid)] if self._daemon.poll() is None else []
+        self._all.update(found)
+        return found
+
+    def kill_everything(self):
+        """SIGKILL every process of the node, daemon first."""
+        pids = self.pids()
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._daemon.wait()
+        return pids
+
+    def pid_of(self, node, what):
+        """Return the pid of a part of the node: a child's id, or root, admin, logger, daemon."""
+        if what == "daemon":
+            return self._daemon.pid
+        tree = node.tree()
+        table = fate.process_table()
+        if what == "root":
+            return tree["pid"]
+        admin = table[tree["pid"]]
+        if what == "admin":
+            return admin
+        if what == "logger":
+            return next(pid for pid, parent in table.items() if parent == admin and pid != tree["pid"])
+        return next(row["pid"] for row in rows(tree) if str(row["id"]).startswith(what) and row["pid"])
+
+    def close(self):
+        if self._daemon is not None and self._daemon.poll() is None:
+            pids = self.kill_everything()
+            until(lambda: all(gone(pid) for pid in pids), 5, "processes of the node are left")
+
+
+def rows(tree):
+    """Give all rows of a supervision tree."""
+    yield tree
+    for child in tree["children"]:
+        yield from rows(child)
+
+
+def gone(pid):
+    """Whether a process has ended (one that waits to be collected has)."""
+    try:
+        return fate.has_ended(pid, 0)
+    except OSError:
+        return True
+
+
+class Background:
+    """A call in a thread; `result` gives what it returned, or raises."""
+
+    def __init__(self, function, *args, **kwargs):
+        self._outcome = None
+        self.done_at = None
+
+        def work():
+            try:
+                self._outcome = (function(*args, **kwargs), None)
+            except BaseException as error:
+                self._outcome = (None, error)
+            self.done_at = time.monotonic()
+
+        self._thread = threading.Thread(target=work, daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self):
+        return self._thread.is_alive()
+
+    def result(self, seconds=20.0):
+        self._thread.join(seconds)
+        assert not self._thread.is_alive(), "the call has not returned"
+        value, error = self._outcome
+        if error is not None:
+            raise error
+        return value
+
+
+def check_whole(result, count):
+    """Every example has its result, exactly once, in input order."""
+    assert result.n == count
+    assert [one.index for one in result.results] == list(range(count))
+    assert [one.example.ticket for one in result.results] == [f"ticket {number}" for number in range(count)]
+
+
+def run_script(text, *args, env=None, **options):
+    """Start a Python program of its own; its standard output can be read."""
+    return subprocess.Popen(
+        [sys.executable, "-c", text, *map(str, args)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=HERE,
+        env=os.environ | (env or {}),
+        **options,
+    )
