@@ -209,7 +209,9 @@ class Module:
         Raises:
             ConfigError: another ending, or a demo that JSON has no form for.
         """
-        states.write(Path(path), self.dump_state())
+        from dspex_actors.programs.rebuild import describe  # it builds on this module
+
+        states.write(Path(path), self.dump_state(), describe(self))
 
     def load(self, path: str | Path) -> None:
         """Load a state that `save`, here or in DSPy, wrote for a program of the same structure.

@@ -31,12 +31,19 @@ _METADATA: dict[str, Any] = {"dependency_versions": {}}
 _NEEDED = ("demos", "signature")
 
 
-def write(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a state, through a temporary file beside it: a crash leaves the old one."""
+def write(path: Path, state: Mapping[str, Any], about: Mapping[str, Any] | None = None) -> None:
+    """Write a state, through a temporary file beside it: a crash leaves the old one.
+
+    Args:
+        path: the file.
+        state: what `dump_state` returned.
+        about: what the program is (`programs.rebuild`); it goes where DSPy does not look.
+    """
     if path.suffix != ".json":
         raise ConfigError(f"programs are saved as JSON: give a name ending in .json, not {str(path)!r}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({**state, "metadata": _METADATA}, indent=2, ensure_ascii=False)
+    metadata = {**_METADATA, **({"dspex": about} if about else {})}
+    text = json.dumps({**state, "metadata": metadata}, indent=2, ensure_ascii=False)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
