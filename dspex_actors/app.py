@@ -12,8 +12,13 @@ from typing import Any
 from supervisors import ChildSpec, SupervisorSpec
 
 #: Imported by the daemon before it forks anything: children share the memory and start in milliseconds.
-PRELOAD = ["dspex_actors.evaluate.runs", "dspex_actors.evaluate.evaluator", "dspex_actors.lm.worker",
-           "dspex_actors.lm.client", "dspex_actors.embedded.actor"]
+PRELOAD = [
+    "dspex_actors.evaluate.runs",
+    "dspex_actors.evaluate.evaluator",
+    "dspex_actors.lm.worker",
+    "dspex_actors.lm.client",
+    "dspex_actors.embedded.actor",
+]
 APP = "dspex_actors.app:children"
 
 WORKERS, CLIENTS, EVALUATORS, RUNS = "http_workers", "clients", "evaluators", "runs"
@@ -62,13 +67,19 @@ def children(config: dict[str, Any], node: dict[str, Any]) -> list[ChildSpec]:
     from dspex_actors.lm.worker import HttpWorker
 
     settings = AppConfig(**config)
-    workers = [ChildSpec(worker_name(n), HttpWorker, args=(n, settings.embedded), name=worker_name(n), shutdown=5.0)
-               for n in range(1, settings.worker_count + 1)]
-    often = {"intensity": 30, "period": 10.0}
+    workers = [
+        ChildSpec(worker_name(n), HttpWorker, args=(n, settings.embedded), name=worker_name(n), shutdown=5.0)
+        for n in range(1, settings.worker_count + 1)
+    ]
     return [
-        ChildSpec(CLIENTS, SupervisorSpec(name=CLIENTS, **often)),
-        ChildSpec(WORKERS, SupervisorSpec(children=workers, name=WORKERS, **often)),
+        ChildSpec(CLIENTS, _branch(CLIENTS)),
+        ChildSpec(WORKERS, _branch(WORKERS, *workers)),
         ChildSpec(RUNS, Runs, args=(settings.worker_count,), name=RUNS, shutdown=10.0),
         # Last to start and first to stop: what evaluators have in hand still reaches the journal.
-        ChildSpec(EVALUATORS, SupervisorSpec(name=EVALUATORS, **often)),
+        ChildSpec(EVALUATORS, _branch(EVALUATORS)),
     ]
+
+
+def _branch(name: str, *children: ChildSpec) -> SupervisorSpec:
+    """Return a branch whose children may fall often before it gives up: each fall costs little here."""
+    return SupervisorSpec(children, name=name, intensity=30, period=10.0)

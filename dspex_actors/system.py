@@ -18,10 +18,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dspex_actors import settings as program_settings
 from dspex_actors.app import APP, PRELOAD, RUNS, AppConfig, worker_name
 from dspex_actors.errors import ConfigError, DspexError, Overloaded, RunFailed, RunInterrupted, from_record
-from dspex_actors.evaluate.dataset import Dataset, open_dataset
+from dspex_actors.evaluate.dataset import Dataset, OnBadLine, open_dataset
 from dspex_actors.evaluate.identity import input_names, metric_digest, metric_name, program_digest
 from dspex_actors.evaluate.job import dump_code
 from dspex_actors.evaluate.progress import RunProgress
@@ -34,6 +33,8 @@ from dspex_actors.foundation.spool import spool
 from dspex_actors.lm.backend import set_process_backend
 from dspex_actors.lm.lm import LM
 from dspex_actors.lm.reply import LMReply
+from dspex_actors.settings import configure
+from dspex_actors.settings import settings as program_settings
 from supervisors import Node
 from supervisors.errors import CallTimeout, NodeDown, NoProcess, ServerExited, SupervisorsError
 from supervisors.node import default_data_dir
@@ -79,8 +80,8 @@ class System:
         if self in _current:
             _current.remove(self)
             set_process_backend(_current[-1]._backend if _current else None)
-            if program_settings.settings.lm is self.lm and self.lm is not None:
-                program_settings.configure(lm=_current[-1].lm if _current else None)
+            if program_settings.lm is self.lm and self.lm is not None:
+                configure(lm=_current[-1].lm if _current else None)
         folder = self.data_dir
         self.node.close()
         if self._own and folder.parent.name == "embedded":
@@ -108,9 +109,19 @@ class System:
         """Return the runs of all journals under DSPEX_HOME and of this node, newest first, as summaries."""
         return list_runs(default_data_dir(), self.data_dir, limit=limit)
 
-    def start_run(self, kind: str, program: Any, devset: Any, metric: Any, *, lm: LM | None = None,
-                  settings: dict[str, Any] | None = None, run_id: str | None = None, limit: int | None = None,
-                  on_bad_line: str = "stop") -> str:
+    def start_run(
+        self,
+        kind: str,
+        program: Any,
+        devset: Any,
+        metric: Any,
+        *,
+        lm: LM | None = None,
+        settings: dict[str, Any] | None = None,
+        run_id: str | None = None,
+        limit: int | None = None,
+        on_bad_line: str = "stop",
+    ) -> str:
         """Start a run, or continue the one with this id; return its id at once.
 
         Args:
@@ -127,16 +138,29 @@ class System:
         Raises:
             ConfigError: something is not usable, or the id belongs to another program, dataset or metric.
         """
-        lm = lm or program_settings.settings.lm or self.lm
+        lm = lm or program_settings.lm or self.lm
         check_lms(program, lm)
         run_id = run_id or new_run_id(kind)
-        dataset = open_dataset(_examples(devset, program), input_names=_names(devset, program), limit=limit,
-                               on_bad_line=on_bad_line)  # type: ignore[arg-type]
+        dataset = open_dataset(
+            _examples(devset, program),
+            input_names=_names(devset, program),
+            limit=limit,
+            on_bad_line=on_bad_line,
+        )  # type: ignore[arg-type]
         descriptor, digest, total, spooled = self._place(dataset, run_id)
         spec = RunSpec(
-            run_id=run_id, kind=kind, program=_code(program, "program"), program_digest=program_digest(program),
-            dataset=descriptor, dataset_digest=digest, metric=_code(metric, "metric"), metric_name=metric_name(metric),
-            metric_digest=metric_digest(metric), lm=None if lm is None else lm.to_dict(), settings=settings or {}, total=total,
+            run_id=run_id,
+            kind=kind,
+            program=_code(program, "program"),
+            program_digest=program_digest(program),
+            dataset=descriptor,
+            dataset_digest=digest,
+            metric=_code(metric, "metric"),
+            metric_name=metric_name(metric),
+            metric_digest=metric_digest(metric),
+            lm=None if lm is None else lm.to_dict(),
+            settings=settings or {},
+            total=total,
         )
         try:
             self._ask("create", asdict(spec))
@@ -149,7 +173,9 @@ class System:
             spooled.unlink(missing_ok=True)  # continued: the first spool is the one in use
         return run_id
 
-    def _place(self, dataset: Dataset, run_id: str) -> tuple[dict[str, Any], str | None, int | None, Path | None]:
+    def _place(
+        self, dataset: Dataset, run_id: str
+    ) -> tuple[dict[str, Any], str | None, int | None, Path | None]:
         """Put a dataset where the node can read it, again and again."""
         if not dataset.needs_spool:
             return dataset.descriptor, dataset.digest, dataset.count(), None
@@ -159,8 +185,13 @@ class System:
         descriptor = spool(dataset.iter_from(0), path, dataset.input_names)
         return descriptor, descriptor["digest"], descriptor["count"], path
 
-    def wait_run(self, run_id: str, on_progress: Callable[[dict[str, Any]], None] | None = None,
-                 display_progress: bool = False, label: str = "evaluating") -> EvaluationResult:
+    def wait_run(
+        self,
+        run_id: str,
+        on_progress: Callable[[dict[str, Any]], None] | None = None,
+        display_progress: bool = False,
+        label: str = "evaluating",
+    ) -> EvaluationResult:
         """Wait for a run to end and return its result.
 
         Args:
@@ -199,7 +230,9 @@ class System:
                 if gone or time.monotonic() > deadline:
                     raise RunInterrupted(
                         f"the node went away; what was answered is safe. Resume with `dspex runs resume {run_id}` "
-                        f"or system.resume({run_id!r})", run_id=run_id) from None
+                        f"or system.resume({run_id!r})",
+                        run_id=run_id,
+                    ) from None
                 time.sleep(0.05)
 
     def _ended(self, run_id: str) -> EvaluationResult:
@@ -209,12 +242,20 @@ class System:
         row = self.journal.get_run(run_id)
         reason = (row.reason if row is not None else None) or result.state
         if result.state == "paused":
-            raise RunInterrupted(f"run {run_id} is paused ({reason}); resume with `dspex runs resume {run_id}` "
-                                 f"or system.resume({run_id!r})", run_id=run_id)
+            raise RunInterrupted(
+                f"run {run_id} is paused ({reason}); resume with `dspex runs resume {run_id}` "
+                f"or system.resume({run_id!r})",
+                run_id=run_id,
+            )
         raise RunFailed(f"run {run_id} {result.state}: {reason}", run_id=run_id)
 
-    def resume(self, run_id: str, *, display_progress: bool = True,
-               on_progress: Callable[[dict[str, Any]], None] | None = None) -> EvaluationResult:
+    def resume(
+        self,
+        run_id: str,
+        *,
+        display_progress: bool = True,
+        on_progress: Callable[[dict[str, Any]], None] | None = None,
+    ) -> EvaluationResult:
         """Continue a paused run of this node or of an earlier one; only what has no result is asked again.
 
         Raises:
@@ -300,8 +341,13 @@ def _reply(answer: Any) -> LMReply:
 # --- connecting -----------------------------------------------------------------------------------------------------
 
 
-def connect(lm: LM | str | None = None, *, home: str | os.PathLike[str] | None = None, workers: int | None = None,
-            embedded: dict[str, Any] | None = None) -> System:
+def connect(
+    lm: LM | str | None = None,
+    *,
+    home: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    embedded: dict[str, Any] | None = None,
+) -> System:
     """Connect to the host's node, or start one of this program's own.
 
     1. If the daemon of `home` runs (`dspex start`), connect to it.
@@ -327,7 +373,9 @@ def connect(lm: LM | str | None = None, *, home: str | os.PathLike[str] | None =
             with contextlib.suppress(NodeDown):
                 return _use(System(Node.attach(folder), lm, own=False))
         own = folder / "embedded" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{uuid.uuid4().hex[:4]}"
-        return _use(System(start_node(own, AppConfig(workers=workers, embedded=embedded or {})), lm, own=True))
+        return _use(
+            System(start_node(own, AppConfig(workers=workers, embedded=embedded or {})), lm, own=True)
+        )
     except SupervisorsError as error:
         raise ConfigError(str(error)) from None
 
@@ -335,7 +383,7 @@ def connect(lm: LM | str | None = None, *, home: str | os.PathLike[str] | None =
 def _use(system: System) -> System:
     set_process_backend(system._backend)
     if system.lm is not None:
-        program_settings.configure(lm=system.lm)
+        configure(lm=system.lm)
     _current.append(system)
     return system
 
@@ -354,8 +402,13 @@ def current_system() -> System:
 def start_node(folder: Path, app: AppConfig | None = None) -> Node:
     """Start a dspex node of this program's own over a data folder."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return Node.start(name=f"embedded-{os.getpid()}", data_dir=folder, app=APP, preload=PRELOAD,
-                      app_config=(app or AppConfig()).to_dict())
+    return Node.start(
+        name=f"embedded-{os.getpid()}",
+        data_dir=folder,
+        app=APP,
+        preload=PRELOAD,
+        app_config=(app or AppConfig()).to_dict(),
+    )
 
 
 @contextlib.contextmanager
@@ -417,7 +470,9 @@ def check_lms(program: Any, lm: LM | None) -> None:
     """
     predictors = program.predictors() if hasattr(program, "predictors") else []
     if lm is None and any(predictor.lm is None for predictor in predictors):
-        raise ConfigError('no LM is set: dspex.connect(lm="openai/gpt-4o-mini"), evaluate(..., lm=...) or program.set_lm(...)')
+        raise ConfigError(
+            'no LM is set: dspex.connect(lm="openai/gpt-4o-mini"), evaluate(..., lm=...) or program.set_lm(...)'
+        )
     if lm is not None and not isinstance(lm, LM):
         raise ConfigError(f"lm takes a dspex.LM, got {lm!r}")
 
@@ -432,7 +487,11 @@ def _examples(devset: Any, program: Any) -> Any:
         return devset
     names = input_names(program)
     if isinstance(devset, list | tuple):
-        return [_example(item, names) for item in devset] if any(isinstance(item, dict) for item in devset) else devset
+        return (
+            [_example(item, names) for item in devset]
+            if any(isinstance(item, dict) for item in devset)
+            else devset
+        )
     return (_example(item, names) for item in devset)
 
 
@@ -448,7 +507,9 @@ def _code(value: Any, what: str) -> bytes:
     try:
         return dump_code(value)
     except Exception as error:
-        raise ConfigError(f"the {what} cannot be sent to the workers: {type(error).__name__}: {error}") from None
+        raise ConfigError(
+            f"the {what} cannot be sent to the workers: {type(error).__name__}: {error}"
+        ) from None
 
 
 __all__ = ["System", "connect", "current_system", "list_runs"]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dspex_actors.errors import ConfigError, RunInterrupted
+from dspex_actors.evaluate.dataset import OnBadLine
 from dspex_actors.evaluate.plan_types import PlanSettings
 from dspex_actors.evaluate.result import EvaluationResult
 from dspex_actors.lm.lm import LM
@@ -32,7 +33,7 @@ def evaluate(
     display_progress: bool = True,
     on_progress: Callable[[dict[str, Any]], None] | None = None,
     limit: int | None = None,
-    on_bad_line: str = "stop",
+    on_bad_line: OnBadLine = "stop",
     system: System | None = None,
 ) -> EvaluationResult:
     """Evaluate a program on a dataset and wait for the result.
@@ -66,12 +67,26 @@ def evaluate(
     if not callable(metric):
         raise ConfigError(f"metric takes a function metric(example, prediction, trace=None), got {metric!r}")
     failures = _FAILURES.get(failures, failures)
-    plan = {"max_in_flight": max_in_flight, "failures": failures, "max_attempts": max_attempts,
-            "max_failures": max_failures, "strategy": strategy}
+    plan = {
+        "max_in_flight": max_in_flight,
+        "failures": failures,
+        "max_attempts": max_attempts,
+        "max_failures": max_failures,
+        "strategy": strategy,
+    }
     PlanSettings(**plan)  # type: ignore[arg-type]  # refuses what makes no sense, before anything starts
     system = system or current_system()
-    run_id = system.start_run("evaluate", program, devset, metric, lm=lm, settings=plan | {"failure_score": failure_score},
-                              run_id=run_id, limit=limit, on_bad_line=on_bad_line)
+    run_id = system.start_run(
+        "evaluate",
+        program,
+        devset,
+        metric,
+        lm=lm,
+        settings=plan | {"failure_score": failure_score},
+        run_id=run_id,
+        limit=limit,
+        on_bad_line=on_bad_line,
+    )
     try:
         return system.wait_run(run_id, on_progress, display_progress)
     except KeyboardInterrupt:

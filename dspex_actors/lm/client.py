@@ -33,7 +33,7 @@ class LMClient(GenServer):
         self._workers: set[Ref] = set()
         self._counts: dict[str, float] = {}
 
-    def handle_call(self, request: Any, caller: Any) -> Any:  # noqa: ARG002
+    def handle_call(self, request: Any, caller: Any) -> Any:
         """Answer a lease or show the counts."""
         match request:
             case ("lease", tokens):
@@ -62,4 +62,4 @@ class LMClient(GenServer):
     def handle_info(self, message: Any) -> None:
         """Forget a worker that has ended."""
         if isinstance(message, Down):
-            self._workers.discard(message.ref)  # type: ignore[arg-type]
+            self._workers.discard(message.ref)

@@ -40,7 +40,9 @@ class Directory:
                 raise
             return await self._fall_back(lm, messages, params, error)
 
-    async def _fall_back(self, lm: LM, messages: list[dict[str, Any]], params: dict[str, Any], error: LMError) -> LMReply:
+    async def _fall_back(
+        self, lm: LM, messages: list[dict[str, Any]], params: dict[str, Any], error: LMError
+    ) -> LMReply:
         asked = error.asked or 0
         for other in candidates(lm):
             if not worth_another(error):
@@ -82,7 +84,9 @@ class Directory:
     async def _embedded_url(self) -> str:
         from dspex_actors.embedded.actor import EmbeddedServer
 
-        ref = await self._child(ChildSpec(EMBEDDED, EmbeddedServer, kwargs=self._embedded_settings, name=EMBEDDED))
+        ref = await self._child(
+            ChildSpec(EMBEDDED, EmbeddedServer, kwargs=self._embedded_settings, name=EMBEDDED)
+        )
         if ref != self._embedded_ref:
             self._embedded_ref = ref
             self._worker.monitor(ref)

@@ -16,8 +16,12 @@ def candidates(lm: LM) -> list[LM]:
 
     Fallbacks of fallbacks are not followed.
     """
-    return [LM(other, timeout=lm.timeout, deadline=lm.deadline, cache=lm.cache, **lm.kwargs) if isinstance(other, str)
-            else other for other in lm.fallbacks]
+    return [
+        LM(other, timeout=lm.timeout, deadline=lm.deadline, cache=lm.cache, **lm.kwargs)
+        if isinstance(other, str)
+        else other
+        for other in lm.fallbacks
+    ]
 
 
 def worth_another(error: LMError) -> bool:

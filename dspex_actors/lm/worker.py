@@ -60,7 +60,7 @@ class HttpWorker(GenServer):
         self._calls = 0
         backend.set_process_backend(_WorkerBackend(self._directory, self._loop))
 
-    async def terminate(self, reason: Any) -> None:  # noqa: ARG002
+    async def terminate(self, reason: Any) -> None:
         """Close the connections."""
         await self._directory.aclose()
 
@@ -75,7 +75,10 @@ class HttpWorker(GenServer):
             case ("forget", run_id):
                 return self._forget(run_id)
             case "stats":
-                return {"calls": self._calls, "runs": {run.run_id: [run.active, len(run.queue)] for run in self._runs.values()}}
+                return {
+                    "calls": self._calls,
+                    "runs": {run.run_id: [run.active, len(run.queue)] for run in self._runs.values()},
+                }
         raise ValueError(f"an http worker does not know {request!r}")
 
     async def _answer(self, caller: Any, lm: Any, messages: Any, params: Any) -> None:
@@ -200,4 +203,6 @@ class _WorkerBackend:
 
     def complete(self, lm: LM, messages: list[dict[str, Any]], params: dict[str, Any]) -> LMReply:
         """Answer a sync program, which runs in a thread."""
-        return asyncio.run_coroutine_threadsafe(self._directory.complete(lm, messages, params), self._loop).result()
+        return asyncio.run_coroutine_threadsafe(
+            self._directory.complete(lm, messages, params), self._loop
+        ).result()

@@ -50,8 +50,11 @@ class WorkerGate:
         start = await future
         wait = start - asyncio.get_running_loop().time()
         if wait > deadline:
-            raise RateLimited(f"its turn under the configured limit comes in {wait:.1f} s, after its deadline",
-                              retry_after=wait, retryable=False)
+            raise RateLimited(
+                f"its turn under the configured limit comes in {wait:.1f} s, after its deadline",
+                retry_after=wait,
+                retryable=False,
+            )
         if wait > 0:
             await asyncio.sleep(wait)
 
@@ -79,7 +82,13 @@ class WorkerGate:
 
     def report(self, outcome: Outcome) -> None:
         """Count an outcome; a 429 is told to the other workers at once."""
-        kind = "cancelled" if outcome.cancelled else type(outcome.error).__name__ if outcome.error else "answered"
+        kind = (
+            "cancelled"
+            if outcome.cancelled
+            else type(outcome.error).__name__
+            if outcome.error
+            else "answered"
+        )
         self._counts[kind] = self._counts.get(kind, 0) + 1
         if outcome.usage is not None:
             self._counts["tokens"] = self._counts.get("tokens", 0) + outcome.usage.total
