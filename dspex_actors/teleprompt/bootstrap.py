@@ -135,9 +135,7 @@ class BootstrapFewShot:
             run_id = self._start(system, master, examples, max_in_flight, run_id)
             found = self._collect(system, run_id, display_progress)
         predictors = dict(program.named_predictors())
-        for name, demos in student_demos(
-            predictors, examples, found, max_labeled_demos=self.max_labeled_demos
-        ).items():
+        for name, demos in student_demos(predictors, examples, found, max_labeled_demos=self.max_labeled_demos).items():
             predictors[name].demos = demos
         program._compiled = True
         return program
@@ -195,7 +193,10 @@ class BootstrapFewShot:
             ) from from_record(record)
         _log.info(
             "%d of the first %d examples passed, %d errors (%s)",
-            len(found.passed), found.looked_at, found.errors, run_id,
+            len(found.passed),
+            found.looked_at,
+            found.errors,
+            run_id,
         )
         return found
 
@@ -258,8 +259,7 @@ def _metric(metric: Callable[..., Any] | None) -> Callable[..., Any] | None:
         signature.bind(None, None, None)
     except TypeError:
         raise ConfigError(
-            f"metric: it is called as metric(example, prediction, trace), and {signature} cannot be; "
-            "add `trace=None`"
+            f"metric: it is called as metric(example, prediction, trace), and {signature} cannot be; add `trace=None`"
         ) from None
     return metric
 

@@ -240,3 +240,28 @@ def test_compile_refuses_what_makes_no_sense(student, in_flight, message):
         BootstrapFewShot(always).compile(
             student, trainset=TRAINSET, max_in_flight=in_flight, system=FakeSystem()
         )
+
+
+def test_ctrl_c_pauses_the_run_and_says_how_to_go_on(capsys):
+    class Interrupted(FakeSystem):
+        def wait_run(self, run_id, display_progress=False, label=""):
+            raise KeyboardInterrupt
+
+        def pause(self, run_id, reason):
+            self.paused = run_id
+
+    system = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        BootstrapFewShot(always).compile(Chain(), trainset=TRAINSET, run_id="mine", system=system)
+    assert system.paused == "mine"
+    assert "compile(..., run_id='mine')" in capsys.readouterr().err
+
+
+def test_a_missing_result_is_never_taken_for_the_next_one():
+    class Gap(FakeSystem):
+        def wait_run(self, run_id, display_progress=False, label=""):
+            del self.rows[1]
+            return super().wait_run(run_id)
+
+    with pytest.raises(RunFailed, match="example 1 has no result in run run"):
+        BootstrapFewShot(always).compile(Chain(), trainset=TRAINSET, system=Gap())
