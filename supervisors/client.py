@@ -17,12 +17,16 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 
 from supervisors.errors import CallTimeout, NodeDown, SupervisorsError
-from supervisors.reason import Down
+from supervisors.reason import Down, ExitReason
 from supervisors.runtime import wire
 from supervisors.runtime.frames import FrameCodec, FrameError, FrameReader, Opener
 
 #: An answer that the door should have given is waited for this much longer than the call's own timeout.
 SLACK_SECONDS = 10.0
+
+
+class KeyRefused(NodeDown):  # noqa: N818 - states what it is
+    """A node answered and closed the connection at once."""
 
 
 class DoorClient:
@@ -46,7 +50,6 @@ class DoorClient:
         self._lock = threading.Lock()
         self._waiting: dict[int, Future[Any]] = {}
         self._monitors: dict[int, Callable[[Down], None]] = {}
-        self._early_downs: dict[int, Down] = {}
         self._closed = False
         try:
             self._socket = socket.create_connection((host, port), timeout)
@@ -61,6 +64,12 @@ class DoorClient:
         except CallTimeout:
             self.close()
             raise NodeDown(f"the node at {self._dest} does not answer") from None
+        except NodeDown:
+            self.close()
+            # What a door does to a client without its key; also to one that comes while it goes down.
+            raise KeyRefused(
+                f"the node at {self._dest} closed the connection: it has another cluster key, or is going down"
+            ) from None
         except SupervisorsError:
             self.close()
             raise
@@ -74,12 +83,16 @@ class DoorClient:
         """Send a request; the future gets its answer.
 
         Raises:
-            NodeDown: the connection is gone.
+            NodeDown: the connection is gone; the request was not carried out.
+            CallFailed: the request is too large.
         """
         future: Future[Any] = Future()
-        number = next(self._ids)
+        self._submit(future, next(self._ids), operation, arguments)
+        return future
+
+    def _submit(self, future: Future[Any], number: int, operation: str, arguments: tuple[Any, ...]) -> None:
         future.request_id = number  # type: ignore[attr-defined]
-        payload = wire.pack([number, operation, *arguments])
+        payload = wire.pack_value([number, operation, *arguments], "request")
         with self._lock:
             if self._closed:
                 raise NodeDown(f"the node at {self._dest} has gone away")
@@ -90,11 +103,13 @@ class DoorClient:
             except OSError:
                 self._waiting.pop(number, None)
                 raise NodeDown(f"the node at {self._dest} has gone away") from None
-        return future
 
     def request(self, operation: str, *arguments: Any, wait: float | None = None) -> Any:
         """Send a request and wait for its answer, at most `wait` seconds (None: without end)."""
-        future = self.submit(operation, *arguments)
+        return self.wait(self.submit(operation, *arguments), operation, wait)
+
+    def wait(self, future: Future[Any], operation: str, wait: float | None) -> Any:
+        """Wait for the answer to what was submitted, at most `wait` seconds (None: without end)."""
         try:
             return future.result(wait)
         except FutureTimeoutError:
@@ -118,16 +133,23 @@ class DoorClient:
                 with contextlib.suppress(OSError):
                     self._socket.sendall(self._codec.seal(wire.pack([0, operation, *arguments]), self._dest))
 
-    def on_down(self, monitor: int, callback: Callable[[Down], None]) -> None:
-        """Call back, from the reader's thread, when the process behind a monitor ends."""
-        early = self._early_downs.pop(monitor, None)
-        if early is not None:
-            callback(early)
-        else:
-            self._monitors[monitor] = callback
-            early = self._early_downs.pop(monitor, None)
-            if early is not None and self._monitors.pop(monitor, None):
-                callback(early)
+    def watch(self, target: Any, callback: Callable[[Down], None]) -> tuple[int, Any]:
+        """Monitor a process; call back, from the reader's thread, when it ends.
+
+        Returns:
+            The monitor's number and the process's ref.
+        """
+        future: Future[Any] = Future()
+
+        # In the reader's thread, and before it reads what comes next: no Down can be missed.
+        def note(done: Future[Any]) -> None:
+            if not done.cancelled() and done.exception() is None:
+                self._monitors[done.result()[0]] = callback
+
+        future.add_done_callback(note)
+        self._submit(future, next(self._ids), "monitor", (target,))
+        number, ref = self.wait(future, "monitor", SLACK_SECONDS)
+        return number, ref
 
     def forget_monitor(self, monitor: int) -> None:
         """Stop waiting for a process's end."""
@@ -156,9 +178,7 @@ class DoorClient:
         if ok == "down":
             monitor, down = rest
             callback = self._monitors.pop(monitor, None)
-            if callback is None:
-                self._early_downs[monitor] = down
-            else:
+            if callback is not None:
                 callback(down)
             return
         future = self._waiting.pop(number, None)
@@ -176,8 +196,6 @@ class DoorClient:
         for future in waiting.values():
             if future.set_running_or_notify_cancel():
                 future.set_exception(NodeDown(f"the node at {self._dest} has gone away"))
-        from supervisors.reason import ExitReason
-
         monitors, self._monitors = self._monitors, {}
         for callback in monitors.values():
             callback(Down(None, ExitReason("nodedown")))

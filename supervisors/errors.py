@@ -30,10 +30,12 @@ from supervisors.reason import ExitReason, Ref
 class SupervisorsError(Exception):
     """Base of every error that this library raises on purpose."""
 
-    def __init__(self, message: str, *, id: str | None = None, reason: ExitReason | None = None, ref: Ref | None = None) -> None:  # noqa: A002
+    def __init__(
+        self, message: str, *, id: str | None = None, reason: ExitReason | None = None, ref: Ref | None = None
+    ) -> None:  # noqa: A002
         """Make the error; `id`, `reason` and `ref` are set where the class says so."""
         super().__init__(message)
-        self.message = message
+        self.message = str(message)
         self.id = id
         self.reason = reason
         self.ref = ref
@@ -44,7 +46,8 @@ class SupervisorsError(Exception):
 
     def to_record(self) -> tuple[str, str, str | None, ExitReason | None, Ref | None]:
         """Return the error as plain data."""
-        return type(self).__name__, self.message, self.id, self.reason, self.ref
+        reason = None if self.reason is None else ExitReason.of(self.reason)
+        return type(self).__name__, self.message, self.id, reason, self.ref
 
 
 class SpecError(SupervisorsError, ValueError):
@@ -101,8 +104,22 @@ class NotAllowed(SupervisorsError):
 
 _BY_NAME: dict[str, type[SupervisorsError]] = {
     cls.__name__: cls
-    for cls in (SupervisorsError, SpecError, StartError, CallTimeout, NoProcess, ServerExited, CallFailed, NodeDown,
-                AlreadyStarted, AlreadyPresent, ChildRunning, ChildRestarting, ChildNotFound, NotAllowed)
+    for cls in (
+        SupervisorsError,
+        SpecError,
+        StartError,
+        CallTimeout,
+        NoProcess,
+        ServerExited,
+        CallFailed,
+        NodeDown,
+        AlreadyStarted,
+        AlreadyPresent,
+        ChildRunning,
+        ChildRestarting,
+        ChildNotFound,
+        NotAllowed,
+    )
 }
 
 

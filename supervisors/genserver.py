@@ -23,7 +23,6 @@ import asyncio
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from supervisors.errors import CallFailed
 from supervisors.reason import ExitReason, Ref
 
 if TYPE_CHECKING:
@@ -78,11 +77,11 @@ class GenServer:
 
     def handle_call(self, request: Any, caller: Caller) -> Any:
         """Answer a call: return the reply, or NO_REPLY and answer later with `self.reply(caller, ...)`."""
-        raise CallFailed(f"{type(self).__name__} has no handle_call and was asked {request!r}")
+        raise NotImplementedError(f"{type(self).__name__} has no handle_call and was asked {request!r:.200}")
 
     def handle_cast(self, message: Any) -> Any:
         """Take a message that nobody waits on."""
-        raise CallFailed(f"{type(self).__name__} has no handle_cast and was sent {message!r}")
+        raise NotImplementedError(f"{type(self).__name__} has no handle_cast and was sent {message!r:.200}")
 
     def handle_info(self, message: Any) -> Any:
         """Take any other message: Down, a timer's, whatever. By default it is logged and dropped."""
@@ -162,4 +161,4 @@ class GenServer:
 
     async def whereis(self, name: str) -> Ref | None:
         """Return who is registered under a name."""
-        return await self._process.whereis(name)
+        return await self._process.names.whereis(name)

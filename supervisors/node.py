@@ -7,51 +7,64 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from supervisors.client import SLACK_SECONDS, DoorClient
-from supervisors.errors import CallFailed, NodeDown, NoProcess, SpecError, SupervisorsError
+from supervisors.client import SLACK_SECONDS, DoorClient, KeyRefused
+from supervisors.errors import CallTimeout, NodeDown, NoProcess, SpecError, SupervisorsError
 from supervisors.reason import NOPROC, Down, ExitReason, Ref
 from supervisors.runtime import sealing, wire
 from supervisors.runtime.config import NodeConfig
-from supervisors.runtime.keys import load_or_create_key
+from supervisors.runtime.keys import KEY_FILE, KeyFileError, load_or_create_key
 from supervisors.spec import ChildSpec, SupervisorSpec
 from supervisors.views import ChildCounts, ChildInfo, Report
 
+#: How long a node that does not answer is tried again, how often, and how many refusals are no accident.
+CONNECT_SECONDS, PAUSE_SECONDS, MAX_REFUSALS = 5.0, 0.1, 4
 #: How long a node may take to come up or to go down.
 START_SECONDS, STOP_SECONDS = 150.0, 150.0
 
 
 class Monitor:
-    """A watch on one process, from a program outside."""
+    """A watch on one process, from a program outside. `ref`: the process, None where there was none."""
 
-    def __init__(self, client: DoorClient | None, number: int, ref: Ref | None) -> None:
+    def __init__(self, client: DoorClient, target: Ref | str) -> None:
         """Make it; `Node.monitor` does."""
-        self._client = client
-        self._number = number
-        self.ref = ref
-        self._done = threading.Event()
+        self.ref = target if isinstance(target, Ref) else None
+        self._client, self._target = client, target
+        self._number = 0
+        self._ended = threading.Event()
         self._down: Down | None = None
 
+    def begin(self) -> None:
+        """Watch from now on."""
+        try:
+            self._number, self.ref = self._client.watch(self._target, self._arrived)
+        except NoProcess:
+            self._arrived(Down(self.ref, NOPROC))
+
     def _arrived(self, down: Down) -> None:
-        self._down = Down(down.ref or self.ref, down.reason)
-        self._done.set()
+        self._down = down
+        self._ended.set()
 
     def wait(self, timeout: float | None = None) -> Down | None:
         """Return Down when the process has ended; None when `timeout` seconds are over first."""
-        self._done.wait(timeout)
-        return self._down
+        self._ended.wait(timeout)
+        if self._down is None:
+            return None
+        return Down(self._down.ref or self.ref, self._down.reason)
 
     def cancel(self) -> None:
         """Stop watching."""
-        if self._client is not None and not self._done.is_set():
+        if not self._ended.is_set():
             self._client.forget_monitor(self._number)
 
 
@@ -63,20 +76,34 @@ class Node:
     disconnects from the daemon's.
     """
 
-    def __init__(self, data_dir: Path, client: DoorClient, owned: subprocess.Popen[bytes] | None = None,
-                 lifeline: int | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        client: DoorClient,
+        owned: subprocess.Popen[bytes] | None = None,
+        lifeline: int | None = None,
+        temporary: bool = False,
+    ) -> None:
         """Use `start` or `attach` instead."""
         self.data_dir = data_dir
         self._client = client
         self._owned = owned
         self._lifeline = lifeline
+        self._temporary = temporary
+        self._closed = False
         self._lock = threading.Lock()
 
     # --- coming and going -------------------------------------------------------------------------------------------
 
     @classmethod
-    def start(cls, name: str | None = None, host: str = "127.0.0.1", port: int = 0,
-              data_dir: str | os.PathLike[str] | None = None, **options: Any) -> Node:
+    def start(
+        cls,
+        name: str | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        data_dir: str | os.PathLike[str] | None = None,
+        **options: Any,
+    ) -> Node:
         """Start a node of this program's own and connect to it.
 
         A fresh interpreter is launched: this process is never forked, whatever threads it has.
@@ -93,23 +120,29 @@ class Node:
         """
         temporary = data_dir is None
         folder = Path(tempfile.mkdtemp(prefix="node-") if data_dir is None else data_dir)
-        config = NodeConfig(name=name or f"node-{os.getpid()}", data_dir=str(folder.absolute()), host=host, port=port,
-                            temporary=temporary, **options)
+        config = NodeConfig(
+            name=name or f"node-{os.getpid()}",
+            data_dir=str(folder.absolute()),
+            host=host,
+            port=port,
+            temporary=temporary,
+            **options,
+        )
         lifeline_read, lifeline_write = os.pipe()
         try:
             process, _ = launch(config, lifeline_read)
         except BaseException:
             os.close(lifeline_write)
             if temporary:
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
+                shutil.rmtree(folder, ignore_errors=True)
             raise
         finally:
             os.close(lifeline_read)
         try:
-            return cls(folder, _connect(folder), process, lifeline_write)
+            return cls(folder, _connect(folder), process, lifeline_write, temporary)
         except BaseException:
             os.close(lifeline_write)
+            process.wait()
             raise
 
     @classmethod
@@ -124,15 +157,22 @@ class Node:
 
     def close(self) -> None:
         """Disconnect; an own node is stopped, children first, and gone when this returns."""
-        self._client.close()
         with self._lock:
+            self._closed = True
             process, self._owned = self._owned, None
-        if process is not None:
-            stop_process(process.pid)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(STOP_SECONDS)
-            assert self._lifeline is not None
-            os.close(self._lifeline)
+        self._client.close()
+        if process is None:
+            return
+        stop_process(process.pid)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        assert self._lifeline is not None
+        os.close(self._lifeline)
+        if self._temporary:  # the daemon removes it too, unless it was killed
+            shutil.rmtree(self.data_dir, ignore_errors=True)
 
     def __enter__(self) -> Node:
         """Return the node."""
@@ -148,14 +188,29 @@ class Node:
         return self._client.node
 
     def _request(self, operation: str, *arguments: Any, wait: float | None = None) -> Any:
-        return self._connected().request(operation, *arguments, wait=wait)
+        client, future = self._submit(operation, *arguments)
+        return client.wait(future, operation, wait)
+
+    def _submit(self, operation: str, *arguments: Any) -> tuple[DoorClient, Future[Any]]:
+        """Send a request; one that cannot be sent was not carried out, and is sent once more over a new connection."""
+        client = self._connected()
+        try:
+            return client, client.submit(operation, *arguments)
+        except NodeDown:
+            client = self._connected()
+            return client, client.submit(operation, *arguments)
 
     def _connected(self) -> DoorClient:
-        """Return a live connection: a door that was restarted, or a node that its daemon brought back, is dialled again."""
+        """Return a live connection.
+
+        When the door was restarted, or the daemon brought the node back, it is dialled again.
+        """
         client = self._client
         if not client.closed:
             return client
         with self._lock:
+            if self._closed:
+                raise NodeDown("this Node is closed")
             if self._client.closed:
                 self._client = _connect(self.data_dir)
             return self._client
@@ -174,21 +229,26 @@ class Node:
             CallTimeout, NoProcess, ServerExited, CallFailed, NodeDown: as their names say.
         """
         wait = None if timeout is None else timeout + SLACK_SECONDS
-        return wire.unpack(self._request("call", target, _pack(request), timeout, wait=wait), trusted=True)
+        return wire.unpack(
+            self._request("call", target, wire.pack_value(request, "request"), timeout, wait=wait), trusted=True
+        )
 
     async def acall(self, target: Ref | str, request: Any, timeout: float | None = 5.0) -> Any:
         """Do what `call` does, from an event loop."""
-        client = self._connected()
-        future = client.submit("call", target, _pack(request), timeout)
+        client, future = self._submit("call", target, wire.pack_value(request, "request"), timeout)
         try:
-            return wire.unpack(await asyncio.wrap_future(future), trusted=True)
+            async with asyncio.timeout(None if timeout is None else timeout + SLACK_SECONDS):
+                return wire.unpack(await asyncio.wrap_future(future), trusted=True)
+        except TimeoutError:
+            client.abandon(future)
+            raise CallTimeout(f"no answer from the node within {timeout} s") from None
         except asyncio.CancelledError:
             client.abandon(future)
             raise
 
     def cast(self, target: Ref | str, message: Any) -> None:
         """Send a message and do not wait; to nobody is fine too."""
-        self._connected().submit("cast", target, _pack(message))
+        self._submit("cast", target, wire.pack_value(message, "message"))
 
     def stop(self, target: Ref | str, reason: Any = "normal", timeout: float | None = None) -> None:
         """End a server, or a supervisor with its children first; return when it is gone.
@@ -210,15 +270,8 @@ class Node:
 
     def monitor(self, target: Ref | str) -> Monitor:
         """Watch a process; in force when this returns."""
-        client = self._connected()
-        try:
-            number, ref = client.request("monitor", target)
-        except NoProcess:
-            monitor = Monitor(None, 0, target if isinstance(target, Ref) else None)
-            monitor._arrived(Down(monitor.ref, NOPROC))
-            return monitor
-        monitor = Monitor(client, number, ref)
-        client.on_down(number, monitor._arrived)
+        monitor = Monitor(self._connected(), target)
+        monitor.begin()
         return monitor
 
     # --- supervisors ------------------------------------------------------------------------------------------------
@@ -332,9 +385,19 @@ def launch(config: NodeConfig, lifeline: int | None = None) -> tuple[subprocess.
     fds = [ready_write, *([lifeline] if lifeline is not None else [])]
     try:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [sys.executable, "-m", "supervisors.runtime.daemon", str(file), str(ready_write), str(-1 if lifeline is None else lifeline)],
-            pass_fds=fds, stdin=subprocess.DEVNULL, start_new_session=not config.foreground,
-            stdout=None if config.foreground else subprocess.DEVNULL, stderr=None,
+            [
+                sys.executable,
+                "-m",
+                "supervisors.runtime.daemon",
+                str(file),
+                str(ready_write),
+                str(-1 if lifeline is None else lifeline),
+            ],
+            pass_fds=fds,
+            stdin=subprocess.DEVNULL,
+            start_new_session=not config.foreground,
+            stdout=None if config.foreground else subprocess.DEVNULL,
+            stderr=None,
         )
         os.close(ready_write)
         said = _read_line(ready_read, START_SECONDS)
@@ -349,7 +412,7 @@ def launch(config: NodeConfig, lifeline: int | None = None) -> tuple[subprocess.
             process.kill()
             raise NodeDown(f"the node in {folder} did not come up; see {folder / 'logs'}")
         if said.get("running"):
-            raise NodeDown(f"a node runs in {folder} already")
+            raise NodeDown(f"a node runs in {folder} already: Node.attach({str(folder)!r}) joins it")
         raise NodeDown(str(said["error"]))
     return process, said
 
@@ -389,15 +452,30 @@ def read_node_file(folder: Path) -> dict[str, Any]:
 
 def _connect(folder: Path) -> DoorClient:
     """Dial the node of a folder; a node that is being brought back is waited for."""
-    deadline = time.monotonic() + 5.0
+    deadline = time.monotonic() + CONNECT_SECONDS
+    refusals = 0
     while True:
         node = read_node_file(folder)
         host, _, port = node["address"].rpartition(":")
         try:
-            return DoorClient(host, int(port), load_or_create_key(folder))
-        except NodeDown:
+            return DoorClient(host, int(port), _read_key(folder))
+        except KeyRefused:
+            refusals += 1
+            if refusals >= MAX_REFUSALS:
+                raise
+        except NodeDown as error:
             if time.monotonic() > deadline or not _alive(node["pid"]):
-                raise NodeDown(f"the node in {folder} does not answer: run `dspex doctor`") from None
+                raise NodeDown(f"{error.message}; data folder {folder}: run `dspex doctor`") from None
+        time.sleep(PAUSE_SECONDS)
+
+
+def _read_key(folder: Path) -> bytes:
+    try:
+        if not (folder / KEY_FILE).exists():
+            raise NodeDown(f"{folder} has no {KEY_FILE}: copy the key of the node that runs there")
+        return load_or_create_key(folder)
+    except (KeyFileError, OSError) as error:
+        raise NodeDown(str(error)) from None
 
 
 def _alive(pid: int) -> bool:
@@ -408,15 +486,6 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _pack(request: Any) -> bytes:
-    try:
-        return wire.pack(request)
-    except SupervisorsError:
-        raise
-    except Exception as error:
-        raise CallFailed(f"the request cannot be sent: {error}") from None
 
 
 def _seal(spec: Any) -> Any:

@@ -6,7 +6,9 @@ import traceback as _traceback
 from dataclasses import dataclass, field
 from typing import Any
 
-KINDS = ("normal", "shutdown", "killed", "error", "noproc", "nodedown")
+#: A longer message or traceback is cut in the middle.
+MAX_TEXT = 20_000
+
 
 
 @dataclass(frozen=True)
@@ -38,18 +40,56 @@ class ExitReason:
     def of(cls, reason: Any) -> ExitReason:
         """Turn what a program gives as a reason ("normal", "shutdown", ("shutdown", info), anything) into one."""
         if isinstance(reason, ExitReason):
-            return reason
-        if reason in ("normal", "shutdown"):
+            return cls(reason.kind, _plain(reason.detail))
+        if isinstance(reason, str) and reason in ("normal", "shutdown"):
             return cls(reason)
         if isinstance(reason, tuple | list) and len(reason) == 2 and reason[0] == "shutdown":
-            return cls("shutdown", reason[1])
-        return cls("error", {"type": type(reason).__name__, "message": str(reason), "traceback": ""})
+            return cls("shutdown", _plain(reason[1]))
+        if isinstance(reason, BaseException):
+            return cls.crash(reason)
+        return cls("error", {"type": type(reason).__name__, "message": _text(reason), "traceback": ""})
 
     @classmethod
     def crash(cls, error: BaseException) -> ExitReason:
         """Describe an exception as text; the exception object itself never travels."""
-        text = "".join(_traceback.format_exception(type(error), error, error.__traceback__))
-        return cls("error", {"type": type(error).__name__, "message": str(error), "traceback": text})
+        try:
+            text = "".join(_traceback.format_exception(type(error), error, error.__traceback__))
+        except Exception as failed:  # an exception with a broken __str__ or __cause__
+            text = f"no traceback: {failed!r}"
+        return cls("error", {"type": type(error).__name__, "message": _text(error), "traceback": _text(text)})
+
+
+def _text(value: Any) -> str:
+    """Return `str(value)` such that it can be sent and logged whatever it is, and is not endless."""
+    try:
+        text = str(value)
+    except Exception:
+        text = f"<{type(value).__name__} that cannot be printed>"
+    if len(text) > MAX_TEXT:
+        text = f"{text[: MAX_TEXT // 2]} ... {text[-MAX_TEXT // 2 :]}"
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _plain(value: Any) -> Any:
+    """Return plain data as it is, anything else as text: reasons pass through processes that open no user objects."""
+    match value:
+        case None | bool():
+            return value
+        case int():
+            return int(value)
+        case float():
+            return float(value)
+        case bytes():
+            return bytes(value)
+        case str():
+            return _text(value)
+        case tuple():
+            return tuple(_plain(item) for item in value)
+        case list():
+            return [_plain(item) for item in value]
+        case dict():
+            return {_plain(key): _plain(item) for key, item in value.items()}
+    return _text(value)
 
 
 NORMAL = ExitReason("normal")

@@ -51,7 +51,7 @@ class Registry(GenServer):
         if holder is not None:
             return None if holder == ref else holder
         try:
-            self._process.on_death(ref, lambda dead: self._drop(name, dead))
+            self._process.peers.on_death(ref, lambda dead: self._drop(name, dead))
         except NoProcess:
             return None
         self._names[name] = ref

@@ -49,6 +49,19 @@ class Backoff:
         if not _number(self.jitter) or not 0 <= self.jitter <= 1:
             raise _refuse("backoff.jitter", self.jitter, "a share from 0 to 1")
 
+    def delay(self, in_row: int, luck: float) -> float:
+        """Return the seconds to wait.
+
+        Args:
+            in_row: restarts in a row before this one. A child that ran for `limit` seconds begins anew.
+            luck: a random number from 0 to 1.
+        """
+        try:
+            seconds = min(self.limit, self.first * self.factor**in_row)
+        except OverflowError:
+            seconds = self.limit
+        return float(seconds * (1 - self.jitter * luck))
+
 
 @dataclass(frozen=True)
 class ChildSpec:
@@ -94,14 +107,22 @@ class ChildSpec:
             raise _refuse("kwargs", self.kwargs, "a dict with text keys")
         if self.restart not in RESTARTS:
             raise _refuse("restart", self.restart, "one of " + ", ".join(RESTARTS))
-        if self.shutdown is not None and self.shutdown not in ("brutal_kill", "infinity") and not (
-            _number(self.shutdown) and self.shutdown >= 0  # type: ignore[operator]
+        if (
+            self.shutdown is not None
+            and self.shutdown not in ("brutal_kill", "infinity")
+            and not (
+                _number(self.shutdown) and self.shutdown >= 0  # type: ignore[operator]
+            )
         ):
             raise _refuse("shutdown", self.shutdown, 'seconds >= 0, "brutal_kill", "infinity" or None')
         if not isinstance(self.significant, bool):
             raise _refuse("significant", self.significant, "True or False")
         if self.significant and self.restart == "permanent":
-            raise _refuse("significant", True, "restart transient or temporary beside it (a permanent child never ends for good)")
+            raise _refuse(
+                "significant",
+                True,
+                "restart transient or temporary beside it (a permanent child never ends for good)",
+            )
         if self.name is not None and (not isinstance(self.name, str) or not self.name):
             raise _refuse("name", self.name, "a non-empty text or None")
         if not _number(self.start_timeout) or self.start_timeout <= 0:
@@ -192,9 +213,8 @@ class SupervisorSpec:
         if self.name is not None and (not isinstance(self.name, str) or not self.name):
             raise _refuse("name", self.name, "a non-empty text or None")
         ids = [child.id for child in self.children]
-        for child_id in ids:
-            if ids.count(child_id) > 1:
-                raise _refuse("children", child_id, "each id once")
+        if len(set(ids)) < len(ids):
+            raise _refuse("children", next(each for each in ids if ids.count(each) > 1), "each id once")
         if self.strategy == "simple_one_for_one":
             if len(ids) != 1:
                 raise _refuse("children", ids, "exactly one template with simple_one_for_one")
@@ -211,7 +231,9 @@ def check_significant(child: ChildSpec, auto_shutdown: str) -> None:
         SpecError: names the child.
     """
     if child.significant and auto_shutdown == "never":
-        raise _refuse("significant", True, f'False for child {child.id!r}: the supervisor\'s auto_shutdown is "never"')
+        raise _refuse(
+            "significant", True, f'False for child {child.id!r}: the supervisor\'s auto_shutdown is "never"'
+        )
 
 
 def spec_fields(spec: Any) -> tuple[Any, ...]:

@@ -48,7 +48,7 @@ def restart_plan(strategy: str, order: Sequence[Key], ended: Key) -> RestartPlan
         case "one_for_all":
             affected = list(order)
         case "rest_for_one":
-            affected = list(order[list(order).index(ended):])
+            affected = list(order[list(order).index(ended) :])
         case _:
             affected = [ended]
     return RestartPlan(tuple(key for key in reversed(affected) if key != ended), tuple(affected))
@@ -70,4 +70,6 @@ def ends_supervisor(auto_shutdown: str, significant_running: int) -> bool:
         auto_shutdown: the supervisor's rule.
         significant_running: significant children that still run.
     """
-    return auto_shutdown == "any_significant" or (auto_shutdown == "all_significant" and significant_running == 0)
+    return auto_shutdown == "any_significant" or (
+        auto_shutdown == "all_significant" and significant_running == 0
+    )

@@ -92,12 +92,18 @@ class Daemon:
         """Import what the children will need, once, before the first fork."""
         import threading
 
-        for module in ("supervisors.runtime.supervisor_host", "supervisors.runtime.door", "supervisors.registry",
-                       *self.config.preload):
+        for module in (
+            "supervisors.runtime.supervisor_host",
+            "supervisors.runtime.door",
+            "supervisors.registry",
+            *self.config.preload,
+        ):
             importlib.import_module(module)
         if threading.active_count() > 1:
             names = [thread.name for thread in threading.enumerate()]
-            raise StartRefusedError(f"preloading started threads ({names}); a process with threads must not fork")
+            raise StartRefusedError(
+                f"preloading started threads ({names}); a process with threads must not fork"
+            )
 
     def boot(self) -> None:
         """Start admin, logger and root with its children; return when every child's init has returned."""
@@ -109,7 +115,9 @@ class Daemon:
         on_transport_start[:] = [fate.tie_to(os.getpid())]
         self.system = start_system(self.config.host, 0, self.key)
         address = self.system.create_root(SupervisorHost)
-        root = Boot(uuid.uuid4().hex[:16], 0, 0, "root", None, self._root_spec(), (), {}, None, None, self._node())
+        root = Boot(
+            uuid.uuid4().hex[:16], 0, 0, "root", None, self._root_spec(), (), {}, None, None, self._node()
+        )
         self.system.tell(address, parcel([encode(root)]))
         deadline = time.monotonic() + BOOT_SECONDS
         result: BootResult | None = None
@@ -120,7 +128,9 @@ class Daemon:
             elif not fate.descendants(os.getpid()):
                 raise StartRefusedError(f"the actor system ended while it started; see {self.logs}")
             elif time.monotonic() > deadline:
-                raise StartRefusedError(f"the node did not come up within {BOOT_SECONDS:g} s; see {self.logs}")
+                raise StartRefusedError(
+                    f"the node did not come up within {BOOT_SECONDS:g} s; see {self.logs}"
+                )
         if result.outcome != "started" or result.ref is None:
             raise StartRefusedError(str(result.error or result.reason))
         self.root = result.ref
@@ -131,10 +141,19 @@ class Daemon:
         from supervisors import __version__
 
         host, port = self.system.own_address
-        return {"name": self.config.name, "uid": self.uid, "address": self.address, "pid": os.getpid(),
-                "data_dir": str(self.data_dir), "logs": str(self.logs), "level": self.config.level,
-                "version": __version__, "started_at": self.started_at, "incarnation": self.incarnation,
-                "daemon": [host, port]}
+        return {
+            "name": self.config.name,
+            "uid": self.uid,
+            "address": self.address,
+            "pid": os.getpid(),
+            "data_dir": str(self.data_dir),
+            "logs": str(self.logs),
+            "level": self.config.level,
+            "version": __version__,
+            "started_at": self.started_at,
+            "incarnation": self.incarnation,
+            "daemon": [host, port],
+        }
 
     def _root_spec(self) -> Any:
         from supervisors.registry import Registry
@@ -143,14 +162,16 @@ class Daemon:
         from supervisors.runtime.supervisor_host import REGISTRY_ID
         from supervisors.spec import ChildSpec, SupervisorSpec
 
-        children = [ChildSpec(REGISTRY_ID, Registry, shutdown=1.0),
-                    ChildSpec("door", Door, args=(self.door.fileno(), self.address), shutdown=1.0)]
+        children = [
+            ChildSpec(REGISTRY_ID, Registry, shutdown=1.0),
+            ChildSpec("door", Door, args=(self.door.fileno(), self.address), shutdown=1.0),
+        ]
         if self.config.app:
             module, _, function = self.config.app.partition(":")
             make = getattr(importlib.import_module(module), function)
             children.extend(make(self.config.app_config, self._node()))
         # The root lets its children fall often before it gives up: then the daemon starts the whole node anew.
-        return seal(SupervisorSpec(children=children, strategy="one_for_one", intensity=20, period=10.0))
+        return seal(SupervisorSpec(children=tuple(children), strategy="one_for_one", intensity=20, period=10.0))
 
     def _watch_pillars(self) -> None:
         """Open a pidfd for admin, logger and root: the processes that the node cannot do without."""
@@ -158,7 +179,9 @@ class Daemon:
         table = fate.process_table()
         admin = table.get(self.root.pid, 0)
         pids = {self.root.pid: "root", admin: "admin"}
-        pids.update({pid: "logger" for pid, parent in table.items() if parent == admin and pid != self.root.pid})
+        pids.update(
+            {pid: "logger" for pid, parent in table.items() if parent == admin and pid != self.root.pid}
+        )
         self.pillars = {}
         for pid, name in pids.items():
             with contextlib.suppress(ProcessLookupError):
@@ -175,6 +198,7 @@ class Daemon:
 
     def catch_signals(self) -> None:
         """Turn SIGTERM and SIGINT into an ordered stop, and SIGUSR1 into an immediate one."""
+
         def stop(signum: int, frame: Any) -> None:  # noqa: ARG001
             self._stop_now = self._stop_now or signum == signal.SIGUSR1
             os.write(self._signal_write, b"s")
@@ -199,7 +223,9 @@ class Daemon:
             now = time.monotonic()
             falls = [*(fall for fall in falls if now - fall < FALL_SECONDS), now]
             if len(falls) > MAX_FALLS:
-                self.log.critical(f"the node fell {len(falls)} times within {FALL_SECONDS:g} s and is given up")
+                self.log.critical(
+                    f"the node fell {len(falls)} times within {FALL_SECONDS:g} s and is given up"
+                )
                 return EXIT_FAILED
             self.incarnation += 1
             try:
@@ -235,7 +261,9 @@ class Daemon:
         if not self._stop_now and self.root is not None:
             from supervisors.runtime.messages import parcel
 
-            self.system.tell(address(self.root.host, self.root.port), parcel([encode(Stop(self.root.uid, SHUTDOWN))]))
+            self.system.tell(
+                address(self.root.host, self.root.port), parcel([encode(Stop(self.root.uid, SHUTDOWN))])
+            )
             root_fd = next((fd for fd, (name, _) in self.pillars.items() if name == "root"), None)
             poller = select.poll()
             for fd in (root_fd, self._signal_read):
@@ -317,8 +345,13 @@ def main(argv: list[str]) -> int:
     if not config.foreground:
         _detach(daemon.logs)
     # Thespian reads these when it is imported.
-    os.environ.update(THESPIAN_BASE_IPADDR=config.host, THESPIAN_MAX_PENDING_TRANSMITS="200", THESPLOG_FILE=str(daemon.logs / "thespian.log"), THESPLOG_THRESHOLD="WARNING",
-                      DSPEX_SECURITY_LOG=str(daemon.logs / "security.jsonl"))
+    os.environ.update(
+        THESPIAN_BASE_IPADDR=config.host,
+        THESPIAN_MAX_PENDING_TRANSMITS="200",
+        THESPLOG_FILE=str(daemon.logs / "thespian.log"),
+        THESPLOG_THRESHOLD="WARNING",
+        DSPEX_SECURITY_LOG=str(daemon.logs / "security.jsonl"),
+    )
     daemon.catch_signals()
     try:
         daemon.preload()

@@ -102,11 +102,11 @@ class Door(GenServer):
 
     async def _op_cast(self, target: Ref | str, message: bytes) -> None:
         with contextlib.suppress(NoProcess):
-            ref = await self._process.resolve(target)
+            ref = await self._process.names.resolve(target)
             self._process.post(ref, Cast(ref.uid, message))
 
     async def _op_stop(self, target: Ref | str, reason: ExitReason, timeout: float | None) -> None:
-        ref = await self._process.resolve(target)
+        ref = await self._process.names.resolve(target)
         gone: asyncio.Future[Down] = asyncio.get_running_loop().create_future()
         await self._process.watch_once(ref, gone.set_result)
         if gone.done():
@@ -121,13 +121,13 @@ class Door(GenServer):
             raise CallTimeout(f"{ref} has not ended within {timeout:g} s; its stop goes on") from None
 
     async def _op_whereis(self, name: str) -> Ref | None:
-        return await self._process.whereis(name)
+        return await self._process.names.whereis(name)
 
     async def _op_names(self) -> Any:
-        return await self._process._ask_registry(("names",))
+        return await self._process.names.ask(("names",))
 
     async def _op_supervisor(self, target: Ref | str, name: str, argument: Any) -> Any:
-        ref = await self._process.resolve(target)
+        ref = await self._process.names.resolve(target)
         return wire.unpack(await self._process.call_packed(ref, wire.pack((name, argument)), None))
 
     async def _op_start_supervisor(self, spec: SupervisorSpec) -> Ref | None:
@@ -328,7 +328,7 @@ class Connection(asyncio.Protocol):
                 early.append(message)
 
         try:
-            ref = await process.resolve(target)
+            ref = await process.names.resolve(target)
         except NoProcess as error:
             raise NoProcess(error.message, reason=error.reason) from None
         monitor = await process.watch_once(ref, down)

@@ -8,9 +8,11 @@ one send is under way leaves as one parcel. A leaf never forks.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from thespian.actors import Actor, ActorExitRequest, ThespianWatch, WatchMessage
@@ -32,6 +34,7 @@ class LeafHost(Actor):  # type: ignore[misc]
         self._inbox: deque[bytes] = deque()
         self._inbox_scheduled = False
         self._outbox: deque[tuple[str, int, bytes]] = deque()
+        self._settling: deque[Callable[[], None]] = deque()
         self._outbox_signalled = False
         self._finishing = False
         self._watch: ThespianWatch | None = None
@@ -61,7 +64,7 @@ class LeafHost(Actor):  # type: ignore[misc]
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         self._watch = ThespianWatch([self._wake_read])
-        self._office = PostOffice(self._myRef, self._unreachable)
+        self._office = PostOffice(self._myRef, self._undelivered)
         self._loop = asyncio.new_event_loop()
         log = open_log(boot.node["logs"], boot.name or boot.id, boot.node.get("level", "info"))
         self._process = Process(boot, own_ref(self._myRef, boot.to), self, self._loop, log)
@@ -69,29 +72,44 @@ class LeafHost(Actor):  # type: ignore[misc]
         threading.Thread(target=self._run_loop, name="server", daemon=True).start()
 
     def _flush(self) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.read(self._wake_read, 4096)
-        except BlockingIOError:
-            pass
         self._outbox_signalled = False
+        # Only what asked before this look: Thespian hands messages over in the order in which they arrived.
+        settled = [self._settling.popleft() for _ in range(len(self._settling))]
+        self._send_outbox()
+        for callback in settled:
+            self._loop.call_soon_threadsafe(callback)
+        if self._finishing and not self._outbox:
+            self._office.drain_and_exit(self._leftovers)
+
+    def _send_outbox(self) -> None:
         grouped: dict[tuple[str, int], list[bytes]] = {}
         while self._outbox:
             host, port, message = self._outbox.popleft()
             grouped.setdefault((host, port), []).append(message)
         for (host, port), messages in grouped.items():
             self._office.send(host, port, messages)
-        if self._finishing and not self._outbox:
-            self._office.drain_and_exit()
 
-    def _unreachable(self, host: str, port: int) -> None:
+    def _leftovers(self) -> None:
+        self._send_outbox()
+        with contextlib.suppress(IndexError):  # the other thread may take one at the same time
+            while self._inbox:
+                self._office.refuse(self._inbox.popleft())
+        self._send_outbox()
+
+    def _undelivered(self, parcel: bytes) -> None:
         assert self._process is not None
-        self._loop.call_soon_threadsafe(self._process.unreachable, host, port)
+        self._loop.call_soon_threadsafe(self._process.undelivered, parcel)
 
     # --- the loop's thread ------------------------------------------------------------------------------------------
 
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
+        while True:
+            # sys.exit() in a task or callback of the server ends the loop, and must end the server instead.
+            with contextlib.suppress(BaseException):
+                self._loop.run_forever()
 
     def _take_in(self) -> None:
         assert self._process is not None
@@ -102,11 +120,20 @@ class LeafHost(Actor):  # type: ignore[misc]
     def post(self, host: str, port: int, message: bytes) -> None:
         """Queue a message for Thespian's thread and wake it."""
         self._outbox.append((host, port, message))
-        if not self._outbox_signalled:
-            self._outbox_signalled = True
-            os.write(self._wake_write, b".")
+        self._signal()
+
+    def settle(self, callback: Callable[[], None]) -> None:
+        """Call back in this thread once Thespian's has handed over everything that has arrived by now."""
+        self._settling.append(callback)
+        self._signal()
 
     def finish(self) -> None:
         """Have Thespian's thread send what is queued and end the process."""
         self._finishing = True
-        os.write(self._wake_write, b".")
+        self._outbox_signalled = False
+        self._signal()
+
+    def _signal(self) -> None:
+        if not self._outbox_signalled:
+            self._outbox_signalled = True
+            os.write(self._wake_write, b".")

@@ -6,10 +6,10 @@ of the incarnation a message is meant for; another one at the same port does not
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 
 from supervisors.reason import ExitReason, Ref
 from supervisors.runtime.wire import VERSION, pack, unpack
@@ -135,11 +135,37 @@ class RegistryIs:
     registry: Ref
 
 
-Message = (Boot | BootResult | Call | Reply | Cast | Info | Watch | Unwatch | WatchedDown | Stop | ChildExited | RegistryIs)
+Message = (
+    Boot
+    | BootResult
+    | Call
+    | Reply
+    | Cast
+    | Info
+    | Watch
+    | Unwatch
+    | WatchedDown
+    | Stop
+    | ChildExited
+    | RegistryIs
+)
 
-_KINDS: tuple[type, ...] = (Boot, BootResult, Call, Reply, Cast, Info, Watch, Unwatch, WatchedDown, Stop, ChildExited, RegistryIs)
+_KINDS: tuple[type, ...] = (
+    Boot,
+    BootResult,
+    Call,
+    Reply,
+    Cast,
+    Info,
+    Watch,
+    Unwatch,
+    WatchedDown,
+    Stop,
+    ChildExited,
+    RegistryIs,
+)
 _NUMBER = {kind: number for number, kind in enumerate(_KINDS)}
-_FIELDS = {kind: tuple(kind.__dataclass_fields__) for kind in _KINDS}
+_FIELDS = {kind: tuple(item.name for item in fields(kind)) for kind in _KINDS}
 
 
 def encode(message: Message) -> bytes:

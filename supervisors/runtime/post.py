@@ -36,29 +36,30 @@ def address(host: str, port: int) -> ActorAddress:
 class PostOffice:
     """Sends encoded messages of one process, many to a parcel; only in the thread that runs Thespian."""
 
-    def __init__(self, manager: Any, on_unreachable: Callable[[str, int], None]) -> None:
-        """Use the actor's Thespian manager; call back when nobody listens at an address."""
+    def __init__(self, manager: Any, undelivered: Callable[[bytes], None]) -> None:
+        """Use the actor's Thespian manager; hand back a parcel when nobody listens at its address."""
         self._manager = manager
-        self._on_unreachable = on_unreachable
+        self._undelivered = undelivered
 
     def send(self, host: str, port: int, messages: list[bytes]) -> None:
         """Send messages to one mailbox, in order."""
         where = address(host, port)
         for data in _parcels(messages):
-            self._manager._send_intent(
-                TransmitIntent(where, data, onError=lambda status, intent: self._failed(status, host, port))
-            )
+            self._manager._send_intent(TransmitIntent(where, data, onError=self._failed))
 
     def send_to_child(self, child: ActorAddress, message: bytes) -> None:
         """Send to a child that may still be starting; Thespian keeps it until the child is there."""
         self._manager._send_intent(TransmitIntent(child, parcel([message])))
 
-    def _failed(self, status: Any, host: str, port: int) -> None:
+    def _failed(self, status: Any, intent: Any) -> None:
         if status == SendStatus.DeadTarget:
-            self._on_unreachable(host, port)
+            self._undelivered(intent.message)
 
-    def drain_and_exit(self) -> None:
+    def drain_and_exit(self, leftovers: Callable[[], None] = lambda: None) -> None:
         """Wait until everything is sent (bounded), refuse the calls that came too late, then end the process.
+
+        Args:
+            leftovers: sends and refuses what another thread still holds.
 
         `os._exit`: the interpreter's own end would wait for threads that user code may have left.
         """
@@ -67,25 +68,30 @@ class PostOffice:
             self._manager.transport._pendingWakeups.clear()
             self._drain()
             self._manager.transport.run(self._refuse, timedelta(seconds=LINGER_SECONDS))
+            leftovers()
             self._drain()
         os._exit(0)
 
     def _drain(self) -> None:
         deadline = time.monotonic() + DRAIN_SECONDS
         transport = self._manager.transport
-        while time.monotonic() < deadline and (transport._transmitIntents or transport._waitingTransmits
-                                               or transport._aTB_queuedPendingTransmits):
+        while time.monotonic() < deadline and (
+            transport._transmitIntents or transport._waitingTransmits or transport._aTB_queuedPendingTransmits
+        ):
             transport.run(TransmitOnly, timedelta(seconds=0.05))
 
     def _refuse(self, envelope: Any) -> bool:
-        """Answer calls that were on their way while the process ended: they were not carried out."""
         if type(envelope.message) is bytes:
-            for message in open_parcel(envelope.message):
-                if isinstance(message, Call | Watch):
-                    who = message.sender if isinstance(message, Call) else message.watcher
-                    gone = pack(NoProcess("the process ended before it took this call", reason=NOPROC))
-                    self.send(who.host, who.port, [encode(Reply(who.uid, message.id, False, gone))])
+            self.refuse(envelope.message)
         return True
+
+    def refuse(self, parcel: bytes) -> None:
+        """Answer the calls of a parcel that came while the process ended: they were not carried out."""
+        for message in open_parcel(parcel):
+            if isinstance(message, Call | Watch):
+                who = message.sender if isinstance(message, Call) else message.watcher
+                gone = pack(NoProcess("the process ended before it took this call", reason=NOPROC))
+                self.send(who.host, who.port, [encode(Reply(who.uid, message.id, False, gone))])
 
 
 def _parcels(messages: list[bytes]) -> list[bytes]:

@@ -3,6 +3,7 @@
 It runs in the loop's thread and knows no Thespian: what it sends goes to an `Outlet`, what comes in is handed to
 `deliver`. The other side is runtime/leaf_host.py.
 """
+# ruff: noqa: ASYNC109 - `timeout` is the name of the contract
 
 from __future__ import annotations
 
@@ -14,10 +15,10 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple, Protocol
 
-from supervisors.errors import AlreadyStarted, CallFailed, CallTimeout, NoProcess, ServerExited, SupervisorsError
+from supervisors.errors import CallFailed, CallTimeout, NoProcess, ServerExited, SupervisorsError
 from supervisors.genserver import IGNORE, NO_REPLY, GenServer, Stop
 from supervisors.reason import KILLED, NOPROC, NORMAL, Down, ExitReason, Ref
-from supervisors.runtime import fate, sealing
+from supervisors.runtime import sealing
 from supervisors.runtime.messages import (
     Boot,
     BootResult,
@@ -32,15 +33,16 @@ from supervisors.runtime.messages import (
     Watch,
     WatchedDown,
     encode,
+    open_parcel,
 )
 from supervisors.runtime.messages import Stop as StopMessage
-from supervisors.runtime.wire import pack, unpack
+from supervisors.runtime.names import Names
+from supervisors.runtime.peers import Peers
+from supervisors.runtime.wire import pack, pack_value, unpack
 from supervisors.spec import ChildSpec
 
-#: After a death is seen, its reason may still be on its way for this many seconds.
-REASON_GRACE = 0.05
-#: How long a lookup waits for a restarting registry.
-REGISTRY_WAIT = 3.0
+#: How long the tasks that a server has spawned get to end when they are cancelled.
+TASK_SECONDS = 1.0
 
 
 class Caller(NamedTuple):
@@ -56,25 +58,19 @@ class Outlet(Protocol):
     def post(self, host: str, port: int, message: bytes) -> None:
         """Send an encoded message; from the loop's thread."""
 
+    def settle(self, callback: Callable[[], None]) -> None:
+        """Call back in the loop once everything that has arrived by now is delivered."""
+
     def finish(self) -> None:
         """Flush what was posted and end the process."""
-
-
-class _Peer:
-    """Another process whose death somebody here waits for."""
-
-    __slots__ = ("ended", "fd", "on_death")
-
-    def __init__(self, fd: int | None) -> None:
-        self.fd = fd
-        self.ended = False
-        self.on_death: list[Callable[[Ref], None]] = []
 
 
 class Process:
     """One running GenServer."""
 
-    def __init__(self, boot: Boot, ref: Ref, outlet: Outlet, loop: asyncio.AbstractEventLoop, log: Any) -> None:
+    def __init__(
+        self, boot: Boot, ref: Ref, outlet: Outlet, loop: asyncio.AbstractEventLoop, log: Any
+    ) -> None:
         """Make it; `start` runs it."""
         self.boot, self.ref, self.name, self.log, self.loop = boot, ref, boot.name, log, loop
         self.node = boot.node
@@ -85,20 +81,16 @@ class Process:
         self._ids = itertools.count(1)
         self._pending: dict[int, tuple[asyncio.Future[bytes], Ref]] = {}
         self._open_callers: set[Caller] = set()
-        self._watchers: dict[tuple[Ref, int], None] = {}
+        self._watchers: dict[Ref, set[int]] = {}
         self._monitors: dict[int, Ref] = {}
-        self._peers: dict[Ref, _Peer] = {}
-        self._names: dict[str, Ref] = {}
-        self._registry = boot.registry
-        self._registry_known = asyncio.Event()
-        if boot.registry is not None:
-            self._registry_known.set()
         self._down_hooks: dict[int, Callable[[Down], None]] = {}
-        self._to_tell: tuple[Caller, Stop] | None = None
+        self._last_reply: tuple[Caller, Any] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ending = False
+        self.peers = Peers(ref.host, loop, outlet.settle, self._bury)
+        self.names = Names(boot.registry, self.call_packed, self.peers)
 
-    # --- life -----------------------------------------------------------------------------------------------------
+    # --- life -----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin: register the name, run init, then take messages."""
@@ -108,37 +100,31 @@ class Process:
         try:
             outcome = await self._init()
         except BaseException as error:
-            record = error if isinstance(error, SupervisorsError) else None
-            self._boot_result("failed", ExitReason.crash(error), record)
-            self.log.error("init failed", error=repr(error))
-            self._say_goodbye(ExitReason.crash(error))
+            reason = _reason_of(error)
+            self._boot_result("failed", reason, error if isinstance(error, SupervisorsError) else None)
+            self.log.error("init failed", error=str(reason))
+            self._say_goodbye(reason)
             return
         self._boot_result(outcome, None, None)
         if outcome == "ignored":
             self._say_goodbye(NORMAL)
             return
-        reason = await self._serve()
-        await self._end(reason)
+        await self._end(await self._serve())
 
     async def _init(self) -> str:
         cls, args, kwargs = sealing.open_start(self.boot.start, self.boot.args, self.boot.kwargs)
         if self.name is not None:
-            await self._register()
+            await self.names.register(self.name, self.ref)
         server: GenServer = cls()
         server._process = self
         self._server = server
         return "ignored" if await _maybe(server.init(*args, **kwargs)) is IGNORE else "started"
 
-    async def _register(self) -> None:
-        taken = await self._ask_registry(("register", self.name, self.ref))
-        if taken is not None:
-            raise AlreadyStarted(f"the name {self.name!r} is taken by {taken}", ref=taken)
-
     def _boot_result(self, outcome: str, reason: ExitReason | None, error: SupervisorsError | None) -> None:
-        parent = self.boot.parent
+        parent, boot = self.boot.parent, self.boot
         if parent is not None:
             ref = self.ref if outcome == "started" else None
-            self.post(parent, BootResult(parent.uid, self.boot.key, self.boot.generation, outcome, ref, reason, error))
+            self.post(parent, BootResult(parent.uid, boot.key, boot.generation, outcome, ref, reason, error))
 
     async def _serve(self) -> ExitReason:
         """Handle one message after the other until something ends the server."""
@@ -148,8 +134,8 @@ class Process:
                     await self._handle(self._mailbox.popleft())
                 except Stop as stop:
                     return stop.reason
-                except (Exception, asyncio.CancelledError) as error:
-                    self.log.error("crashed", error=repr(error), exc_info=error)
+                except BaseException as error:  # sys.exit() in a handler is a crash too
+                    self.log.error("crashed", exc_info=error)
                     return ExitReason.crash(error)
             self._wake = self.loop.create_future()
             await self._wake
@@ -161,10 +147,14 @@ class Process:
         match message:
             case Call():
                 await self._handle_call(server, message)
-            case Cast():
-                await _maybe(server.handle_cast(unpack(message.message, trusted=True)))
-            case Info():
-                await _maybe(server.handle_info(unpack(message.message, trusted=True)))
+            case Cast() | Info():
+                try:
+                    value = unpack(message.message, trusted=True)
+                except Exception as error:
+                    self.log.error("a message that cannot be opened here was dropped", error=repr(error))
+                    return
+                handle = server.handle_cast if isinstance(message, Cast) else server.handle_info
+                await _maybe(handle(value))
             case StopMessage():
                 raise Stop(message.reason)
             case _Local():
@@ -175,13 +165,16 @@ class Process:
     async def _handle_call(self, server: GenServer, message: Call) -> None:
         caller = Caller(message.sender, message.id)
         try:
-            value = await _maybe(server.handle_call(unpack(message.request, trusted=True), caller))
+            request = unpack(message.request, trusted=True)
+        except Exception as error:
+            # The caller's mistake (a class that is not here, say), not the server's.
+            self.reply_error(caller, CallFailed(f"the request cannot be opened here: {error!r}"))
+            return
+        try:
+            value = await _maybe(server.handle_call(request, caller))
         except Stop as stop:
-            self._to_tell = (caller, stop)
-            raise
-        except CallFailed as error:
-            # No clause for this request: the server crashes, as in OTP; the caller learns why.
-            self.reply_error(caller, error)
+            if stop.has_reply:
+                self._last_reply = (caller, stop.reply)
             raise
         if value is not NO_REPLY:
             self.reply(caller, value)
@@ -191,59 +184,55 @@ class Process:
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=1.0)
-        if self._server is not None:
-            try:
-                await _maybe(self._server.terminate(reason))
-            except (Exception, asyncio.CancelledError) as error:
-                self.log.error("terminate failed", exc_info=error)
-                reason = ExitReason.crash(error)
-        if self._to_tell is not None and self._to_tell[1].has_reply:
-            self.reply(self._to_tell[0], self._to_tell[1].reply)
+            await asyncio.wait(self._tasks, timeout=TASK_SECONDS)
+        assert self._server is not None
+        try:
+            await _maybe(self._server.terminate(reason))
+        except BaseException as error:
+            self.log.error("terminate failed", exc_info=error)
+            reason = ExitReason.crash(error)
+        if self._last_reply is not None:
+            self.reply(*self._last_reply)
         self._say_goodbye(reason)
 
     def _say_goodbye(self, reason: ExitReason) -> None:
         self._ending = True
-        waiting = {Caller(item.sender, item.id) for item in self._mailbox if isinstance(item, Call)} | self._open_callers
-        for caller in waiting:
-            self.reply_error(caller, ServerExited(f"the server ended during the call: {reason}", reason=reason))
-        for watcher, number in self._watchers:
-            self.post(watcher, WatchedDown(watcher.uid, number, self.ref, reason))
-        if self.name is not None and self._registry is not None:
-            self.post(self._registry, Cast(self._registry.uid, pack(("unregister", self.name, self.ref))))
-        parent = self.boot.parent
+        for caller in list(self._open_callers):
+            self.reply_error(
+                caller, ServerExited(f"the server ended during the call: {reason}", reason=reason)
+            )
+        for watcher, numbers in self._watchers.items():
+            for number in numbers:
+                self.post(watcher, WatchedDown(watcher.uid, number, self.ref, reason))
+        registry, parent = self.names.registry, self.boot.parent
+        if self.name is not None and registry is not None:
+            self.post(registry, Cast(registry.uid, pack(("unregister", self.name, self.ref))))
         if parent is not None:
             self.post(parent, ChildExited(parent.uid, self.boot.key, self.boot.generation, reason))
         self._outlet.finish()
 
-    # --- what comes in --------------------------------------------------------------------------------------------
+    # --- what comes in --------------------------------------------------------------------------------------
 
     def deliver(self, messages: list[Message]) -> None:
         """Take messages in; those of the system at once, the user's in order."""
         for message in messages:
-            if message.to != self.ref.uid or self._ending and isinstance(message, Call):  # type: ignore[union-attr]
+            if message.to != self.ref.uid or (self._ending and isinstance(message, Call)):
                 if isinstance(message, Call):
                     gone = NoProcess("the process that this call was for has ended", reason=NOPROC)
                     self._answer(Caller(message.sender, message.id), False, pack(gone))
                 continue
             match message:
                 case Reply():
-                    waiting = self._pending.get(message.id)
-                    if waiting is not None and not waiting[0].done():
-                        if message.ok:
-                            waiting[0].set_result(message.value)
-                        else:
-                            waiting[0].set_exception(unpack(message.value))
+                    self._replied(message)
                 case WatchedDown():
                     self._down(message.id, message.reason)
                 case Watch():
-                    self._watchers[message.watcher, message.id] = None
-                    self._answer(Caller(message.watcher, message.id), True, b"")
-                    self.on_death(message.watcher, self._forget_watcher)
+                    self._watched(message)
                 case Unwatch():
-                    self._watchers.pop((message.watcher, message.id), None)
+                    self._watchers.get(message.watcher, set()).discard(message.id)
                 case RegistryIs():
-                    self._registry_moved(message.registry)
+                    if self.names.moved(message.registry) and self.name is not None:
+                        self.spawn(self.names.register(self.name, self.ref))
                 case Call():
                     self._open_callers.add(Caller(message.sender, message.id))
                     self._put(message)
@@ -255,17 +244,37 @@ class Process:
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
-    def unreachable(self, host: str, port: int) -> None:
-        """Fail the calls to an address that nobody listens on."""
-        for future, ref in self._pending.values():
-            if (ref.host, ref.port) == (host, port) and not future.done():
-                future.set_exception(NoProcess(f"nobody answers at {ref}", reason=NOPROC))
+    def _replied(self, message: Reply) -> None:
+        future, _ = self._pending.get(message.id, (None, None))
+        if future is None or future.done():
+            return  # nobody waits for it any more
+        if message.ok:
+            future.set_result(message.value)
+        else:
+            future.set_exception(unpack(message.value))
+
+    def _watched(self, message: Watch) -> None:
+        watcher = message.watcher
+        if watcher not in self._watchers:
+            with contextlib.suppress(NoProcess):
+                self.peers.on_death(watcher, self._forget_watcher)
+                self._watchers[watcher] = set()
+        if watcher in self._watchers:
+            self._watchers[watcher].add(message.id)
+            self._answer(Caller(watcher, message.id), True, b"")
 
     def _forget_watcher(self, watcher: Ref) -> None:
-        for key in [key for key in self._watchers if key[0] == watcher]:
-            del self._watchers[key]
+        self._watchers.pop(watcher, None)
 
-    # --- what goes out --------------------------------------------------------------------------------------------
+    def undelivered(self, parcel: bytes) -> None:
+        """Fail the calls of a parcel that nobody took: they were not carried out."""
+        for message in open_parcel(parcel):
+            if isinstance(message, Call | Watch) and message.id in self._pending:
+                future, ref = self._pending[message.id]
+                if not future.done():
+                    future.set_exception(NoProcess(f"nobody answers at {ref}", reason=NOPROC))
+
+    # --- what goes out --------------------------------------------------------------------------------------
 
     def post(self, to: Ref, message: Message) -> None:
         """Send a message of the system."""
@@ -279,18 +288,13 @@ class Process:
 
     def reply(self, caller: Caller, value: Any) -> None:
         """Answer a call, once."""
-        if caller in self._open_callers:
-            self._open_callers.discard(caller)
-            try:
-                packed = pack(value)
-            except Exception as error:
-                self._answer(caller, False, pack(CallFailed(f"the reply cannot be sent: {error!r}")))
-            else:
-                self._answer(caller, True, packed)
-
-    def reply_packed(self, caller: Caller, packed: bytes) -> None:
-        """Answer a call with a value that is packed already."""
-        if caller in self._open_callers:
+        if caller not in self._open_callers:
+            return
+        try:
+            packed = pack_value(value, "reply")
+        except CallFailed as error:
+            self.reply_error(caller, error)
+        else:
             self._open_callers.discard(caller)
             self._answer(caller, True, packed)
 
@@ -298,13 +302,30 @@ class Process:
         """Answer a call by an error."""
         if caller in self._open_callers:
             self._open_callers.discard(caller)
-            record = error if isinstance(error, SupervisorsError) else CallFailed(f"{type(error).__name__}: {error}")
+            record = (
+                error
+                if isinstance(error, SupervisorsError)
+                else CallFailed(f"{type(error).__name__}: {error}")
+            )
             self._answer(caller, False, pack(record))
 
     async def call(self, target: Ref | str, request: Any, timeout: float | None = 5.0) -> Any:
         """Ask and wait for the reply."""
-        packed = pack(request)
-        return unpack(await self.call_name(target, packed, timeout), trusted=True)
+        return unpack(await self.call_name(target, pack_value(request, "request"), timeout), trusted=True)
+
+    async def call_name(self, target: Ref | str, request: bytes, timeout: float | None) -> bytes:
+        """Ask with a packed request; a name that was just taken over is looked up once more."""
+        ref = await self.names.resolve(target)
+        try:
+            return await self.call_packed(ref, request, timeout)
+        except NoProcess:
+            if isinstance(target, Ref):
+                raise
+            self.names.forget(target, ref)  # it has ended, and has not carried this call out
+            successor = await self.names.resolve(target)
+            if successor == ref:
+                raise
+            return await self.call_packed(successor, request, timeout)
 
     async def call_packed(self, ref: Ref, request: bytes, timeout: float | None) -> bytes:
         """Ask with a packed request; the reply is packed too.
@@ -314,21 +335,17 @@ class Process:
         """
         if ref == self.ref:
             raise CallFailed("a server cannot call itself: it would wait for its own handler")
-        self._peer(ref)
         number = next(self._ids)
         return await self._ask(ref, number, Call(ref.uid, number, self.ref, request), timeout)
 
     async def _ask(self, ref: Ref, number: int, message: Message, timeout: float | None) -> bytes:
+        self.peers.watch(ref)
         future: asyncio.Future[bytes] = self.loop.create_future()
         self._pending[number] = (future, ref)
         timer = None if timeout is None else self.loop.call_later(timeout, _time_out, future, ref, timeout)
         try:
             self.post(ref, message)
             return await future
-        except (NoProcess, ServerExited):
-            for name in [name for name, known in self._names.items() if known == ref]:
-                del self._names[name]
-            raise
         finally:
             del self._pending[number]
             if timer is not None:
@@ -336,153 +353,36 @@ class Process:
 
     def cast(self, target: Ref | str, message: Any) -> None:
         """Send a cast; to a name, it is looked up on the way."""
-        packed = pack(message)
-        ref = self._names.get(target) if isinstance(target, str) else target
+        packed = pack_value(message, "message")
+        ref = self.names.known(target) if isinstance(target, str) else target
         if ref is not None:
             self.post(ref, Cast(ref.uid, packed))
         else:
-            self._beside(self._cast_to_name(str(target), packed))
+            self.spawn(self._cast_to_name(str(target), packed))
 
     async def _cast_to_name(self, name: str, packed: bytes) -> None:
         with contextlib.suppress(SupervisorsError):
-            ref = await self.resolve(name)
+            ref = await self.names.resolve(name)
             self.post(ref, Cast(ref.uid, packed))
 
     async def supervise(self, supervisor: Ref | str, name: str, argument: Any) -> Any:
         """Make an administration call to a supervisor."""
         sealed = sealing.seal(argument) if isinstance(argument, ChildSpec) else argument
-        ref = await self.resolve(supervisor)
-        return unpack(await self.call_packed(ref, pack((name, sealed)), None))
+        ref = await self.names.resolve(supervisor)
+        return unpack(await self.call_packed(ref, pack_value((name, sealed), "request"), None))
 
-    async def call_name(self, target: Ref | str, request: bytes, timeout: float | None) -> bytes:
-        """Ask with a packed request; a name that was just taken over is looked up once more."""
-        ref = await self.resolve(target)
-        try:
-            return await self.call_packed(ref, request, timeout)
-        except NoProcess:
-            if isinstance(target, Ref) or self._names.get(target) not in (ref, None):
-                raise
-            self._names.pop(target, None)  # what we remembered has ended, and has not carried this call out
-            successor = await self.resolve(target)
-            if successor == ref:
-                raise
-            return await self.call_packed(successor, request, timeout)
+    def stop_process(self, target: Ref, reason: ExitReason) -> None:
+        """Ask another process to end."""
+        self.post(target, StopMessage(target.uid, reason))
 
-    # --- names ----------------------------------------------------------------------------------------------------
-
-    async def resolve(self, target: Ref | str) -> Ref:
-        """Return the ref of a name.
-
-        Raises:
-            NoProcess: nobody is registered under it.
-        """
-        if isinstance(target, Ref):
-            return target
-        ref = await self.whereis(target)
-        if ref is None:
-            raise NoProcess(f"nobody is registered as {target!r}", reason=NOPROC)
-        return ref
-
-    async def whereis(self, name: str) -> Ref | None:
-        """Return who is registered under a name, from memory if that process still lives."""
-        known = self._names.get(name)
-        if known is not None:
-            return known
-        ref = await self._ask_registry(("whereis", name))
-        if ref is not None:
-            try:
-                self.on_death(ref, lambda dead: self._names.pop(name, None))
-            except NoProcess:
-                return None
-            self._names[name] = ref
-        return ref  # type: ignore[no-any-return]
-
-    async def _ask_registry(self, request: Any) -> Any:
-        give_up = self.loop.time() + REGISTRY_WAIT
-        while True:
-            try:
-                async with asyncio.timeout_at(give_up):
-                    await self._registry_known.wait()
-                assert self._registry is not None
-                left = max(give_up - self.loop.time(), 0.1)
-                return unpack(await self.call_packed(self._registry, pack(request), left))
-            except TimeoutError:
-                raise NoProcess("the registry of this node does not answer", reason=NOPROC) from None
-            except (NoProcess, ServerExited, CallTimeout):
-                if self.loop.time() >= give_up:
-                    raise
-                self._registry_known.clear()  # its supervisor is restarting it; RegistryIs comes when it is there
-
-    def _registry_moved(self, registry: Ref) -> None:
-        if registry != self._registry:
-            self._registry = registry
-            if self.name is not None:
-                self._beside(self._register())
-        self._registry_known.set()
-
-    # --- other processes' deaths ----------------------------------------------------------------------------------
-
-    def _peer(self, ref: Ref) -> _Peer:
-        peer = self._peers.get(ref)
-        if peer is None:
-            if ref.host != self.ref.host:
-                return _Peer(None)
-            try:
-                fd = fate.open_pidfd(ref.pid, ref.born)
-            except (ProcessLookupError, PermissionError):
-                raise NoProcess(f"{ref} has ended", reason=NOPROC) from None
-            if fd is not None and fate.has_ended(ref.pid, ref.born, fd):
-                fate.close_pidfd(fd)
-                raise NoProcess(f"{ref} has ended", reason=NOPROC)
-            peer = self._peers[ref] = _Peer(fd)
-            if fd is not None:
-                self.loop.add_reader(fd, self._peer_ended, ref)
-            else:
-                self._beside(self._poll_peer(ref))
-        if peer.ended:
-            raise NoProcess(f"{ref} has ended", reason=NOPROC)
-        return peer
-
-    async def _poll_peer(self, ref: Ref) -> None:
-        while not fate.has_ended(ref.pid, ref.born):
-            await asyncio.sleep(0.5)
-        self._peer_ended(ref)
-
-    def on_death(self, ref: Ref, callback: Callable[[Ref], None]) -> None:
-        """Call back once when a process of this host has ended.
-
-        Raises:
-            NoProcess: it has ended already.
-        """
-        self._peer(ref).on_death.append(callback)
-
-    def _peer_ended(self, ref: Ref) -> None:
-        peer = self._peers[ref]
-        peer.ended = True
-        if peer.fd is not None:
-            self.loop.remove_reader(peer.fd)
-            fate.close_pidfd(peer.fd)
-            peer.fd = None
-        for callback in peer.on_death:
-            callback(ref)
-        self.loop.call_later(REASON_GRACE, self._bury, ref)
-
-    def _bury(self, ref: Ref) -> None:
-        self._peers.pop(ref, None)
-        for future, callee in self._pending.values():
-            if callee == ref and not future.done():
-                future.set_exception(ServerExited(f"{ref} was killed during the call", reason=KILLED))
-        for number in [number for number, target in self._monitors.items() if target == ref]:
-            self._down(number, KILLED)
-
-    # --- monitors, timers, tasks ----------------------------------------------------------------------------------
+    # --- monitors -------------------------------------------------------------------------------------------
 
     def monitor(self, target: Ref) -> int:
         """Watch a process; Down comes to handle_info."""
         number = next(self._ids)
         self._monitors[number] = target
         try:
-            self._peer(target)
+            self.peers.watch(target)
         except NoProcess:
             self.loop.call_soon(self._down, number, NOPROC)
         else:
@@ -495,11 +395,15 @@ class Process:
         self._monitors[number] = target
         self._down_hooks[number] = on_down
         try:
-            self._peer(target)
-            with contextlib.suppress(CallTimeout):  # a frozen process does not answer; its pid is watched all the same
+            with contextlib.suppress(
+                CallTimeout
+            ):  # a frozen process does not answer; its pid is watched all the same
                 await self._ask(target, number, Watch(target.uid, number, self.ref), 1.0)
         except (NoProcess, ServerExited):
             self._down(number, NOPROC)  # it ended before the watch was in force
+        except asyncio.CancelledError:
+            self.demonitor(number)
+            raise
         return number
 
     def demonitor(self, number: int) -> None:
@@ -519,15 +423,22 @@ class Process:
         else:
             self._put(_Local(Down(target, reason)))
 
+    def _bury(self, ref: Ref) -> None:
+        """A process has ended, and what it had to say has been taken."""
+        for future, callee in list(self._pending.values()):
+            if callee == ref and not future.done():
+                future.set_exception(ServerExited(f"{ref} was killed during the call", reason=KILLED))
+        for number in [number for number, target in self._monitors.items() if target == ref]:
+            self._down(number, KILLED)
+
+    # --- timers, tasks --------------------------------------------------------------------------------------
+
     def send_after(self, seconds: float, message: Any) -> asyncio.TimerHandle:
         """Deliver a message to handle_info later."""
         return self.loop.call_later(seconds, self._put, _Local(message))
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run a task whose crash is the server's."""
-        return self._beside(coroutine)
-
-    def _beside(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = self.loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._task_done)
@@ -537,10 +448,6 @@ class Process:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None and not self._ending:
             self._put(_Crash(error))
-
-    def stop_process(self, target: Ref, reason: ExitReason) -> None:
-        """Ask another process to end."""
-        self.post(target, StopMessage(target.uid, reason))
 
 
 class _Local:
@@ -565,6 +472,11 @@ async def _maybe(value: Any) -> Any:
     return await value if inspect.isawaitable(value) else value
 
 
+def _reason_of(error: BaseException) -> ExitReason:
+    return error.reason if isinstance(error, Stop) else ExitReason.crash(error)
+
+
 def _time_out(future: asyncio.Future[bytes], ref: Ref, seconds: float) -> None:
     if not future.done():
-        future.set_exception(CallTimeout(f"no reply from {ref} within {seconds:g} s; it goes on, and its late reply is dropped"))
+        late = "it goes on, and its late reply is dropped"
+        future.set_exception(CallTimeout(f"no reply from {ref} within {seconds:g} s; {late}"))

@@ -43,13 +43,18 @@ def travels_by_value(module: ModuleType) -> bool:
     if top in _installed_packages() or top in sys.builtin_module_names:
         return False
     file = getattr(module, "__file__", None)
-    return file is not None and not any(folder in Path(file).resolve().parents for folder in _library_folders())
+    return file is not None and not any(
+        folder in Path(file).resolve().parents for folder in _library_folders()
+    )
 
 
 def dumps(value: Any) -> bytes:
     """Pickle `value`; what is not installed goes in by value, its own modules' helpers too."""
-    by_value = [module for module in list(sys.modules.values())
-                if isinstance(module, ModuleType) and module.__name__ != "__main__" and travels_by_value(module)]
+    by_value = [
+        module
+        for module in list(sys.modules.values())
+        if isinstance(module, ModuleType) and module.__name__ != "__main__" and travels_by_value(module)
+    ]
     registered = []
     try:
         for module in by_value:
@@ -91,19 +96,25 @@ def seal(spec: ChildSpec | SupervisorSpec) -> Any:
 def unseal(spec: ChildSpec) -> ChildSpec:
     """Undo `seal`."""
     if isinstance(spec.start, SupervisorSpec):
-        return replace(spec, start=replace(spec.start, children=tuple(unseal(child) for child in spec.start.children)))
+        return replace(
+            spec, start=replace(spec.start, children=tuple(unseal(child) for child in spec.start.children))
+        )
     if not isinstance(spec.start, SealedStart):
         return spec
     cls, args, kwargs = open_start(spec.start, spec.args, spec.kwargs)
     return replace(spec, start=cls, args=args, kwargs=kwargs)
 
 
-def open_start(start: SealedStart, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+def open_start(
+    start: SealedStart, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
     """Return class, arguments and keyword arguments of a sealed start."""
     opened: list[Any] = []
     for item in args:
         opened.extend(loads(item.blob) if isinstance(item, SealedStart) else [item])
     sealed = kwargs.get(_SEALED_KWARGS)
-    return loads(start.blob), tuple(opened), loads(sealed.blob) if isinstance(sealed, SealedStart) else dict(kwargs)
-
-
+    return (
+        loads(start.blob),
+        tuple(opened),
+        loads(sealed.blob) if isinstance(sealed, SealedStart) else dict(kwargs),
+    )

@@ -21,9 +21,10 @@ from typing import Any
 import orjson
 from thespian.actors import Actor, ActorAddress, ActorExitRequest, ThespianWatch, WakeupMessage, WatchMessage
 
-from supervisors import core
-from supervisors.errors import AlreadyStarted, SupervisorsError
-from supervisors.reason import KILLED, ExitReason, Ref
+from supervisors import events
+from supervisors.core import SupervisorCore
+from supervisors.errors import AlreadyStarted, CallFailed, NoProcess, SupervisorsError
+from supervisors.reason import KILLED, NOPROC, SHUTDOWN, ExitReason, Ref
 from supervisors.runtime import fate
 from supervisors.runtime.identity import own_ref
 from supervisors.runtime.leaf_host import LeafHost
@@ -52,6 +53,9 @@ from supervisors.spec import SupervisorSpec
 REGISTRY_ID = "registry"
 #: How often pids are polled where there are no pidfds, in seconds.
 POLL_SECONDS = 0.5
+#: Dead watchers and timers of processes that are gone are cleared away when there are so many of them.
+SWEEP_AT = 256
+NEVER = float("inf")
 
 
 @dataclass
@@ -74,12 +78,13 @@ class SupervisorHost(Actor):  # type: ignore[misc]
         """Wait for Boot."""
         self._booted = False
         self._processes: dict[int, _ChildProcess] = {}
-        self._timers: list[tuple[float, int, core.Tick]] = []
+        self._timers: list[tuple[float, int, events.Tick]] = []
         self._timer_ids = itertools.count()
-        self._next_wake = float("inf")
+        self._next_wake = NEVER
         self._watchers: dict[tuple[Ref, int], None] = {}
         self._stopping_for: ExitReason | None = None
-        self._ready = False
+        self._started = self._ready = False
+        self._over: ExitReason | None = None
 
     def receiveMessage(self, message: Any, sender: Any) -> Any:  # noqa: N802, ARG002 - Thespian's name
         """Take one message from Thespian."""
@@ -90,9 +95,14 @@ class SupervisorHost(Actor):  # type: ignore[misc]
             elif isinstance(message, WatchMessage):
                 self._see_deaths(set(message.ready))
             elif isinstance(message, WakeupMessage):
-                self._run_timers()
+                if (
+                    message.payload == self._next_wake
+                ):  # else an earlier timer was set meanwhile, and this one anew
+                    self._run_timers()
             elif isinstance(message, ActorExitRequest):
                 os._exit(0)  # the children have asked the kernel to go with this process
+            if self._over is not None:
+                self._end(self._over)
         except Exception as error:
             # A supervisor that does not know its own state any more must not go on: its parent starts a fresh one.
             if self._booted:
@@ -110,8 +120,8 @@ class SupervisorHost(Actor):  # type: ignore[misc]
             return
         if message.to != self.ref.uid:
             if isinstance(message, Call):
-                gone = SupervisorsError("the supervisor that this call was for has ended")
-                self._post(message.sender, Reply(message.sender.uid, message.id, False, pack(gone)))
+                gone = NoProcess("the supervisor that this call was for has ended", reason=NOPROC)
+                self._answer(Caller(message.sender, message.id), gone)
             return
         now = time.monotonic()
         match message:
@@ -122,14 +132,12 @@ class SupervisorHost(Actor):  # type: ignore[misc]
                 if process is not None and process.generation == message.generation:
                     process.last_word = message.reason
             case Call():
-                name, argument = unpack(message.request)
-                self._do(self.core.call(Caller(message.sender, message.id), name, argument, now))
+                self._call(message, now)
             case Stop():
                 self._stopping_for = self._stopping_for or message.reason
                 self._do(self.core.shutdown(message.reason, now))
             case Watch():
-                self._watchers[message.watcher, message.id] = None
-                self._post(message.watcher, Reply(message.watcher.uid, message.id, True, b""))
+                self._watched(message)
             case Unwatch():
                 self._watchers.pop((message.watcher, message.id), None)
             case RegistryIs():
@@ -137,38 +145,64 @@ class SupervisorHost(Actor):  # type: ignore[misc]
             case Reply():
                 self._registered(message)
 
+    def _call(self, message: Call, now: float) -> None:
+        caller = Caller(message.sender, message.id)
+        try:
+            name, argument = unpack(message.request)
+        except (ValueError, TypeError):
+            what = "a supervisor takes administration calls only (start_child, which_children, ...)"
+            self._answer(caller, CallFailed(what))
+        else:
+            self._do(self.core.call(caller, name, argument, now))
+
+    def _watched(self, message: Watch) -> None:
+        if len(self._watchers) >= SWEEP_AT:
+            for watcher in {watcher for watcher, _ in self._watchers}:
+                if watcher.host == self.ref.host and fate.has_ended(watcher.pid, watcher.born):
+                    self._watchers = {key: None for key in self._watchers if key[0] != watcher}
+        self._watchers[message.watcher, message.id] = None
+        self._post(message.watcher, Reply(message.watcher.uid, message.id, True, b""))
+
     def _boot(self, boot: Boot) -> None:
         self.boot = boot
         self.ref = own_ref(self._myRef, boot.to)
         self.label = boot.name or boot.id
         fate.set_process_name(self.label)
-        self._office = PostOffice(self._myRef, lambda host, port: None)
+        self._office = PostOffice(self._myRef, lambda parcel: None)
         self._log = open_log(boot.node["logs"], self.label, boot.node.get("level", "info"))
         self._reports = LineFile(Path(boot.node["logs"]) / REPORT_FILE)
         self._registry = boot.registry
         assert isinstance(boot.start, SupervisorSpec)
-        self.core = core.SupervisorCore(boot.start)
+        self.core = SupervisorCore(boot.start, alive=lambda ref: not fate.has_ended(ref.pid, ref.born))
         self._booted = True
         if boot.name is not None:
             self._register()
         else:
-            self._do(self.core.start(time.monotonic()))
+            self._start()
 
     # --- the registry -------------------------------------------------------------------------------------------
 
     def _register(self) -> None:
         if self._registry is not None:
-            self._post(self._registry, Call(self._registry.uid, 0, self.ref, pack(("register", self.boot.name, self.ref))))
+            self._post(
+                self._registry,
+                Call(self._registry.uid, 0, self.ref, pack(("register", self.boot.name, self.ref))),
+            )
 
     def _registered(self, reply: Reply) -> None:
         """Go on once the name is ours; a later reply (after a registry's restart) changes nothing."""
-        if self._ready or self.core.children or not reply.ok:
+        if self._started or not reply.ok:
             return
         taken = unpack(reply.value)
-        if taken is not None:
+        if taken is None:
+            self._start()
+        else:
             error = AlreadyStarted(f"the name {self.boot.name!r} is taken by {taken}", ref=taken)
             self._boot_result("failed", ExitReason.crash(error), error)
-            self._end(ExitReason.crash(error))
+            self._over = ExitReason.crash(error)
+
+    def _start(self) -> None:
+        self._started = True
         self._do(self.core.start(time.monotonic()))
 
     def _registry_is(self, registry: Ref) -> None:
@@ -176,8 +210,9 @@ class SupervisorHost(Actor):  # type: ignore[misc]
         if self.boot.name is not None:
             self._register()
         for process in self._processes.values():
-            if process.ref is not None and not process.is_registry:
-                self._post(process.ref, RegistryIs(process.uid, registry))
+            if not process.is_registry:
+                # Also to those that are still starting: they may be waiting for it.
+                self._office.send_to_child(process.address, encode(RegistryIs(process.uid, registry)))
 
     # --- children -----------------------------------------------------------------------------------------------
 
@@ -190,17 +225,19 @@ class SupervisorHost(Actor):  # type: ignore[misc]
             process.ref = result.ref
             if process.is_registry:
                 self._registry_is(result.ref)
-            self._do(self.core.event(core.Started(key, generation, result.ref), now))
+            self._do(self.core.event(events.Started(key, generation, result.ref), now))
         elif result.outcome == "ignored":
-            self._do(self.core.event(core.Ignored(key, generation), now))
+            self._do(self.core.event(events.Ignored(key, generation), now))
         else:
             reason = result.reason or ExitReason("error")
-            self._do(self.core.event(core.StartFailed(key, generation, reason, result.error), now))
+            self._do(self.core.event(events.StartFailed(key, generation, reason, result.error), now))
 
     def _see_deaths(self, ready: set[int]) -> None:
         now = time.monotonic()
         for process in [p for p in self._processes.values() if p.pidfd in ready]:
-            self._buried(process, now)
+            # Asked again: the descriptor that was ready may have been closed and its number given to another one.
+            if fate.has_ended(process.pid, 0, process.pidfd):
+                self._buried(process, now)
 
     def _buried(self, process: _ChildProcess, now: float) -> None:
         if self._processes.get(process.key) is process:
@@ -208,7 +245,7 @@ class SupervisorHost(Actor):  # type: ignore[misc]
         if process.pidfd is not None:
             fate.close_pidfd(process.pidfd)
         reason = process.last_word or KILLED
-        self._do(self.core.event(core.Exited(process.key, process.generation, reason), now))
+        self._do(self.core.event(events.Exited(process.key, process.generation, reason), now))
 
     def _poll(self) -> None:
         """Look for dead children where there are no pidfds."""
@@ -221,30 +258,43 @@ class SupervisorHost(Actor):  # type: ignore[misc]
 
     # --- effects ------------------------------------------------------------------------------------------------
 
-    def _do(self, effects: list[core.Effect]) -> None:
+    def _do(self, effects: list[events.Effect]) -> None:
         for effect in effects:
             match effect:
-                case core.Spawn():
+                case events.Spawn():
                     self._spawn(effect)
-                case core.AskShutdown(key=key):
+                case events.AskShutdown(key=key):
                     self._ask_shutdown(self._processes.get(key))
-                case core.Kill(key=key, generation=generation):
+                case events.Kill(key=key, generation=generation):
                     process = self._processes.get(key)
                     if process is not None and process.generation == generation:
                         fate.kill(process.pid, process.pidfd)
-                case core.SetTimer():
-                    self._set_timer(effect.seconds, core.Tick(effect.key, effect.generation, effect.what))
-                case core.Answer(caller=caller):
-                    self._answer(caller, effect)
-                case core.Tell():
+                case events.SetTimer():
+                    self._set_timer(effect.seconds, events.Tick(effect.key, effect.generation, effect.what))
+                case events.Answer(caller=caller, value=value, error=error):
+                    self._answer(caller, value if error is None else error)
+                case events.Tell():
                     self._tell(effect)
-                case core.Ready():
+                case events.Ready():
                     self._ready = True
                     self._boot_result("started", None, None)
-                case core.Finished():
+                case events.Finished():
                     self._finish(effect)
 
-    def _spawn(self, effect: core.Spawn) -> None:
+    def _spawn(self, effect: events.Spawn) -> None:
+        try:
+            self._fork(effect)
+        except Exception as error:  # no more processes, no memory, or arguments that are too large to be sent
+            self._log.error("a child could not be started", child=effect.spec.id, exc_info=error)
+            now, reason = time.monotonic(), ExitReason.crash(error)
+            self._do(self.core.event(events.StartFailed(effect.key, effect.generation, reason), now))
+            process = self._processes.get(effect.key)
+            if process is not None and process.generation == effect.generation:
+                fate.kill(process.pid, process.pidfd)
+            else:
+                self._do(self.core.event(events.Exited(effect.key, effect.generation, reason), now))
+
+    def _fork(self, effect: events.Spawn) -> None:
         spec = effect.spec
         nested = isinstance(spec.start, SupervisorSpec)
         child = self.createActor(SupervisorHost if nested else LeafHost)
@@ -252,48 +302,63 @@ class SupervisorHost(Actor):  # type: ignore[misc]
         name = spec.name or (spec.start.name if isinstance(spec.start, SupervisorSpec) else None)
         uid = uuid.uuid4().hex[:16]
         is_registry = self.boot.parent is None and spec.id == REGISTRY_ID
-        try:
-            pidfd = fate.open_pidfd(pid, 0)
-        except ProcessLookupError:
-            pidfd = None
-        self._processes[effect.key] = _ChildProcess(effect.key, effect.generation, uid, pid, pidfd, child, is_registry)
+        # Not reaped before we look: even if it has died already, its pid is still its own.
+        pidfd = fate.open_pidfd(pid, 0)
+        self._processes[effect.key] = _ChildProcess(
+            effect.key, effect.generation, uid, pid, pidfd, child, is_registry
+        )
         if pidfd is None:
-            self._set_timer(POLL_SECONDS, core.Tick(-1, 0, "poll"))
-        boot = Boot(uid, effect.key, effect.generation, spec.id, name, spec.start, spec.args, spec.kwargs,
-                    self.ref, None if is_registry else self._registry, self.boot.node)
+            self._set_timer(POLL_SECONDS, events.Tick(-1, 0, "poll"))
+        boot = Boot(
+            uid, effect.key, effect.generation, spec.id, name, spec.start, spec.args, spec.kwargs,
+            self.ref, None if is_registry else self._registry, self.boot.node,
+        )  # fmt: skip
         self._office.send_to_child(child, encode(boot))
 
     def _ask_shutdown(self, process: _ChildProcess | None) -> None:
         if process is not None:
-            self._office.send_to_child(process.address, encode(Stop(process.uid, ExitReason("shutdown"))))
+            self._office.send_to_child(process.address, encode(Stop(process.uid, SHUTDOWN)))
 
-    def _answer(self, caller: Caller, effect: core.Answer) -> None:
-        ok = effect.error is None
-        self._post(caller.ref, Reply(caller.ref.uid, caller.id, ok, pack(effect.value if ok else effect.error)))
+    def _answer(self, caller: Caller, value: Any) -> None:
+        ok = not isinstance(value, SupervisorsError)
+        self._post(caller.ref, Reply(caller.ref.uid, caller.id, ok, pack(value)))
 
-    def _tell(self, effect: core.Tell) -> None:
+    def _tell(self, effect: events.Tell) -> None:
         reason = effect.reason
-        line = {"kind": effect.kind, "supervisor": self.label, "id": effect.id, "pid": effect.pid, "at": time.time(),
-                "reason": None if reason is None else [reason.kind, reason.detail], "extra": effect.extra}
+        line = {
+            "kind": effect.kind,
+            "supervisor": self.label,
+            "id": effect.id,
+            "pid": effect.pid,
+            "at": time.time(),
+            "reason": None if reason is None else [reason.kind, reason.detail],
+            "extra": effect.extra,
+        }
         self._reports.write(orjson.dumps(line, default=repr).decode())
-        fields = {"child": effect.id, "child_pid": effect.pid, "reason": str(reason) if reason else None, **effect.extra}
+        fields = {
+            "child": effect.id,
+            "child_pid": effect.pid,
+            "reason": str(reason) if reason else None,
+            **effect.extra,
+        }
         match effect.kind:
             case "progress":
                 self._log.info("progress", **fields)
             case "reached_max_restart_intensity":
                 self._log.critical(
                     f"supervisor {self.label} gives up: child {effect.id} ended {effect.extra['count']} times within "
-                    f"{effect.extra['period']:g} s, {effect.extra['intensity']} restarts are allowed", **fields)
+                    f"{effect.extra['period']:g} s, {effect.extra['intensity']} restarts are allowed",
+                    **fields,
+                )
             case _:
                 self._log.error(effect.kind, **fields)
 
-    def _finish(self, effect: core.Finished) -> None:
+    def _finish(self, effect: events.Finished) -> None:
         reason = self._stopping_for or effect.reason
         if effect.error is not None and not self._ready:
-            why = effect.error.reason or ExitReason.crash(effect.error)
-            self._boot_result("failed", why, effect.error)
-            reason = why
-        self._end(reason)
+            reason = effect.error.reason or ExitReason.crash(effect.error)
+            self._boot_result("failed", reason, effect.error)
+        self._over = reason
 
     # --- the end ------------------------------------------------------------------------------------------------
 
@@ -312,7 +377,10 @@ class SupervisorHost(Actor):  # type: ignore[misc]
         ref = self.ref if outcome == "started" else None
         parent = self.boot.parent
         if parent is not None:
-            self._post(parent, BootResult(parent.uid, self.boot.key, self.boot.generation, outcome, ref, reason, error))
+            self._post(
+                parent,
+                BootResult(parent.uid, self.boot.key, self.boot.generation, outcome, ref, reason, error),
+            )
         elif self.boot.node.get("daemon"):
             host, port = self.boot.node["daemon"]
             self._office.send(host, port, [encode(BootResult("", 0, 0, outcome, ref, reason, error))])
@@ -322,24 +390,33 @@ class SupervisorHost(Actor):  # type: ignore[misc]
     def _post(self, to: Ref, message: Message) -> None:
         self._office.send(to.host, to.port, [encode(message)])
 
-    def _set_timer(self, seconds: float, tick: core.Tick) -> None:
-        due = time.monotonic() + seconds
-        heapq.heappush(self._timers, (due, next(self._timer_ids), tick))
-        if due < self._next_wake:
-            self._next_wake = due
-            self.wakeupAfter(timedelta(seconds=seconds))
+    def _set_timer(self, seconds: float, tick: events.Tick) -> None:
+        if len(self._timers) >= SWEEP_AT + 4 * len(self._processes):
+            self._timers = [timer for timer in self._timers if self._wanted(timer[2])]
+            heapq.heapify(self._timers)
+        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._timer_ids), tick))
+        self._wake_for_next()
+
+    def _wanted(self, tick: events.Tick) -> bool:
+        process = self._processes.get(tick.key)
+        mine = process is not None and process.generation == tick.generation
+        return tick.what in ("retry", "poll") or mine
+
+    def _wake_for_next(self) -> None:
+        """Have Thespian wake us for the first timer; a wakeup cannot be taken back, so a later one is ignored."""
+        if self._timers and self._timers[0][0] < self._next_wake:
+            self._next_wake = self._timers[0][0]
+            self.wakeupAfter(timedelta(seconds=max(0.0, self._next_wake - time.monotonic())), self._next_wake)
 
     def _run_timers(self) -> None:
-        self._next_wake = float("inf")
+        self._next_wake = NEVER
         now = time.monotonic()
         while self._timers and self._timers[0][0] <= now + 0.001:
             _, _, tick = heapq.heappop(self._timers)
             if tick.what == "poll":
                 self._poll()
-                if any(p.pidfd is None for p in self._processes.values()):
+                if any(process.pidfd is None for process in self._processes.values()):
                     self._set_timer(POLL_SECONDS, tick)
             else:
                 self._do(self.core.event(tick, now))
-        if self._timers and self._next_wake == float("inf"):
-            self._next_wake = self._timers[0][0]
-            self.wakeupAfter(timedelta(seconds=max(0.0, self._next_wake - now)))
+        self._wake_for_next()

@@ -10,22 +10,36 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 
-from supervisors.errors import SupervisorsError, from_record
+from supervisors.errors import CallFailed, SupervisorsError, from_record
 from supervisors.reason import Down, ExitReason, Ref
 from supervisors.runtime import sealing
+from supervisors.runtime.codec import MAX_FRAME
 from supervisors.spec import Backoff, ChildSpec, SealedStart, SupervisorSpec, spec_fields
 from supervisors.views import ChildCounts, ChildInfo, Report
 
 #: Version of everything in this file; a node refuses to talk to one of another version.
 VERSION = 1
 
+#: A value that is larger than this many bytes is refused where it is made; the rest of a frame is for envelopes.
+MAX_VALUE = MAX_FRAME - (1 << 18)
+
 _TUPLE, _SET, _FROZENSET, _INT, _ERROR, _TYPED, _PICKLED = 1, 2, 3, 4, 5, 6, 100
 
 #: Typed values by number. A number is never reused; a changed layout gets a new one.
-_CODES: dict[type, int] = {Ref: 1, ExitReason: 2, Down: 3, ChildSpec: 4, SupervisorSpec: 5, SealedStart: 6, Backoff: 7,
-                           ChildInfo: 8, ChildCounts: 9, Report: 10}
+_CODES: dict[type, int] = {
+    Ref: 1,
+    ExitReason: 2,
+    Down: 3,
+    ChildSpec: 4,
+    SupervisorSpec: 5,
+    SealedStart: 6,
+    Backoff: 7,
+    ChildInfo: 8,
+    ChildCounts: 9,
+    Report: 10,
+}
 _TYPES = {code: cls for cls, code in _CODES.items()}
 
 
@@ -53,7 +67,28 @@ def pack(value: Any) -> bytes:
     Raises:
         Exception: what cloudpickle raises for a value that cannot be sent (a socket, a lock).
     """
-    return msgpack.packb(value, default=_default, strict_types=True)  # type: ignore[no-any-return]
+    return msgpack.packb(value, default=_default, strict_types=True, unicode_errors="surrogatepass")  # type: ignore[no-any-return]
+
+
+def pack_value(value: Any, what: str) -> bytes:
+    """Return a user's value as bytes.
+
+    Args:
+        value: anything.
+        what: what it is, for the error: "request", "reply".
+
+    Raises:
+        CallFailed: it cannot be sent.
+    """
+    try:
+        packed = pack(value)
+    except Exception as error:
+        raise CallFailed(f"the {what} cannot be sent: {type(error).__name__}: {error}") from None
+    if len(packed) > MAX_VALUE:
+        raise CallFailed(
+            f"the {what} has {len(packed):,} bytes, at most {MAX_VALUE:,} can be sent: send it in pieces"
+        )
+    return packed
 
 
 def _hook(trusted: bool) -> Callable[[int, bytes], Any]:
@@ -92,4 +127,6 @@ def unpack(data: bytes | memoryview, *, trusted: bool = False) -> Any:
     Raises:
         ValueError: not made by `pack`, or not accepted here.
     """
-    return msgpack.unpackb(data, ext_hook=_TRUSTED if trusted else _PLAIN, strict_map_key=False)
+    return msgpack.unpackb(
+        data, ext_hook=_TRUSTED if trusted else _PLAIN, strict_map_key=False, unicode_errors="surrogatepass"
+    )
