@@ -1,0 +1,129 @@
+"""`dspex evaluate`: a program on a dataset."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import click
+
+from dspex_actors.cli import preflight, processes
+from dspex_actors.cli.output import json_option, print_json, show
+from dspex_actors.cli.shell import DONE, FAILED, INTERRUPTED
+from dspex_actors.cli.targets import choose_lm, load_metric, load_program
+from dspex_actors.errors import RunFailed
+from dspex_actors.evaluate.dataset import open_dataset
+from dspex_actors.evaluate.evaluate import evaluate as run_evaluation
+from dspex_actors.evaluate.identity import input_names
+from dspex_actors.evaluate.report import report
+from dspex_actors.evaluate.summary import run_summary
+from dspex_actors.foundation.config import load_config
+from dspex_actors.foundation.journal_reader import JournalReader
+from dspex_actors.system import check_lms, connect
+from supervisors.node import default_data_dir
+
+
+@click.command()
+@click.argument("program")
+@click.argument("data")
+@click.option("--metric", required=True, metavar="M", help="exact_match:FIELD, contains:, f1:, numeric:, or pkg.mod:function.")
+@click.option("--lm", metavar="L", help="A model string, or a name from dspex.toml.  [default: the one called default]")
+@click.option("--base-url", metavar="URL", help="The LM's server.")
+@click.option("--api-key", metavar="env:VAR", help="Where the key is; never the key.")
+@click.option("--rpm", type=float, help="Requests a minute.")
+@click.option("--tpm", type=float, help="Tokens a minute.")
+@click.option("--max-in-flight", type=int, default=256, show_default=True, help="Examples at once.")
+@click.option("--limit", type=int, help="Only the first so many examples.")
+@click.option("--run-id", metavar="ID", help="Name the run, or continue the one of this name.")
+@click.option("--skip-bad-lines", is_flag=True, help="Leave out lines that are not usable.")
+@click.option("--failures", type=click.Choice(["retry", "skip", "stop"]), default="retry", show_default=True,
+              help="What to do with an example that failed.")  # fmt: skip
+@click.option("--max-attempts", type=int, default=3, show_default=True, help="Attempts per example.")
+@click.option("--max-failures", type=int, help="End the run when more have failed.")
+@click.option("--keep-going", is_flag=True, help="Do not end a run whose first examples all fail for one reason.")
+@click.option("--signature", metavar="S", help="Of a saved program that DSPy wrote, such as 'ticket -> team'.")
+@click.option("--load", "state", metavar="FILE", help="Load a saved state into a program given as pkg.mod:object.")
+@click.option("--config", "config_file", type=click.Path(), help="The configuration.  [default: ./dspex.toml]")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+@json_option
+def evaluate(
+    program: str,
+    data: str,
+    metric: str,
+    lm: str | None,
+    base_url: str | None,
+    api_key: str | None,
+    rpm: float | None,
+    tpm: float | None,
+    max_in_flight: int,
+    limit: int | None,
+    run_id: str | None,
+    skip_bad_lines: bool,
+    failures: str,
+    max_attempts: int,
+    max_failures: int | None,
+    keep_going: bool,
+    signature: str | None,
+    state: str | None,
+    config_file: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    """Evaluate PROGRAM on DATA and print a report.
+
+    PROGRAM is a saved program (JSON), or pkg.mod:object with the working folder importable. DATA is JSONL or CSV, also
+    with .gz, with a column per field. Exit status 0 when no example failed, 1 otherwise. Ctrl-C pauses the run.
+    """
+    config = load_config(config_file)
+    loaded = load_program(program, signature, state)
+    scored = load_metric(metric)
+    changes = {"base_url": base_url, "api_key": api_key, "rpm": rpm, "tpm": tpm}
+    chosen = choose_lm(config, lm, changes)
+    check_lms(loaded, chosen)
+    on_bad_line = "skip" if skip_bad_lines else "stop"
+    # Opened here only to refuse it before a node is started for it.
+    open_dataset(data, input_names=input_names(loaded), limit=limit, on_bad_line=on_bad_line)  # type: ignore[arg-type]
+    daemon = processes.is_alive(default_data_dir())
+    preflight.check_lms(preflight.lms_of(loaded, chosen), keys=not daemon)
+    with _Uninterrupted(connect(workers=config.node.workers)) as system:
+        try:
+            result = run_evaluation(
+                loaded, data, scored, lm=chosen, max_in_flight=max_in_flight, failures=failures,
+                max_attempts=max_attempts, max_failures=max_failures, run_id=run_id, limit=limit, on_bad_line=on_bad_line,
+                display_progress=not quiet, system=system,
+                on_progress=None if keep_going else preflight.watch(system),
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        except RunFailed as error:
+            if error.run_id is not None:
+                show_result(system.journal, error.run_id, as_json)
+            raise
+        show_result(system.journal, result.run_id, as_json)
+    return DONE if result.failed == 0 else FAILED
+
+
+def show_result(reader: JournalReader, run_id: str, as_json: bool) -> None:
+    """Print a run's report, or its figures as JSON."""
+    row = reader.get_run(run_id)
+    if row is None:
+        return
+    if as_json:
+        print_json(run_summary(row))
+    else:
+        show(report(reader, row))
+
+
+class _Uninterrupted:
+    """A context whose end is not cut short: a second Ctrl-C must not leave a node behind."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __enter__(self) -> Any:
+        return self._inner.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        self._inner.__exit__(*error)
