@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from dspex_actors.foundation import journal_queries as queries
 from dspex_actors.foundation.indexset import IndexSet
-from dspex_actors.foundation.journal_errors import translated
+from dspex_actors.foundation.journal_errors import corrupt, translated
 from dspex_actors.foundation.records import ErrorGroup, EventRow, ResultRow, RunRow, RunState
 
 T = TypeVar("T")
@@ -75,6 +75,16 @@ class JournalReader:
     def error_groups(self, run_id: str, limit: int = 20) -> list[ErrorGroup]:
         """Return the run's errors by type, most frequent first."""
         return self._ask(lambda db: queries.error_groups(db, run_id, limit), [])
+
+    def check(self) -> None:
+        """Read the whole file and check it, also while its writer writes.
+
+        Raises:
+            JournalCorrupt: something does not fit; says what.
+        """
+        problem = self._ask(lambda db: str(db.execute("PRAGMA integrity_check(1)").fetchone()[0]), "ok")
+        if problem != "ok":
+            raise corrupt(self.path, f"is damaged ({' '.join(problem.split())[:200]})")
 
     def _ask(self, question: Callable[[sqlite3.Connection], T], empty: T) -> T:
         log = self.path.with_name(self.path.name + "-wal")
