@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from dspex_actors.foundation.codec import to_plain
 from dspex_actors.program import Module
 
 
@@ -30,7 +31,11 @@ def source_of(thing: Any) -> str:
         return textwrap.dedent(inspect.getsource(thing))
     except (OSError, TypeError):
         code = getattr(thing, "__code__", None)
-        return f"{code.co_code.hex()}:{code.co_names}" if code is not None else getattr(thing, "__qualname__", repr(thing))
+        return (
+            f"{code.co_code.hex()}:{code.co_names}"
+            if code is not None
+            else getattr(thing, "__qualname__", repr(thing))
+        )
 
 
 def program_digest(program: Any) -> str:
@@ -44,11 +49,12 @@ def program_digest(program: Any) -> str:
         if not cls.__module__.startswith("dspex_actors."):
             parts.append(source_of(cls))
     for path, predictor in program.named_predictors():
-        fields = [f"{name}:{field.annotation!r}" for name, field in predictor.signature.fields.items()]
+        signature = predictor.signature
+        fields = [f"{name}:{field.annotation!r}" for name, field in signature.fields.items()]
         parts.append(f"{path}({', '.join(fields)})")
-    state = program.dump_state()
-    state.pop("metadata", None)
-    parts.append(orjson.dumps(state, option=orjson.OPT_SORT_KEYS, default=repr).decode())
+        # Not dump_state: a demo may hold what JSON cannot, and has an identity all the same.
+        state = [signature.dump_state(), [to_plain(dict(demo)) for demo in predictor.demos], predictor.config]
+        parts.append(orjson.dumps(state, option=orjson.OPT_SORT_KEYS, default=repr).decode())
     return _digest(parts)
 
 
@@ -72,7 +78,11 @@ def input_names(program: Any) -> list[str] | None:
     for name in ("forward", "aforward"):
         method = getattr(program, name, None)
         if method is not None:
-            found = [p.name for p in inspect.signature(method).parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+            found = [
+                p.name
+                for p in inspect.signature(method).parameters.values()
+                if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+            ]
             if found:
                 return found
     predictors = program.predictors() if isinstance(program, Module) else []

@@ -20,11 +20,11 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-import cloudpickle
 import msgpack  # type: ignore[import-untyped,unused-ignore]
 from pydantic import BaseModel
 
 from dspex_actors.errors import DspexError
+from supervisors.runtime import sealing
 
 _TUPLE, _SET, _FROZENSET, _DATETIME, _DATE, _TIME, _DECIMAL, _INT, _OBJECT = range(1, 10)
 _TEXT_LIMIT = 500
@@ -178,7 +178,7 @@ def _ordered(value: Any) -> list[Any]:
 def _by_pickle(value: Any) -> msgpack.ExtType:
     kind = type(value)
     try:
-        pickled = cloudpickle.dumps(value)
+        pickled = sealing.dumps(value)
     except Exception as error:
         raise CodecError(f"a {kind.__module__}.{kind.__qualname__} cannot be packed: {error}") from error
     try:
@@ -219,7 +219,7 @@ def _simple_ext(code: int, data: bytes, trusted: bool) -> Any:
 def _trusted_ext(code: int, data: bytes) -> Any:
     if code != _OBJECT:
         return _simple_ext(code, data, True)
-    return cloudpickle.loads(msgpack.unpackb(data)[2])
+    return sealing.loads(msgpack.unpackb(data)[2])
 
 
 def _plain_ext(code: int, data: bytes) -> Any:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import pickle
 import sys
 import sysconfig
+import threading
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +22,7 @@ import cloudpickle
 from supervisors.spec import ChildSpec, SealedStart, SupervisorSpec
 
 _SEALED_KWARGS = "sealed"
+_registering = threading.RLock()
 
 
 @cache
@@ -48,23 +50,33 @@ def travels_by_value(module: ModuleType) -> bool:
     )
 
 
-def dumps(value: Any) -> bytes:
-    """Pickle `value`; what is not installed goes in by value, its own modules' helpers too."""
-    by_value = [
+@lru_cache(maxsize=1)
+def _by_value_modules(count: int) -> tuple[ModuleType, ...]:
+    """Return the modules that travel by value; `count`, how many are loaded, is only the cache's key."""
+    return tuple(
         module
         for module in list(sys.modules.values())
         if isinstance(module, ModuleType) and module.__name__ != "__main__" and travels_by_value(module)
-    ]
-    registered = []
-    try:
-        for module in by_value:
-            if module.__name__ in sys.modules:
-                cloudpickle.register_pickle_by_value(module)
-                registered.append(module)
+    )
+
+
+def dumps(value: Any) -> bytes:
+    """Pickle `value`; what is not installed goes in by value, its own modules' helpers too."""
+    by_value = _by_value_modules(len(sys.modules))
+    if not by_value:
         return cloudpickle.dumps(value)  # type: ignore[no-any-return]
-    finally:
-        for module in registered:
-            cloudpickle.unregister_pickle_by_value(module)
+    # cloudpickle knows such modules by a list of the whole process: one thread at a time, and left as it was.
+    with _registering:
+        registered = []
+        try:
+            for module in by_value:
+                if module.__name__ in sys.modules and module.__name__ not in cloudpickle.list_registry_pickle_by_value():
+                    cloudpickle.register_pickle_by_value(module)
+                    registered.append(module)
+            return cloudpickle.dumps(value)  # type: ignore[no-any-return]
+        finally:
+            for module in registered:
+                cloudpickle.unregister_pickle_by_value(module)
 
 
 def loads(blob: bytes) -> Any:
