@@ -21,7 +21,7 @@ from typing import Any
 from supervisors.client import SLACK_SECONDS, DoorClient, KeyRefused
 from supervisors.errors import CallTimeout, NodeDown, NoProcess, SpecError, SupervisorsError
 from supervisors.reason import NOPROC, Down, ExitReason, Ref
-from supervisors.runtime import sealing, wire
+from supervisors.runtime import fate, sealing, wire
 from supervisors.runtime.config import NodeConfig
 from supervisors.runtime.keys import KEY_FILE, KeyFileError, load_or_create_key
 from supervisors.spec import ChildSpec, SupervisorSpec
@@ -479,13 +479,8 @@ def _read_key(folder: Path) -> bytes:
 
 
 def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    # One that waits to be collected (in a container often for ever) is not alive.
+    return not fate.has_ended(pid, 0)
 
 
 def _seal(spec: Any) -> Any:

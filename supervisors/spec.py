@@ -150,7 +150,7 @@ class ChildSpec:
             return 5.0 if self.type == "worker" else None
         if self.shutdown == "infinity":
             return None
-        return 0.0 if self.shutdown == "brutal_kill" else float(self.shutdown)  # type: ignore[arg-type]
+        return 0.0 if self.shutdown == "brutal_kill" else float(self.shutdown)
 
     def with_defaults(self) -> ChildSpec:
         """Return the spec with the `shutdown` that None stands for written out."""
@@ -231,9 +231,7 @@ def check_significant(child: ChildSpec, auto_shutdown: str) -> None:
         SpecError: names the child.
     """
     if child.significant and auto_shutdown == "never":
-        raise _refuse(
-            "significant", True, f'False for child {child.id!r}: the supervisor\'s auto_shutdown is "never"'
-        )
+        raise _refuse("significant", True, f'False for child {child.id!r}: the supervisor\'s auto_shutdown is "never"')
 
 
 def spec_fields(spec: Any) -> tuple[Any, ...]:

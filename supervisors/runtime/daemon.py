@@ -63,8 +63,12 @@ class Daemon:
         self.incarnation = 0
         self.system: Any = None
         self.root: Ref | None = None
+        self.pillars: dict[int, tuple[str, int | None]] = {}
+        self._owner = fate.open_pidfd(os.getppid(), 0) if lifeline >= 0 else None
         self._signal_read, self._signal_write = os.pipe()
-        self._stop_now = False
+        os.set_blocking(self._signal_read, False)
+        os.set_blocking(self._signal_write, False)
+        self._stop_asked = self._stop_now = self._owner_gone = False
 
     def _lock(self) -> None:
         self._lock_fd = os.open(self.data_dir / "run" / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -101,9 +105,7 @@ class Daemon:
             importlib.import_module(module)
         if threading.active_count() > 1:
             names = [thread.name for thread in threading.enumerate()]
-            raise StartRefusedError(
-                f"preloading started threads ({names}); a process with threads must not fork"
-            )
+            raise StartRefusedError(f"preloading started threads ({names}); a process with threads must not fork")
 
     def boot(self) -> None:
         """Start admin, logger and root with its children; return when every child's init has returned."""
@@ -115,9 +117,7 @@ class Daemon:
         on_transport_start[:] = [fate.tie_to(os.getpid())]
         self.system = start_system(self.config.host, 0, self.key)
         address = self.system.create_root(SupervisorHost)
-        root = Boot(
-            uuid.uuid4().hex[:16], 0, 0, "root", None, self._root_spec(), (), {}, None, None, self._node()
-        )
+        root = Boot(uuid.uuid4().hex[:16], 0, 0, "root", None, self._root_spec(), (), {}, None, None, self._node())
         self.system.tell(address, parcel([encode(root)]))
         deadline = time.monotonic() + BOOT_SECONDS
         result: BootResult | None = None
@@ -128,9 +128,7 @@ class Daemon:
             elif not fate.descendants(os.getpid()):
                 raise StartRefusedError(f"the actor system ended while it started; see {self.logs}")
             elif time.monotonic() > deadline:
-                raise StartRefusedError(
-                    f"the node did not come up within {BOOT_SECONDS:g} s; see {self.logs}"
-                )
+                raise StartRefusedError(f"the node did not come up within {BOOT_SECONDS:g} s; see {self.logs}")
         if result.outcome != "started" or result.ref is None:
             raise StartRefusedError(str(result.error or result.reason))
         self.root = result.ref
@@ -179,13 +177,17 @@ class Daemon:
         table = fate.process_table()
         admin = table.get(self.root.pid, 0)
         pids = {self.root.pid: "root", admin: "admin"}
-        pids.update(
-            {pid: "logger" for pid, parent in table.items() if parent == admin and pid != self.root.pid}
-        )
-        self.pillars = {}
+        pids.update({pid: "logger" for pid, parent in table.items() if parent == admin and pid != self.root.pid})
         for pid, name in pids.items():
-            with contextlib.suppress(ProcessLookupError):
-                self.pillars[fate.open_pidfd(pid, 0)] = (name, pid)
+            self.pillars[pid] = (name, None)
+            with contextlib.suppress(ProcessLookupError):  # it has fallen already: the first look will see it
+                self.pillars[pid] = (name, fate.open_pidfd(pid, 0))
+
+    def _fallen(self) -> str | None:
+        for pid, (name, pidfd) in self.pillars.items():
+            if fate.has_ended(pid, 0, pidfd):
+                return name
+        return None
 
     def _write_node_file(self) -> None:
         path = self.data_dir / "node.json"
@@ -199,13 +201,20 @@ class Daemon:
     def catch_signals(self) -> None:
         """Turn SIGTERM and SIGINT into an ordered stop, and SIGUSR1 into an immediate one."""
 
-        def stop(signum: int, frame: Any) -> None:  # noqa: ARG001
+        def stop(signum: int, frame: Any) -> None:
+            self._stop_asked = True
             self._stop_now = self._stop_now or signum == signal.SIGUSR1
-            os.write(self._signal_write, b"s")
+            self._wake()
 
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             signal.signal(number, stop)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        # Orphans that this process has adopted are buried as soon as they end.
+        signal.signal(signal.SIGCHLD, lambda signum, frame: self._wake())
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._signal_write, b".")
 
     def run(self) -> int:
         """Watch until told to stop; return the exit status."""
@@ -223,9 +232,7 @@ class Daemon:
             now = time.monotonic()
             falls = [*(fall for fall in falls if now - fall < FALL_SECONDS), now]
             if len(falls) > MAX_FALLS:
-                self.log.critical(
-                    f"the node fell {len(falls)} times within {FALL_SECONDS:g} s and is given up"
-                )
+                self.log.critical(f"the node fell {len(falls)} times within {FALL_SECONDS:g} s and is given up")
                 return EXIT_FAILED
             self.incarnation += 1
             try:
@@ -236,55 +243,51 @@ class Daemon:
                 return EXIT_FAILED
 
     def _wait(self) -> str:
-        poller = select.poll()
-        fds = [self._signal_read, *self.pillars, *([self.lifeline] if self.lifeline >= 0 else [])]
-        for fd in fds:
-            poller.register(fd, select.POLLIN | select.POLLHUP)
+        """Return why the node is to end, or which pillar has fallen."""
         while True:
-            ready = [fd for fd, _ in poller.poll(1000)]
-            _reap()
-            if self._signal_read in ready:
+            self._sleep(1.0)
+            if self._stop_asked:
                 return "stop"
-            if self.lifeline in ready:
+            if self._owner_gone:
                 return "owner gone"
-            for fd in ready:
-                if fd in self.pillars:
-                    return self.pillars[fd][0]
+            if (fallen := self._fallen()) is not None:
+                return fallen
+
+    def _sleep(self, seconds: float) -> None:
+        """Wait for a signal, or the end of a child, a pillar or the owner, at most so long."""
+        poller = select.poll()
+        watched = {fd for fd in (self._owner, self.lifeline) if fd is not None and fd >= 0}
+        for fd in (self._signal_read, *watched, *(fd for _, fd in self.pillars.values() if fd is not None)):
+            poller.register(fd, select.POLLIN | select.POLLHUP)
+        ready = {fd for fd, _ in poller.poll(seconds * 1000)}
+        self._owner_gone = self._owner_gone or bool(watched & ready)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._signal_read, 4096)
+        _reap()
 
     # --- ending -----------------------------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Stop the tree in order, children first; then end what is left."""
-        from supervisors.runtime.messages import Stop, encode
+        """Stop the tree in order, children first; then end what is left. The owner's end cuts it short."""
+        from supervisors.runtime.messages import Stop, encode, parcel
         from supervisors.runtime.post import address
 
         if not self._stop_now and self.root is not None:
-            from supervisors.runtime.messages import parcel
-
-            self.system.tell(
-                address(self.root.host, self.root.port), parcel([encode(Stop(self.root.uid, SHUTDOWN))])
-            )
-            root_fd = next((fd for fd, (name, _) in self.pillars.items() if name == "root"), None)
-            poller = select.poll()
-            for fd in (root_fd, self._signal_read):
-                if fd is not None:
-                    poller.register(fd, select.POLLIN)
-            os.set_blocking(self._signal_read, False)
-            with contextlib.suppress(BlockingIOError):
-                os.read(self._signal_read, 64)
+            where = address(self.root.host, self.root.port)
+            self.system.tell(where, parcel([encode(Stop(self.root.uid, SHUTDOWN))]))
             deadline = time.monotonic() + STOP_SECONDS
             while time.monotonic() < deadline and not self._stop_now:
-                if any(fd == root_fd for fd, _ in poller.poll(500)):
+                self._sleep(0.5)
+                if self._owner_gone or self._fallen():
                     break
-                with contextlib.suppress(BlockingIOError):
-                    os.read(self._signal_read, 64)
         self.end_all()
 
     def end_all(self) -> None:
         """Kill every process of the node and wait until none is left."""
-        for fd in getattr(self, "pillars", {}):
-            fate.close_pidfd(fd)
-        self.pillars: dict[int, tuple[str, int]] = {}
+        for _, fd in self.pillars.values():
+            if fd is not None:
+                fate.close_pidfd(fd)
+        self.pillars = {}
         deadline = time.monotonic() + 10.0
         while (left := fate.descendants(os.getpid())) and time.monotonic() < deadline:
             for pid in left:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 
 from supervisors.reason import ExitReason, Ref
 from supervisors.runtime.wire import VERSION, pack, unpack

@@ -75,10 +75,15 @@ class PostOffice:
     def _drain(self) -> None:
         deadline = time.monotonic() + DRAIN_SECONDS
         transport = self._manager.transport
-        while time.monotonic() < deadline and (
-            transport._transmitIntents or transport._waitingTransmits or transport._aTB_queuedPendingTransmits
-        ):
+        while time.monotonic() < deadline and self._sending():
+            for intent in transport._waitingTransmits:
+                if hasattr(intent, "_retryTime"):  # to a process that died: it will not get better by waiting
+                    intent.retry(immediately=True)
             transport.run(TransmitOnly, timedelta(seconds=0.05))
+
+    def _sending(self) -> bool:
+        transport = self._manager.transport
+        return bool(transport._transmitIntents or transport._waitingTransmits or transport._aTB_queuedPendingTransmits)
 
     def _refuse(self, envelope: Any) -> bool:
         if type(envelope.message) is bytes:

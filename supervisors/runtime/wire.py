@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 
 from supervisors.errors import CallFailed, SupervisorsError, from_record
 from supervisors.reason import Down, ExitReason, Ref
