@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import itertools
 import os
 import threading
@@ -28,11 +29,12 @@ from dspex_actors.evaluate.result import EvaluationResult
 from dspex_actors.evaluate.summary import run_summary
 from dspex_actors.example import Example
 from dspex_actors.foundation.journal_reader import JournalReader, find_journals
-from dspex_actors.foundation.records import RunSpec
+from dspex_actors.foundation.records import RunRow, RunSpec
 from dspex_actors.foundation.spool import spool
 from dspex_actors.lm.backend import set_process_backend
 from dspex_actors.lm.lm import LM
 from dspex_actors.lm.reply import LMReply
+from dspex_actors.settings import settings as program_settings
 from dspex_actors.settings import configure
 from dspex_actors.settings import settings as program_settings
 from supervisors import Node
@@ -225,14 +227,11 @@ class System:
         while True:
             try:
                 return self._ask("progress", run_id, timeout=COME_BACK_SECONDS)  # type: ignore[no-any-return]
-            except (NoProcess, ServerExited, CallTimeout, NodeDown) as error:
-                gone = isinstance(error, NodeDown) and not (self.data_dir / "node.json").exists()
-                if gone or time.monotonic() > deadline:
+            except (NoProcess, ServerExited, CallTimeout, NodeDown):
+                if time.monotonic() > deadline or not node_runs(self.data_dir):
                     raise RunInterrupted(
                         f"the node went away; what was answered is safe. Resume with `dspex runs resume {run_id}` "
-                        f"or system.resume({run_id!r})",
-                        run_id=run_id,
-                    ) from None
+                        f"or system.resume({run_id!r})", run_id=run_id) from None
                 time.sleep(0.05)
 
     def _ended(self, run_id: str) -> EvaluationResult:
@@ -438,8 +437,31 @@ def list_runs(home: Path, *folders: Path, limit: int = 1000) -> list[dict[str, A
     found: dict[str, dict[str, Any]] = {}
     for path in paths:
         for row in JournalReader(path).list_runs(limit=limit):
-            found.setdefault(row.run_id, run_summary(row) | {"journal": str(path)})
+            found.setdefault(row.run_id, summary_of(row, path.parent) | {"journal": str(path)})
     return sorted(found.values(), key=lambda item: str(item["started_at"] or ""), reverse=True)[:limit]
+
+
+def summary_of(row: RunRow, folder: Path) -> dict[str, Any]:
+    """Return a run's summary; one that its node left behind as running when it was killed is paused."""
+    summary = run_summary(row)
+    if row.state == "running" and not node_runs(folder):
+        summary |= {"state": "paused", "reason": "its node was stopped or killed"}
+    return summary
+
+
+def node_runs(folder: Path) -> bool:
+    """Tell whether a node runs over a data folder: its daemon holds the folder's lock as long as it lives."""
+    try:
+        fd = os.open(folder / "run" / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 def find_run(run_id: str, home: Path) -> Path:
@@ -512,4 +534,4 @@ def _code(value: Any, what: str) -> bytes:
         ) from None
 
 
-__all__ = ["System", "connect", "current_system", "list_runs"]
+__all__ = ["System", "connect", "current_system", "list_runs", "node_runs", "summary_of"]

@@ -1,4 +1,4 @@
-"""What end-to-end tests are made with: a daemon, a stand-in LM server whose requests are counted, ways to kill."""
+"""The pieces of end-to-end tests: a daemon, a stand-in LM server that counts its requests, ways to kill."""
 
 import contextlib
 import json
@@ -32,9 +32,7 @@ def until(check, seconds=10.0, what="not in time"):
 
 
 def tickets(count):
-    return [
-        {"ticket": f"ticket {number}", "team": "billing" if number % 2 else "bugs"} for number in range(count)
-    ]
+    return [{"ticket": f"ticket {number}", "team": "billing" if number % 2 else "bugs"} for number in range(count)]
 
 
 def triage():
@@ -107,6 +105,13 @@ class Host:
                 os.kill(pid, signal.SIGKILL)
         self._daemon.wait()
         return pids
+
+    def kill(self, what, node=None):
+        pid = self.pid_of(node, what)
+        os.kill(pid, signal.SIGKILL)
+        if pid == self._daemon.pid:
+            self._daemon.wait()
+        return pid
 
     def pid_of(self, node, what):
         """Return the pid of a part of the node: a child's id, or root, admin, logger, daemon."""

@@ -1,4 +1,4 @@
-"""kill -9 of any part of a node in the middle of a run: it goes on by itself, and every example has one result."""
+"""kill -9 of any part of a node in the middle of a run: it goes on by itself, with one result each."""
 
 import os
 import signal

@@ -1,0 +1,113 @@
+"""What is left after everything of a node, or the program that uses it, was killed; and how it goes on."""
+
+import os
+import time
+
+import pytest
+from e2e_kit import ANSWER, Background, check_whole, gone, metric, run_script, tickets, triage, until
+
+import dspex_actors as dspex
+from dspex_actors.system import list_runs
+from supervisors.runtime import fate
+
+EXAMPLES, IN_FLIGHT, LATENCY = 600, 64, 0.1
+AGAIN = IN_FLIGHT + int(0.25 * IN_FLIGHT / LATENCY)
+
+CLIENT = """
+import os, sys
+sys.path.insert(0, os.getcwd())
+from e2e_kit import *
+lm = dspex.LM("openai/x", base_url=sys.argv[1])
+system = dspex.connect(lm=lm)
+print(system.node.info["pid"], flush=True)
+dspex.evaluate(triage(), tickets(int(sys.argv[2])), metric(), max_in_flight=64)
+print("finished", flush=True)
+"""
+
+
+def figures(result):
+    return [(one.index, one.score, one.error, one.prediction and one.prediction.team) for one in result.results]
+
+
+@pytest.mark.parametrize("everything", [True, False], ids=["everything", "daemon"])
+def test_daemon_killed(host, server, everything):
+    lm_server = server("--latency-ms", LATENCY * 1000, "--answer", ANSWER)
+    with dspex.connect(lm=lm_server.lm()) as system:
+        run = Background(dspex.evaluate, triage(), tickets(EXAMPLES), metric(), max_in_flight=IN_FLIGHT)
+        until(lambda: lm_server.requests > EXAMPLES // 4)
+        pids = host.pids()
+        killed = time.monotonic()
+        if everything:
+            host.kill_everything()
+        else:
+            host.kill("daemon")
+        with pytest.raises(dspex.RunInterrupted, match="dspex runs resume evaluate-") as caught:
+            run.result()
+        assert run.done_at - killed < 5.0
+        run_id = caught.value.run_id
+    until(lambda: all(gone(pid) for pid in pids), 1.0, "processes are left")
+    (listed,) = list_runs(host.home)
+    assert (listed["run_id"], listed["state"]) == (run_id, "paused")
+    asked, done = lm_server.requests, listed["done"]
+    assert 0 < done < EXAMPLES
+    assert asked - done <= AGAIN
+
+    host.start()
+    with dspex.connect(lm=lm_server.lm()) as system:
+        (listed,) = system.runs()
+        assert (listed["state"], listed["done"]) == ("paused", done)
+        assert lm_server.requests == asked, "it went on without being told to"
+        resumed = system.resume(run_id, display_progress=False)
+        check_whole(resumed, EXAMPLES)
+        assert lm_server.requests - asked == EXAMPLES - done
+        whole = dspex.evaluate(triage(), tickets(EXAMPLES), metric())
+        assert figures(whole) == figures(resumed)
+        assert (whole.score, whole.asked, whole.usage) == (resumed.score, resumed.asked, resumed.usage)
+
+
+def test_client_killed_on_a_daemon(host, server):
+    lm_server = server("--latency-ms", LATENCY * 1000, "--answer", ANSWER)
+    client = run_script(CLIENT, lm_server.url, EXAMPLES)
+    assert int(client.stdout.readline()) == host.pids()[0]
+    until(lambda: lm_server.requests > EXAMPLES // 4)
+    client.kill()
+    assert client.communicate()[0] == ""
+    with dspex.connect() as system:
+        (run,) = until(lambda: [run for run in system.runs() if run["state"] == "finished"])
+        assert (run["done"], run["failed"], run["score"]) == (EXAMPLES, 0, 50.0)
+    assert lm_server.requests == EXAMPLES
+
+
+def test_client_killed_with_its_own_node(home, server):
+    lm_server = server("--latency-ms", LATENCY * 1000, "--answer", ANSWER)
+    client = run_script(CLIENT, lm_server.url, EXAMPLES)
+    daemon = int(client.stdout.readline())
+    until(lambda: lm_server.requests > EXAMPLES // 4)
+    pids = [daemon, *fate.descendants(daemon)]
+    assert len(pids) > 8
+    client.kill()
+    until(lambda: all(gone(pid) for pid in pids), 1.0, "processes of the node are left")
+    client.communicate()
+    (listed,) = list_runs(home)
+    assert listed["state"] == "paused"
+    assert 0 < listed["done"] < EXAMPLES
+    asked = lm_server.requests
+    with dspex.connect(lm=lm_server.lm()) as system:
+        resumed = system.resume(listed["run_id"], display_progress=False)
+        check_whole(resumed, EXAMPLES)
+        assert lm_server.requests - asked == EXAMPLES - listed["done"]
+        assert [run["state"] for run in system.runs()] == ["finished"]
+
+
+def test_own_node_killed(home, server):
+    lm_server = server("--latency-ms", LATENCY * 1000, "--answer", ANSWER)
+    with dspex.connect(lm=lm_server.lm()) as system:
+        run = Background(dspex.evaluate, triage(), tickets(EXAMPLES), metric(), max_in_flight=IN_FLIGHT)
+        until(lambda: lm_server.requests > EXAMPLES // 4)
+        killed = time.monotonic()
+        os.kill(system.node.info["pid"], 9)
+        with pytest.raises(dspex.RunInterrupted):
+            run.result()
+        assert run.done_at - killed < 5.0
+    (listed,) = list_runs(home)
+    assert listed["state"] == "paused"
