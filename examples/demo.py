@@ -18,13 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from dspex_actors.cli.look import show_tree
 from rich.console import Console
 from rich.panel import Panel
 from rich.rule import Rule
 from rich.table import Table
 
 import dspex_actors as dspex
-from dspex_actors.cli.tree import render_tree
 from dspex_actors.evaluate.dataset import open_dataset
 from supervisors.runtime.fate import descendants
 
@@ -49,10 +49,12 @@ def main() -> int:
         examples = [dspex.Example(**row).with_inputs("ticket") for row in open_dataset(TICKETS)]
         train, held_out = examples[:TRAINING], examples[TRAINING:]
         metric = dspex.metrics.exact_match("team")
-        with dspex.connect(lm="embedded/nearest", workers=2, embedded={"latency_ms": 120, "latency_sigma": 0.4}) as system:
+        with dspex.connect(
+            lm="embedded/nearest", workers=2, embedded={"latency_ms": 120, "latency_sigma": 0.4}
+        ) as system:
             daemon = system.node.info["pid"]
             step("A node: its supervision tree, one process each")
-            console.print(render_tree(system.node.tree()))
+            show_tree(console, system.node.tree(), {})
 
             step(f"Evaluate without demonstrations on {len(held_out)} held-out tickets")
             triage = dspex.Predict(Triage)
@@ -62,10 +64,14 @@ def main() -> int:
             console.print(killer.story(before))
 
             step(f"Bootstrap demonstrations from {TRAINING} training tickets")
-            optimiser = dspex.BootstrapFewShot(metric=metric, max_bootstrapped_demos=16, max_labeled_demos=TRAINING)
+            optimiser = dspex.BootstrapFewShot(
+                metric=metric, max_bootstrapped_demos=16, max_labeled_demos=TRAINING
+            )
             better = optimiser.compile(triage, trainset=train)
             found = sum(bool(demo.get("augmented")) for demo in better.demos)
-            console.print(f"{found} demonstrations that the program answered well itself, {len(better.demos) - found} labelled ones")
+            console.print(
+                f"{found} demonstrations that the program answered well itself, {len(better.demos) - found} labelled ones"
+            )
 
             step("Evaluate again, with demonstrations")
             after = dspex.evaluate(better, held_out, metric, max_in_flight=24)
@@ -119,19 +125,27 @@ class Killer:
         killed = time.monotonic()
         os.kill(self.victim, signal.SIGKILL)
         monitor.wait(5.0)
-        self.successor = wait_for(lambda: node.pid("worker-1"), lambda pid: pid not in (None, self.victim)) or 0
+        self.successor = (
+            wait_for(lambda: node.pid("worker-1"), lambda pid: pid not in (None, self.victim)) or 0
+        )
         self.seconds = time.monotonic() - killed
 
     def story(self, result: dspex.EvaluationResult) -> Panel:
         """Tell what happened."""
         again = sum(one.attempts > 1 for one in result.results)
-        lines = [
-            f"[red]kill -9[/] of worker-1 (pid {self.victim}) after {self.done} results",
-            f"[green]its supervisor started it again[/] as pid {self.successor}, ready after {self.seconds * 1000:.0f} ms",
-            f"{again} examples that it had in hand were asked again; "
-            f"[green]all {result.n} results are there[/], {result.failed} failed",
-        ] if self.seen else ["[red]the worker was not killed, or did not come back[/]"]
-        return Panel("\n".join(lines), title="a worker dies", title_align="left", border_style="yellow", expand=False)
+        lines = (
+            [
+                f"[red]kill -9[/] of worker-1 (pid {self.victim}) after {self.done} results",
+                f"[green]its supervisor started it again[/] as pid {self.successor}, ready after {self.seconds * 1000:.0f} ms",
+                f"{again} examples that it had in hand were asked again; "
+                f"[green]all {result.n} results are there[/], {result.failed} failed",
+            ]
+            if self.seen
+            else ["[red]the worker was not killed, or did not come back[/]"]
+        )
+        return Panel(
+            "\n".join(lines), title="a worker dies", title_align="left", border_style="yellow", expand=False
+        )
 
 
 def wait_for(look: Callable[[], Any], good: Callable[[Any], bool], seconds: float = 10.0) -> Any:
@@ -157,7 +171,13 @@ def scores(before: dspex.EvaluationResult, after: dspex.EvaluationResult) -> Tab
         table.add_column(name, justify="left" if name == "program" else "right")
     for name, result in (("without demonstrations", before), ("with them", after)):
         usage = result.usage
-        table.add_row(name, f"{result.score:.1f} %", str(result.n), f"{usage['input_total']:,}", f"{usage['output_total']:,}")
+        table.add_row(
+            name,
+            f"{result.score:.1f} %",
+            str(result.n),
+            f"{usage['input_total']:,}",
+            f"{usage['output_total']:,}",
+        )
     return table
 
 

@@ -97,8 +97,8 @@ def tree(as_json: bool) -> int:
     with attached() as node:
         found = node.tree()
         names = {ref.pid: name for name, ref in node.names().items()}
-    _measure(found)
     if as_json:
+        _measure(found)
         print_json(found)
     else:
         show_tree(console(), found, names)
@@ -120,7 +120,8 @@ def walk(root: dict[str, Any], guides: tuple[bool, ...] = ()) -> Iterator[tuple[
 
 
 def show_tree(out: Console, root: dict[str, Any], names: dict[int, str]) -> None:
-    """Print a tree with its figures in columns, and a line of totals under it."""
+    """Measure a tree's processes; print it with their figures in columns, and a line of totals under it."""
+    _measure(root)
     right: dict[str, Any] = {"justify": "right", "no_wrap": True}
     wide = out.width >= 100
     shown: Table = table(
