@@ -400,7 +400,9 @@ def current_system() -> System:
 
 def start_node(folder: Path, app: AppConfig | None = None) -> Node:
     """Start a dspex node of this program's own over a data folder."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # One after the other: `parents=True` would leave DSPEX_HOME open to others, and a daemon refuses it then.
+    for place in (folder.parent.parent, folder.parent, folder):
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
     return Node.start(
         name=f"embedded-{os.getpid()}",
         data_dir=folder,
