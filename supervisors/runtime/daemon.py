@@ -246,6 +246,7 @@ class Daemon:
         """Return why the node is to end, or which pillar has fallen."""
         while True:
             self._sleep(1.0)
+            self.system.tend()
             if self._stop_asked:
                 return "stop"
             if self._owner_gone:

@@ -21,7 +21,7 @@ from typing import Any
 from supervisors.errors import CallFailed, NoProcess, SupervisorsError
 from supervisors.genserver import GenServer
 from supervisors.reason import Down, ExitReason, Ref
-from supervisors.runtime import fate, wire
+from supervisors.runtime import fate, security_log, wire
 from supervisors.runtime.frames import FrameCodec, FrameError, FrameReader, Opener
 from supervisors.runtime.keys import load_or_create_key
 from supervisors.runtime.log import REPORT_FILE
@@ -259,9 +259,7 @@ class Connection(asyncio.Protocol):
             payloads = self._reader.feed(data)
         except FrameError as error:
             host = (self._transport.get_extra_info("peername") or ("?",))[0]
-            self._door.process.log.warning(
-                "a connection without the key was refused", peer=host, why=str(error)
-            )
+            security_log.note("refused connection", host, f"{type(error).__name__}: {error}")
             self.close()
             return
         if self._reader.authenticated:

@@ -9,6 +9,7 @@ import contextlib
 import multiprocessing
 import os
 import resource
+import select
 import socket
 from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
@@ -69,6 +70,12 @@ class System:
     def listen(self, timeout: float) -> Any:
         """Return the next message to this process, or None after `timeout` seconds."""
         return self._base.listen(float(timeout))
+
+    def tend(self) -> None:
+        """Turn away strangers who have connected to this process; costs nothing when there are none."""
+        transport = self._base.transport
+        if len(transport._lobby) or select.select([transport.socket], [], [], 0)[0]:
+            self.listen(0.001)
 
     def shutdown(self) -> None:
         """Stop all actors, the logger and the admin; gives up after 10 s."""
