@@ -19,6 +19,7 @@ from typing import Any
 from dspex_actors.app import RUNS, worker_name
 from dspex_actors.errors import DspexError, from_record
 from dspex_actors.evaluate.dataset import from_descriptor
+from dspex_actors.evaluate.hopeless import IN_A_ROW, HopelessRule, is_final
 from dspex_actors.evaluate.job import Job
 from dspex_actors.evaluate.plan import RunPlan
 from dspex_actors.evaluate.plan_types import Chunk, Lost, PlanSettings
@@ -73,13 +74,17 @@ class Evaluator(GenServer):
         settings = found["settings"]
         self._job = Job(self._run_id, found["kind"], found["program"], found["metric"], found["lm"], settings)
         self._failure_score = settings.get("failure_score")
+        self._hopeless = HopelessRule(answered=found["answered"])
         try:
             dataset = from_descriptor(found["dataset"])
             self._done = IndexSet.from_bytes(found["done"])
             rule = settings.get("rule")
             self._plan = RunPlan(
-                PlanSettings(**{name: settings[name] for name in PLAN_FIELDS if settings.get(name) is not None}),
-                rule=None if rule is None else StopRule(**rule), failed=found["failed"],
+                PlanSettings(
+                    **{name: settings[name] for name in PLAN_FIELDS if settings.get(name) is not None}
+                ),
+                rule=None if rule is None else StopRule(**rule),
+                failed=found["failed"],
             )
             self._source: Iterator[tuple[int, bytes]] = self._examples(dataset)
         except DspexError as error:
@@ -97,7 +102,7 @@ class Evaluator(GenServer):
         """Give the examples that have no result yet, reading on only as far as asked."""
         start = self._done.next_missing(0)
         index = start
-        for index, payload in enumerate(dataset.iter_packed(start), start):  # noqa: B007 - the last one counts
+        for index, payload in enumerate(dataset.iter_packed(start), start):
             if index not in self._done:
                 yield index, payload
         self._total = max(index + 1 if index or self._done else 0, len(self._done))
@@ -139,6 +144,7 @@ class Evaluator(GenServer):
         for chunk in plan.take():
             self._send(chunk)
         if plan.finished:
+            self._rows.extend(self._hopeless.let_go())
             self._rows_there.set()
 
     def _send(self, chunk: Chunk) -> None:
@@ -165,7 +171,11 @@ class Evaluator(GenServer):
             raise Stop("normal")
         if isinstance(message, Down):
             # Who died with it is found out before its work goes to one of those, which would count as another attempt.
-            ended = [name for name, ref in self._refs.items() if name not in self._missing and self._has_ended(ref, message.ref)]
+            ended = [
+                name
+                for name, ref in self._refs.items()
+                if name not in self._missing and self._has_ended(ref, message.ref)
+            ]
             for name in ended:
                 if self._plan is not None:
                     self._lost(self._plan.worker_left(name))
@@ -178,11 +188,23 @@ class Evaluator(GenServer):
 
     def _lost(self, lost: list[Lost]) -> None:
         for item in lost:
-            self._row(item.index, item.payload, None, self._failure_score, item.error, item.attempts, None, None, 0, None, str(item.worker))
+            self._row(
+                item.index,
+                item.payload,
+                None,
+                self._failure_score,
+                item.error,
+                item.attempts,
+                None,
+                None,
+                0,
+                None,
+                str(item.worker),
+            )
 
     # --- results in -------------------------------------------------------------------------------------------------
 
-    def handle_call(self, request: Any, caller: Any) -> Any:  # noqa: ARG002
+    def handle_call(self, request: Any, caller: Any) -> Any:
         """Tell a worker what the run is."""
         assert request == "job"
         return self._job.to_list()
@@ -195,24 +217,70 @@ class Evaluator(GenServer):
                     self._result(worker, *result)
                 self._pump()
 
-    def _result(self, worker: str, index: int, send: int, prediction: bytes | None, score: float | None, error: Any,
-                latency: float, usage: Any, asked: int, cost: float | None, success: bool) -> None:
+    def _result(
+        self,
+        worker: str,
+        index: int,
+        send: int,
+        prediction: bytes | None,
+        score: float | None,
+        error: Any,
+        latency: float,
+        usage: Any,
+        asked: int,
+        cost: float | None,
+        success: bool,
+    ) -> None:
         plan = self._plan
         assert plan is not None
         if error is None:
             self._latency = latency if self._latency is None else 0.95 * self._latency + 0.05 * latency
             plan.note_latency(self._latency)
         kind = None if error is None else str(error.get("type"))
-        decision = plan.result(index, send, error=kind, success=success, free=kind == "RateLimited")
+        decision = plan.result(
+            index,
+            send,
+            error=kind,
+            success=success,
+            free=kind == "RateLimited",
+            final=error is not None and is_final(error),
+        )
         if decision.fate == "accept":
             if error is not None and score is None:
                 score = self._failure_score
-            self._row(index, decision.payload, prediction, score, error, decision.attempts, latency, usage, asked, cost, worker)
+            self._row(
+                index,
+                decision.payload,
+                prediction,
+                score,
+                error,
+                decision.attempts,
+                latency,
+                usage,
+                asked,
+                cost,
+                worker,
+            )
 
-    def _row(self, index: int, payload: bytes, prediction: bytes | None, score: float | None, error: Any, attempts: int,
-             latency: float | None, usage: Any, asked: int, cost: float | None, worker: str) -> None:
-        node = self._process.node["name"]
-        self._rows.append((index, payload, prediction, score, error, attempts, latency, usage, asked, cost, f"{node}/{worker}", time.time()))
+    def _row(
+        self,
+        index: int,
+        payload: bytes,
+        prediction: bytes | None,
+        score: float | None,
+        error: Any,
+        attempts: int,
+        latency: float | None,
+        usage: Any,
+        asked: int,
+        cost: float | None,
+        worker: str,
+    ) -> None:
+        at = f"{self._process.node['name']}/{worker}"
+        row = (index, payload, prediction, score, error, attempts, latency, usage, asked, cost, at, time.time())
+        self._rows.extend(self._hopeless.observe(row, error))
+        if self._hopeless.verdict is not None and self._plan is not None:
+            self._plan.stop("hopeless")
         self._rows_there.set()
 
     async def _write(self) -> None:
@@ -223,19 +291,18 @@ class Evaluator(GenServer):
             self._rows_there.clear()
             while self._rows:
                 batch, self._rows = self._rows[:BATCH], self._rows[BATCH:]
-                await self._write_batch(batch)
+                await self._write_down("add", self._run_id, batch)
                 self._pump()
             if self._plan.finished and not self._rows:
                 await self._finish()
                 return
 
-    async def _write_batch(self, batch: list[Any]) -> None:
+    async def _write_down(self, *request: Any) -> None:
+        """Have something written to the journal, as soon as that can be."""
         while True:
             try:
-                await self._ask("add", self._run_id, batch)
-            except DspexError as error:
-                if not isinstance(error, JournalError) and "Journal" not in str(error):
-                    raise
+                await self._ask(*request)
+            except JournalError as error:
                 if self._trouble is None:
                     self._process.log.error("the run waits for its journal", run=self._run_id, why=str(error))
                 self._trouble = str(error)
@@ -256,19 +323,22 @@ class Evaluator(GenServer):
                 await self._end("finished", plan.stopped)
             case "dataset":
                 await self._end("failed", self._broken or "the dataset cannot be read")
+            case "hopeless":
+                why = f"{IN_A_ROW} examples in a row failed with {self._hopeless.verdict}"
+                await self._end("failed", f"{why} (put that right and resume)")
             case "max_failures":
                 await self._end("failed", f"more than {plan.settings.max_failures} examples failed")
             case _:
                 await self._end("failed", "an example failed, and failures='stop'")
 
     async def _end(self, state: str, reason: str | None) -> None:
-        await self._ask("end", self._run_id, state, reason, self._total)
+        await self._write_down("end", self._run_id, state, reason, self._total)
         for ref in self._refs.values():
             self.cast(ref, ("forget", self._run_id))
         self._over = True
         self.send_after(0.0, "over")
 
-    async def terminate(self, reason: Any) -> None:  # noqa: ARG002
+    async def terminate(self, reason: Any) -> None:
         """Tell the workers to drop the run, and bring what has come in to the journal."""
         if self._over:
             return
@@ -281,13 +351,20 @@ class Evaluator(GenServer):
                 if self._rows:
                     await self._ask("add", self._run_id, self._rows)
         except (TimeoutError, DspexError):
-            self._process.log.warning("results that came last are asked again", run=self._run_id, count=len(self._rows))
+            self._process.log.warning(
+                "results that came last are asked again", run=self._run_id, count=len(self._rows)
+            )
 
     async def _keep_noting(self) -> None:
         while not self._over:
             plan = self._plan
             assert plan is not None
-            note = {"in_flight": plan.outstanding, "waiting": plan.waiting, "workers": len(self._refs), "trouble": self._trouble}
+            note = {
+                "in_flight": plan.outstanding,
+                "waiting": plan.waiting,
+                "workers": len(self._refs),
+                "trouble": self._trouble,
+            }
             if note != self._last_note:
                 self._last_note = note
                 self.cast(RUNS, ("note", self._run_id, note))

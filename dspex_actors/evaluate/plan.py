@@ -50,7 +50,8 @@ class RunPlan:
         self.rule = rule
         self.failed = failed
         self.finished_examples = 0
-        #: Why no more is sent, once that is so: "successes", "errors", "max_failures", "failure".
+        #: Why no more is sent, once that is so: "successes", "errors", "max_failures", "failure", or what `stop`
+        #: was given.
         self.stopped: str | None = None
         self._seats: dict[Hashable, Seat] = {}
         self._targets: dict[Hashable, int] = {}
@@ -171,7 +172,14 @@ class RunPlan:
         return lost
 
     def result(
-        self, index: int, send: int, *, error: str | None = None, success: bool = True, free: bool = False
+        self,
+        index: int,
+        send: int,
+        *,
+        error: str | None = None,
+        success: bool = True,
+        free: bool = False,
+        final: bool = False,
     ) -> Decision:
         """Decide on a result.
 
@@ -184,6 +192,7 @@ class RunPlan:
             error: the error's type; None: it went well.
             success: whether it counts as a success for the stop rule.
             free: the failure is no attempt (a 429): back to the front as it was.
+            final: another attempt would not mend the failure.
         """
         seat = self._held_by.get(index)
         item = self._returned.get(index) if seat is None else seat.held[index]
@@ -198,7 +207,11 @@ class RunPlan:
             if free:
                 self._put_back(item, front=True)
                 return _AGAIN
-            if self.settings.failures == "retry" and item.attempt < self.settings.max_attempts:
+            if (
+                self.settings.failures == "retry"
+                and not final
+                and item.attempt < self.settings.max_attempts
+            ):
                 item.attempt += 1
                 item.avoid = seat.worker
                 self._put_back(item, front=False)

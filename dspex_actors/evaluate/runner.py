@@ -71,7 +71,9 @@ def make_runner(job: Job) -> Runner:
     except DspexError:
         raise
     except Exception as error:
-        raise ConfigError(f"the program or metric cannot be opened in a worker: {type(error).__name__}: {error}") from None
+        raise ConfigError(
+            f"the program or metric cannot be opened in a worker: {type(error).__name__}: {error}"
+        ) from None
     return runner
 
 
@@ -96,8 +98,16 @@ async def run_example(runner: Runner, payload: bytes) -> list[Any]:
     if outcome.error is not None:
         asked += int(outcome.error.get("asked") or 0)
     latency = time.perf_counter() - started
-    return [outcome.prediction, outcome.score, outcome.error, latency, usage.to_dict() if calls else None, asked,
-            cost if priced else None, outcome.success]
+    return [
+        outcome.prediction,
+        outcome.score,
+        outcome.error,
+        latency,
+        usage.to_dict() if calls else None,
+        asked,
+        cost if priced else None,
+        outcome.success,
+    ]
 
 
 class EvaluateRunner:
@@ -119,6 +129,7 @@ class EvaluateRunner:
             except Exception as error:
                 record = error_record(error)
                 record["message"] = f"the metric failed: {record['message']}"
+                record["final"] = True  # asking for the same prediction again would not mend it
                 return Outcome(prediction=packed, error=record)
         return Outcome(prediction=packed, score=score, success=bool(score))
 
@@ -139,6 +150,12 @@ async def maybe(value: Any) -> Any:
 def error_record(error: BaseException) -> dict[str, Any]:
     """Return an error as plain data; a foreign one with the last lines of its traceback, keys scrubbed."""
     if isinstance(error, DspexError):
-        return error.to_record()
+        record = error.to_record()
+        record["message"] = scrub(record["message"])
+        return record
     lines = traceback.format_exception(type(error), error, error.__traceback__)[-3:]
-    return {"type": type(error).__name__, "message": scrub(str(error))[:2000], "traceback": scrub("".join(lines))[-2000:]}
+    return {
+        "type": type(error).__name__,
+        "message": scrub(str(error))[:2000],
+        "traceback": scrub("".join(lines))[-2000:],
+    }

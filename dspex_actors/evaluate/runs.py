@@ -70,7 +70,7 @@ class Runs(GenServer):
         else:
             self._journal.pause_interrupted("the node was stopped or killed")
 
-    def terminate(self, reason: Any) -> None:  # noqa: ARG002
+    def terminate(self, reason: Any) -> None:
         """Close the journal; a run that is under way is paused, so that the next start finds it so."""
         self._journal.pause_interrupted("the node was stopped")
         self._journal.close()
@@ -95,7 +95,9 @@ class Runs(GenServer):
     async def _answer(self, request: Any) -> Any:
         match request:
             case ("add", run_id, rows):
-                return self._journal.add_results(run_id, [ResultRow(**dict(zip(ROW_FIELDS, row, strict=True))) for row in rows])
+                return self._journal.add_results(
+                    run_id, [ResultRow(**dict(zip(ROW_FIELDS, row, strict=True))) for row in rows]
+                )
             case ("progress", run_id):
                 return self._progress(run_id)
             case ("open", run_id):
@@ -153,8 +155,14 @@ class Runs(GenServer):
         return run_summary(row)
 
     async def _start(self, run_id: str) -> None:
-        spec = ChildSpec(run_name(run_id), Evaluator, args=(run_id, self._workers), restart="transient",
-                         name=run_name(run_id), shutdown=10.0)
+        spec = ChildSpec(
+            run_name(run_id),
+            Evaluator,
+            args=(run_id, self._workers),
+            restart="transient",
+            name=run_name(run_id),
+            shutdown=10.0,
+        )
         for _ in range(START_TRIES):
             try:
                 ref = await self.start_child(EVALUATORS, spec)
@@ -196,7 +204,10 @@ class Runs(GenServer):
             await self._clear(run_id)
             return
         now = time.monotonic()
-        falls = self._falls[run_id] = [*(at for at in self._falls.get(run_id, ()) if now - at < FALL_SECONDS), now]
+        falls = self._falls[run_id] = [
+            *(at for at in self._falls.get(run_id, ()) if now - at < FALL_SECONDS),
+            now,
+        ]
         if len(falls) > MAX_FALLS:
             why = f"its evaluator died {len(falls)} times within {FALL_SECONDS:g} s, last of: {reason}"
             self._falls.pop(run_id)
@@ -215,7 +226,11 @@ class Runs(GenServer):
 
     def _open(self, run_id: str) -> dict[str, Any]:
         row = self._row(run_id)
-        return asdict(row.spec) | {"done": self._journal.done_indices(run_id).to_bytes(), "failed": row.failed}
+        return asdict(row.spec) | {
+            "done": self._journal.done_indices(run_id).to_bytes(),
+            "failed": row.failed,
+            "answered": row.succeeded > 0,
+        }
 
     def _progress(self, run_id: str) -> dict[str, Any]:
         return {"summary": run_summary(self._row(run_id)), "note": self._notes.get(run_id) or {}}
