@@ -8,7 +8,6 @@ import resource
 import shutil
 import socket
 import stat
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -66,29 +65,28 @@ def all_findings(home: Path, config: Config) -> Iterator[Finding]:
         yield from check(home, config)
 
 
-def versions(home: Path, config: Config) -> Iterator[Finding]:  # noqa: ARG001
+def versions(home: Path, config: Config) -> Iterator[Finding]:
     """Python, thespian, dspex itself."""
     thespian = metadata.version("thespian")
     text = f"dspex {metadata.version('dspex-actors')}, Python {platform.python_version()}, thespian {thespian}"
-    if sys.version_info < (3, 11):
-        yield Finding("versions", FAIL, text, "install Python 3.11 or newer")
-    elif thespian != _TESTED_THESPIAN:
-        yield Finding("versions", WARN, text, f"pip install thespian=={_TESTED_THESPIAN}, the version this one is made for")
+    if thespian != _TESTED_THESPIAN:
+        yield Finding("versions", WARN, text, f"pip install thespian=={_TESTED_THESPIAN}")
     else:
         yield Finding("versions", OK, text)
 
 
-def folder(home: Path, config: Config) -> Iterator[Finding]:  # noqa: ARG001
+def folder(home: Path, config: Config) -> Iterator[Finding]:
     """The data folder: there, ours, closed to others, writable."""
     if not home.exists():
         yield Finding("data folder", OK, f"{home} is not there yet; `dspex start` makes it")
         return
     yield from _closed("data folder", home, 0o700)
     if not os.access(home, os.W_OK | os.X_OK):
-        yield Finding("data folder", FAIL, f"{home} cannot be written", f"chmod u+rwx {home}, or choose another DSPEX_HOME")
+        fix = f"chmod u+rwx {home}, or choose another DSPEX_HOME"
+        yield Finding("data folder", FAIL, f"{home} cannot be written", fix)
 
 
-def key(home: Path, config: Config) -> Iterator[Finding]:  # noqa: ARG001
+def key(home: Path, config: Config) -> Iterator[Finding]:
     """The cluster key: closed to others, and a key."""
     path = home / KEY_FILE
     if not path.exists():
@@ -100,7 +98,8 @@ def key(home: Path, config: Config) -> Iterator[Finding]:  # noqa: ARG001
     except (OSError, ValueError):
         good = False
     if not good:
-        yield Finding("cluster key", FAIL, f"{path} has no key in it", f"copy that of another node, or rm {path} for a new cluster")
+        fix = f"copy that of another node, or rm {path} for a new cluster"
+        yield Finding("cluster key", FAIL, f"{path} has no key in it", fix)
 
 
 def _closed(check: str, path: Path, mode: int) -> Iterator[Finding]:
@@ -115,14 +114,19 @@ def _closed(check: str, path: Path, mode: int) -> Iterator[Finding]:
         yield Finding(check, OK, f"{path} (mode {found:04o})")
 
 
-def node(home: Path, config: Config) -> Iterator[Finding]:  # noqa: ARG001
+def node(home: Path, config: Config) -> Iterator[Finding]:
     """The node: running and healthy, not running, or dead with a node.json left behind."""
     if not (home / "node.json").exists():
         yield Finding("node", OK, "none runs")
         return
     if not processes.is_alive(home):
-        yield Finding("node", FAIL, "node.json says that a node runs, but it is dead", "dspex doctor --fix removes it",
-                      lambda: _remove(home / "node.json"))  # fmt: skip
+        yield Finding(
+            "node",
+            FAIL,
+            "node.json says that a node runs, but it is dead",
+            "dspex doctor --fix removes it",
+            lambda: _remove(home / "node.json"),
+        )
         return
     try:
         with Node.attach(home) as attached:
@@ -135,27 +139,44 @@ def node(home: Path, config: Config) -> Iterator[Finding]:  # noqa: ARG001
     if found["state"] != "healthy":
         yield Finding("node", FAIL, text, "see `dspex tree` and `dspex failures`")
     elif found["version"] != version:
-        yield Finding("node", WARN, f"{text}; it is version {found['version']}, this is {version}", "dspex stop && dspex start")
+        yield Finding(
+            "node", WARN, f"{text}, version {found['version']}; this is {version}", "dspex stop && dspex start"
+        )
     else:
         yield Finding("node", OK, text)
 
 
-def leftovers(home: Path, config: Config) -> Iterator[Finding]:  # noqa: ARG001
+def leftovers(home: Path, config: Config) -> Iterator[Finding]:
     """Processes that have lost their daemon, and files that nobody will use again."""
     for place in data_folders(home):
         alive = processes.is_alive(place)
         # A starting node has processes and no node.json yet; its daemon is among them.
         lost = [] if alive else [pid for pid in processes.of_folder(place) if not _is_starting(pid)]
         if lost:
-            yield Finding("processes", FAIL, f"{len(lost)} processes have lost their node: {', '.join(map(str, lost))}",
-                          "dspex doctor --fix ends them", _ender(place, lost))  # fmt: skip
+            yield Finding(
+                "processes",
+                FAIL,
+                f"{len(lost)} processes have lost their node: {', '.join(map(str, lost))}",
+                "dspex doctor --fix ends them",
+                _ender(place, lost),
+            )
         if not alive and place != home and (place / "node.json").exists():
-            yield Finding("files", WARN, f"{place.name} was killed and left its node.json", "dspex doctor --fix removes it",
-                          _remover([place / "node.json"]))  # fmt: skip
+            yield Finding(
+                "files",
+                WARN,
+                f"{place.name} was killed, its node.json is left",
+                "dspex doctor --fix removes it",
+                _remover([place / "node.json"]),
+            )
         stale = list(_stale_files(place, alive))
         if stale:
-            yield Finding("files", WARN, f"{len(stale)} files that nobody will use again in {place}",
-                          "dspex doctor --fix removes them", _remover(stale))  # fmt: skip
+            yield Finding(
+                "files",
+                WARN,
+                f"{len(stale)} files that nobody will use again in {place}",
+                "dspex doctor --fix removes them",
+                _remover(stale),
+            )
     own = sum(len(processes.of_folder(place)) for place in data_folders(home))
     yield Finding("processes", OK, f"{own} processes of nodes under this folder" if own else "none of ours runs")
 
@@ -232,13 +253,17 @@ def ports(home: Path, config: Config) -> Iterator[Finding]:
         try:
             probe.bind((host, wanted))
         except OSError as error:
-            yield Finding("port", FAIL, f"{host}:{wanted} cannot be had: {error.strerror}",
-                          "choose another one: [node] port, or dspex start --port")  # fmt: skip
+            yield Finding(
+                "port",
+                FAIL,
+                f"{host}:{wanted} cannot be had: {error.strerror}",
+                "choose another one: [node] port, or dspex start --port",
+            )
         else:
             yield Finding("port", OK, f"{host}:{wanted} is free")
 
 
-def journals(home: Path, config: Config) -> Iterator[Finding]:  # noqa: ARG001
+def journals(home: Path, config: Config) -> Iterator[Finding]:
     """Every journal reads to its end, and holds together."""
     paths = find_journals(home)
     size = 0
@@ -257,7 +282,7 @@ def journals(home: Path, config: Config) -> Iterator[Finding]:  # noqa: ARG001
         yield Finding("journals", OK, "none yet")
 
 
-def disk(home: Path, config: Config) -> Iterator[Finding]:  # noqa: ARG001
+def disk(home: Path, config: Config) -> Iterator[Finding]:
     """Room for journals and logs."""
     place = next(path for path in (home, *home.parents) if path.exists())
     free = shutil.disk_usage(place).free
@@ -268,7 +293,7 @@ def disk(home: Path, config: Config) -> Iterator[Finding]:  # noqa: ARG001
         yield Finding("disk", OK, text)
 
 
-def files(home: Path, config: Config) -> Iterator[Finding]:  # noqa: ARG001
+def files(home: Path, config: Config) -> Iterator[Finding]:
     """Open files that a process may have."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     many = "no limit" if soft == resource.RLIM_INFINITY else f"{soft:,} a process"
@@ -278,7 +303,7 @@ def files(home: Path, config: Config) -> Iterator[Finding]:  # noqa: ARG001
         yield Finding("open files", OK, many)
 
 
-def clock(home: Path, config: Config) -> Iterator[Finding]:  # noqa: ARG001
+def clock(home: Path, config: Config) -> Iterator[Finding]:
     """The clock agrees with the disk's, and no run was started in the future."""
     now = time.time()
     place = next(path for path in (home, *home.parents) if path.exists())
@@ -292,7 +317,8 @@ def clock(home: Path, config: Config) -> Iterator[Finding]:  # noqa: ARG001
     if abs(off) > CLOCK_SECONDS:
         yield Finding("clock", WARN, f"the disk's clock is {off:+.0f} s off", "set both clocks by NTP")
     elif newest > now + CLOCK_SECONDS:
-        yield Finding("clock", WARN, f"the newest run was made {span_text(newest - now)} in the future", "set the clock by NTP")
+        text = f"the newest run was made {span_text(newest - now)} in the future"
+        yield Finding("clock", WARN, text, "set the clock by NTP")
     else:
         yield Finding("clock", OK, time.strftime("%Y-%m-%d %H:%M:%S %z"))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -19,28 +19,34 @@ from dspex_actors.evaluate.report import report
 from dspex_actors.evaluate.summary import run_summary
 from dspex_actors.foundation.config import load_config
 from dspex_actors.foundation.journal_reader import JournalReader
-from dspex_actors.system import check_lms, connect
+from dspex_actors.system import connect
 from supervisors.node import default_data_dir
 
 
 @click.command()
 @click.argument("program")
 @click.argument("data")
-@click.option("--metric", required=True, metavar="M", help="exact_match:FIELD, contains:, f1:, numeric:, or pkg.mod:function.")
+@click.option(
+    "--metric", required=True, metavar="M", help="exact_match:FIELD, contains:, f1:, numeric:, or pkg.mod:fn."
+)
 @click.option("--lm", metavar="L", help="A model string, or a name from dspex.toml.  [default: the one called default]")
 @click.option("--base-url", metavar="URL", help="The LM's server.")
 @click.option("--api-key", metavar="env:VAR", help="Where the key is; never the key.")
 @click.option("--rpm", type=float, help="Requests a minute.")
 @click.option("--tpm", type=float, help="Tokens a minute.")
-@click.option("--max-in-flight", type=int, default=256, show_default=True, help="Examples at once.")
-@click.option("--limit", type=int, help="Only the first so many examples.")
+@click.option("--max-in-flight", type=click.IntRange(1), default=256, show_default=True, help="Examples at once.")
+@click.option("--limit", type=click.IntRange(1), help="Only the first so many examples.")
 @click.option("--run-id", metavar="ID", help="Name the run, or continue the one of this name.")
 @click.option("--skip-bad-lines", is_flag=True, help="Leave out lines that are not usable.")
-@click.option("--failures", type=click.Choice(["retry", "skip", "stop"]), default="retry", show_default=True,
-              help="What to do with an example that failed.")  # fmt: skip
-@click.option("--max-attempts", type=int, default=3, show_default=True, help="Attempts per example.")
-@click.option("--max-failures", type=int, help="End the run when more have failed.")
-@click.option("--keep-going", is_flag=True, help="Do not end a run whose first examples all fail for one reason.")
+@click.option(
+    "--failures",
+    type=click.Choice(["retry", "skip", "stop"]),
+    default="retry",
+    show_default=True,
+    help="What to do with an example that failed.",
+)
+@click.option("--max-attempts", type=click.IntRange(1), default=3, show_default=True, help="Attempts per example.")
+@click.option("--max-failures", type=click.IntRange(0), help="End the run when more have failed.")
 @click.option("--signature", metavar="S", help="Of a saved program that DSPy wrote, such as 'ticket -> team'.")
 @click.option("--load", "state", metavar="FILE", help="Load a saved state into a program given as pkg.mod:object.")
 @click.option("--config", "config_file", type=click.Path(), help="The configuration.  [default: ./dspex.toml]")
@@ -62,7 +68,6 @@ def evaluate(
     failures: str,
     max_attempts: int,
     max_failures: int | None,
-    keep_going: bool,
     signature: str | None,
     state: str | None,
     config_file: str | None,
@@ -79,20 +84,29 @@ def evaluate(
     scored = load_metric(metric)
     changes = {"base_url": base_url, "api_key": api_key, "rpm": rpm, "tpm": tpm}
     chosen = choose_lm(config, lm, changes)
-    check_lms(loaded, chosen)
-    on_bad_line = "skip" if skip_bad_lines else "stop"
-    # Opened here only to refuse it before a node is started for it.
-    open_dataset(data, input_names=input_names(loaded), limit=limit, on_bad_line=on_bad_line)  # type: ignore[arg-type]
+    preflight.check_has_lm(loaded, chosen)
+    on_bad_line: Literal["stop", "skip"] = "skip" if skip_bad_lines else "stop"
+    dataset = open_dataset(data, input_names=input_names(loaded), limit=limit, on_bad_line=on_bad_line)
+    preflight.check_data(dataset, loaded, scored)
     daemon = processes.is_alive(default_data_dir())
     preflight.check_lms(preflight.lms_of(loaded, chosen), keys=not daemon)
-    with _Uninterrupted(connect(workers=config.node.workers)) as system:
+    with Uninterrupted(connect(workers=config.node.workers)) as system:
         try:
             result = run_evaluation(
-                loaded, data, scored, lm=chosen, max_in_flight=max_in_flight, failures=failures,
-                max_attempts=max_attempts, max_failures=max_failures, run_id=run_id, limit=limit, on_bad_line=on_bad_line,
-                display_progress=not quiet, system=system,
-                on_progress=None if keep_going else preflight.watch(system),
-            )  # fmt: skip
+                loaded,
+                data,
+                scored,
+                lm=chosen,
+                max_in_flight=max_in_flight,
+                failures=failures,
+                max_attempts=max_attempts,
+                max_failures=max_failures,
+                run_id=run_id,
+                limit=limit,
+                on_bad_line=on_bad_line,
+                display_progress=not quiet,
+                system=system,
+            )
         except KeyboardInterrupt:
             return INTERRUPTED
         except RunFailed as error:
@@ -114,16 +128,19 @@ def show_result(reader: JournalReader, run_id: str, as_json: bool) -> None:
         show(report(reader, row))
 
 
-class _Uninterrupted:
+class Uninterrupted:
     """A context whose end is not cut short: a second Ctrl-C must not leave a node behind."""
 
     def __init__(self, inner: Any) -> None:
+        """Wrap a context."""
         self._inner = inner
 
     def __enter__(self) -> Any:
+        """Enter it."""
         return self._inner.__enter__()
 
     def __exit__(self, *error: Any) -> None:
+        """Leave it, whatever signals come."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         self._inner.__exit__(*error)

@@ -90,8 +90,12 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
 @click.command()
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
 @click.option("--actor", metavar="A", help="Only what actors with A in their name say.")
-@click.option("--level", type=click.Choice(LEVELS), default="debug", help="Only this level and above.", show_default=True)
-@click.option("-n", "--lines", "count", type=click.IntRange(0), default=100, show_default=True, help="The last so many; 0: all.")
+@click.option(
+    "--level", type=click.Choice(LEVELS), default="debug", help="Only this level and above.", show_default=True
+)
+@click.option(
+    "-n", "--lines", "count", type=click.IntRange(0), default=100, show_default=True, help="The last so many; 0: all."
+)
 @click.option("--run", "run_id", metavar="RUN", help="The log of the node that a run belongs to.")
 @json_option
 def logs(follow: bool, actor: str | None, level: str, count: int, run_id: str | None, as_json: bool) -> int:
@@ -147,10 +151,13 @@ def show_line(out: Console, line: dict[str, Any]) -> None:
     """Print one line of a log for people; a traceback stands under it."""
     level = str(line.get("level", "?"))
     text = Text.assemble(
-        (clock_text(iso_seconds(line.get("at"))), "dim"), " ",
+        (clock_text(iso_seconds(line.get("at"))), "dim"),
+        " ",
         (level[:7].ljust(8), _STYLES.get(level, "")),
-        (str(line.get("actor", "?")).ljust(14), "cyan"), " ", str(line.get("event", "")),
-    )  # fmt: skip
+        (str(line.get("actor", "?")).ljust(14), "cyan"),
+        " ",
+        str(line.get("event", "")),
+    )
     for name, value in line.items():
         if name not in _SHOWN_FIRST:
             text.append(f"  {name}=", style="dim")
@@ -171,11 +178,19 @@ def failures(limit: int, run_id: str | None, as_json: bool) -> int:
     every = read_reports(_folder(run_id) / "logs", 1_000_000)
     found = [report for report in every if report.kind != "progress"][-limit:]
     if as_json:
-        print_json([
-            {"at": one.at, "kind": one.kind, "supervisor": one.supervisor, "id": one.id, "pid": one.pid,
-             "reason": None if one.reason is None else {"kind": one.reason.kind, "detail": one.reason.detail}}
-            for one in found
-        ])  # fmt: skip
+        print_json(
+            [
+                {
+                    "at": one.at,
+                    "kind": one.kind,
+                    "supervisor": one.supervisor,
+                    "id": one.id,
+                    "pid": one.pid,
+                    "reason": None if one.reason is None else {"kind": one.reason.kind, "detail": one.reason.detail},
+                }
+                for one in found
+            ]
+        )
         return DONE
     if not found:
         console().print("[green]●[/] nothing has failed")
@@ -184,8 +199,14 @@ def failures(limit: int, run_id: str | None, as_json: bool) -> int:
     for one in found:
         what = one.kind.replace("_", " ")
         style = "bold red" if one.kind == "reached_max_restart_intensity" else "yellow"
-        shown.add_row(clock_text(one.at), Text(what, style=style), one.supervisor, Text(str(one.id or "–"), style="bold"),
-                      str(one.pid or "–"), Text(_why(one.reason)))  # fmt: skip
+        shown.add_row(
+            clock_text(one.at),
+            Text(what, style=style),
+            one.supervisor,
+            Text(str(one.id or "–"), style="bold"),
+            str(one.pid or "–"),
+            Text(_why(one.reason)),
+        )
     show(shown)
     return DONE
 

@@ -13,7 +13,17 @@ from rich.table import Table
 from rich.text import Text
 
 from dspex_actors.cli import processes
-from dspex_actors.cli.output import console, grid, json_option, print_json, show, size_text, span_text, state_text, table
+from dspex_actors.cli.output import (
+    console,
+    grid,
+    json_option,
+    print_json,
+    show,
+    size_text,
+    span_text,
+    state_text,
+    table,
+)
 from dspex_actors.cli.shell import DONE, FAILED
 from supervisors.errors import NodeDown
 from supervisors.node import Node, default_data_dir
@@ -79,13 +89,23 @@ def nodes(as_json: bool) -> int:
         asked = time.monotonic()
         found = node.status()
         age = time.monotonic() - asked
-    row = {key: found[key] for key in ("name", "state", "address", "pid", "uptime", "version")} | {"last_beat": round(age, 4)}
+    row = {key: found[key] for key in ("name", "state", "address", "pid", "uptime", "version")} | {
+        "last_beat": round(age, 4)
+    }
     if as_json:
         print_json([row])
     else:
-        shown = table("name", "state", "address", ("last beat", {"justify": "right"}), ("up", {"justify": "right"}), "version")
-        shown.add_row(Text(row["name"], style="bold"), state_text(row["state"]), row["address"], f"{span_text(age)} ago",
-                      span_text(row["uptime"]), row["version"])  # fmt: skip
+        shown = table(
+            "name", "state", "address", ("last beat", {"justify": "right"}), ("up", {"justify": "right"}), "version"
+        )
+        shown.add_row(
+            Text(row["name"], style="bold"),
+            state_text(row["state"]),
+            row["address"],
+            f"{span_text(age)} ago",
+            span_text(row["uptime"]),
+            row["version"],
+        )
         show(shown)
     return DONE if found["state"] == "healthy" else FAILED
 
@@ -125,14 +145,25 @@ def show_tree(out: Console, root: dict[str, Any], names: dict[int, str]) -> None
     right: dict[str, Any] = {"justify": "right", "no_wrap": True}
     wide = out.width >= 100
     shown: Table = table(
-        ("supervision tree", {"no_wrap": True, "overflow": "ellipsis"}), ("pid", right), ("state", {"no_wrap": True}),
-        ("restarts", right), ("memory", right), ("cpu", right), *([("name", {"no_wrap": True})] if wide else []),
-    )  # fmt: skip
+        ("supervision tree", {"no_wrap": True, "overflow": "ellipsis"}),
+        ("pid", right),
+        ("state", {"no_wrap": True}),
+        ("restarts", right),
+        ("memory", right),
+        ("cpu", right),
+        *([("name", {"no_wrap": True})] if wide else []),
+    )
     rows = list(walk(root))
     for row, guides in rows:
         restarts = Text(str(row["restarts"]), style="bold yellow" if row["restarts"] else "dim")
-        cells: list[Any] = [_label(row, guides, root), str(row["pid"] or "–"), state_text(row["state"]), restarts,
-                            size_text(row["memory"]), _cpu(row["cpu"])]  # fmt: skip
+        cells: list[Any] = [
+            _label(row, guides, root),
+            str(row["pid"] or "–"),
+            state_text(row["state"]),
+            restarts,
+            size_text(row["memory"]),
+            _cpu(row["cpu"]),
+        ]
         if wide:
             name = row["name"] or names.get(row["pid"] or 0) or ""
             cells.append(Text("" if name == row["id"] else name, style="dim"))

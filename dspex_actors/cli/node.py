@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import socket
 import subprocess
@@ -18,6 +17,7 @@ from dspex_actors.cli import processes
 from dspex_actors.cli.output import console, grid, json_option, print_json
 from dspex_actors.cli.shell import DONE, FAILED
 from dspex_actors.foundation.config import Config, load_config
+from dspex_actors.system import node_runs
 from supervisors.errors import NodeDown
 from supervisors.node import Node, default_data_dir, launch, read_node_file, stop_process
 from supervisors.runtime.config import NodeConfig
@@ -67,9 +67,14 @@ def start(
 
 
 def _node_config(
-    folder: Path, config: Config, name: str | None, host: str | None, port: int | None, workers: int | None,
+    folder: Path,
+    config: Config,
+    name: str | None,
+    host: str | None,
+    port: int | None,
+    workers: int | None,
     foreground: bool,
-) -> NodeConfig:  # fmt: skip
+) -> NodeConfig:
     node = config.node
     chosen = port if port is not None else node.port
     return NodeConfig(
@@ -87,8 +92,16 @@ def _node_config(
 def _print_node(title: str, info: dict[str, Any]) -> None:
     out = console()
     out.print(f"[bold green]●[/] [bold]{title}[/]")
-    out.print(grid([("  name", info["name"]), ("  address", info["address"]), ("  data folder", info["data_dir"]),
-                    ("  pid", str(info["pid"]))]))  # fmt: skip
+    out.print(
+        grid(
+            [
+                ("  name", info["name"]),
+                ("  address", info["address"]),
+                ("  data folder", info["data_dir"]),
+                ("  pid", str(info["pid"])),
+            ]
+        )
+    )
 
 
 def _launch_or_find(config: NodeConfig) -> bool:
@@ -100,12 +113,12 @@ def _launch_or_find(config: NodeConfig) -> bool:
     folder = Path(config.data_dir)
     deadline = time.monotonic() + OTHER_SECONDS
     while True:
-        if not _is_taken(folder):
+        if not node_runs(folder):
             try:
                 launch(config)
-            except NodeDown:
-                # Either somebody took the folder meanwhile, or it cannot be had.
-                if not _is_taken(folder):
+            except NodeDown as error:
+                # Somebody was faster, or only had a look at the lock; anything else is an error.
+                if "already" not in str(error):
                     raise
             else:
                 return True
@@ -118,27 +131,12 @@ def _launch_or_find(config: NodeConfig) -> bool:
         time.sleep(0.05)
 
 
-def _is_taken(folder: Path) -> bool:
-    """Whether a daemon holds the folder's lock: from before its node is up until after it is gone."""
-    try:
-        fd = os.open(folder / "run" / "lock", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
-
-
 def _stay(config: NodeConfig) -> int:
     """Run the node in the foreground: show its log, stop it at Ctrl-C, take it along when this process dies."""
     from dspex_actors.cli.logs import Lines, show_line
 
     folder = Path(config.data_dir)
-    if _is_taken(folder):
+    if node_runs(folder):
         raise NodeDown(f"a node runs in {folder} already: `dspex stop` stops it")
     lines = Lines(folder / "logs", from_end=True)
     lifeline_read, lifeline_write = os.pipe()

@@ -25,7 +25,9 @@ STATE_STYLES = {"running": "green", "healthy": "green", "stopped": "red", "resta
 
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--json`."""
-    return click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a page for people.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a page for people.")(
+        command
+    )
 
 
 def console(*, err: bool = False) -> Console:
@@ -47,8 +49,15 @@ def print_json(value: Any) -> None:
 
 def table(*columns: str | tuple[str, dict[str, Any]], title: str | None = None) -> Table:
     """Return an empty table of the look that all commands share."""
-    made = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", title=title, title_justify="left",
-                 title_style="bold", pad_edge=False)  # fmt: skip
+    made = Table(
+        box=None,
+        padding=(0, 2, 0, 0),
+        header_style="dim",
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        pad_edge=False,
+    )
     for column in columns:
         name, options = (column, {}) if isinstance(column, str) else column
         made.add_column(name, **options)

@@ -1,26 +1,55 @@
-"""What can be found out before a run costs anything, and when a run that has begun is no use.
+"""What can be found out before a run costs anything.
 
-A missing key or a server that is not there would make 100,000 examples fail one after the other. Both are looked at
-before the run starts; what only the first answers tell (a key that is refused, a metric that returns text) ends it then.
+A missing key, a server that is not there, a broken line: each would make a run fail in its middle, or 100,000 examples
+one after the other. What only the first answers tell (a key that is refused), `evaluate.hopeless` ends a run for.
 """
 
 from __future__ import annotations
 
+import os
 import socket
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
 from dspex_actors.errors import AuthError, ConfigError
-from dspex_actors.foundation.journal_reader import JournalReader
+from dspex_actors.evaluate.dataset import Dataset
 from dspex_actors.lm.keys import resolve, variable
 from dspex_actors.lm.lm import LM
+from dspex_actors.metrics import FieldMetric
+from dspex_actors.programs.chain_of_thought import ChainOfThought
+from dspex_actors.programs.predict import Predict
 
+#: So long, in seconds, a dataset is read through before the run: a broken line is better found before 7,000 calls.
+LOOK_SECONDS = 2.0
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 2.0
-#: Errors that no other example will cure; the run is ended if nothing else has happened so far.
-HOPELESS = ("AuthError", "ConfigError", "QuotaExhausted")
-_LOOK = 20
+
+
+def check_data(dataset: Dataset, program: Any, metric: Any) -> None:
+    """Read through the beginning of a dataset, and see whether it and the program have what the metric compares.
+
+    Raises:
+        ConfigError: a line is not usable, or a field is missing.
+    """
+    until = time.monotonic() + LOOK_SECONDS
+    for place, row in enumerate(dataset):
+        if place == 0 and isinstance(metric, FieldMetric):
+            _check_fields(metric, row, program)
+        if time.monotonic() > until:
+            return
+
+
+def _check_fields(metric: FieldMetric, row: Any, program: Any) -> None:
+    predictor = program.predict if type(program) is ChainOfThought else program
+    outputs = list(predictor.signature.output_fields) if isinstance(predictor, Predict) else None
+    for name in metric.fields:
+        if name not in row:
+            known = ", ".join(row)
+            raise ConfigError(f"metric {metric!r}: the dataset has no field {name!r}; its first example has {known}")
+        if outputs is not None and name not in outputs:
+            raise ConfigError(f"metric {metric!r}: the program has no output {name!r}; it has {', '.join(outputs)}")
 
 
 def lms_of(program: Any, lm: LM | None) -> list[LM]:
@@ -30,6 +59,19 @@ def lms_of(program: Any, lm: LM | None) -> list[LM]:
     if lm is not None and not predictors:
         found.append(lm)
     return list(dict.fromkeys(found))
+
+
+def check_has_lm(program: Any, lm: LM | None) -> None:
+    """Refuse a program that would have no LM to ask.
+
+    Raises:
+        ConfigError: says what to add.
+    """
+    predictors = program.predictors() if hasattr(program, "predictors") else []
+    if lm is None and any(predictor.lm is None for predictor in predictors):
+        raise ConfigError(
+            "no LM to ask: add --lm provider/model (embedded/nearest needs no key), or [lm.default] in dspex.toml"
+        )
 
 
 def check_lms(lms: Iterable[LM], *, keys: bool) -> None:
@@ -50,8 +92,12 @@ def check_lms(lms: Iterable[LM], *, keys: bool) -> None:
                 resolve(lm.key_reference)
             except AuthError as error:
                 name = variable(lm.key_reference)
-                what = error.message.replace(" on this node", "")
-                raise ConfigError(f"{what}; {lm.model} needs it: export {name}=..., or --api-key env:OTHER") from None
+                if os.environ.get(name, "").strip():
+                    raise ConfigError(error.message) from None
+                raise ConfigError(
+                    f"{lm.model} needs an API key, and the variable {name} is not set: export {name}=..., "
+                    "or name another one with --api-key env:OTHER"
+                ) from None
         if lm.server is not None:
             check_server(lm)
 
@@ -97,54 +143,6 @@ def _check_answer(lm: LM, connection: socket.socket, host: str, path: str) -> No
     status = lines[0].split()[1:2]
     html = any(line.startswith("content-type:") and "text/html" in line for line in lines)
     if status == ["200"] and html:
-        raise ConfigError(f"{lm.model}: {lm.server} is a web site (it answers with HTML), no LM server: is base_url right?")
-
-
-def hopeless(reader: JournalReader, summary: dict[str, Any]) -> str | None:
-    """Return why a run is no use, in one line; None while there is hope.
-
-    It is none when nothing has succeeded and all that has failed did so for a reason that more examples will not
-    cure: a key, a setting, a metric or program that cannot work.
-    """
-    if summary["state"] != "running" or summary["succeeded"] or not summary["failed"]:
-        return None
-    rows = reader.results(summary["run_id"], 0, _LOOK, failed_only=True)
-    errors = [row.error for row in rows if row.error is not None]
-    if not errors or not all(_will_not_pass(error) for error in errors):
-        return None
-    return " ".join(str(errors[0].get("message") or errors[0].get("type")).split())
-
-
-def _will_not_pass(error: dict[str, Any]) -> bool:
-    if error.get("type") in HOPELESS:
-        return True
-    # A page that is not there, a certificate that is not acceptable, an answer in no known form: not the example's fault.
-    if error.get("retryable") is not False:
-        return False
-    return error.get("type") == "Overloaded" or error.get("status") == 404
-
-
-class HopelessRun(ConfigError):
-    """The run was ended because it is no use."""
-
-
-def watch(system: Any, then: Callable[[dict[str, Any]], None] | None = None) -> Callable[[dict[str, Any]], None]:
-    """Return a callback for a run's progress that ends the run when it is no use.
-
-    Args:
-        system: the connection.
-        then: called with each summary too.
-    """
-
-    def look(summary: dict[str, Any]) -> None:
-        if then is not None:
-            then(summary)
-        why = hopeless(system.journal, summary)
-        if why is not None:
-            system.cancel(summary["run_id"], why)
-            raise HopelessRun(
-                f"{why} (the first {summary['failed']:,} examples all failed so; the run {summary['run_id']} was ended: "
-                "mend that and start another, or --keep-going)"
-            )
-
-    return look
+        raise ConfigError(
+            f"{lm.model}: {lm.server} is a web site (it answers with HTML), no LM server: is base_url right?"
+        )

@@ -19,8 +19,12 @@ def provider() -> None:
 @click.option("--latency-sigma", type=float, default=0.0, help="Log-normal spread of it; 0: always the same.")
 @click.option("--rpm", type=float, help="Requests a minute that are answered; more get a 429.")
 @click.option("--tpm", type=float, help="Tokens a minute.")
-@click.option("--burst-seconds", type=float, default=2.0, show_default=True, help="Seconds' worth that may come at once.")
-@click.option("--fault", "faults", multiple=True, metavar="KIND=RATE", help="Share of requests that fail so; repeatable.")
+@click.option(
+    "--burst-seconds", type=float, default=2.0, show_default=True, help="Seconds' worth that may come at once."
+)
+@click.option(
+    "--fault", "faults", multiple=True, metavar="KIND=RATE", help="Share of requests that fail so; repeatable."
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides faults, latencies and guesses.")
 @click.option("--answer", help="Answer everything with this text.")
 def serve(

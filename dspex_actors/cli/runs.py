@@ -15,8 +15,8 @@ from typing import Any
 import click
 from rich.text import Text
 
-from dspex_actors.cli import preflight, processes
-from dspex_actors.cli.evaluate import _Uninterrupted, show_result
+from dspex_actors.cli import processes
+from dspex_actors.cli.evaluate import Uninterrupted, show_result
 from dspex_actors.cli.output import RUN_STYLES, clock_text, console, iso_seconds, json_option, print_json, show, table
 from dspex_actors.cli.shell import DONE, FAILED, INTERRUPTED, MISUSED, LazyGroup, say_error, say_note
 from dspex_actors.errors import ConfigError, RunFailed
@@ -25,12 +25,13 @@ from dspex_actors.evaluate.summary import export_lines, run_summary
 from dspex_actors.foundation.journal_errors import JournalCorrupt
 from dspex_actors.foundation.journal_reader import JournalReader, find_journals
 from dspex_actors.foundation.records import RunRow
+from dspex_actors.system import System, node_runs, start_node
 from supervisors.errors import NodeDown
 from supervisors.node import Node, default_data_dir
 
 _WATCH_SECONDS = 0.25
 _HERE = "dspex_actors.cli.runs"
-GONE = "its node was killed or went away"
+GONE = "its node was stopped or killed"
 
 
 @click.group(
@@ -80,25 +81,37 @@ def _every_run(limit: int) -> tuple[list[tuple[JournalReader, RunRow]], list[Jou
 
 def as_it_is(reader: JournalReader, row: RunRow) -> RunRow:
     """Return a run as paused where the journal says running, but nobody is left to run it."""
-    if row.state != "running" or processes.is_alive(reader.path.parent):
+    if row.state != "running" or node_runs(reader.path.parent):
         return row
     return replace(row, state="paused", reason=GONE, running_since=None)
 
 
 def _show_list(rows: list[RunRow]) -> None:
     right: dict[str, Any] = {"justify": "right", "no_wrap": True}
-    shown = table(("run", {"no_wrap": True}), ("state", {"no_wrap": True}), ("done", right), ("failed", right),
-                  ("score", right), ("time", right), ("started", {"no_wrap": True}), ("metric", {"overflow": "ellipsis"}))  # fmt: skip
+    shown = table(
+        ("run", {"no_wrap": True}),
+        ("state", {"no_wrap": True}),
+        ("done", right),
+        ("failed", right),
+        ("score", right),
+        ("time", right),
+        ("started", {"no_wrap": True}),
+        ("metric", {"overflow": "ellipsis"}),
+    )
     for row in rows:
         figures = run_summary(row, time.time())
         of = "" if figures["total"] in (None, row.done) else f"/{figures['total']:,}"
         score = figures["score"]
         shown.add_row(
-            Text(row.run_id, style="bold"), Text(row.state, style=RUN_STYLES[row.state]), f"{row.done:,}{of}",
-            Text(f"{row.failed:,}", style="red" if row.failed else "dim"), "–" if score is None else f"{score:.2f}",
-            duration_text(figures["duration"]), clock_text(iso_seconds(figures["started_at"])),
+            Text(row.run_id, style="bold"),
+            Text(row.state, style=RUN_STYLES[row.state]),
+            f"{row.done:,}{of}",
+            Text(f"{row.failed:,}", style="red" if row.failed else "dim"),
+            "–" if score is None else f"{score:.2f}",
+            duration_text(figures["duration"]),
+            clock_text(iso_seconds(figures["started_at"])),
             Text(row.spec.metric_name or "–", style="dim"),
-        )  # fmt: skip
+        )
     show(shown)
 
 
@@ -162,16 +175,14 @@ def _follow(reader: JournalReader, row: RunRow) -> RunRow:
 
 @click.command()
 @click.argument("run_id", metavar="[RUN]", required=False)
-@click.option("--keep-going", is_flag=True, help="Do not end a run whose first examples all fail for one reason.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @json_option
-def resume(run_id: str | None, keep_going: bool, quiet: bool, as_json: bool) -> int:
+def resume(run_id: str | None, quiet: bool, as_json: bool) -> int:
     """Go on with a run: only what has no result is asked again. Waits, and reports as evaluate does."""
     reader, row = find(run_id)
-    with _Uninterrupted(_system_over(reader.path.parent)) as system:
+    with Uninterrupted(_system_over(reader.path.parent)) as system:
         try:
-            result = system.resume(row.run_id, display_progress=not quiet,
-                                   on_progress=None if keep_going else preflight.watch(system))  # fmt: skip
+            result = system.resume(row.run_id, display_progress=not quiet)
         except KeyboardInterrupt:
             say_note(f"run {row.run_id} is paused; resume with `dspex runs resume {row.run_id}`")
             return INTERRUPTED
@@ -182,10 +193,8 @@ def resume(run_id: str | None, keep_going: bool, quiet: bool, as_json: bool) -> 
     return DONE if result.failed == 0 else FAILED
 
 
-def _system_over(folder: Path) -> Any:
+def _system_over(folder: Path) -> System:
     """Return a connection to the node of a data folder; where none runs, to one of our own over it."""
-    from dspex_actors.system import System, start_node
-
     if processes.is_alive(folder):
         with contextlib.suppress(NodeDown):
             return System(Node.attach(folder), None, own=False)

@@ -29,11 +29,11 @@ class LazyGroup(click.Group):
         super().__init__(*args, **kwargs)
         self.lazy = lazy
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+    def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order in which they were given."""
         return list(self.lazy)
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Import a command."""
         if name not in self.lazy:
             return None
@@ -41,7 +41,9 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:
+    def main(  # type: ignore[override]  # it never returns, standalone or not
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> NoReturn:
         """Run a command line; errors become one line on standard error, and the exit status."""
         extra["standalone_mode"] = False
         # A plain `kill` ends a command as Ctrl-C does: a run is paused, an own node is taken down.
@@ -54,7 +56,7 @@ class LazyGroup(click.Group):
         sys.exit(status if isinstance(status, int) else DONE)
 
 
-def _as_interrupt(signum: int, frame: Any) -> None:  # noqa: ARG001
+def _as_interrupt(signum: int, frame: Any) -> None:
     raise KeyboardInterrupt
 
 

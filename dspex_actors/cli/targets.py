@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 import inspect
@@ -19,6 +20,9 @@ from dspex_actors.lm.lm import LM
 from dspex_actors.program import Module
 from dspex_actors.programs.rebuild import rebuild
 
+#: Metrics that need no import; their names win over modules of the user's.
+BUILT_IN = ("exact_match", "contains", "f1", "numeric")
+
 
 def load_program(text: str, signature: str | None = None, state: str | None = None) -> Any:
     """Return the program that a word stands for.
@@ -34,7 +38,7 @@ def load_program(text: str, signature: str | None = None, state: str | None = No
     """
     if text.endswith(".json"):
         if state is not None:
-            raise ConfigError("--load goes with a program given as pkg.mod:object; a saved program is its state already")
+            raise ConfigError("--load goes with a program given as pkg.mod:object; a saved program is a state itself")
         return rebuild(Path(text), signature)
     if signature is not None:
         raise ConfigError("--signature goes with a saved program (JSON); a program given as pkg.mod:object has its own")
@@ -51,7 +55,9 @@ def _made(found: Any, text: str) -> Any:
     if isinstance(found, Module):
         return found
     if not callable(found):
-        raise ConfigError(f"{text} is a {type(found).__name__}, no program: expected a dspex.Module, its class, or a function that makes one")
+        raise ConfigError(
+            f"{text} is a {type(found).__name__}: expected a dspex.Module, its class, or a function that makes one"
+        )
     if not isinstance(found, type) and _needs_arguments(found):
         return found  # a program in the form of a plain function
     try:
@@ -80,23 +86,25 @@ def load_metric(text: str) -> Any:
         ConfigError: there is none, or it cannot be called as a metric is.
     """
     module, colon, _ = text.partition(":")
-    # A built-in's name wins, unless it is a module beside the user.
-    if not colon or "." in module or importlib_finds(module):
-        if not colon:
-            return metrics.parse(text)
-        found = import_object(text, "metric", "a built-in such as exact_match:FIELD, or pkg.mod:function")
-        if isinstance(found, type) or not callable(found):
-            raise ConfigError(f"metric {text}: expected a function metric(example, prediction, trace=None), got {_kind(found)}")
-        _check_parameters(found, text)
-        return found
-    return metrics.parse(text)
-
-
-def importlib_finds(module: str) -> bool:
-    """Whether a module of this name can be imported; a built-in metric's name never is one."""
-    if module in ("exact_match", "contains", "f1", "numeric"):
-        return False
+    if not colon or module in BUILT_IN:
+        return metrics.parse(text)
     _working_folder()
+    if "." not in module and "/" not in module and not _can_be_found(module):
+        close = difflib.get_close_matches(module, BUILT_IN, 1)
+        guess = f", did you mean {close[0]!r}?" if close else ""
+        raise ConfigError(
+            f"metric {text!r}: neither a built-in ({', '.join(BUILT_IN)}) nor a module in {Path.cwd()}{guess}"
+        )
+    found = import_object(text, "metric", "a built-in such as exact_match:FIELD, or pkg.mod:function")
+    if isinstance(found, type) or not callable(found):
+        raise ConfigError(
+            f"metric {text}: expected a function metric(example, prediction, trace=None), got {_kind(found)}"
+        )
+    _check_parameters(found, text)
+    return found
+
+
+def _can_be_found(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):
@@ -129,8 +137,10 @@ def import_object(text: str, what: str, legal: str) -> Any:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is not None and (module_name == error.name or module_name.startswith(f"{error.name}.")):
-            raise ConfigError(f"{what} {text!r}: there is no module {error.name!r} here in {Path.cwd()}, nor installed") from None
-        raise ConfigError(f"{what} {text!r}: {module_name} needs the module {error.name!r}, which is not installed") from None
+            raise ConfigError(
+                f"{what} {text!r}: no module {error.name!r} in {Path.cwd()}, and none installed"
+            ) from None
+        raise ConfigError(f"{what} {text!r}: {module_name} needs {error.name!r}, which is not installed") from None
     except DspexError as error:
         raise ConfigError(f"{what} {text!r}: {error.message}") from None
     except BaseException as error:
@@ -140,8 +150,6 @@ def import_object(text: str, what: str, legal: str) -> Any:
     for name in attribute.split("."):
         if not hasattr(found, name):
             names = [key for key in vars(found) if not key.startswith("_")] if hasattr(found, "__dict__") else []
-            import difflib
-
             close = difflib.get_close_matches(name, names, 1)
             guess = f", did you mean {close[0]!r}?" if close else ""
             raise ConfigError(f"{what} {text!r}: {module_name} has no {name!r}{guess}")

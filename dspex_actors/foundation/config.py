@@ -121,11 +121,12 @@ def load_config(path: str | os.PathLike[str] | None = None, environ: Mapping[str
     where = str(file)
     unknown = [key for key in data if key not in ("node", "lm")]
     if unknown:
-        raise ConfigError(f"{where}: no table [{unknown[0]}]{_guess(unknown[0], ('node', 'lm'))}; there are [node] and [lm.NAME]")
+        guess = _guess(unknown[0], ("node", "lm"))
+        raise ConfigError(f"{where}: unknown table [{unknown[0]}]{guess}; there are [node] and [lm.NAME]")
     node = _node(data.get("node", {}), where)
     tables = data.get("lm", {})
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
-        raise ConfigError(f"{where}: an LM is a table of its own: [lm.NAME] with model = \"provider/model\"")
+        raise ConfigError(f'{where}: an LM is a table of its own: [lm.NAME] with model = "provider/model"')
     tables = {name: dict(table) for name, table in tables.items()}
     node = _node_from(environ, node)
     _lms_from(environ, tables)
@@ -153,7 +154,8 @@ def _node(table: Any, where: str) -> NodeSettings:
             raise _unknown(f"{where} [node]", key, _NODE_KEYS)
         kind = _NODE_KEYS[key]
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise ConfigError(f"{where} [node]: {key} is {'a text' if kind is str else 'a whole number'}, got {value!r}")
+            legal = "a text" if kind is str else "a whole number"
+            raise ConfigError(f"{where} [node]: {key} is {legal}, got {value!r}")
     return _checked(NodeSettings(**table), f"{where} [node]: ")
 
 

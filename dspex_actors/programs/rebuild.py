@@ -83,8 +83,8 @@ def rebuild(path: Path, signature: str | None = None) -> Module:
         name = "ChainOfThought"
     else:
         raise ConfigError(
-            f"{path.name} is the state of a program of its own (predictors {', '.join(parts) or 'none'}): give its code "
-            f"as pkg.mod:object, with --load {path.name}"
+            f"{path.name} is the state of a program with code of its own (predictors {', '.join(parts) or 'none'}): "
+            f"give that as pkg.mod:object, with --load {path.name}"
         )
     text = signature or known.get("signature")
     if not isinstance(text, str):
