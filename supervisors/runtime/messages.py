@@ -83,7 +83,7 @@ class Info:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Tell `watcher` with WatchedDown when you end; `id` is the watcher's."""
+    """Tell `watcher` with Ending when you end; `id` is the watcher's, and answered by Reply."""
 
     to: str
     id: int
@@ -100,11 +100,10 @@ class Unwatch:
 
 
 @dataclass(frozen=True, slots=True)
-class WatchedDown:
-    """The process that was watched under `id` has ended."""
+class Ending:
+    """`ref`, which you watch or wait for, ends for this reason; you will see its death yourself."""
 
     to: str
-    id: int
     ref: Ref
     reason: ExitReason
 
@@ -144,7 +143,7 @@ Message = (
     | Info
     | Watch
     | Unwatch
-    | WatchedDown
+    | Ending
     | Stop
     | ChildExited
     | RegistryIs
@@ -159,7 +158,7 @@ _KINDS: tuple[type, ...] = (
     Info,
     Watch,
     Unwatch,
-    WatchedDown,
+    Ending,
     Stop,
     ChildExited,
     RegistryIs,

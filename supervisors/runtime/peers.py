@@ -67,6 +67,10 @@ class Peers:
         if peer is not None and peer.ended:
             raise NoProcess(f"{ref} has ended", reason=NOPROC)
 
+    def sees(self, ref: Ref) -> bool:
+        """Whether the end of this process is being waited for."""
+        return ref in self._peers
+
     def on_death(self, ref: Ref, callback: Callable[[Ref], None]) -> None:
         """Call back once, as soon as a process of this host has ended.
 

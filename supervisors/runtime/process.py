@@ -25,13 +25,13 @@ from supervisors.runtime.messages import (
     Call,
     Cast,
     ChildExited,
+    Ending,
     Info,
     Message,
     RegistryIs,
     Reply,
     Unwatch,
     Watch,
-    WatchedDown,
     encode,
     open_parcel,
 )
@@ -68,9 +68,7 @@ class Outlet(Protocol):
 class Process:
     """One running GenServer."""
 
-    def __init__(
-        self, boot: Boot, ref: Ref, outlet: Outlet, loop: asyncio.AbstractEventLoop, log: Any
-    ) -> None:
+    def __init__(self, boot: Boot, ref: Ref, outlet: Outlet, loop: asyncio.AbstractEventLoop, log: Any) -> None:
         """Make it; `start` runs it."""
         self.boot, self.ref, self.name, self.log, self.loop = boot, ref, boot.name, log, loop
         self.node = boot.node
@@ -84,6 +82,7 @@ class Process:
         self._watchers: dict[Ref, set[int]] = {}
         self._monitors: dict[int, Ref] = {}
         self._down_hooks: dict[int, Callable[[Down], None]] = {}
+        self._last_words: dict[Ref, ExitReason] = {}
         self._last_reply: tuple[Caller, Any] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ending = False
@@ -197,13 +196,9 @@ class Process:
 
     def _say_goodbye(self, reason: ExitReason) -> None:
         self._ending = True
-        for caller in list(self._open_callers):
-            self.reply_error(
-                caller, ServerExited(f"the server ended during the call: {reason}", reason=reason)
-            )
-        for watcher, numbers in self._watchers.items():
-            for number in numbers:
-                self.post(watcher, WatchedDown(watcher.uid, number, self.ref, reason))
+        watchers = {ref for ref, numbers in self._watchers.items() if numbers}
+        for other in watchers | {caller.ref for caller in self._open_callers}:
+            self.post(other, Ending(other.uid, self.ref, reason))
         registry, parent = self.names.registry, self.boot.parent
         if self.name is not None and registry is not None:
             self.post(registry, Cast(registry.uid, pack(("unregister", self.name, self.ref))))
@@ -224,8 +219,8 @@ class Process:
             match message:
                 case Reply():
                     self._replied(message)
-                case WatchedDown():
-                    self._down(message.id, message.reason)
+                case Ending():
+                    self._is_ending(message.ref, message.reason)
                 case Watch():
                     self._watched(message)
                 case Unwatch():
@@ -302,11 +297,7 @@ class Process:
         """Answer a call by an error."""
         if caller in self._open_callers:
             self._open_callers.discard(caller)
-            record = (
-                error
-                if isinstance(error, SupervisorsError)
-                else CallFailed(f"{type(error).__name__}: {error}")
-            )
+            record = error if isinstance(error, SupervisorsError) else CallFailed(f"{type(error).__name__}: {error}")
             self._answer(caller, False, pack(record))
 
     async def call(self, target: Ref | str, request: Any, timeout: float | None = 5.0) -> Any:
@@ -395,9 +386,7 @@ class Process:
         self._monitors[number] = target
         self._down_hooks[number] = on_down
         try:
-            with contextlib.suppress(
-                CallTimeout
-            ):  # a frozen process does not answer; its pid is watched all the same
+            with contextlib.suppress(CallTimeout):  # a frozen process does not answer; its pid is watched all the same
                 await self._ask(target, number, Watch(target.uid, number, self.ref), 1.0)
         except (NoProcess, ServerExited):
             self._down(number, NOPROC)  # it ended before the watch was in force
@@ -423,13 +412,22 @@ class Process:
         else:
             self._put(_Local(Down(target, reason)))
 
+    def _is_ending(self, ref: Ref, reason: ExitReason) -> None:
+        if self.peers.sees(ref):
+            self._last_words[ref] = reason  # told when it is gone, its name and port with it
+        elif ref.host != self.ref.host:
+            self._tell_of(ref, reason)
+
     def _bury(self, ref: Ref) -> None:
         """A process has ended, and what it had to say has been taken."""
+        self._tell_of(ref, self._last_words.pop(ref, KILLED))
+
+    def _tell_of(self, ref: Ref, reason: ExitReason) -> None:
         for future, callee in list(self._pending.values()):
             if callee == ref and not future.done():
-                future.set_exception(ServerExited(f"{ref} was killed during the call", reason=KILLED))
+                future.set_exception(ServerExited(f"{ref} ended during the call: {reason}", reason=reason))
         for number in [number for number, target in self._monitors.items() if target == ref]:
-            self._down(number, KILLED)
+            self._down(number, reason)
 
     # --- timers, tasks --------------------------------------------------------------------------------------
 

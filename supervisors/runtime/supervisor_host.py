@@ -34,13 +34,13 @@ from supervisors.runtime.messages import (
     BootResult,
     Call,
     ChildExited,
+    Ending,
     Message,
     RegistryIs,
     Reply,
     Stop,
     Unwatch,
     Watch,
-    WatchedDown,
     encode,
     open_parcel,
 )
@@ -95,9 +95,7 @@ class SupervisorHost(Actor):  # type: ignore[misc]
             elif isinstance(message, WatchMessage):
                 self._see_deaths(set(message.ready))
             elif isinstance(message, WakeupMessage):
-                if (
-                    message.payload == self._next_wake
-                ):  # else an earlier timer was set meanwhile, and this one anew
+                if message.payload == self._next_wake:  # else an earlier timer was set meanwhile, and this one anew
                     self._run_timers()
             elif isinstance(message, ActorExitRequest):
                 os._exit(0)  # the children have asked the kernel to go with this process
@@ -304,9 +302,7 @@ class SupervisorHost(Actor):  # type: ignore[misc]
         is_registry = self.boot.parent is None and spec.id == REGISTRY_ID
         # Not reaped before we look: even if it has died already, its pid is still its own.
         pidfd = fate.open_pidfd(pid, 0)
-        self._processes[effect.key] = _ChildProcess(
-            effect.key, effect.generation, uid, pid, pidfd, child, is_registry
-        )
+        self._processes[effect.key] = _ChildProcess(effect.key, effect.generation, uid, pid, pidfd, child, is_registry)
         if pidfd is None:
             self._set_timer(POLL_SECONDS, events.Tick(-1, 0, "poll"))
         boot = Boot(
@@ -367,8 +363,8 @@ class SupervisorHost(Actor):  # type: ignore[misc]
         self._office.drain_and_exit()
 
     def _farewell(self, reason: ExitReason) -> None:
-        for watcher, number in self._watchers:
-            self._post(watcher, WatchedDown(watcher.uid, number, self.ref, reason))
+        for watcher in {watcher for watcher, _ in self._watchers}:
+            self._post(watcher, Ending(watcher.uid, self.ref, reason))
         parent = self.boot.parent
         if parent is not None:
             self._post(parent, ChildExited(parent.uid, self.boot.key, self.boot.generation, reason))
