@@ -28,6 +28,7 @@ from dspex_actors.evaluate.progress import RunProgress
 from dspex_actors.evaluate.result import EvaluationResult
 from dspex_actors.evaluate.summary import run_summary
 from dspex_actors.example import Example
+from dspex_actors.foundation.journal_errors import JournalCorrupt
 from dspex_actors.foundation.journal_reader import JournalReader, find_journals
 from dspex_actors.foundation.records import RunRow, RunSpec
 from dspex_actors.foundation.spool import spool
@@ -434,12 +435,22 @@ def _forget_if_unused(folder: Path) -> None:
 
 
 def list_runs(home: Path, *folders: Path, limit: int = 1000) -> list[dict[str, Any]]:
-    """Return summaries of the runs in all journals under `home` and in `folders`, newest first."""
+    """Return summaries of the runs in all journals under `home` and in `folders`, newest first.
+
+    Raises:
+        JournalCorrupt: a journal is damaged, and no other one has a run.
+    """
     paths = dict.fromkeys([*(folder / JOURNAL_FILE for folder in folders), *find_journals(home)])
     found: dict[str, dict[str, Any]] = {}
+    damaged: DspexError | None = None
     for path in paths:
-        for row in JournalReader(path).list_runs(limit=limit):
-            found.setdefault(row.run_id, summary_of(row, path.parent) | {"journal": str(path)})
+        try:
+            for row in JournalReader(path).list_runs(limit=limit):
+                found.setdefault(row.run_id, summary_of(row, path.parent) | {"journal": str(path)})
+        except JournalCorrupt as error:
+            damaged = error
+    if damaged is not None and not found:
+        raise damaged
     return sorted(found.values(), key=lambda item: str(item["started_at"] or ""), reverse=True)[:limit]
 
 
@@ -470,11 +481,17 @@ def find_run(run_id: str, home: Path) -> Path:
     """Return the data folder whose journal has a run.
 
     Raises:
-        ConfigError: none has.
+        ConfigError: none has; JournalCorrupt if one of them cannot be read.
     """
+    damaged: DspexError | None = None
     for path in find_journals(home):
-        if JournalReader(path).get_run(run_id) is not None:
-            return path.parent
+        try:
+            if JournalReader(path).get_run(run_id) is not None:
+                return path.parent
+        except JournalCorrupt as error:
+            damaged = error
+    if damaged is not None:
+        raise damaged
     raise ConfigError(f"no run {run_id!r} under {home}: `dspex runs` lists them")
 
 

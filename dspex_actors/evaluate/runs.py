@@ -197,7 +197,7 @@ class Runs(GenServer):
         return True
 
     async def _after_end(self, run_id: str, reason: Any) -> None:
-        """Clear away an evaluator that has ended for good; one that died comes back, also when its supervisor died with it."""
+        """Clear away an evaluator that has ended for good; one that died comes back, its supervisor dead or not."""
         row = self._journal.get_run(run_id)
         if row is None or row.state != "running":
             self._falls.pop(run_id, None)

@@ -1,6 +1,7 @@
 """The pieces of end-to-end tests: a daemon, a stand-in LM server that counts its requests, ways to kill."""
 
 import contextlib
+import http.server
 import json
 import os
 import signal
@@ -147,6 +148,40 @@ def gone(pid):
         return fate.has_ended(pid, 0)
     except OSError:
         return True
+
+
+class Answering:
+    """A server that answers every request alike. `seen`: the headers of the requests."""
+
+    def __init__(self, status, body):
+        seen = self.seen = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                self.rfile.read(int(self.headers["Content-Length"]))
+                seen.append(dict(self.headers))
+                answer = body(self.headers) if callable(body) else body
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def log_message(self, *args):
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def __enter__(self):
+        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+
+    def __exit__(self, *error):
+        self._server.shutdown()
+        self._server.server_close()
 
 
 class Background:
