@@ -21,7 +21,7 @@ from typing import Any
 
 from dspex_actors.app import APP, PRELOAD, RUNS, AppConfig, worker_name
 from dspex_actors.errors import ConfigError, DspexError, Overloaded, RunFailed, RunInterrupted, from_record
-from dspex_actors.evaluate.dataset import Dataset, OnBadLine, open_dataset
+from dspex_actors.evaluate.dataset import Dataset, open_dataset
 from dspex_actors.evaluate.identity import input_names, metric_digest, metric_name, program_digest
 from dspex_actors.evaluate.job import dump_code
 from dspex_actors.evaluate.progress import RunProgress
@@ -35,7 +35,6 @@ from dspex_actors.foundation.spool import spool
 from dspex_actors.lm.backend import set_process_backend
 from dspex_actors.lm.lm import LM
 from dspex_actors.lm.reply import LMReply
-from dspex_actors.settings import settings as program_settings
 from dspex_actors.settings import configure
 from dspex_actors.settings import settings as program_settings
 from supervisors import Node
@@ -148,8 +147,8 @@ class System:
             _examples(devset, program),
             input_names=_names(devset, program),
             limit=limit,
-            on_bad_line=on_bad_line,
-        )  # type: ignore[arg-type]
+            on_bad_line=on_bad_line,  # type: ignore[arg-type]  # refused there
+        )
         descriptor, digest, total, spooled = self._place(dataset, run_id)
         spec = RunSpec(
             run_id=run_id,

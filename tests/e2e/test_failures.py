@@ -155,7 +155,7 @@ def test_a_burst_of_429s(system, server):
 def test_no_key(system):
     lm = dspex.LM("openai/x", base_url="http://127.0.0.1:9/v1", api_key="env:NOT_THERE")
     started = time.monotonic()
-    with pytest.raises(dspex.RunFailed, match="20 examples in a row .*NOT_THERE is not set") as caught:
+    with pytest.raises(dspex.RunFailed, match=r"20 examples in a row .*NOT_THERE is not set") as caught:
         dspex.evaluate(triage(), tickets(5000), metric(), lm=lm)
     assert time.monotonic() - started < 5.0
     assert "\n" not in str(caught.value)
@@ -166,14 +166,14 @@ def test_no_such_model(system):
     """A server that answers 404 to everything, as a provider does when the model is misspelt."""
     with Answering(404, b'{"error": {"message": "The model x does not exist", "code": "model_not_found"}}') as url:
         lm = dspex.LM("openai/x", base_url=url)
-        with pytest.raises(dspex.RunFailed, match="InvalidRequest: .*The model x does not exist"):
+        with pytest.raises(dspex.RunFailed, match=r"InvalidRequest: .*The model x does not exist"):
             dspex.evaluate(triage(), tickets(5000), metric(), lm=lm)
 
 
 def test_few_examples_with_a_refused_key_are_all_told(system):
     with Answering(401, b'{"error": {"message": "Incorrect API key provided."}}') as url:
         result = dspex.evaluate(triage(), tickets(7), metric(), lm=dspex.LM("openai/x", base_url=url))
-    assert errors(result) == {number: ("AuthError", 1) for number in range(7)}
+    assert errors(result) == dict.fromkeys(range(7), ("AuthError", 1))
 
 
 def test_a_program_that_cannot_be_opened(system):
