@@ -27,7 +27,7 @@ DRAIN_SECONDS = 1.0
 LINGER_SECONDS = 0.002
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def address(host: str, port: int) -> ActorAddress:
     """Return the Thespian address of a mailbox."""
     return TCPTransport.getAddressFromString((host, port))
@@ -50,6 +50,10 @@ class PostOffice:
     def send_to_child(self, child: ActorAddress, message: bytes) -> None:
         """Send to a child that may still be starting; Thespian keeps it until the child is there."""
         self._manager._send_intent(TransmitIntent(child, parcel([message])))
+
+    def forget_child(self, child: ActorAddress) -> None:
+        """Let go of the address of a child that is gone; Thespian would keep it as long as this process lives."""
+        self._manager._addrManager._managed[child.addressDetails.addressInstanceNum] = None
 
     def _failed(self, status: Any, intent: Any) -> None:
         if status == SendStatus.DeadTarget:

@@ -242,6 +242,7 @@ class SupervisorHost(Actor):  # type: ignore[misc]
             del self._processes[process.key]
         if process.pidfd is not None:
             fate.close_pidfd(process.pidfd)
+        self._office.forget_child(process.address)
         reason = process.last_word or KILLED
         self._do(self.core.event(events.Exited(process.key, process.generation, reason), now))
 
