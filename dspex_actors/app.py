@@ -9,6 +9,7 @@ import os
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from dspex_actors.tree_names import CLIENTS, EVALUATORS, RUNS, WORKERS, worker_name
 from supervisors import ChildSpec, SupervisorSpec
 
 #: Imported by the daemon before it forks anything: children share the memory and start in milliseconds.
@@ -20,8 +21,6 @@ PRELOAD = [
     "dspex_actors.embedded.actor",
 ]
 APP = "dspex_actors.app:children"
-
-WORKERS, CLIENTS, EVALUATORS, RUNS = "http_workers", "clients", "evaluators", "runs"
 
 
 @dataclass(frozen=True)
@@ -44,16 +43,6 @@ class AppConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
         return asdict(self)
-
-
-def worker_name(number: int) -> str:
-    """Return the registered name of the http worker with this number, from 1."""
-    return f"worker-{number}"
-
-
-def run_name(run_id: str) -> str:
-    """Return the registered name of a run's evaluator."""
-    return f"run:{run_id}"
 
 
 def children(config: dict[str, Any], node: dict[str, Any]) -> list[ChildSpec]:

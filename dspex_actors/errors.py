@@ -41,7 +41,9 @@ class DspexError(Exception):
         self.message = message
         unknown = set(details) - set(self.fields)
         if unknown:
-            raise TypeError(f"{type(self).__name__} takes {', '.join(self.fields) or 'no details'}; got {sorted(unknown)}")
+            raise TypeError(
+                f"{type(self).__name__} takes {', '.join(self.fields) or 'no details'}; got {sorted(unknown)}"
+            )
         for name in self.fields:
             setattr(self, name, details.get(name))
 

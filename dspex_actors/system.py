@@ -6,48 +6,41 @@ ends. Either way runs are in a journal under DSPEX_HOME and can be listed and re
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import fcntl
-import itertools
 import os
-import threading
+import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dspex_actors.app import APP, PRELOAD, RUNS, AppConfig, worker_name
-from dspex_actors.errors import ConfigError, DspexError, Overloaded, RunFailed, RunInterrupted, from_record
+from dspex_actors.app import APP, PRELOAD, AppConfig
+from dspex_actors.errors import ConfigError, DspexError, RunFailed, RunInterrupted, from_record
 from dspex_actors.evaluate.dataset import Dataset, open_dataset
-from dspex_actors.evaluate.identity import input_names, metric_digest, metric_name, program_digest
-from dspex_actors.evaluate.job import dump_code
+from dspex_actors.evaluate.identity import metric_digest, metric_name, program_digest
 from dspex_actors.evaluate.progress import RunProgress
 from dspex_actors.evaluate.result import EvaluationResult
-from dspex_actors.evaluate.summary import run_summary
-from dspex_actors.example import Example
-from dspex_actors.foundation.journal_errors import JournalCorrupt
-from dspex_actors.foundation.journal_reader import JournalReader, find_journals
-from dspex_actors.foundation.records import RunRow, RunSpec
+from dspex_actors.evaluate.run_index import JOURNAL_FILE, find_run, list_runs, new_run_id, node_runs
+from dspex_actors.evaluate.run_inputs import check_lms, code_of, dataset_inputs, with_inputs
+from dspex_actors.foundation.journal_reader import JournalReader
+from dspex_actors.foundation.records import RunSpec
 from dspex_actors.foundation.spool import spool
 from dspex_actors.lm.backend import set_process_backend
 from dspex_actors.lm.lm import LM
-from dspex_actors.lm.reply import LMReply
+from dspex_actors.lm.node_backend import NodeBackend
 from dspex_actors.settings import configure
 from dspex_actors.settings import settings as program_settings
+from dspex_actors.tree_names import RUNS
 from supervisors import Node
 from supervisors.errors import CallTimeout, NodeDown, NoProcess, ServerExited, SupervisorsError
 from supervisors.node import default_data_dir
 
-JOURNAL_FILE = "journal.db"
 #: A run's progress is asked for at first often, then less often, in seconds.
 POLL_FIRST, POLL_LAST = 0.01, 0.25
 #: How long a node that fell is waited for before a run counts as interrupted, in seconds.
 COME_BACK_SECONDS = 4.0
-#: A call whose worker died is given to another one so many times.
-CALL_TRIES = 4
 _ENDED = ("finished", "failed", "cancelled", "paused")
 
 _current: list[System] = []
@@ -144,8 +137,8 @@ class System:
         check_lms(program, lm)
         run_id = run_id or new_run_id(kind)
         dataset = open_dataset(
-            _examples(devset, program),
-            input_names=_names(devset, program),
+            with_inputs(devset, program),
+            input_names=dataset_inputs(devset, program),
             limit=limit,
             on_bad_line=on_bad_line,  # type: ignore[arg-type]  # refused there
         )
@@ -153,11 +146,11 @@ class System:
         spec = RunSpec(
             run_id=run_id,
             kind=kind,
-            program=_code(program, "program"),
+            program=code_of(program, "program"),
             program_digest=program_digest(program),
             dataset=descriptor,
             dataset_digest=digest,
-            metric=_code(metric, "metric"),
+            metric=code_of(metric, "metric"),
             metric_name=metric_name(metric),
             metric_digest=metric_digest(metric),
             lm=None if lm is None else lm.to_dict(),
@@ -285,58 +278,6 @@ class System:
         self._ask("cancel", run_id, reason)
 
 
-class NodeBackend:
-    """Answers LM calls of this process through the node's http workers."""
-
-    def __init__(self, node: Node) -> None:
-        """Ask this node's workers in turn."""
-        self._node = node
-        self._turn = itertools.count()
-        self._names: list[str] = []
-        self._lock = threading.Lock()
-
-    def _worker(self) -> str:
-        with self._lock:
-            if not self._names:
-                rows = self._node.which_children("http_workers")
-                self._names = [row.name or worker_name(1) for row in reversed(rows)]
-            return self._names[next(self._turn) % len(self._names)]
-
-    def complete(self, lm: LM, messages: list[dict[str, Any]], params: dict[str, Any]) -> LMReply:
-        """Answer one call; blocks the calling thread."""
-        request = ("lm", lm.to_dict(), messages, params)
-        for attempt in range(CALL_TRIES):
-            try:
-                return _reply(self._node.call(self._worker(), request, lm.deadline + 5.0))
-            except (NoProcess, ServerExited) as error:
-                _again(attempt, error)
-                time.sleep(0.05)
-        raise AssertionError("unreachable")
-
-    async def acomplete(self, lm: LM, messages: list[dict[str, Any]], params: dict[str, Any]) -> LMReply:
-        """Answer one call from an event loop."""
-        request = ("lm", lm.to_dict(), messages, params)
-        for attempt in range(CALL_TRIES):
-            try:
-                return _reply(await self._node.acall(self._worker(), request, lm.deadline + 5.0))
-            except (NoProcess, ServerExited) as error:
-                _again(attempt, error)
-                await asyncio.sleep(0.05)
-        raise AssertionError("unreachable")
-
-
-def _again(attempt: int, error: SupervisorsError) -> None:
-    if attempt == CALL_TRIES - 1:
-        raise Overloaded(f"{CALL_TRIES} workers in a row died during the call: {error}") from None
-
-
-def _reply(answer: Any) -> LMReply:
-    kind, value = answer
-    if kind == "error":
-        raise from_record(value)
-    return LMReply.from_dict(value)
-
-
 # --- connecting -----------------------------------------------------------------------------------------------------
 
 
@@ -424,132 +365,5 @@ def _own_node(folder: Path) -> Iterator[Node]:
 
 def _forget_if_unused(folder: Path) -> None:
     """Remove an own node's folder if no run was ever made there."""
-    import shutil
-
     if not JournalReader(folder / JOURNAL_FILE).list_runs(limit=1):
         shutil.rmtree(folder, ignore_errors=True)
-
-
-# --- runs everywhere ------------------------------------------------------------------------------------------------
-
-
-def list_runs(home: Path, *folders: Path, limit: int = 1000) -> list[dict[str, Any]]:
-    """Return summaries of the runs in all journals under `home` and in `folders`, newest first.
-
-    Raises:
-        JournalCorrupt: a journal is damaged, and no other one has a run.
-    """
-    paths = dict.fromkeys([*(folder / JOURNAL_FILE for folder in folders), *find_journals(home)])
-    found: dict[str, dict[str, Any]] = {}
-    damaged: DspexError | None = None
-    for path in paths:
-        try:
-            for row in JournalReader(path).list_runs(limit=limit):
-                found.setdefault(row.run_id, summary_of(row, path.parent) | {"journal": str(path)})
-        except JournalCorrupt as error:
-            damaged = error
-    if damaged is not None and not found:
-        raise damaged
-    return sorted(found.values(), key=lambda item: str(item["started_at"] or ""), reverse=True)[:limit]
-
-
-def summary_of(row: RunRow, folder: Path) -> dict[str, Any]:
-    """Return a run's summary; one that its node left behind as running when it was killed is paused."""
-    summary = run_summary(row)
-    if row.state == "running" and not node_runs(folder):
-        summary |= {"state": "paused", "reason": "its node was stopped or killed"}
-    return summary
-
-
-def node_runs(folder: Path) -> bool:
-    """Tell whether a node runs over a data folder: its daemon holds the folder's lock as long as it lives."""
-    try:
-        fd = os.open(folder / "run" / "lock", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
-
-
-def find_run(run_id: str, home: Path) -> Path:
-    """Return the data folder whose journal has a run.
-
-    Raises:
-        ConfigError: none has; JournalCorrupt if one of them cannot be read.
-    """
-    damaged: DspexError | None = None
-    for path in find_journals(home):
-        try:
-            if JournalReader(path).get_run(run_id) is not None:
-                return path.parent
-        except JournalCorrupt as error:
-            damaged = error
-    if damaged is not None:
-        raise damaged
-    raise ConfigError(f"no run {run_id!r} under {home}: `dspex runs` lists them")
-
-
-def new_run_id(kind: str) -> str:
-    """Return a fresh run id that sorts by time and can be typed."""
-    return f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
-
-
-# --- what a run is made of ------------------------------------------------------------------------------------------
-
-
-def check_lms(program: Any, lm: LM | None) -> None:
-    """Refuse a program that would have no LM to ask.
-
-    Raises:
-        ConfigError: says what to do.
-    """
-    predictors = program.predictors() if hasattr(program, "predictors") else []
-    if lm is None and any(predictor.lm is None for predictor in predictors):
-        raise ConfigError(
-            'no LM is set: dspex.connect(lm="openai/gpt-4o-mini"), evaluate(..., lm=...) or program.set_lm(...)'
-        )
-    if lm is not None and not isinstance(lm, LM):
-        raise ConfigError(f"lm takes a dspex.LM, got {lm!r}")
-
-
-def _names(devset: Any, program: Any) -> list[str] | None:
-    return input_names(program) if isinstance(devset, str | os.PathLike) else None
-
-
-def _examples(devset: Any, program: Any) -> Any:
-    """Give plain dicts of a list or generator the program's inputs; Examples keep their own."""
-    if isinstance(devset, str | os.PathLike | Dataset) or not isinstance(devset, Iterable):
-        return devset
-    names = input_names(program)
-    if isinstance(devset, list | tuple):
-        return (
-            [_example(item, names) for item in devset]
-            if any(isinstance(item, dict) for item in devset)
-            else devset
-        )
-    return (_example(item, names) for item in devset)
-
-
-def _example(item: Any, names: list[str] | None) -> Any:
-    if isinstance(item, dict) and names is not None:
-        missing = [name for name in names if name not in item]
-        if not missing:
-            return Example(**item).with_inputs(*names)
-    return item
-
-
-def _code(value: Any, what: str) -> bytes:
-    try:
-        return dump_code(value)
-    except Exception as error:
-        raise ConfigError(
-            f"the {what} cannot be sent to the workers: {type(error).__name__}: {error}"
-        ) from None
-
-
-__all__ = ["System", "connect", "current_system", "list_runs", "node_runs", "summary_of"]

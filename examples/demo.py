@@ -137,7 +137,7 @@ class Killer:
             [
                 f"[red]kill -9[/] of worker-1 (pid {self.victim}) after {self.done} results",
                 f"[green]its supervisor started it again[/] as pid {self.successor}, ready after {self.seconds * 1000:.0f} ms",
-                f"{again} examples that it had in hand were asked again; "
+                f"{again} examples that it had in hand went out again; "
                 f"[green]all {result.n} results are there[/], {result.failed} failed",
             ]
             if self.seen

@@ -131,7 +131,7 @@ def _folder(run_id: str | None) -> Path:
     home = default_data_dir().absolute()
     if run_id is None:
         return home
-    from dspex_actors.system import find_run
+    from dspex_actors.evaluate.run_index import find_run
 
     return find_run(run_id, home)
 

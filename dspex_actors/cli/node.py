@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import subprocess
 import time
@@ -16,8 +17,8 @@ from dspex_actors.app import APP, PRELOAD, AppConfig
 from dspex_actors.cli import processes
 from dspex_actors.cli.output import console, grid, json_option, print_json
 from dspex_actors.cli.shell import DONE, FAILED
+from dspex_actors.evaluate.run_index import node_runs
 from dspex_actors.foundation.config import Config, load_config
-from dspex_actors.system import node_runs
 from supervisors.errors import NodeDown
 from supervisors.node import Node, default_data_dir, launch, read_node_file, stop_process
 from supervisors.runtime.config import NodeConfig
@@ -118,8 +119,9 @@ def _launch_or_find(config: NodeConfig) -> bool:
                 launch(config)
             except NodeDown as error:
                 # Somebody was faster, or only had a look at the lock; anything else is an error.
-                if "already" not in str(error):
-                    raise
+                if not str(error).startswith("a node runs in"):
+                    # Which child it was that could not start says nothing to a person; what stopped it does.
+                    raise NodeDown(re.sub(r"^child '[^']*' did not start: error: \w+: ", "", str(error))) from None
             else:
                 return True
         if processes.is_alive(folder):

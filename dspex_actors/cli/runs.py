@@ -21,11 +21,12 @@ from dspex_actors.cli.output import RUN_STYLES, clock_text, console, iso_seconds
 from dspex_actors.cli.shell import DONE, FAILED, INTERRUPTED, MISUSED, LazyGroup, say_error, say_note
 from dspex_actors.errors import ConfigError, RunFailed
 from dspex_actors.evaluate.report import duration_text, report
+from dspex_actors.evaluate.run_index import node_runs
 from dspex_actors.evaluate.summary import export_lines, run_summary
 from dspex_actors.foundation.journal_errors import JournalCorrupt
 from dspex_actors.foundation.journal_reader import JournalReader, find_journals
 from dspex_actors.foundation.records import RunRow
-from dspex_actors.system import System, node_runs, start_node
+from dspex_actors.system import System, start_node
 from supervisors.errors import NodeDown
 from supervisors.node import Node, default_data_dir
 

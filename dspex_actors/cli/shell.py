@@ -9,6 +9,7 @@ import importlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -47,8 +48,10 @@ class LazyGroup(click.Group):
         """Run a command line; errors become one line on standard error, and the exit status."""
         extra["standalone_mode"] = False
         # A plain `kill` ends a command as Ctrl-C does: a run is paused, an own node is taken down.
-        if not extra.pop("keep_signals", False):
+        if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, _as_interrupt)
+            # A shell starts what it puts into the background deaf to Ctrl-C; who sends the signal by name means us.
+            signal.signal(signal.SIGINT, _as_interrupt)
         try:
             status = super().main(args, prog_name, **extra)
         except BaseException as error:

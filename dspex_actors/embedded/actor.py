@@ -16,7 +16,7 @@ class EmbeddedServer(GenServer):
         """Start serving."""
         self._server = await start_server(EmbeddedConfig(**settings))
 
-    def handle_call(self, request: Any, caller: Any) -> Any:  # noqa: ARG002
+    def handle_call(self, request: Any, caller: Any) -> Any:
         """Tell the address, or the counts."""
         match request:
             case "base_url":
@@ -25,6 +25,6 @@ class EmbeddedServer(GenServer):
                 return self._server.stats.as_dict()
         raise ValueError(f"the embedded LM does not know {request!r}")
 
-    async def terminate(self, reason: Any) -> None:  # noqa: ARG002
+    async def terminate(self, reason: Any) -> None:
         """Stop serving."""
         await self._server.close()

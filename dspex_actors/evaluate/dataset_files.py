@@ -196,7 +196,7 @@ class CsvRows(FileDataset):
         return header
 
 
-class _BadRow(Exception):  # noqa: N818 - no error by itself: it may be skipped
+class _BadRow(Exception):
     """A row that is not usable, and why."""
 
 

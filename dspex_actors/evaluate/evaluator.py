@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from dspex_actors.app import RUNS, worker_name
 from dspex_actors.errors import DspexError, from_record
 from dspex_actors.evaluate.dataset import from_descriptor
 from dspex_actors.evaluate.hopeless import IN_A_ROW, HopelessRule, is_final
@@ -26,6 +25,7 @@ from dspex_actors.evaluate.plan_types import Chunk, Lost, PlanSettings
 from dspex_actors.evaluate.stop_rule import StopRule
 from dspex_actors.foundation.indexset import IndexSet
 from dspex_actors.foundation.journal_errors import JournalError
+from dspex_actors.tree_names import RUNS, worker_name
 from supervisors import Down, GenServer, Ref, Stop
 from supervisors.errors import CallTimeout, NoProcess, ServerExited, SupervisorsError
 from supervisors.runtime import fate
@@ -156,7 +156,7 @@ class Evaluator(GenServer):
 
     async def _look_for(self, name: str) -> None:
         """Wait until a worker is there (again) and take it in."""
-        while (ref := await self.whereis(name)) is None or ref == self._refs.get(name):
+        while (ref := await self.whereis(name)) is None or ref == self._refs.get(name):  # noqa: ASYNC110 - names have no events
             await asyncio.sleep(LOOK_SECONDS)
         self._refs[name] = ref
         self._missing.discard(name)

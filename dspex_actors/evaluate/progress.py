@@ -7,7 +7,15 @@ import time
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 
 class RunProgress:
@@ -22,10 +30,17 @@ class RunProgress:
         """Make it; it shows itself inside a `with`."""
         self._console = console or Console(stderr=True)
         self._bar = Progress(
-            SpinnerColumn(style="cyan"), TextColumn("[bold]{task.description}"), BarColumn(bar_width=32),
-            MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TextColumn("{task.fields[failed]}"),
-            TimeRemainingColumn(compact=True), TextColumn("{task.fields[cost]}"), TextColumn("{task.fields[note]}"),
-            console=self._console, transient=False,
+            SpinnerColumn(style="cyan"),
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=32),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[failed]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[cost]}"),
+            TextColumn("{task.fields[note]}"),
+            console=self._console,
+            transient=False,
         )
         self._label = label
         self._task: TaskID | None = None
@@ -56,7 +71,9 @@ class RunProgress:
         failed, cost = summary["failed"], summary["cost"]
         trouble = note.get("trouble")
         self._bar.update(
-            self._task, completed=done, total=summary["total"],
+            self._task,
+            completed=done,
+            total=summary["total"],
             rate=f"[cyan]{rate:,.0f}/s" if rate else "",
             failed=f"[red]{failed:,} failed" if failed else "",
             cost=f"${cost:,.4f}" if cost else "",

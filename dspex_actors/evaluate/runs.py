@@ -21,12 +21,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dspex_actors.app import EVALUATORS, run_name
 from dspex_actors.errors import ConfigError, DspexError
 from dspex_actors.evaluate.evaluator import Evaluator
+from dspex_actors.evaluate.run_index import JOURNAL_FILE
 from dspex_actors.evaluate.summary import run_summary
 from dspex_actors.foundation.journal import Journal
 from dspex_actors.foundation.records import ResultRow, RunRow, RunSpec
+from dspex_actors.tree_names import EVALUATORS, run_name
 from supervisors import NO_REPLY, ChildSpec, Down, GenServer
 from supervisors.errors import (
     AlreadyPresent,
@@ -40,7 +41,6 @@ from supervisors.errors import (
 )
 from supervisors.runtime import fate
 
-JOURNAL_FILE = "journal.db"
 #: Fields of a result row, in the order in which evaluators send them.
 ROW_FIELDS = tuple(ResultRow.__dataclass_fields__)
 #: A run whose evaluator has died more often than this within this many seconds is given up.

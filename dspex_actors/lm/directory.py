@@ -6,7 +6,6 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
-from dspex_actors.app import CLIENTS
 from dspex_actors.errors import LMError, Overloaded
 from dspex_actors.lm.client import LMClient, client_name
 from dspex_actors.lm.fallback import candidates, worth_another
@@ -14,6 +13,7 @@ from dspex_actors.lm.lm import LM
 from dspex_actors.lm.reply import LMReply
 from dspex_actors.lm.session import LMSession
 from dspex_actors.lm.worker_gate import WorkerGate
+from dspex_actors.tree_names import CLIENTS
 from supervisors import ChildSpec, GenServer, Ref
 from supervisors.errors import AlreadyPresent, AlreadyStarted, SupervisorsError
 

@@ -8,9 +8,10 @@ from e2e_kit import Background, check_whole, metric, tickets, until
 
 import dspex_actors as dspex
 from dspex_actors.app import AppConfig
+from dspex_actors.evaluate.run_index import find_run, list_runs
 from dspex_actors.foundation.journal_errors import JournalCorrupt
 from dspex_actors.foundation.journal_reader import JournalReader
-from dspex_actors.system import System, find_run, list_runs, start_node
+from dspex_actors.system import System, start_node
 from supervisors.errors import NodeDown
 
 

@@ -1,0 +1,107 @@
+"""A run id that is there already: answered from the journal, continued by another process, or refused."""
+
+import json
+
+import pytest
+from e2e_kit import ANSWER, Background, metric, run_script, tickets, triage, until
+
+import dspex_actors as dspex
+
+#: A user's script: its own program class and a lambda as metric. Arguments: LM server, run id, examples.
+SCRIPT = """
+import json, os, sys
+import dspex_actors as dspex
+
+class Desk(dspex.Module):
+    def __init__(self):
+        super().__init__()
+        self.sort = dspex.Predict("ticket -> team")
+
+    def forward(self, ticket):
+        return self.sort(ticket=ticket.strip())
+
+if __name__ == "__main__":
+    url, run_id, count = sys.argv[1:]
+    data = [{"ticket": f"ticket {n}", "team": "billing" if n % 2 else "bugs"} for n in range(int(count))]
+    with dspex.connect(lm=dspex.LM("openai/x", base_url=url)) as system:
+        print(system.node.info["pid"], flush=True)
+        try:
+            same_team = lambda example, prediction, trace=None: example.team == prediction.team
+            result = dspex.evaluate(Desk(), data, same_team, run_id=run_id, max_in_flight=16)
+            print(json.dumps(result.summary()), flush=True)
+        except dspex.DspexError as error:
+            print(json.dumps({"error": str(error), "type": type(error).__name__}), flush=True)
+"""
+
+
+def run(tmp_path, *args, script=SCRIPT):
+    file = tmp_path / "desk.py"
+    file.write_text(script)
+    process = run_script(
+        f"import runpy, sys; sys.argv[0] = 'desk.py'; runpy.run_path({str(file)!r}, run_name='__main__')", *args
+    )
+    process.stdout.readline()
+    return process
+
+
+def summary(process):
+    return json.loads(process.communicate(timeout=15)[0])
+
+
+def test_a_script_again_and_again(host, server, tmp_path):
+    lm_server = server("--latency-ms", 50, "--answer", ANSWER)
+    first = run(tmp_path, lm_server.url, "mine", 200)
+    until(lambda: lm_server.requests > 60)
+    first.kill()
+    first.communicate()
+    with dspex.connect() as system:
+        system.pause("mine")
+        done = system.runs()[0]["done"]
+        assert 0 < done < 200
+    asked = lm_server.requests
+    second = summary(run(tmp_path, lm_server.url, "mine", 200))
+    assert (second["state"], second["done"], second["score"]) == ("finished", 200, 50.0)
+    assert lm_server.requests - asked == 200 - done
+    assert summary(run(tmp_path, lm_server.url, "mine", 200)) == second
+    assert lm_server.requests - asked == 200 - done
+
+    other = summary(run(tmp_path, lm_server.url, "mine", 199))
+    assert other["type"] == "ConfigError"
+    assert "another dataset:" in other["error"]
+    changed = SCRIPT.replace("ticket.strip()", "ticket.upper()")
+    assert "another program:" in summary(run(tmp_path, lm_server.url, "mine", 200, script=changed))["error"]
+    changed = SCRIPT.replace("example.team == prediction.team", "example.team != prediction.team")
+    assert "another metric:" in summary(run(tmp_path, lm_server.url, "mine", 200, script=changed))["error"]
+    assert lm_server.requests - asked == 200 - done
+
+
+def test_what_differs_is_named(home, server):
+    lm_server = server("--answer", ANSWER)
+    with dspex.connect(lm=lm_server.lm()) as system:
+        first = dspex.evaluate(triage(), tickets(20), metric(), run_id="one")
+        again = dspex.evaluate(triage(), tickets(20), metric(), run_id="one")
+        assert again.summary() == first.summary()
+        assert lm_server.requests == 20
+        for program, data, score, what in [
+            (dspex.Predict("ticket -> team: str, why: str"), tickets(20), metric(), "another program:"),
+            (triage(), tickets(21), metric(), "another dataset:"),
+            (triage(), tickets(20), dspex.metrics.contains("team"), "another metric:"),
+            (triage(), tickets(19), dspex.metrics.contains("team"), "another dataset and another metric:"),
+        ]:
+            with pytest.raises(dspex.ConfigError, match=f"run one is there already with {what}"):
+                dspex.evaluate(program, data, score, run_id="one")
+        assert lm_server.requests == 20
+        assert len(system.runs()) == 1
+        assert len(list((system.data_dir / "spool").iterdir())) == 1, "a refused run's spool is left"
+
+
+def test_two_who_wait_for_one_run(host, server):
+    lm_server = server("--latency-ms", 50, "--answer", ANSWER)
+    with dspex.connect(lm=lm_server.lm()):
+        waiting = [
+            Background(dspex.evaluate, triage(), tickets(200), metric(), run_id="both", max_in_flight=16)
+            for _ in range(2)
+        ]
+        first, second = [one.result() for one in waiting]
+        assert first.summary() == second.summary()
+        assert (first.n, lm_server.requests) == (200, 200)

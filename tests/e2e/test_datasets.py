@@ -1,0 +1,108 @@
+"""Every kind of dataset through a run; broken lines; constant memory."""
+
+import contextlib
+import csv
+import gzip
+import json
+import os
+
+import psutil
+import pytest
+from e2e_kit import Background, check_whole, metric, tickets, until
+
+import dspex_actors as dspex
+
+COUNT = 300
+
+
+class Echo(dspex.Module):
+    async def aforward(self, ticket):
+        return dspex.Prediction(team="billing")
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory):
+    home = tmp_path_factory.mktemp("datasets") / "home"
+    with dspex.connect(home=home, workers=2) as connection:
+        yield connection
+
+
+def jsonl(path, rows, opener=open):
+    with opener(path, "wt") as file:
+        for row in rows:
+            file.write((row if isinstance(row, str) else json.dumps(row)) + "\n")
+    return path
+
+
+def table(path, opener=open):
+    with opener(path, "wt", newline="") as file:
+        out = csv.DictWriter(file, ["ticket", "team"])
+        out.writeheader()
+        out.writerows(tickets(COUNT))
+    return path
+
+
+KINDS = {
+    "dicts": lambda folder: tickets(COUNT),
+    "examples": lambda folder: [dspex.Example(**row).with_inputs("ticket") for row in tickets(COUNT)],
+    "generator": lambda folder: (row for row in tickets(COUNT)),
+    "generator of examples": lambda folder: (dspex.Example(**row).with_inputs("ticket") for row in tickets(COUNT)),
+    "jsonl": lambda folder: jsonl(folder / "a.jsonl", tickets(COUNT)),
+    "jsonl.gz": lambda folder: str(jsonl(folder / "a.jsonl.gz", tickets(COUNT), gzip.open)),
+    "csv": lambda folder: table(folder / "a.csv"),
+    "csv.gz": lambda folder: table(folder / "a.csv.gz", gzip.open),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kinds(system, tmp_path, kind):
+    result = dspex.evaluate(Echo(), KINDS[kind](tmp_path), metric(), system=system)
+    check_whole(result, COUNT)
+    assert (result.score, result.summary()["total"]) == (50.0, COUNT)
+    assert result.results[7].example.inputs().toDict() == {"ticket": "ticket 7"}
+
+
+@pytest.mark.parametrize("bad", ['{"ticket": "x", ', '{"team": "no ticket"}', "[1, 2]"])
+def test_broken_line(system, tmp_path, bad):
+    rows = tickets(COUNT)
+    path = jsonl(tmp_path / "a.jsonl", [*rows[:200], bad, *rows[200:]])
+    with pytest.raises(dspex.DspexError, match=r"line 201\b") as caught:
+        dspex.evaluate(Echo(), path, metric(), system=system)
+    assert "\n" not in str(caught.value)
+    result = dspex.evaluate(Echo(), path, metric(), system=system, on_bad_line="skip")
+    check_whole(result, COUNT)
+
+
+def test_limit(system):
+    check_whole(dspex.evaluate(Echo(), (row for row in tickets(COUNT)), metric(), system=system, limit=50), 50)
+
+
+@pytest.mark.parametrize("data", [[], iter(()), "nothing.jsonl", 7, [{"team": "bugs"}]])
+def test_no_dataset(system, data):
+    with pytest.raises(dspex.DspexError):
+        dspex.evaluate(Echo(), data, metric(), system=system)
+
+
+def test_memory_is_flat(system):
+    count = int(os.environ.get("DSPEX_TEST_EXAMPLES", "20000"))
+    words = "word " * 100
+    data = ({"ticket": f"{number} {words}", "team": "bugs"} for number in range(count))
+    seen = {}
+    run = Background(dspex.evaluate, Echo(), data, metric(), system=system, run_id="long")
+    until(lambda: system.journal.get_run("long"))
+    pids = {
+        name: ref.pid for name, ref in system.node.names().items() if name.startswith(("run:long", "worker", "runs"))
+    }
+
+    def done():
+        for name, pid in pids.items():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                seen.setdefault(name, []).append(psutil.Process(pid).memory_info().rss >> 20)
+        return not run.alive
+
+    until(done, 60)
+    result = run.result()
+    assert (result.n, result.failed) == (count, 0)
+    evaluator = next(rss for name, rss in seen.items() if name.startswith("run:"))
+    # 20,000 examples are 12 MB, and 100,000 are 60.
+    assert max(evaluator) - evaluator[len(evaluator) // 4] < 12, seen
