@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import importlib
 import json
 import os
@@ -106,6 +107,9 @@ class Daemon:
         if threading.active_count() > 1:
             names = [thread.name for thread in threading.enumerate()]
             raise StartRefusedError(f"preloading started threads ({names}); a process with threads must not fork")
+        # What is loaded by now stays for ever: collectors of the children need not walk it, nor copy its pages.
+        gc.collect()
+        gc.freeze()
 
     def boot(self) -> None:
         """Start admin, logger and root with its children; return when every child's init has returned."""
