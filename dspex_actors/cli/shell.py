@@ -47,15 +47,17 @@ class LazyGroup(click.Group):
     ) -> NoReturn:
         """Run a command line; errors become one line on standard error, and the exit status."""
         extra["standalone_mode"] = False
-        # A plain `kill` ends a command as Ctrl-C does: a run is paused, an own node is taken down.
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, _as_interrupt)
-            # A shell starts what it puts into the background deaf to Ctrl-C; who sends the signal by name means us.
-            signal.signal(signal.SIGINT, _as_interrupt)
+        # A plain `kill` ends a command as Ctrl-C does: a run is paused, an own node is taken down. And a shell starts
+        # what it puts into the background deaf to Ctrl-C; who sends that signal to it by number means it.
+        signals = (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
+        before = {number: signal.signal(number, _as_interrupt) for number in signals}
         try:
             status = super().main(args, prog_name, **extra)
         except BaseException as error:
             status = explain(error)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
         sys.exit(status if isinstance(status, int) else DONE)
 
 
