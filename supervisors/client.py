@@ -25,7 +25,7 @@ from supervisors.runtime.frames import FrameCodec, FrameError, FrameReader, Open
 SLACK_SECONDS = 10.0
 
 
-class KeyRefused(NodeDown):  # noqa: N818 - states what it is
+class KeyRefused(NodeDown):
     """A node answered and closed the connection at once."""
 
 

@@ -31,8 +31,13 @@ class SupervisorsError(Exception):
     """Base of every error that this library raises on purpose."""
 
     def __init__(
-        self, message: str, *, id: str | None = None, reason: ExitReason | None = None, ref: Ref | None = None
-    ) -> None:  # noqa: A002
+        self,
+        message: str,
+        *,
+        id: str | None = None,  # noqa: A002 - the name of the contract
+        reason: ExitReason | None = None,
+        ref: Ref | None = None,
+    ) -> None:
         """Make the error; `id`, `reason` and `ref` are set where the class says so."""
         super().__init__(message)
         self.message = str(message)

@@ -16,6 +16,7 @@ A server handles one message at a time, in the order in which they came. Every h
                 case "stop":
                     raise Stop("normal", reply="bye")
 """
+# ruff: noqa: ASYNC109 - `timeout` is the name of the contract
 
 from __future__ import annotations
 
@@ -49,7 +50,7 @@ IGNORE = _Marker("IGNORE")
 _NOTHING = _Marker("_NOTHING")
 
 
-class Stop(Exception):  # noqa: N818 - it is a request, not an error
+class Stop(Exception):
     """Raised in a handler: end the server.
 
     Args:

@@ -1,4 +1,5 @@
 """Node: start or attach to a host's node, and make calls into its tree from any thread of any program."""
+# ruff: noqa: ASYNC109 - `timeout` is the name of the contract
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class Registry(GenServer):
         """Start empty; whoever has a name registers it again when the supervisor tells of a new registry."""
         self._names: dict[str, Ref] = {}
 
-    def handle_call(self, request: Any, caller: Any) -> Any:  # noqa: ARG002
+    def handle_call(self, request: Any, caller: Any) -> Any:
         """Answer one request."""
         match request:
             case ("register", str(name), Ref() as ref):

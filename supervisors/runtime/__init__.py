@@ -1,0 +1,1 @@
+"""What runs supervisors and servers as processes; the only place that knows Thespian."""

@@ -33,7 +33,7 @@ class FrameError(Exception):
     opened: "list[Frame]" = []  # noqa: RUF012 - replaced, never changed
 
 
-class Forged(FrameError):  # noqa: N818 - states what it is
+class Forged(FrameError):
     """Not made by a holder of the cluster key for this receiver."""
 
 
@@ -41,11 +41,11 @@ class Stale(Forged):
     """Authentic but too old, from the future, or from before this receiver was born."""
 
 
-class Replayed(FrameError):  # noqa: N818
+class Replayed(FrameError):
     """Authentic, and received before."""
 
 
-class FrameTooLarge(FrameError, ValueError):  # noqa: N818
+class FrameTooLarge(FrameError, ValueError):
     """The payload exceeds the frame limit."""
 
 

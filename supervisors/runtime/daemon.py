@@ -89,7 +89,8 @@ class Daemon:
                 "choose another --port, or stop what holds it"
             ) from None
         self.door.listen(512)
-        self.address = "%s:%d" % self.door.getsockname()[:2]
+        host, port = self.door.getsockname()[:2]
+        self.address = f"{host}:{port}"
 
     # --- starting ---------------------------------------------------------------------------------------------------
 

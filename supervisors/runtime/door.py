@@ -5,6 +5,7 @@ that come meanwhile wait in its queue. Frames are sealed with the cluster key (r
 `[request id, operation, *arguments]`, answered by `[request id, ok, value or error]`. `[0, "down", monitor, Down]`
 comes unasked. Users' requests and replies pass through as bytes that the door does not open.
 """
+# ruff: noqa: ASYNC109 - `timeout` is the name of the contract
 
 from __future__ import annotations
 
@@ -66,7 +67,7 @@ class Door(GenServer):
             "names": self._op_names,
         }
 
-    async def terminate(self, reason: ExitReason) -> None:  # noqa: ARG002
+    async def terminate(self, reason: ExitReason) -> None:
         """Stop listening."""
         self._server.close()
 
@@ -244,7 +245,7 @@ class Connection(asyncio.Protocol):
         """Drop the connection."""
         self._transport.abort()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+    def connection_lost(self, exc: Exception | None) -> None:
         """Cancel what it still waits for: nobody would read the answers."""
         self._timer.cancel()
         self._door.no_stranger(self)

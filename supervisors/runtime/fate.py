@@ -63,7 +63,7 @@ def tie_to(daemon: int) -> Callable[[bool, Any], None]:
     The admin is forked twice; it is tied once the process between is gone and the daemon has adopted it.
     """
 
-    def tie(is_admin: bool, transport: Any) -> None:  # noqa: ARG001 - Thespian's transport is not needed
+    def tie(is_admin: bool, transport: Any) -> None:
         parent = os.getppid()
         if is_admin:
             deadline = time.monotonic() + 5.0

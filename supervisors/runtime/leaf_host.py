@@ -39,7 +39,7 @@ class LeafHost(Actor):  # type: ignore[misc]
         self._finishing = False
         self._watch: ThespianWatch | None = None
 
-    def receiveMessage(self, message: Any, sender: Any) -> Any:  # noqa: N802, ARG002 - Thespian's name
+    def receiveMessage(self, message: Any, sender: Any) -> Any:  # noqa: N802 - Thespian's name
         """Take one message from Thespian; nothing that happens here raises into it."""
         if type(message) is bytes:
             if self._process is None:

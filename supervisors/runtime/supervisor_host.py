@@ -86,7 +86,7 @@ class SupervisorHost(Actor):  # type: ignore[misc]
         self._started = self._ready = False
         self._over: ExitReason | None = None
 
-    def receiveMessage(self, message: Any, sender: Any) -> Any:  # noqa: N802, ARG002 - Thespian's name
+    def receiveMessage(self, message: Any, sender: Any) -> Any:  # noqa: N802 - Thespian's name
         """Take one message from Thespian."""
         try:
             if type(message) is bytes:

@@ -107,6 +107,7 @@ class Counter(GenServer):
                 self.spawn(self.exit_later())
             case "name":
                 return self.name, self.ref
+        return None
 
     async def fail_later(self):
         await asyncio.sleep(0.01)
@@ -146,6 +147,7 @@ class Async(GenServer):
             case "pid":
                 await asyncio.sleep(0)
                 return os.getpid()
+        return None
 
 
 class Init(GenServer):

@@ -1,10 +1,9 @@
 """Whatever happens in whatever order, a supervisor keeps a few promises (hypothesis tries to break them)."""
 
+from core_world import BOOM, Server
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-
-from core_world import BOOM, Server
 
 from supervisors import events
 from supervisors.core import SupervisorCore

@@ -58,7 +58,7 @@ def test_twenty_megabytes(node, counter):
 def test_what_is_too_large_or_cannot_be_sent_is_refused_on_either_side(node, counter):
     with pytest.raises(errors.CallFailed, match="cannot be sent"):
         node.call(counter, threading.Lock())
-    with pytest.raises(errors.CallFailed, match="request has .* bytes"):
+    with pytest.raises(errors.CallFailed, match=r"request has .* bytes"):
         node.call(counter, ("echo", bytes(70_000_000)))
     with pytest.raises(errors.CallFailed, match="reply cannot be sent"):
         node.call(counter, "lock")

@@ -6,6 +6,7 @@ import sys
 import textwrap
 import threading
 import time
+from functools import partial
 
 import psutil
 import pytest
@@ -14,7 +15,8 @@ from node_helpers import Counter, alive, family, kill, until
 from supervisors import ChildSpec, Node, SupervisorSpec, errors
 
 TREE = SupervisorSpec(
-    [ChildSpec("leaf", Counter, name="leaf"), ChildSpec("inner", SupervisorSpec([ChildSpec("deep", Counter, name="deep")]))],
+    [ChildSpec("leaf", Counter, name="leaf"),
+     ChildSpec("inner", SupervisorSpec([ChildSpec("deep", Counter, name="deep")]))],
     name="top", intensity=100,
 )  # fmt: skip
 
@@ -27,6 +29,10 @@ def pillars(node):
     logger = next(child.pid for child in psutil.Process(admin).children() if child.pid != root)
     return {"daemon": daemon, "admin": admin, "logger": logger, "root": root,
             **{row["id"]: row["pid"] for row in tree["children"] if row["id"] in ("registry", "door")}}  # fmt: skip
+
+
+def all_gone(pids):
+    return not [pid for pid in pids if alive(pid)]
 
 
 def answers(node):
@@ -46,7 +52,7 @@ def test_a_fallen_pillar_is_brought_back_within_two_seconds(node, who):
     began = time.monotonic()
     until(lambda: not [pid for pid in old if alive(pid) and pid != node.info["pid"]], 1.0)
     for client in (node, other):
-        assert until(lambda: answers(client), 5.0, 0.02) not in old  # noqa: B023
+        assert until(partial(answers, client), 5.0, 0.02) not in old
     assert time.monotonic() - began < 2.0
     assert node.info["address"] == address
     assert node.whereis("leaf") is None
@@ -93,10 +99,10 @@ def test_every_process_killed_at_once_in_turn_while_clients_call(node):
         pids = {**pillars(node), "inner": inner, **{name: node.pid(name) for name in ("leaf", "deep", "top")}}
         below = set(family(pids[who]))
         kill(pids[who])
-        until(lambda: not [pid for pid in below if alive(pid)], 1.0)  # noqa: B023
+        until(partial(all_gone, below), 1.0)
         until(lambda: answers(node), 5.0, 0.02)
-        top = until(lambda: node.whereis("top") or who in ("top", "root"), 2.0)  # noqa: B023
-        if top is not True:
+        if who not in ("top", "root"):
+            top = until(lambda: node.whereis("top"), 2.0)
             until(lambda: node.pid("leaf") and node.pid("deep"), 2.0, 0.02)
             node.stop(top)
 

@@ -68,7 +68,7 @@ def test_attach_shares_the_node_and_close_leaves_it_running(node):
 
 
 def test_a_second_start_on_the_same_folder(node):
-    with pytest.raises(errors.NodeDown, match="runs in .* already") as error:
+    with pytest.raises(errors.NodeDown, match=r"runs in .* already") as error:
         Node.start(data_dir=node.data_dir)
     one_line(error)
     assert node.tree()
@@ -79,7 +79,7 @@ def test_a_taken_port(folder):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(errors.NodeDown, match=f"cannot listen on 127.0.0.1:{port}.*in use.*another") as error:
+        with pytest.raises(errors.NodeDown, match=rf"cannot listen on 127\.0\.0\.1:{port}.*in use.*another") as error:
             Node.start(data_dir=folder, port=port)
     one_line(error)
 
@@ -118,7 +118,7 @@ def test_a_folder_that_cannot_be_written(folder):
 
 
 def test_attach_without_a_node(folder):
-    with pytest.raises(errors.NodeDown, match="no node runs in .*dspex start") as error:
+    with pytest.raises(errors.NodeDown, match=r"no node runs in .*dspex start") as error:
         Node.attach(folder)
     one_line(error)
     assert list(folder.iterdir()) == []
@@ -136,7 +136,7 @@ def test_attach_to_a_node_that_was_killed(folder):
 
 def test_a_wrong_or_missing_key(node, folder):
     (folder / "node.json").write_text((node.data_dir / "node.json").read_text())
-    with pytest.raises(errors.NodeDown, match="has no cluster.key"):
+    with pytest.raises(errors.NodeDown, match=r"has no cluster\.key"):
         Node.attach(folder)
     key = folder / "cluster.key"
     key.write_text(secrets.token_bytes(32).hex())
