@@ -106,17 +106,20 @@ def resilience(url: str, count: int, in_flight: int, victim: str, after: float) 
         say({"pid": pid})
         wait()  # it is dead by now
         killed = time.perf_counter()
-        back = None
-        while time.perf_counter() - killed < 20:
+        back = kept = None
+        row = system.journal.get_run(run_id)
+        done = row.done if row is not None else 0
+        while (back is None or kept is None) and time.perf_counter() - killed < 20:
             with contextlib.suppress(SupervisorsError):
-                if system.node.pid(name) not in (None, pid):
+                if back is None and system.node.pid(name) not in (None, pid):
                     back = time.perf_counter() - killed
-                    break
+            if kept is None and (row := system.journal.get_run(run_id)) is not None and row.done > done:
+                kept = time.perf_counter() - killed
             time.sleep(0.002)
         result = system.wait_run(run_id)
         rows = [(row.at, row.worker.rpartition("/")[2], row.latency) for row in system.journal.iter_results(run_id)]
         assert result.succeeded == count, result
-        say({"back": back, "rows": rows, "attempts": result.summary().get("attempts")})
+        say({"back": back, "kept": kept, "rows": rows})
         wait()
 
 
