@@ -15,9 +15,10 @@ def home(tmp_path, monkeypatch):
             monkeypatch.delenv(name)
     folder = tmp_path / "home"
     monkeypatch.setenv("DSPEX_HOME", str(folder))
-    before = settings.lm
+    before, open_before = settings.lm, list(system._current)
     yield folder
     for connection in list(system._current):
-        connection.close()
+        if connection not in open_before:
+            connection.close()
     if settings.lm is not before:
         configure(lm=before)

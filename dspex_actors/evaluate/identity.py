@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import textwrap
+from types import CodeType
 from typing import Any
 
 import orjson
@@ -31,11 +32,17 @@ def source_of(thing: Any) -> str:
         return textwrap.dedent(inspect.getsource(thing))
     except (OSError, TypeError):
         code = getattr(thing, "__code__", None)
-        return (
-            f"{code.co_code.hex()}:{code.co_names}"
-            if code is not None
-            else getattr(thing, "__qualname__", repr(thing))
-        )
+        return _code(code) if code is not None else getattr(thing, "__qualname__", repr(thing))
+
+
+def _code(code: CodeType) -> str:
+    consts = [_code(value) if isinstance(value, CodeType) else _constant(value) for value in code.co_consts]
+    return f"{code.co_code.hex()}:{code.co_names}:{consts}"
+
+
+def _constant(value: Any) -> str:
+    # The order of a set is another one in each process.
+    return repr(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)
 
 
 def program_digest(program: Any) -> str:
@@ -71,13 +78,16 @@ def metric_digest(metric: Any) -> str:
 
 
 def input_names(program: Any) -> list[str] | None:
-    """Return the inputs of a program: its signature's, or the parameters of its forward; None where neither tells."""
+    """Return the inputs of a program: its signature's, or the parameters of its forward or of the function.
+
+    None where none of them tells.
+    """
     signature = getattr(program, "signature", None)
     if signature is not None:
         return list(signature.input_fields)
-    for name in ("forward", "aforward"):
-        method = getattr(program, name, None)
-        if method is not None:
+    forward, aforward = getattr(program, "forward", None), getattr(program, "aforward", None)
+    for method in (forward, aforward, None if isinstance(program, Module) else program):
+        if callable(method):
             found = [
                 p.name
                 for p in inspect.signature(method).parameters.values()

@@ -11,6 +11,7 @@ from dspex_actors.evaluate.dataset import Dataset
 from dspex_actors.evaluate.identity import input_names
 from dspex_actors.evaluate.job import dump_code
 from dspex_actors.example import Example
+from dspex_actors.foundation.fields import split
 from dspex_actors.lm.lm import LM
 
 
@@ -49,11 +50,10 @@ def with_inputs(devset: Any, program: Any) -> Any:
 
 
 def _example(item: Any, names: list[str] | None) -> Any:
-    if isinstance(item, dict) and names is not None:
-        missing = [name for name in names if name not in item]
-        if not missing:
-            return Example(**item).with_inputs(*names)
-    return item
+    if not isinstance(item, dict) or names is None:
+        return item
+    split(item, names)  # refuses one that lacks an input, and says which
+    return Example(**item).with_inputs(*names)
 
 
 def code_of(value: Any, what: str) -> bytes:

@@ -18,10 +18,12 @@ from dspex_actors.evaluate.job import Job, load_code
 from dspex_actors.example import Example
 from dspex_actors.foundation.codec import pack
 from dspex_actors.foundation.fields import unpack_example
+from dspex_actors.lm.backend import LoopBlocked
 from dspex_actors.lm.keys import scrub
 from dspex_actors.lm.lm import LM
 from dspex_actors.lm.usage import Usage
 from dspex_actors.metrics import check_score
+from dspex_actors.programs.bridge import in_thread
 from dspex_actors.settings import context, record_calls
 
 #: Kind of run → where its Runner class is.
@@ -86,6 +88,8 @@ async def run_example(runner: Runner, payload: bytes) -> list[Any]:
             outcome = await runner.attempt(Example(**inputs, **labels).with_inputs(*inputs))
         except Exception as error:
             outcome = Outcome(error=error_record(error))
+        except LoopBlocked as error:
+            outcome = Outcome(error=error_record(ConfigError(str(error))))
     usage, cost = Usage(), 0.0
     asked, priced = 0, True
     for reply in calls:
@@ -116,22 +120,48 @@ class EvaluateRunner:
     def __init__(self, job: Job) -> None:
         """Open program and metric."""
         self._program = load_code(job.program)
-        self._metric = load_code(job.metric)
+        self._metric = Metric(load_code(job.metric))
         self._lm = LM.from_dict(job.lm) if job.lm is not None else None
 
     async def attempt(self, example: Example) -> Outcome:
         """Return the prediction and its score; a metric that fails keeps the prediction that was paid for."""
         with context(lm=self._lm):
-            prediction = await self._program.acall(**example.inputs().toDict())
+            prediction = await call_program(self._program, example.inputs().toDict())
             packed = pack(fields_of(prediction))
             try:
-                score = check_score(await maybe(self._metric(example, prediction)))
+                score = check_score(await self._metric(example, prediction))
             except Exception as error:
                 record = error_record(error)
                 record["message"] = f"the metric failed: {record['message']}"
                 record["final"] = True  # asking for the same prediction again would not mend it
                 return Outcome(prediction=packed, error=record)
         return Outcome(prediction=packed, score=score, success=bool(score))
+
+
+class Metric:
+    """A metric, sync or async. One that makes sync LM calls (a judge) gets a thread, from its first such call on."""
+
+    def __init__(self, metric: Any) -> None:
+        """Wrap it."""
+        self._metric = metric
+        self._blocks = False
+
+    async def __call__(self, *args: Any) -> Any:
+        """Return what it says."""
+        if not self._blocks:
+            try:
+                return await maybe(self._metric(*args))
+            except LoopBlocked:
+                self._blocks = True
+        return await maybe(await in_thread(lambda: self._metric(*args)))
+
+
+async def call_program(program: Any, inputs: dict[str, Any]) -> Any:
+    """Return what a program says: a Module, or any other callable, which runs in a thread."""
+    acall = getattr(program, "acall", None)
+    if acall is not None:
+        return await acall(**inputs)
+    return await maybe(await in_thread(lambda: program(**inputs)))
 
 
 def fields_of(prediction: Any) -> dict[str, Any]:

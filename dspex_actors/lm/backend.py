@@ -28,6 +28,10 @@ class Backend(Protocol):
         ...
 
 
+class LoopBlocked(BaseException):
+    """A sync LM call on the event loop that would have to answer it."""
+
+
 _local: ContextVar[Backend | None] = ContextVar("dspex_backend", default=None)
 _process: list[Backend] = []
 

@@ -15,6 +15,7 @@ have not been sent yet; "stats".
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from typing import Any
 
@@ -193,6 +194,7 @@ class _WorkerBackend:
     def __init__(self, directory: Directory, loop: asyncio.AbstractEventLoop) -> None:
         self._directory = directory
         self._loop = loop
+        self._thread = threading.get_ident()
 
     async def acomplete(self, lm: LM, messages: list[dict[str, Any]], params: dict[str, Any]) -> LMReply:
         """Answer from the worker's own loop, or from another one in this process."""
@@ -203,6 +205,8 @@ class _WorkerBackend:
 
     def complete(self, lm: LM, messages: list[dict[str, Any]], params: dict[str, Any]) -> LMReply:
         """Answer a sync program, which runs in a thread."""
+        if threading.get_ident() == self._thread:
+            raise backend.LoopBlocked("a sync LM call inside async code: use `await program.acall(...)` there")
         return asyncio.run_coroutine_threadsafe(
             self._directory.complete(lm, messages, params), self._loop
         ).result()

@@ -15,7 +15,7 @@ from typing import Any
 
 from dspex_actors.errors import RateLimited
 from dspex_actors.evaluate.job import Job, dump_code, load_code
-from dspex_actors.evaluate.runner import Outcome, error_record, maybe
+from dspex_actors.evaluate.runner import Metric, Outcome, error_record
 from dspex_actors.example import Example
 from dspex_actors.foundation.codec import CodecError, pack
 from dspex_actors.lm.lm import LM
@@ -75,7 +75,7 @@ class BootstrapRunner:
         options = job.options
         self._program = job.program
         self._teacher: Module = load_code(job.program)
-        self._metric = load_code(job.metric)
+        self._metric = Metric(load_code(job.metric))
         self._lm = LM.from_dict(job.lm) if job.lm is not None else None
         self._rounds: int = options["max_rounds"]
         self._threshold: float | None = options["metric_threshold"]
@@ -116,7 +116,7 @@ class BootstrapRunner:
         lm = Rollout(self._lm, number) if number and self._lm is not None else self._lm
         with context(**{**self._settings, "lm": lm, "trace": trace}):
             prediction = await teacher.acall(**dict(example.inputs().items()))
-            value = await maybe(self._metric(example, prediction, trace))
+            value = await self._metric(example, prediction, trace)
         if not (value >= self._threshold if self._threshold else value):
             return None
         names = {id(predictor): name for name, predictor in teacher.named_predictors()}

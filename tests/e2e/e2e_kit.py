@@ -151,7 +151,7 @@ def gone(pid):
 
 
 class Answering:
-    """A server that answers every request alike. `seen`: the headers of the requests."""
+    """A server that answers every request alike. `seen`: the headers of the requests, names in small letters."""
 
     def __init__(self, status, body):
         seen = self.seen = []
@@ -161,7 +161,7 @@ class Answering:
 
             def do_POST(self):
                 self.rfile.read(int(self.headers["Content-Length"]))
-                seen.append(dict(self.headers))
+                seen.append({name.lower(): value for name, value in self.headers.items()})
                 answer = body(self.headers) if callable(body) else body
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")

@@ -84,12 +84,12 @@ def test_no_dataset(system, data):
 
 
 def test_memory_is_flat(system):
-    count = int(os.environ.get("DSPEX_TEST_EXAMPLES", "20000"))
+    count = int(os.environ.get("E2E_EXAMPLES", "20000"))
     words = "word " * 100
     data = ({"ticket": f"{number} {words}", "team": "bugs"} for number in range(count))
     seen = {}
     run = Background(dspex.evaluate, Echo(), data, metric(), system=system, run_id="long")
-    until(lambda: system.journal.get_run("long"))
+    until(lambda: system.node.whereis("run:long"))
     pids = {
         name: ref.pid for name, ref in system.node.names().items() if name.startswith(("run:long", "worker", "runs"))
     }
@@ -103,6 +103,8 @@ def test_memory_is_flat(system):
     until(done, 60)
     result = run.result()
     assert (result.n, result.failed) == (count, 0)
-    evaluator = next(rss for name, rss in seen.items() if name.startswith("run:"))
-    # 20,000 examples are 12 MB, and 100,000 are 60.
-    assert max(evaluator) - evaluator[len(evaluator) // 4] < 12, seen
+    print({name: [rss[0], max(rss), rss[-1]] for name, rss in seen.items()})
+    # The examples are 10 MB (with 100,000 of them: 50).
+    for name, rss in seen.items():
+        # The journal's keeper has a page cache of 8 MB and SQLite's index of its log.
+        assert max(rss) - rss[len(rss) // 4] < (20 if name == "runs" else 8), (name, rss[0], max(rss))
