@@ -458,8 +458,9 @@ def _connect(folder: Path) -> DoorClient:
     while True:
         node = read_node_file(folder)
         host, _, port = node["address"].rpartition(":")
+        key = _read_key(folder)
         try:
-            return DoorClient(host, int(port), _read_key(folder))
+            return DoorClient(host, int(port), key)
         except KeyRefused:
             refusals += 1
             if refusals >= MAX_REFUSALS:

@@ -232,20 +232,24 @@ class Daemon:
             if why == "owner gone":
                 self.end_all()
                 return 0
-            self.log.error("the node has fallen and is started again", fallen=why)
-            self.end_all()
-            now = time.monotonic()
-            falls = [*(fall for fall in falls if now - fall < FALL_SECONDS), now]
-            if len(falls) > MAX_FALLS:
-                self.log.critical(f"the node fell {len(falls)} times within {FALL_SECONDS:g} s and is given up")
-                return EXIT_FAILED
-            self.incarnation += 1
-            try:
-                self.boot()
-            except StartRefusedError as error:
-                self.log.critical("the node did not come back", error=str(error))
+            while why:
+                self.log.error("the node has fallen and is started again", fallen=why)
                 self.end_all()
-                return EXIT_FAILED
+                now = time.monotonic()
+                falls = [*(fall for fall in falls if now - fall < FALL_SECONDS), now]
+                if len(falls) > MAX_FALLS:
+                    self.log.critical(f"the node fell {len(falls)} times within {FALL_SECONDS:g} s and is given up")
+                    return EXIT_FAILED
+                self.incarnation += 1
+                why = self._boot_again()
+
+    def _boot_again(self) -> str:
+        """Start the node anew; return why that failed, or nothing."""
+        try:
+            self.boot()
+        except Exception as error:
+            return f"it did not come back: {error!r}"
+        return ""
 
     def _wait(self) -> str:
         """Return why the node is to end, or which pillar has fallen."""

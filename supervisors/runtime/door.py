@@ -16,6 +16,7 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,9 @@ from supervisors.errors import CallFailed, NoProcess, SupervisorsError
 from supervisors.genserver import GenServer
 from supervisors.reason import Down, ExitReason, Ref
 from supervisors.runtime import fate, security_log, wire
-from supervisors.runtime.frames import FrameCodec, FrameError, FrameReader, Opener
+from supervisors.runtime.frames import FrameCodec, FrameError, FrameReader, FrameTooLarge, Opener
 from supervisors.runtime.keys import load_or_create_key
-from supervisors.runtime.log import REPORT_FILE
+from supervisors.runtime.log import REPORT_FILE, last_lines
 from supervisors.runtime.messages import Cast
 from supervisors.spec import ChildSpec, SupervisorSpec
 from supervisors.views import Report
@@ -197,23 +198,11 @@ class Door(GenServer):
 def read_reports(logs: Path, limit: int) -> list[Report]:
     """Return the last `limit` reports of a node's supervisors, oldest first; works while no node runs too."""
     reports = []
-    with contextlib.suppress(FileNotFoundError):
-        lines = (logs / REPORT_FILE).read_text("utf-8", "replace").splitlines()
-        for line in lines[-limit:]:
-            with contextlib.suppress(ValueError, KeyError):
-                item = json.loads(line)
-                reason = None if item["reason"] is None else ExitReason(*item["reason"])
-                reports.append(
-                    Report(
-                        item["kind"],
-                        item["supervisor"],
-                        item["id"],
-                        item["pid"],
-                        reason,
-                        item["at"],
-                        item["extra"],
-                    )
-                )
+    for line in last_lines(logs / REPORT_FILE, limit):
+        with contextlib.suppress(ValueError, KeyError):
+            item = json.loads(line)
+            item["reason"] = None if item["reason"] is None else ExitReason(*item["reason"])
+            reports.append(Report(**{field.name: item[field.name] for field in fields(Report)}))
     return reports
 
 
@@ -339,7 +328,10 @@ class Connection(asyncio.Protocol):
         return monitor, ref
 
     def _answer(self, number: int, ok: bool, value: Any) -> None:
-        self._send([number, ok, value])
+        try:
+            self._send([number, ok, value])
+        except FrameTooLarge as error:
+            self._send([number, False, CallFailed(f"the answer cannot be sent: {error}")])
 
     def _send(self, value: Any) -> None:
         if not self._transport.is_closing() and self._dest is not None:

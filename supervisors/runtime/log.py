@@ -51,6 +51,24 @@ class LineFile:
     msg = debug = info = warning = error = critical = exception = write
 
 
+def last_lines(path: Path, count: int) -> list[str]:
+    """Return the last lines of a file, oldest first, without reading more of it than they take."""
+    if count <= 0:
+        return []
+    tail = b""
+    try:
+        with path.open("rb") as file:
+            position = file.seek(0, os.SEEK_END)
+            while position and tail.count(b"\n") <= count:
+                step = min(position, 1 << 18)
+                position = file.seek(position - step)
+                tail = file.read(step) + tail
+    except FileNotFoundError:
+        return []
+    # Not splitlines: a text in a line may have a line separator of its own (U+2028).
+    return tail.decode("utf-8", "replace").removesuffix("\n").split("\n")[-count:]
+
+
 def open_log(folder: str | Path, actor: str, level: str = "info") -> Any:
     """Return a structlog logger that appends to the node's log.
 

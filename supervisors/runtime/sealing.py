@@ -70,7 +70,8 @@ def dumps(value: Any) -> bytes:
         registered = []
         try:
             for module in by_value:
-                if module.__name__ in sys.modules and module.__name__ not in cloudpickle.list_registry_pickle_by_value():
+                name = module.__name__
+                if name in sys.modules and name not in cloudpickle.list_registry_pickle_by_value():
                     cloudpickle.register_pickle_by_value(module)
                     registered.append(module)
             return cloudpickle.dumps(value)  # type: ignore[no-any-return]

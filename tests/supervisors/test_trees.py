@@ -284,3 +284,21 @@ def test_status_and_tree(node, supervise):
     assert status["processes"] == len(family(node.info["pid"]))
     shown = next(row for row in node.tree()["children"] if row["name"] == "shown" or row["id"].startswith("shown"))
     assert [row["id"] for row in shown["children"]] == ["a"]
+
+
+def test_reports_survive_any_text(node, supervise):
+    class Bad(Counter):
+        def handle_cast(self, message):
+            raise ValueError("a\u2028b\nc\ud800 " + "x" * 100_000)
+
+    top = supervise([ChildSpec("bad", Bad, name="bad")])
+    old = node.pid("bad")
+    node.cast("bad", 1)
+    ready_again(node, "bad", old)
+    report = next(each for each in reversed(node.reports()) if each.kind == "child_terminated")
+    assert report.id == "bad"
+    assert report.reason.detail["message"].startswith("a\u2028b\nc\\ud800 x")
+    assert len(report.reason.detail["message"]) < 25_000
+    assert node.which_children(top)[0].restarts == 1
+    assert node.reports(0) == []
+    assert len(node.reports(3)) == 3
