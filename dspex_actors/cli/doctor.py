@@ -17,7 +17,9 @@ _MARKS = {OK: ("✓", "green"), WARN: ("!", "yellow"), FAIL: ("✗", "red"), "me
 
 @click.command()
 @click.option("--fix", is_flag=True, help="Remove what a crash left behind: stale files, processes without a node.")
-@click.option("--config", "config_file", type=click.Path(), help="The configuration.  [default: ./dspex.toml]")
+@click.option(
+    "--config", "config_file", type=click.Path(), metavar="F", help="The configuration.  [default: ./dspex.toml]"
+)
 @json_option
 def doctor(fix: bool, config_file: str | None, as_json: bool) -> int:
     """Check this host: versions, folder, key, node, leftovers, port, journals, disk, open files, clock.

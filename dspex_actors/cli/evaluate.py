@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-from typing import Any, Literal
+from typing import Literal
 
 import click
 
-from dspex_actors.cli import preflight, processes
-from dspex_actors.cli.output import json_option, print_json, show
+from dspex_actors.cli import connection, preflight, processes
+from dspex_actors.cli.output import REPORT_WIDTH, json_option, print_json, show
 from dspex_actors.cli.shell import DONE, FAILED, INTERRUPTED
 from dspex_actors.cli.targets import choose_lm, load_metric, load_program
 from dspex_actors.errors import RunFailed
@@ -19,7 +18,6 @@ from dspex_actors.evaluate.report import report
 from dspex_actors.evaluate.summary import run_summary
 from dspex_actors.foundation.config import load_config
 from dspex_actors.foundation.journal_reader import JournalReader
-from dspex_actors.system import connect
 from supervisors.node import default_data_dir
 
 
@@ -32,10 +30,12 @@ from supervisors.node import default_data_dir
 @click.option("--lm", metavar="L", help="A model string, or a name from dspex.toml.  [default: the one called default]")
 @click.option("--base-url", metavar="URL", help="The LM's server.")
 @click.option("--api-key", metavar="env:VAR", help="Where the key is; never the key.")
-@click.option("--rpm", type=float, help="Requests a minute.")
-@click.option("--tpm", type=float, help="Tokens a minute.")
-@click.option("--max-in-flight", type=click.IntRange(1), default=256, show_default=True, help="Examples at once.")
-@click.option("--limit", type=click.IntRange(1), help="Only the first so many examples.")
+@click.option("--rpm", type=float, metavar="N", help="Requests a minute.")
+@click.option("--tpm", type=float, metavar="N", help="Tokens a minute.")
+@click.option(
+    "--max-in-flight", type=click.IntRange(1), metavar="N", default=256, show_default=True, help="Examples at once."
+)
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first so many examples.")
 @click.option("--run-id", metavar="ID", help="Name the run, or continue the one of this name.")
 @click.option("--skip-bad-lines", is_flag=True, help="Leave out lines that are not usable.")
 @click.option(
@@ -45,11 +45,15 @@ from supervisors.node import default_data_dir
     show_default=True,
     help="What to do with an example that failed.",
 )
-@click.option("--max-attempts", type=click.IntRange(1), default=3, show_default=True, help="Attempts per example.")
-@click.option("--max-failures", type=click.IntRange(0), help="End the run when more have failed.")
+@click.option(
+    "--max-attempts", type=click.IntRange(1), metavar="N", default=3, show_default=True, help="Attempts per example."
+)
+@click.option("--max-failures", type=click.IntRange(0), metavar="N", help="End the run when more have failed.")
 @click.option("--signature", metavar="S", help="Of a saved program that DSPy wrote, such as 'ticket -> team'.")
-@click.option("--load", "state", metavar="FILE", help="Load a saved state into a program given as pkg.mod:object.")
-@click.option("--config", "config_file", type=click.Path(), help="The configuration.  [default: ./dspex.toml]")
+@click.option("--load", "state", metavar="F", help="Load a saved state into a program given as pkg.mod:object.")
+@click.option(
+    "--config", "config_file", type=click.Path(), metavar="F", help="The configuration.  [default: ./dspex.toml]"
+)
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @json_option
 def evaluate(
@@ -90,7 +94,7 @@ def evaluate(
     preflight.check_data(dataset, loaded, scored)
     daemon = processes.is_alive(default_data_dir())
     preflight.check_lms(preflight.lms_of(loaded, chosen), keys=not daemon)
-    with Uninterrupted(connect(workers=config.node.workers)) as system:
+    with connection.for_run(run_id, config.node.workers) as system:
         try:
             result = run_evaluation(
                 loaded,
@@ -125,22 +129,4 @@ def show_result(reader: JournalReader, run_id: str, as_json: bool) -> None:
     if as_json:
         print_json(run_summary(row))
     else:
-        show(report(reader, row))
-
-
-class Uninterrupted:
-    """A context whose end is not cut short: a second Ctrl-C must not leave a node behind."""
-
-    def __init__(self, inner: Any) -> None:
-        """Wrap a context."""
-        self._inner = inner
-
-    def __enter__(self) -> Any:
-        """Enter it."""
-        return self._inner.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        """Leave it, whatever signals come."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
-        self._inner.__exit__(*error)
+        show(report(reader, row), REPORT_WIDTH)

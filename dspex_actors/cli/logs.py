@@ -94,12 +94,19 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     "--level", type=click.Choice(LEVELS), default="debug", help="Only this level and above.", show_default=True
 )
 @click.option(
-    "-n", "--lines", "count", type=click.IntRange(0), default=100, show_default=True, help="The last so many; 0: all."
+    "-n",
+    "--lines",
+    "count",
+    type=click.IntRange(0),
+    metavar="N",
+    default=100,
+    show_default=True,
+    help="The last so many; 0: all.",
 )
 @click.option("--run", "run_id", metavar="RUN", help="The log of the node that a run belongs to.")
 @json_option
 def logs(follow: bool, actor: str | None, level: str, count: int, run_id: str | None, as_json: bool) -> int:
-    """Show what the node's processes say, the last lines first to come."""
+    """Show what the node's processes say, oldest first; also when no node runs."""
     folder = _folder(run_id) / "logs"
     if not (folder / LOG_FILE).exists() and not follow:
         raise ConfigError(f"no log in {folder}: nothing has run there yet")
@@ -168,7 +175,7 @@ def show_line(out: Console, line: dict[str, Any]) -> None:
 
 
 @click.command()
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="The last so many.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", default=50, show_default=True, help="The last so many.")
 @click.option("--run", "run_id", metavar="RUN", help="Those of the node that a run belongs to.")
 @json_option
 def failures(limit: int, run_id: str | None, as_json: bool) -> int:

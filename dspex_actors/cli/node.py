@@ -29,12 +29,18 @@ STOP_SECONDS = 150.0
 
 
 @click.command()
-@click.option("--name", help="The node's name.  [default: this host's]")
-@click.option("--host", help="Address that everything of the node listens on.  [default: 127.0.0.1]")
-@click.option("--port", type=click.IntRange(0, 65535), help="Port of its door; 0 takes any free one.  [default: 0]")
+@click.option("--name", metavar="N", help="The node's name.  [default: this host's]")
+@click.option("--host", metavar="ADDR", help="Address that everything of the node listens on.  [default: 127.0.0.1]")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), metavar="P", help="Port of its door; 0 takes any free one.  [default: 0]"
+)
 @click.option("--join", metavar="HOST:PORT", help="Join the cluster of a node elsewhere.")
-@click.option("--workers", type=click.IntRange(1, 1024), help="HTTP workers.  [default: one per core, at least 2]")
-@click.option("--config", "config_file", type=click.Path(), help="The configuration.  [default: ./dspex.toml]")
+@click.option(
+    "--workers", type=click.IntRange(1, 1024), metavar="N", help="HTTP workers.  [default: one per core, at least 2]"
+)
+@click.option(
+    "--config", "config_file", type=click.Path(), metavar="F", help="The configuration.  [default: ./dspex.toml]"
+)
 @click.option("--foreground", is_flag=True, help="Stay here and show the log; Ctrl-C stops the node.")
 @json_option
 def start(

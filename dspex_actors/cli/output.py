@@ -18,6 +18,8 @@ from dspex_actors.evaluate.summary import json_text
 
 #: Where output goes to a file or pipe nobody has said how wide it is; nothing should be cut for that.
 PIPE_WIDTH = 140
+#: Wider than this a report is no easier to read.
+REPORT_WIDTH = 100
 
 RUN_STYLES = {"finished": "green", "running": "cyan", "paused": "yellow", "failed": "red", "cancelled": "yellow"}
 STATE_STYLES = {"running": "green", "healthy": "green", "stopped": "red", "restarting": "yellow", "degraded": "yellow"}
@@ -37,9 +39,10 @@ def console(*, err: bool = False) -> Console:
     return Console(stderr=err, width=wide, highlight=False)
 
 
-def show(what: RenderableType) -> None:
-    """Print something on standard output."""
-    console().print(what)
+def show(what: RenderableType, most: int | None = None) -> None:
+    """Print something on standard output, at most so many columns wide."""
+    out = console()
+    out.print(what, width=None if most is None else min(out.width, most))
 
 
 def print_json(value: Any) -> None:

@@ -7,26 +7,42 @@ import click
 from dspex_actors.cli.shell import LazyGroup
 
 
-@click.group(cls=LazyGroup, lazy={"serve": ("dspex_actors.cli.provider:serve", "serve it until Ctrl-C")})
+@click.group(
+    cls=LazyGroup,
+    lazy={
+        "serve": ("dspex_actors.cli.provider:serve", "serve until Ctrl-C, with the speed, limits and faults you choose")
+    },
+)
 def provider() -> None:
     """Stand in for LM providers: OpenAI, Anthropic, Gemini and Cohere wire formats, without a key or a network."""
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="0 takes any free one.", show_default=True)
-@click.option("--latency-ms", type=float, default=0.0, help="Time to an answer; its median with a sigma.")
-@click.option("--latency-sigma", type=float, default=0.0, help="Log-normal spread of it; 0: always the same.")
-@click.option("--rpm", type=float, help="Requests a minute that are answered; more get a 429.")
-@click.option("--tpm", type=float, help="Tokens a minute.")
+@click.option("--host", metavar="ADDR", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--burst-seconds", type=float, default=2.0, show_default=True, help="Seconds' worth that may come at once."
+    "--port", type=click.IntRange(0, 65535), metavar="N", default=0, help="0 takes any free one.", show_default=True
+)
+@click.option("--latency-ms", type=float, metavar="N", default=0.0, help="Time to an answer; its median with a sigma.")
+@click.option(
+    "--latency-sigma", type=float, metavar="N", default=0.0, help="Log-normal spread of it; 0: always the same."
+)
+@click.option("--rpm", type=float, metavar="N", help="Requests a minute that are answered; more get a 429.")
+@click.option("--tpm", type=float, metavar="N", help="Tokens a minute.")
+@click.option(
+    "--burst-seconds",
+    type=float,
+    metavar="N",
+    default=2.0,
+    show_default=True,
+    help="Seconds' worth that may come at once.",
 )
 @click.option(
     "--fault", "faults", multiple=True, metavar="KIND=RATE", help="Share of requests that fail so; repeatable."
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Decides faults, latencies and guesses.")
-@click.option("--answer", help="Answer everything with this text.")
+@click.option(
+    "--seed", type=int, metavar="N", default=0, show_default=True, help="Decides faults, latencies and guesses."
+)
+@click.option("--answer", metavar="TEXT", help="Answer everything with this text.")
 def serve(
     host: str,
     port: int,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import tempfile
@@ -15,9 +14,19 @@ from typing import Any
 import click
 from rich.text import Text
 
-from dspex_actors.cli import processes
-from dspex_actors.cli.evaluate import Uninterrupted, show_result
-from dspex_actors.cli.output import RUN_STYLES, clock_text, console, iso_seconds, json_option, print_json, show, table
+from dspex_actors.cli import connection
+from dspex_actors.cli.evaluate import show_result
+from dspex_actors.cli.output import (
+    REPORT_WIDTH,
+    RUN_STYLES,
+    clock_text,
+    console,
+    iso_seconds,
+    json_option,
+    print_json,
+    show,
+    table,
+)
 from dspex_actors.cli.shell import DONE, FAILED, INTERRUPTED, MISUSED, LazyGroup, say_error, say_note
 from dspex_actors.errors import ConfigError, RunFailed
 from dspex_actors.evaluate.report import duration_text, report
@@ -26,9 +35,7 @@ from dspex_actors.evaluate.summary import export_lines, run_summary
 from dspex_actors.foundation.journal_errors import JournalCorrupt
 from dspex_actors.foundation.journal_reader import JournalReader, find_journals
 from dspex_actors.foundation.records import RunRow
-from dspex_actors.system import System, start_node
-from supervisors.errors import NodeDown
-from supervisors.node import Node, default_data_dir
+from supervisors.node import default_data_dir
 
 _WATCH_SECONDS = 0.25
 _HERE = "dspex_actors.cli.runs"
@@ -39,12 +46,12 @@ GONE = "its node was stopped or killed"
     cls=LazyGroup,
     invoke_without_command=True,
     lazy={
-        "show": (f"{_HERE}:show_run", "show one run"),
-        "resume": (f"{_HERE}:resume", "go on with a run"),
-        "export": (f"{_HERE}:export", "write its results as JSON lines"),
+        "show": (f"{_HERE}:show_run", "its figures, its errors by type, what to do next"),
+        "resume": (f"{_HERE}:resume", "ask what has no result yet, wait, and report"),
+        "export": (f"{_HERE}:export", "its results as JSON lines"),
     },
 )
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="The newest so many.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", default=20, show_default=True, help="The newest so many.")
 @json_option
 @click.pass_context
 def runs(ctx: click.Context, limit: int, as_json: bool) -> int:
@@ -158,7 +165,7 @@ def show_run(run_id: str | None, watch: bool, as_json: bool) -> int:
     if as_json:
         print_json(run_summary(row, time.time()))
     else:
-        show(report(reader, row, time.time()))
+        show(report(reader, row, time.time()), REPORT_WIDTH)
     return FAILED if row.failed or row.state == "failed" else DONE
 
 
@@ -181,7 +188,7 @@ def _follow(reader: JournalReader, row: RunRow) -> RunRow:
 def resume(run_id: str | None, quiet: bool, as_json: bool) -> int:
     """Go on with a run: only what has no result is asked again. Waits, and reports as evaluate does."""
     reader, row = find(run_id)
-    with Uninterrupted(_system_over(reader.path.parent)) as system:
+    with connection.over(reader.path.parent) as system:
         try:
             result = system.resume(row.run_id, display_progress=not quiet)
         except KeyboardInterrupt:
@@ -192,14 +199,6 @@ def resume(run_id: str | None, quiet: bool, as_json: bool) -> int:
             raise
         show_result(system.journal, row.run_id, as_json)
     return DONE if result.failed == 0 else FAILED
-
-
-def _system_over(folder: Path) -> System:
-    """Return a connection to the node of a data folder; where none runs, to one of our own over it."""
-    if processes.is_alive(folder):
-        with contextlib.suppress(NodeDown):
-            return System(Node.attach(folder), None, own=False)
-    return System(start_node(folder), None, own=True)
 
 
 @click.command()

@@ -1,5 +1,6 @@
 """The dspex command, end to end: every process it starts is its own, and none is left."""
 
+import contextlib
 import json
 import os
 import signal
@@ -68,10 +69,8 @@ class Host:
             process.communicate()
         # What a killed daemon leaves to the kernel takes it a moment.
         for pid in self.pids():
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         until(lambda: not self.pids())
 
 
@@ -163,6 +162,11 @@ def test_ctrl_c_pauses_a_run_and_resume_goes_on_without_a_daemon(host):
     assert (done["state"], done["done"], done["failed"], done["score"]) == ("finished", 60, 0, 50.0)
     assert done["asked"] == 60
     assert host.pids() == []
+    # Named again it answers from its journal; with another program it is refused.
+    again = host.json(*words)
+    assert (again["asked"], again["ended_at"]) == (60, done["ended_at"])
+    other = [word.replace("exact_match:", "contains:") for word in words]
+    assert "another metric" in host.run(*other, status=2)[1]
 
 
 def test_a_run_with_failed_examples_ends_with_status_1(host):

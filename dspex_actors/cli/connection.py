@@ -1,0 +1,66 @@
+"""Which node a run is done by: the daemon's, or one of the command's own that is gone when the command ends."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from pathlib import Path
+from typing import Any
+
+from dspex_actors.cli import processes
+from dspex_actors.evaluate.run_index import node_runs
+from dspex_actors.foundation.journal_errors import JournalCorrupt
+from dspex_actors.foundation.journal_reader import JournalReader, find_journals
+from dspex_actors.system import System, connect, start_node
+from supervisors.errors import NodeDown
+from supervisors.node import Node, default_data_dir
+
+
+def folder_of(run_id: str) -> Path | None:
+    """Return the data folder whose journal has a run; None where none has that can be read."""
+    for path in find_journals(default_data_dir().absolute()):
+        with contextlib.suppress(JournalCorrupt):
+            if JournalReader(path).get_run(run_id) is not None:
+                return path.parent
+    return None
+
+
+def for_run(run_id: str | None, workers: int | None) -> Uninterrupted:
+    """Return a connection for a run: to the node that has it already, else to the daemon's, else to one of our own.
+
+    Args:
+        run_id: its name; None for a new one.
+        workers: of a node of our own.
+    """
+    folder = None if run_id is None else folder_of(run_id)
+    return Uninterrupted(connect(workers=workers) if folder is None else _over(folder))
+
+
+def over(folder: Path) -> Uninterrupted:
+    """Return a connection to the node of a data folder; where none runs, to one of our own over it."""
+    return Uninterrupted(_over(folder))
+
+
+def _over(folder: Path) -> System:
+    if node_runs(folder) and processes.is_alive(folder):
+        with contextlib.suppress(NodeDown):
+            return System(Node.attach(folder), None, own=False)
+    return System(start_node(folder), None, own=True)
+
+
+class Uninterrupted:
+    """A connection whose end is not cut short: a second Ctrl-C must not leave a node behind."""
+
+    def __init__(self, system: System) -> None:
+        """Wrap it."""
+        self._system = system
+
+    def __enter__(self) -> System:
+        """Enter it."""
+        return self._system.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        """Leave it, whatever signals come."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        self._system.__exit__(*error)
