@@ -246,7 +246,7 @@ class Journal:
         queries.check_schema(self.path, db)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
-        db.execute("PRAGMA cache_size = -8192")
+        db.execute("PRAGMA cache_size = -2048")
         # A log that once grew (a long reader kept it from being folded in) gives its space back.
         db.execute("PRAGMA journal_size_limit = 67108864")
         if db.execute("PRAGMA user_version").fetchone()[0] < VERSION:

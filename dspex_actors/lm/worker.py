@@ -15,6 +15,7 @@ have not been sent yet; "stats".
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections import deque
 from typing import Any
@@ -31,6 +32,9 @@ from supervisors.errors import SupervisorsError
 
 #: A batch of results waits at most so many seconds, or until it has so many results.
 BATCH_SECONDS, BATCH_RESULTS = 0.05, 128
+
+#: Python's collector looks at young objects after so many new ones; with its 700 it finds nothing, very often.
+GC_THRESHOLDS = (20_000, 20, 20)
 
 
 class _Run:
@@ -59,6 +63,10 @@ class HttpWorker(GenServer):
         self._loop = asyncio.get_running_loop()
         self._directory = Directory(self, embedded or {})
         self._calls = 0
+        # Hundreds of calls in flight make many objects that live for a second; what is here now stays for ever.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         backend.set_process_backend(_WorkerBackend(self._directory, self._loop))
 
     async def terminate(self, reason: Any) -> None:
