@@ -41,6 +41,8 @@ from supervisors.errors import (
 )
 from supervisors.runtime import fate
 
+#: An evaluator that has ended is cleared away at this interval, in seconds, so many times at most.
+CLEAR_SECONDS, CLEAR_TRIES = 0.05, 200
 #: Fields of a result row, in the order in which evaluators send them.
 ROW_FIELDS = tuple(ResultRow.__dataclass_fields__)
 #: A run whose evaluator has died more often than this within this many seconds is given up.
@@ -196,12 +198,22 @@ class Runs(GenServer):
             return False
         return True
 
+    async def _clear_away(self, run_id: str) -> None:
+        """Forget an ended evaluator's child spec, as soon as its supervisor has noticed the end too."""
+        for _ in range(CLEAR_TRIES):
+            if await self._clear(run_id):
+                return
+            await asyncio.sleep(CLEAR_SECONDS)
+            row = self._journal.get_run(run_id)
+            if row is not None and row.state == "running":
+                return  # resumed meanwhile: it has an evaluator again
+
     async def _after_end(self, run_id: str, reason: Any) -> None:
         """Clear away an evaluator that has ended for good; one that died comes back, its supervisor dead or not."""
         row = self._journal.get_run(run_id)
         if row is None or row.state != "running":
             self._falls.pop(run_id, None)
-            await self._clear(run_id)
+            await self._clear_away(run_id)
             return
         now = time.monotonic()
         falls = self._falls[run_id] = [
