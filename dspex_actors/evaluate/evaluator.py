@@ -19,7 +19,7 @@ from typing import Any
 from dspex_actors.errors import DspexError, from_record
 from dspex_actors.evaluate.dataset import from_descriptor
 from dspex_actors.evaluate.hopeless import IN_A_ROW, HopelessRule, is_final
-from dspex_actors.evaluate.job import Job
+from dspex_actors.evaluate.job import INHERIT_SECONDS, Job
 from dspex_actors.evaluate.plan import RunPlan
 from dspex_actors.evaluate.plan_types import Chunk, Lost, PlanSettings
 from dspex_actors.evaluate.stop_rule import StopRule
@@ -34,6 +34,8 @@ from supervisors.runtime import fate
 LOOK_SECONDS = 0.02
 #: At the start workers are waited for at most so long, in seconds.
 GATHER_SECONDS = 0.5
+#: The window of a worker that died is kept for its successor for so many seconds.
+BACK_SECONDS = 1.0
 #: The journal is tried again this often, in seconds, while the disk is full or its keeper is being restarted.
 RETRY_SECONDS = 0.5
 #: How often others are told how the run is doing, in seconds.
@@ -78,12 +80,16 @@ class Evaluator(GenServer):
         try:
             dataset = from_descriptor(found["dataset"])
             self._done = IndexSet.from_bytes(found["done"])
-            rule = settings.get("rule")
+            rule = None if settings.get("rule") is None else StopRule(**settings["rule"])
+            inherited = await self._inherit()
+            if rule is not None:
+                for index, success, error in [*found["outcomes"], *((row[0], row[-1], False) for _, row in inherited)]:
+                    rule.observe(index, success=success, error=error)
             self._plan = RunPlan(
                 PlanSettings(
                     **{name: settings[name] for name in PLAN_FIELDS if settings.get(name) is not None}
                 ),
-                rule=None if rule is None else StopRule(**rule),
+                rule=rule,
                 failed=found["failed"],
             )
             self._source: Iterator[tuple[int, bytes]] = self._examples(dataset)
@@ -97,6 +103,31 @@ class Evaluator(GenServer):
         await asyncio.wait(looking, timeout=GATHER_SECONDS)
         self._gathered = True
         self._pump()
+
+    async def _inherit(self) -> list[tuple[bytes, list[Any]]]:
+        """Take over what workers were asking for an evaluator of this run that died: it is paid, and not asked again.
+
+        Returns:
+            Packed example and result of each, once the workers' calls have ended.
+        """
+        asked = await asyncio.gather(*(self._ask_worker(name) for name in self._worker_names))
+        inherited = []
+        for name, results in asked:
+            for payload, row in results:
+                index, _, prediction, score, error, latency, usage, calls, cost, _ = row
+                if error is None and self._done.add(index):
+                    self._row(index, payload, prediction, score, None, 1, latency, usage, calls, cost, name)
+                    inherited.append((payload, row))
+        return inherited
+
+    async def _ask_worker(self, name: str) -> tuple[str, list[Any]]:
+        ref = await self.whereis(name)
+        if ref is None:
+            return name, []
+        try:
+            return name, await self.call(ref, ("inherit", self._run_id), timeout=INHERIT_SECONDS + 5.0)
+        except (NoProcess, ServerExited, CallTimeout):
+            return name, []
 
     def _examples(self, dataset: Any) -> Iterator[tuple[int, bytes]]:
         """Give the examples that have no result yet, reading on only as far as asked."""
@@ -169,6 +200,9 @@ class Evaluator(GenServer):
         """Take in the death of a worker."""
         if message == "over":
             raise Stop("normal")
+        if message == "resplit" and self._plan is not None:
+            self._plan.resplit()
+            self._pump()
         if isinstance(message, Down):
             # Who died with it is found out before its work goes to one of those, which would count as another attempt.
             ended = [
@@ -178,7 +212,8 @@ class Evaluator(GenServer):
             ]
             for name in ended:
                 if self._plan is not None:
-                    self._lost(self._plan.worker_left(name))
+                    self._lost(self._plan.worker_left(name, back_soon=True))
+                    self.send_after(BACK_SECONDS, "resplit")
                     self._missing.add(name)
                     self.spawn(self._look_for(name))
             self._pump()

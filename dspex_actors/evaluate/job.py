@@ -10,6 +10,10 @@ from supervisors.runtime import sealing
 
 Kind = str
 
+#: A new evaluator waits for the calls that its dead predecessor had in flight at most so long, in seconds; what takes
+#: longer is asked again.
+INHERIT_SECONDS = 20.0
+
 
 @dataclass(frozen=True)
 class Job:

@@ -141,15 +141,22 @@ class RunPlan:
         lost = self.worker_left(worker)
         self._joined += 1
         self._seats[worker] = Seat(worker, frozenset(capabilities), most, order=self._joined)
-        self._resplit()
+        self.resplit()
         return lost
 
-    def worker_left(self, worker: Hashable) -> list[Lost]:
-        """Put back to the front what a dead worker held; return the examples that are given up for it."""
+    def worker_left(self, worker: Hashable, *, back_soon: bool = False) -> list[Lost]:
+        """Put back to the front what a dead worker held; return the examples that are given up for it.
+
+        Args:
+            worker: its name.
+            back_soon: its successor is on the way: the others do not get its window now, which they would have
+                to give back again; `resplit` gives it to them should it not come.
+        """
         seat = self._seats.pop(worker, None)
         if seat is None:
             return []
-        self._resplit()
+        if not back_soon:
+            self.resplit()
         lost: list[Lost] = []
         back: list[Item] = []
         for item in seat.held.values():
@@ -299,7 +306,8 @@ class RunPlan:
                 for name, seat in self._seats.items()
             )
 
-    def _resplit(self) -> None:
+    def resplit(self) -> None:
+        """Share the windows out among the workers that are here."""
         wants = {name: seat.most for name, seat in self._seats.items() if self._eligible(seat)}
         self._targets = dict.fromkeys(self._seats, 0) | share(self.settings.max_in_flight, wants)
         self._unsettled = True

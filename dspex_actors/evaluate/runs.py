@@ -238,7 +238,15 @@ class Runs(GenServer):
 
     def _open(self, run_id: str) -> dict[str, Any]:
         row = self._row(run_id)
+        outcomes = []
+        if row.spec.settings.get("rule"):
+            # A stop rule looks at every result in order, those of before a restart too.
+            outcomes = [
+                (one.index, one.error is None and bool(one.score), one.error is not None)
+                for one in self._journal.iter_results(run_id)
+            ]
         return asdict(row.spec) | {
+            "outcomes": outcomes,
             "done": self._journal.done_indices(run_id).to_bytes(),
             "failed": row.failed,
             "answered": row.succeeded > 0,

@@ -8,8 +8,11 @@ Casts it takes:
     ("chunk", run_id, evaluator, window, items)  examples to do, and how many at once from now on
     ("forget", run_id)                           the run is over or paused
     ("pause", lm identity, seconds)              the provider told another worker to wait
-Requests: ("lm", lm, messages, params) → ("ok", reply) or ("error", record); ("forget", run_id) → the results that
-have not been sent yet; "stats".
+Requests:
+    ("lm", lm, messages, params)   → ("ok", reply) or ("error", record)
+    ("forget", run_id)             → the results that have not been sent
+    ("inherit", run_id)            → what was in flight when the run's evaluator died, once it has ended
+    "stats"                        → counts
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from collections import deque
 from typing import Any
 
 from dspex_actors.errors import DspexError
-from dspex_actors.evaluate.job import Job
+from dspex_actors.evaluate.job import INHERIT_SECONDS, Job
 from dspex_actors.evaluate.runner import Runner, error_record, make_runner, run_example
 from dspex_actors.lm import backend
 from dspex_actors.lm.directory import Directory
@@ -29,10 +32,13 @@ from dspex_actors.lm.lm import LM
 from dspex_actors.lm.reply import LMReply
 from supervisors import NO_REPLY, Down, GenServer, Ref
 from supervisors.errors import SupervisorsError
+from supervisors.runtime.process import Caller
 
 #: A batch of results waits at most so many seconds, or until it has so many results.
 BATCH_SECONDS, BATCH_RESULTS = 0.05, 128
 
+#: What was in flight for an evaluator that died is kept for its successor for so long, in seconds.
+ORPHAN_SECONDS = 60.0
 #: Python's collector looks at young objects after so many new ones; with its 700 it finds nothing, very often.
 GC_THRESHOLDS = (20_000, 20, 20)
 
@@ -49,7 +55,10 @@ class _Run:
         self.lanes: set[asyncio.Task[None]] = set()
         self.runner: Runner | None = None
         self.failure: dict[str, Any] | None = None
-        self.results: list[Any] = []
+        #: Packed example and result of what has not been sent.
+        self.results: list[tuple[bytes, list[Any]]] = []
+        #: Its evaluator has died; what is in flight is finished and kept for the next one.
+        self.orphan = False
         self.timer: asyncio.TimerHandle | None = None
 
 
@@ -83,6 +92,9 @@ class HttpWorker(GenServer):
                 return NO_REPLY
             case ("forget", run_id):
                 return self._forget(run_id)
+            case ("inherit", run_id):
+                self.spawn(self._bequeath(caller, run_id))
+                return NO_REPLY
             case "stats":
                 return {
                     "calls": self._calls,
@@ -112,11 +124,32 @@ class HttpWorker(GenServer):
                 self._directory.pause(identity, seconds)
 
     def handle_info(self, message: Any) -> None:
-        """Drop the work of an evaluator that died: its successor gives it out again."""
+        """Finish the calls of an evaluator that died: its successor asks for their results."""
         if isinstance(message, Down):
-            for run in [run for run in self._runs.values() if run.evaluator == message.ref]:
-                self._forget(run.run_id)
+            for run in self._runs.values():
+                if run.evaluator == message.ref and not run.orphan:
+                    run.orphan = True
+                    run.queue.clear()
+                    self._loop.call_later(ORPHAN_SECONDS, self._forget_orphan, run)
             self._directory.down(message.ref)
+
+    def _forget_orphan(self, run: _Run) -> None:
+        if self._runs.get(run.run_id) is run:
+            self._forget(run.run_id)
+
+    async def _bequeath(self, caller: Caller, run_id: str) -> None:
+        """Answer with packed example and result of what was in flight here, once it has ended."""
+        run = self._runs.get(run_id)
+        if run is None:
+            self.reply(caller, [])
+            return
+        run.orphan = True
+        run.queue.clear()
+        if run.lanes:
+            await asyncio.wait(run.lanes, timeout=INHERIT_SECONDS)
+        self.reply(caller, [(payload, row) for payload, row in run.results])
+        run.results = []
+        self._forget_orphan(run)
 
     def _take(self, run_id: str, evaluator: Ref, window: int, items: Any) -> None:
         run = self._runs.get(run_id)
@@ -145,8 +178,8 @@ class HttpWorker(GenServer):
         """Have as many lanes as the window allows; a lane takes one example after the other."""
         if run.failure is not None:
             while run.queue:
-                index, send, _ = run.queue.popleft()
-                run.results.append([index, send, None, None, run.failure, 0.0, None, 0, None, False])
+                index, send, payload = run.queue.popleft()
+                run.results.append((payload, [index, send, None, None, run.failure, 0.0, None, 0, None, False]))
             self._batch(run)
         if run.runner is None:
             return
@@ -163,12 +196,14 @@ class HttpWorker(GenServer):
                 self._calls += 1
                 # Awaited first: `run.results` may be another list by then.
                 result = await run_example(runner, payload)
-                run.results.append([index, send, *result])
+                run.results.append((payload, [index, send, *result]))
                 self._batch(run)
         finally:
             run.active -= 1
 
     def _batch(self, run: _Run) -> None:
+        if run.orphan:
+            return
         if len(run.results) >= BATCH_RESULTS or (not run.queue and run.active <= 1):
             self._send_results(run)
         elif run.timer is None:
@@ -178,8 +213,8 @@ class HttpWorker(GenServer):
         if run.timer is not None:
             run.timer.cancel()
             run.timer = None
-        if run.results:
-            results, run.results = run.results, []
+        if run.results and not run.orphan:
+            results, run.results = [row for _, row in run.results], []
             self.cast(run.evaluator, ("results", self.name, results))
 
     def _forget(self, run_id: str) -> list[Any]:
@@ -192,7 +227,7 @@ class HttpWorker(GenServer):
         run.queue.clear()
         for lane in run.lanes:
             lane.cancel()
-        results, run.results = run.results, []
+        results, run.results = [row for _, row in run.results], []
         return results
 
 
