@@ -61,7 +61,10 @@ class Finding:
 
 def all_findings(home: Path, config: Config) -> Iterator[Finding]:
     """Look at everything, one finding after the other."""
-    for check in (versions, folder, key, node, leftovers, ports, journals, disk, files, clock):
+    every = (versions, folder, key, node, leftovers, ports, journals, disk, files, clock)
+    # What cannot be looked into is found once, not by each check in turn.
+    closed = home.exists() and not os.access(home, os.R_OK | os.X_OK)
+    for check in (versions, folder, disk, files) if closed else every:
         yield from check(home, config)
 
 
@@ -78,7 +81,11 @@ def versions(home: Path, config: Config) -> Iterator[Finding]:
 def folder(home: Path, config: Config) -> Iterator[Finding]:
     """The data folder: there, ours, closed to others, writable."""
     if not home.exists():
-        yield Finding("data folder", OK, f"{home} is not there yet; `dspex start` makes it")
+        above = next(path for path in home.parents if path.exists())
+        if os.access(above, os.W_OK | os.X_OK):
+            yield Finding("data folder", OK, f"{home} is not there yet; `dspex start` makes it")
+        else:
+            yield Finding("data folder", FAIL, f"{home} cannot be made in {above}", "choose another DSPEX_HOME")
         return
     yield from _closed("data folder", home, 0o700)
     if not os.access(home, os.W_OK | os.X_OK):

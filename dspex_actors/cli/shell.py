@@ -103,10 +103,18 @@ def _status_of(error: BaseException) -> tuple[int, str]:
         return MISUSED, str(error)
     if isinstance(error, DspexError):
         return FAILED, error.message
+    if isinstance(error, PermissionError) and _is_of_home(error.filename):
+        return MISUSED, f"{error.filename} is not open to this user: run as its owner, or choose another DSPEX_HOME"
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return FAILED, f"{where}{error.strerror or error}"
     return FAILED, f"unexpected {type(error).__name__}: {error} (DSPEX_DEBUG=1 shows where; please report it)"
+
+
+def _is_of_home(filename: object) -> bool:
+    from supervisors.node import default_data_dir
+
+    return str(filename).startswith(str(default_data_dir().absolute()))
 
 
 def say_error(message: str) -> None:
