@@ -118,17 +118,20 @@ class Node:
 
         Raises:
             NodeDown: it did not come up; the message says why and what to do.
+            SpecError: an argument that cannot be.
         """
         temporary = data_dir is None
-        folder = Path(tempfile.mkdtemp(prefix="node-") if data_dir is None else data_dir)
         config = NodeConfig(
             name=name or f"node-{os.getpid()}",
-            data_dir=str(folder.absolute()),
+            data_dir=str(Path(data_dir or ".").absolute()),
             host=host,
             port=port,
             temporary=temporary,
             **options,
         )
+        if temporary:
+            config.data_dir = tempfile.mkdtemp(prefix="node-")
+        folder = Path(config.data_dir)
         lifeline_read, lifeline_write = os.pipe()
         try:
             process, _ = launch(config, lifeline_read)

@@ -84,6 +84,19 @@ def test_a_taken_port(folder):
     one_line(error)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [{"port": 99999}, {"port": "x"}, {"port": True}, {"host": "0.0.0.0"}, {"host": "no such host"}, {"host": 5},
+     {"name": 5}],
+    ids=str,
+)  # fmt: skip
+def test_arguments_that_cannot_be(arguments):
+    field, value = next(iter(arguments.items()))
+    with pytest.raises(errors.SpecError, match=f"{field}={value!r}: expected") as error:
+        Node.start(**arguments)
+    one_line(error)
+
+
 def test_a_host_that_is_not_here(folder):
     with pytest.raises(errors.NodeDown, match=r"cannot listen on 203\.0\.113\.1") as error:
         Node.start(data_dir=folder, host="203.0.113.1")
@@ -126,8 +139,9 @@ def test_attach_without_a_node(folder):
 
 def test_attach_to_a_node_that_was_killed(folder):
     node = Node.start(data_dir=folder)
+    pids = family(node.info["pid"])
     os.kill(node.info["pid"], 9)
-    until(lambda: not alive(node.info["pid"]))
+    until(lambda: not [pid for pid in pids if alive(pid)])
     with pytest.raises(errors.NodeDown, match="doctor") as error:
         Node.attach(folder)
     one_line(error)
