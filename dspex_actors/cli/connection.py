@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dspex_actors.cli import processes
-from dspex_actors.evaluate.run_index import node_runs
+from dspex_actors.evaluate.run_index import JOURNAL_FILE, node_runs
 from dspex_actors.foundation.journal_errors import JournalCorrupt
 from dspex_actors.foundation.journal_reader import JournalReader, find_journals
 from dspex_actors.system import System, connect, start_node
@@ -23,6 +23,15 @@ def folder_of(run_id: str) -> Path | None:
             if JournalReader(path).get_run(run_id) is not None:
                 return path.parent
     return None
+
+
+def is_finished(run_id: str | None) -> bool:
+    """Whether a run has all its results: its LM is not asked again."""
+    folder = None if run_id is None else folder_of(run_id)
+    if folder is None or run_id is None:
+        return False
+    row = JournalReader(folder / JOURNAL_FILE).get_run(run_id)
+    return row is not None and row.state == "finished"
 
 
 def for_run(run_id: str | None, workers: int | None) -> Uninterrupted:

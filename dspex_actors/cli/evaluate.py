@@ -92,8 +92,9 @@ def evaluate(
     on_bad_line: Literal["stop", "skip"] = "skip" if skip_bad_lines else "stop"
     dataset = open_dataset(data, input_names=input_names(loaded), limit=limit, on_bad_line=on_bad_line)
     preflight.check_data(dataset, loaded, scored)
-    daemon = processes.is_alive(default_data_dir())
-    preflight.check_lms(preflight.lms_of(loaded, chosen), keys=not daemon)
+    if not connection.is_finished(run_id):
+        daemon = processes.is_alive(default_data_dir())
+        preflight.check_lms(preflight.lms_of(loaded, chosen), keys=not daemon)
     with connection.for_run(run_id, config.node.workers) as system:
         try:
             result = run_evaluation(

@@ -157,12 +157,14 @@ def test_ctrl_c_pauses_a_run_and_resume_goes_on_without_a_daemon(host):
     slow.send_signal(signal.SIGTERM)
     slow.communicate(timeout=SECONDS)
     # At the same address, and as fast as it can.
-    host.provider("--port", url.split(":")[2].split("/")[0], "--answer", ANSWER)
+    fast, _ = host.provider("--port", url.split(":")[2].split("/")[0], "--answer", ANSWER)
     done = host.json("runs", "resume", "mine")
     assert (done["state"], done["done"], done["failed"], done["score"]) == ("finished", 60, 0, 50.0)
     assert done["asked"] == 60
     assert host.pids() == []
-    # Named again it answers from its journal; with another program it is refused.
+    fast.send_signal(signal.SIGTERM)
+    fast.communicate(timeout=SECONDS)
+    # Named again it answers from its journal, without any LM; with another metric it is refused.
     again = host.json(*words)
     assert (again["asked"], again["ended_at"]) == (60, done["ended_at"])
     other = [word.replace("exact_match:", "contains:") for word in words]
