@@ -12,11 +12,10 @@ queue, not
   two windows. A worker is refilled when a quarter of its room is free, not for each single result.
 * **Nothing is lost, nothing counts twice.** An example is waiting or held by one worker until its first
   result; later results of it are dropped. What a dead worker held goes back to the front.
-* **One example cannot take the run down.** An example whose worker died counts that as an attempt. Which of
-the
-  hundreds that a dead worker held has killed it cannot be known, so on its last chance such an example
-  shares a worker with no other one on its last chance: if that worker dies too, only this one fails
-  (WorkerDied).
+* **One example cannot take the run down, nor another one with it.** Which of the hundreds that a dead worker
+  held has killed it cannot be known: all are suspects. A worker that holds nothing else gets them a few at a
+  time, and on its last chance a suspect is alone there: only if that worker dies too is it given up
+  (WorkerDied). The other workers go on with the rest.
 * **Memory** is that of the examples waiting and held; a finished one leaves nothing behind.
 """
 
@@ -31,6 +30,8 @@ from dspex_actors.evaluate.windows import Seat, resettle, share
 
 _AHEAD_SECONDS = 0.5
 _LOOK = 64
+#: Suspects that a worker gets together before each has its last chance, alone.
+_SUSPECTS = 16
 _DROP, _AGAIN = Decision("drop"), Decision("again")
 
 
@@ -59,6 +60,8 @@ class RunPlan:
         self._again: deque[Item] = deque()
         self._returned: dict[int, Item] = {}
         self._fresh: deque[Item] = deque()
+        # Those whose worker died, to be tried apart from the others.
+        self._suspects: deque[Item] = deque()
         self._held_by: dict[int, Seat] = {}
         self._settled_but_held = 0
         self._bytes = 0
@@ -97,7 +100,7 @@ class RunPlan:
         if self.stopped is not None or self._source_ended:
             return 0
         self._settle()
-        wanted = sum(self._room(seat) for seat in self._seats.values()) - self.waiting
+        wanted = sum(self._room(seat) for seat in self._seats.values()) - self._unsuspected
         if self.rule is not None:
             wanted = min(wanted, self.rule.prefix + self.settings.max_in_flight - self._next_index)
         if wanted <= 0:
@@ -167,13 +170,14 @@ class RunPlan:
             item.deaths += 1
             if self.stopped is not None:
                 self._bytes -= len(item.payload)
-            elif item.attempt >= self.settings.max_attempts:
+            elif item.attempt >= self.settings.max_attempts and len(seat.held) == 1:
                 lost.append(Lost(item.index, item.attempt, item.payload, worker))
             else:
-                item.attempt += 1
+                item.attempt = min(item.attempt + 1, self.settings.max_attempts)
                 back.append(item)
         for item in reversed(back):
-            self._put_back(item, front=True)
+            self._returned[item.index] = item
+            self._suspects.appendleft(item)
         for gone in lost:
             self._done(gone.index, gone.payload, success=False, error=True)
         return lost
@@ -234,11 +238,11 @@ class RunPlan:
     def take(self) -> list[Chunk]:
         """Return the chunks to send now, and with them the windows that have changed."""
         self._settle()
-        chunks: list[Chunk] = []
+        chunks = self._take_suspects()
         full: set[Hashable] = set()
         # A fair part each: with few examples left, every worker gets some of them.
-        fair = -(-self.waiting // max(1, sum(1 for seat in self._seats.values() if self._room(seat))))
-        while self.waiting and (seat := self._pick(full)) is not None:
+        fair = -(-self._unsuspected // max(1, sum(1 for seat in self._seats.values() if self._room(seat))))
+        while self._unsuspected and (seat := self._pick(full)) is not None:
             items = self._fill(seat, fair)
             if items:
                 chunks.append(self._chunk(seat, items))
@@ -255,6 +259,7 @@ class RunPlan:
             for queue in (self._returned.values(), self._fresh):
                 self._bytes -= sum(len(item.payload) for item in queue)
             self._again.clear()
+            self._suspects.clear()
             self._returned.clear()
             self._fresh.clear()
 
@@ -293,8 +298,7 @@ class RunPlan:
         del seat.held[item.index]
         if item.settled:
             self._settled_but_held -= 1
-        if seat.last_chance == item.index:
-            seat.last_chance = None
+        seat.apart = seat.apart and bool(seat.held)
         if seat.ceiling != seat.window:
             self._unsettled = True
 
@@ -325,8 +329,51 @@ class RunPlan:
         ahead = window * _AHEAD_SECONDS / max(self._latency, 1e-6)
         return int(min(2 * window, max(8, ahead)))
 
+    @property
+    def _unsuspected(self) -> int:
+        return self.waiting - sum(not item.settled for item in self._suspects)
+
+    def _take_suspects(self) -> list[Chunk]:
+        """Give suspects to the workers that hold nothing."""
+        chunks: list[Chunk] = []
+        for seat in self._seats.values():
+            if not self._suspects:
+                break
+            if seat.held or seat.window <= 0 or seat.ceiling > seat.window or not self._eligible(seat):
+                continue
+            items: list[Item] = []
+            while self._suspects and len(items) < min(_SUSPECTS, self.settings.chunk_examples):
+                item = self._suspects[0]
+                last = item.attempt >= self.settings.max_attempts
+                if items and last and not item.settled:
+                    break
+                self._suspects.popleft()
+                if item.settled:
+                    continue
+                items.append(item)
+                self._give(seat, item)
+                if last:
+                    break
+            if items:
+                seat.apart = True
+                chunks.append(self._chunk(seat, items))
+        return chunks
+
+    def _give(self, seat: Seat, item: Item) -> None:
+        self._returned.pop(item.index, None)
+        item.sends += 1
+        seat.held[item.index] = item
+        self._held_by[item.index] = seat
+
+    def _is_clearing(self, seat: Seat) -> bool:
+        """Whether a worker, the one that joined last, gets nothing more until it is free for the suspects."""
+        if not self._suspects or any(one.apart for one in self._seats.values()):
+            return False
+        ready = [one for one in self._seats.values() if one.window > 0 and self._eligible(one)]
+        return bool(ready) and seat is max(ready, key=lambda one: one.order)
+
     def _room(self, seat: Seat) -> int:
-        if seat.window <= 0 or not self._eligible(seat):
+        if seat.window <= 0 or seat.apart or not self._eligible(seat) or self._is_clearing(seat):
             return 0
         if seat.ceiling > seat.window:
             # It is to shrink: nothing more until it holds no more than its window, or it never would.
@@ -367,17 +414,11 @@ class RunPlan:
             if items and size + len(item.payload) > self.settings.chunk_bytes:
                 break
             queue.popleft()
-            last = item.deaths > 0 and item.attempt >= self.settings.max_attempts
-            if (others and item.avoid == seat.worker) or (last and seat.last_chance is not None):
+            if others and item.avoid == seat.worker:
                 passed.append(item)
                 continue
-            if last:
-                seat.last_chance = item.index
-            self._returned.pop(item.index, None)
-            item.sends += 1
             size += len(item.payload)
             items.append(item)
-            seat.held[item.index] = item
-            self._held_by[item.index] = seat
+            self._give(seat, item)
         self._again.extendleft(reversed(passed))
         return items

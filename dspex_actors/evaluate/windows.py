@@ -34,8 +34,8 @@ class Seat:
     ceiling: int = 0
     #: examples it was given and has not answered, by index.
     held: dict[int, Any] = field(default_factory=dict)
-    #: the one example on its last chance that it holds, see `RunPlan`.
-    last_chance: int | None = None
+    #: it holds suspects, and gets nothing else meanwhile, see `RunPlan`.
+    apart: bool = False
     order: int = 0
 
 
