@@ -136,12 +136,12 @@ def test_a_provider_of_many_faults(system, server):
 def test_a_rate_limit_that_is_known(system, server):
     lm_server = server("--answer", ANSWER, "--rpm", 1200)
     started = time.monotonic()
-    result = dspex.evaluate(triage(), tickets(100), metric(), lm=lm_server.lm(rpm=1200), max_in_flight=64)
+    result = dspex.evaluate(triage(), tickets(60), metric(), lm=lm_server.lm(rpm=1200), max_in_flight=64)
     seconds = time.monotonic() - started
-    check_whole(result, 100)
+    check_whole(result, 60)
     stats = lm_server.stats()
-    assert (stats["rate_limited"], stats["requests"], result.failed) == (0, 100, 0)
-    assert 4.0 < seconds < 8.0
+    assert (stats["rate_limited"], stats["requests"], result.failed) == (0, 60, 0)
+    assert 2.0 < seconds < 6.0
 
 
 def test_a_burst_of_429s(system, server):

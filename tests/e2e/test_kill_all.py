@@ -10,7 +10,7 @@ import dspex_actors as dspex
 from dspex_actors.evaluate.run_index import list_runs
 from supervisors.runtime import fate
 
-EXAMPLES, IN_FLIGHT, LATENCY = 600, 64, 0.1
+EXAMPLES, IN_FLIGHT, LATENCY = 500, 64, 0.1
 AGAIN = IN_FLIGHT + int(0.25 * IN_FLIGHT / LATENCY)
 
 CLIENT = """
@@ -34,7 +34,7 @@ def test_daemon_killed(host, server, everything):
     lm_server = server("--latency-ms", LATENCY * 1000, "--answer", ANSWER)
     with dspex.connect(lm=lm_server.lm()) as system:
         run = Background(dspex.evaluate, triage(), tickets(EXAMPLES), metric(), max_in_flight=IN_FLIGHT)
-        until(lambda: lm_server.requests > EXAMPLES // 4)
+        until(lambda: lm_server.requests > EXAMPLES // 2)
         pids = host.pids()
         killed = time.monotonic()
         if everything:
@@ -69,7 +69,7 @@ def test_client_killed_on_a_daemon(host, server):
     lm_server = server("--latency-ms", LATENCY * 1000, "--answer", ANSWER)
     client = run_script(CLIENT, lm_server.url, EXAMPLES)
     assert int(client.stdout.readline()) == host.pids()[0]
-    until(lambda: lm_server.requests > EXAMPLES // 4)
+    until(lambda: lm_server.requests > EXAMPLES // 2)
     client.kill()
     assert client.communicate()[0] == ""
     with dspex.connect() as system:
@@ -82,7 +82,7 @@ def test_client_killed_with_its_own_node(home, server):
     lm_server = server("--latency-ms", LATENCY * 1000, "--answer", ANSWER)
     client = run_script(CLIENT, lm_server.url, EXAMPLES)
     daemon = int(client.stdout.readline())
-    until(lambda: lm_server.requests > EXAMPLES // 4)
+    until(lambda: lm_server.requests > EXAMPLES // 2)
     pids = [daemon, *fate.descendants(daemon)]
     assert len(pids) > 8
     client.kill()
@@ -103,7 +103,7 @@ def test_own_node_killed(home, server):
     lm_server = server("--latency-ms", LATENCY * 1000, "--answer", ANSWER)
     with dspex.connect(lm=lm_server.lm()) as system:
         run = Background(dspex.evaluate, triage(), tickets(EXAMPLES), metric(), max_in_flight=IN_FLIGHT)
-        until(lambda: lm_server.requests > EXAMPLES // 4)
+        until(lambda: lm_server.requests > EXAMPLES // 2)
         killed = time.monotonic()
         os.kill(system.node.info["pid"], 9)
         with pytest.raises(dspex.RunInterrupted):

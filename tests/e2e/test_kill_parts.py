@@ -8,7 +8,7 @@ from e2e_kit import ANSWER, Background, check_whole, metric, tickets, triage, un
 
 import dspex_actors as dspex
 
-EXAMPLES, IN_FLIGHT, LATENCY = 600, 64, 0.1
+EXAMPLES, IN_FLIGHT, LATENCY = 400, 64, 0.1
 #: What may be asked again: what was in flight, and what was on its way to the journal (250 ms).
 AGAIN = IN_FLIGHT + int(0.25 * IN_FLIGHT / LATENCY)
 
