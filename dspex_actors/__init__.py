@@ -1,10 +1,10 @@
 """Language-model programs on a supervision tree of actors.
 
-    import dspex_actors as dspex
+import dspex_actors as dspex
 
-    dspex.connect(lm=dspex.LM("openai/gpt-4o-mini"))
-    triage = dspex.Predict("ticket -> team")
-    result = dspex.evaluate(triage, "tickets.jsonl", metric=dspex.metrics.exact_match("team"))
+dspex.connect(lm=dspex.LM("openai/gpt-4o-mini"))
+triage = dspex.Predict("ticket -> team")
+result = dspex.evaluate(triage, "tickets.jsonl", metric=dspex.metrics.exact_match("team"))
 """
 
 from dspex_actors import errors, metrics
@@ -45,9 +45,44 @@ from dspex_actors.teleprompt import BootstrapFewShot, LabeledFewShot
 __version__ = "0.1.0"
 
 __all__ = [
-    "LM", "AdapterParseError", "AuthError", "BootstrapFewShot", "ChainOfThought", "ChatAdapter", "CircuitOpen", "ConfigError",
-    "ContentBlocked", "ContextWindowExceeded", "DeadlineExceeded", "DspexError", "EvaluationResult", "Example",
-    "InputField", "InvalidRequest", "JSONAdapter", "LMError", "LabeledFewShot", "Module", "OutputField", "Overloaded", "Predict",
-    "Prediction", "QuotaExhausted", "RateLimited", "RunFailed", "RunInterrupted", "Signature", "StreamTruncated",
-    "System", "Timeout", "configure", "connect", "context", "current_system", "errors", "evaluate", "metrics", "settings",
+    "LM",
+    "AdapterParseError",
+    "AuthError",
+    "BootstrapFewShot",
+    "ChainOfThought",
+    "ChatAdapter",
+    "CircuitOpen",
+    "ConfigError",
+    "ContentBlocked",
+    "ContextWindowExceeded",
+    "DeadlineExceeded",
+    "DspexError",
+    "EvaluationResult",
+    "Example",
+    "InputField",
+    "InvalidRequest",
+    "JSONAdapter",
+    "LMError",
+    "LabeledFewShot",
+    "Module",
+    "OutputField",
+    "Overloaded",
+    "Predict",
+    "Prediction",
+    "QuotaExhausted",
+    "RateLimited",
+    "RunFailed",
+    "RunInterrupted",
+    "Signature",
+    "StreamTruncated",
+    "System",
+    "Timeout",
+    "configure",
+    "connect",
+    "context",
+    "current_system",
+    "errors",
+    "evaluate",
+    "metrics",
+    "settings",
 ]

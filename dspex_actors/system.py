@@ -22,7 +22,7 @@ from dspex_actors.evaluate.dataset import Dataset, open_dataset
 from dspex_actors.evaluate.identity import metric_digest, metric_name, program_digest
 from dspex_actors.evaluate.progress import RunProgress
 from dspex_actors.evaluate.result import EvaluationResult
-from dspex_actors.evaluate.run_index import JOURNAL_FILE, find_run, list_runs, new_run_id, node_runs
+from dspex_actors.evaluate.run_index import JOURNAL_FILE, find_run, folder_of, list_runs, new_run_id, node_runs
 from dspex_actors.evaluate.run_inputs import check_lms, code_of, dataset_inputs, with_inputs
 from dspex_actors.foundation.journal_reader import JournalReader
 from dspex_actors.foundation.records import RunSpec
@@ -255,10 +255,27 @@ class System:
             RunFailed, RunInterrupted: as `wait_run`.
         """
         if self.journal.get_run(run_id) is None:
-            folder = find_run(run_id, default_data_dir())
-            with _own_node(folder) as node:
-                return System(node, self.lm, own=True)._resume_here(run_id, display_progress, on_progress)
-        return self._resume_here(run_id, display_progress, on_progress)
+            find_run(run_id, default_data_dir())  # refuses what is nowhere
+        with self.holding(run_id) as at:
+            return at._resume_here(run_id, display_progress, on_progress)
+
+    @contextlib.contextmanager
+    def holding(self, run_id: str | None) -> Iterator[System]:
+        """Give a connection to the node that has a run: this one, or one over the folder of an earlier one.
+
+        An answer that is paid for is looked for wherever it may be.
+
+        Args:
+            run_id: the run; None for a new one, which belongs here.
+        """
+        folder = None
+        if run_id is not None and self.journal.get_run(run_id) is None:
+            folder = folder_of(run_id, default_data_dir())
+        if folder is None:
+            yield self
+            return
+        with _own_node(folder) as node:
+            yield System(node, self.lm, own=True)
 
     def _resume_here(self, run_id: str, display_progress: bool, on_progress: Any) -> EvaluationResult:
         self._ask("resume", run_id)
@@ -318,6 +335,10 @@ def connect(
         )
     except SupervisorsError as error:
         raise ConfigError(str(error)) from None
+    except OSError as error:
+        raise ConfigError(
+            f"the data folder {folder} cannot be used: {error.strerror or error}; set DSPEX_HOME to another one"
+        ) from None
 
 
 def _use(system: System) -> System:

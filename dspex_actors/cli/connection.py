@@ -8,26 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from dspex_actors.cli import processes
-from dspex_actors.evaluate.run_index import JOURNAL_FILE, node_runs
-from dspex_actors.foundation.journal_errors import JournalCorrupt
-from dspex_actors.foundation.journal_reader import JournalReader, find_journals
+from dspex_actors.evaluate.run_index import JOURNAL_FILE, folder_of, node_runs
+from dspex_actors.foundation.journal_reader import JournalReader
 from dspex_actors.system import System, connect, start_node
 from supervisors.errors import NodeDown
 from supervisors.node import Node, default_data_dir
 
 
-def folder_of(run_id: str) -> Path | None:
-    """Return the data folder whose journal has a run; None where none has that can be read."""
-    for path in find_journals(default_data_dir().absolute()):
-        with contextlib.suppress(JournalCorrupt):
-            if JournalReader(path).get_run(run_id) is not None:
-                return path.parent
-    return None
+def _home() -> Path:
+    return default_data_dir().absolute()
 
 
 def is_finished(run_id: str | None) -> bool:
     """Whether a run has all its results: its LM is not asked again."""
-    folder = None if run_id is None else folder_of(run_id)
+    folder = None if run_id is None else folder_of(run_id, _home())
     if folder is None or run_id is None:
         return False
     row = JournalReader(folder / JOURNAL_FILE).get_run(run_id)
@@ -41,7 +35,7 @@ def for_run(run_id: str | None, workers: int | None) -> Uninterrupted:
         run_id: its name; None for a new one.
         workers: of a node of our own.
     """
-    folder = None if run_id is None else folder_of(run_id)
+    folder = None if run_id is None else folder_of(run_id, _home())
     return Uninterrupted(connect(workers=workers) if folder is None else _over(folder))
 
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from dspex_actors.errors import ConfigError, RunInterrupted
+from dspex_actors.errors import ConfigError
 from dspex_actors.evaluate.dataset import OnBadLine
 from dspex_actors.evaluate.plan_types import PlanSettings
 from dspex_actors.evaluate.result import EvaluationResult
@@ -75,24 +75,21 @@ def evaluate(
         "strategy": strategy,
     }
     PlanSettings(**plan)  # type: ignore[arg-type]  # refuses what makes no sense, before anything starts
-    system = system or current_system()
-    run_id = system.start_run(
-        "evaluate",
-        program,
-        devset,
-        metric,
-        lm=lm,
-        settings=plan | {"failure_score": failure_score},
-        run_id=run_id,
-        limit=limit,
-        on_bad_line=on_bad_line,
-    )
-    try:
-        return system.wait_run(run_id, on_progress, display_progress)
-    except KeyboardInterrupt:
-        system.pause(run_id, "interrupted by Ctrl-C")
-        print(f"run {run_id} is paused; resume with `dspex runs resume {run_id}`", file=sys.stderr)
-        raise
-    except RunInterrupted as error:
-        error.run_id = run_id
-        raise
+    with (system or current_system()).holding(run_id) as at:
+        run_id = at.start_run(
+            "evaluate",
+            program,
+            devset,
+            metric,
+            lm=lm,
+            settings=plan | {"failure_score": failure_score},
+            run_id=run_id,
+            limit=limit,
+            on_bad_line=on_bad_line,
+        )
+        try:
+            return at.wait_run(run_id, on_progress, display_progress)
+        except KeyboardInterrupt:
+            at.pause(run_id, "interrupted by Ctrl-C")
+            print(f"run {run_id} is paused; resume with `dspex runs resume {run_id}`", file=sys.stderr)
+            raise

@@ -34,9 +34,12 @@ def is_hopeless(error: Mapping[str, Any], *, answered: bool) -> bool:
     kind = error.get("type")
     if kind in _ACCOUNT:
         return True
-    return not answered and (
-        kind == "ConfigError" or (kind == "InvalidRequest" and error.get("status") == _NOT_FOUND)
-    )
+    if answered:
+        return False
+    if kind == "Overloaded":
+        # No HTTP status: nobody answers there, or what answers is no LM. Each has been tried for half a minute by now.
+        return error.get("status") is None
+    return kind == "ConfigError" or (kind == "InvalidRequest" and error.get("status") == _NOT_FOUND)
 
 
 @dataclass(slots=True)

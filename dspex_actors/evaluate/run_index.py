@@ -68,16 +68,28 @@ def find_run(run_id: str, home: Path) -> Path:
     Raises:
         ConfigError: none has; JournalCorrupt if one of them cannot be read.
     """
+    folder, damaged = _look_for(run_id, home)
+    if folder is not None:
+        return folder
+    if damaged is not None:
+        raise damaged
+    raise ConfigError(f"no run {run_id!r} under {home}: `dspex runs` lists them")
+
+
+def folder_of(run_id: str, home: Path) -> Path | None:
+    """Return the data folder whose journal has a run; None where none has that can be read."""
+    return _look_for(run_id, home)[0]
+
+
+def _look_for(run_id: str, home: Path) -> tuple[Path | None, DspexError | None]:
     damaged: DspexError | None = None
     for path in find_journals(home):
         try:
             if JournalReader(path).get_run(run_id) is not None:
-                return path.parent
+                return path.parent, damaged
         except JournalCorrupt as error:
             damaged = error
-    if damaged is not None:
-        raise damaged
-    raise ConfigError(f"no run {run_id!r} under {home}: `dspex runs` lists them")
+    return None, damaged
 
 
 def new_run_id(kind: str) -> str:

@@ -25,15 +25,15 @@ class JournalError(DspexError):
     """The journal cannot be used just now; what was written before is safe."""
 
 
-class JournalFull(JournalError):  # noqa: N818 - named for what happened, as in dspex_actors.errors
+class JournalFull(JournalError):
     """No space is left for the journal; the batch was rolled back and can be written again later."""
 
 
-class JournalReadOnly(JournalError):  # noqa: N818 - named for what happened, as in dspex_actors.errors
+class JournalReadOnly(JournalError):
     """The journal's file or file system refuses writing."""
 
 
-class JournalCorrupt(ConfigError):  # noqa: N818 - named for what happened, as in dspex_actors.errors
+class JournalCorrupt(ConfigError):
     """The file is damaged, is no journal, or was written by a newer version."""
 
 

@@ -131,9 +131,9 @@ class BootstrapFewShot:
         if examples and self.max_bootstrapped_demos and self.max_rounds:
             if max_in_flight is None:
                 max_in_flight = max(IN_FLIGHT, IN_FLIGHT_PER_DEMO * self.max_bootstrapped_demos)
-            system = system or current_system()
-            run_id = self._start(system, master, examples, max_in_flight, run_id)
-            found = self._collect(system, run_id, display_progress)
+            with (system or current_system()).holding(run_id) as at:
+                run_id = self._start(at, master, examples, max_in_flight, run_id)
+                found = self._collect(at, run_id, display_progress)
         predictors = dict(program.named_predictors())
         for name, demos in student_demos(predictors, examples, found, max_labeled_demos=self.max_labeled_demos).items():
             predictors[name].demos = demos

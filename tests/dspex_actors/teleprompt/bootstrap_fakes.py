@@ -1,4 +1,5 @@
-"""An LM whose answers follow from every byte it is asked, a program that asks it, and a node in-process."""
+"""An LM whose answers follow from contextlib import nullcontext
+from every byte it is asked, a program that asks it, and a node in-process."""
 
 import asyncio
 import hashlib
@@ -63,6 +64,9 @@ class FakeSystem:
         self.rng = random.Random(seed)
         self.started = []
         self.rows = []
+
+    def holding(self, run_id):
+        return nullcontext(self)
 
     def start_run(self, kind, program, devset, metric, *, lm=None, settings, run_id=None):
         settings = json.loads(json.dumps(settings))
