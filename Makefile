@@ -23,6 +23,7 @@ test: $(STAMP)
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy -p supervisors -p dspex_actors
 
 # Tables; a few minutes on a quiet machine.

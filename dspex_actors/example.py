@@ -38,9 +38,7 @@ class Example:
         elif isinstance(base, Mapping):
             store, inputs = dict(base), None
         else:
-            raise ConfigValueError(
-                f"an Example starts from another one or a mapping, got {type(base).__name__}"
-            )
+            raise ConfigValueError(f"an Example starts from another one or a mapping, got {type(base).__name__}")
         store.update(fields)
         object.__setattr__(self, "_store", store)
         object.__setattr__(self, "_input_keys", inputs)
@@ -206,9 +204,7 @@ class Prediction(Example):
         self._completions = []
 
     @classmethod
-    def from_completions(
-        cls, completions: Iterable[Mapping[str, Any]] | Mapping[str, list[Any]]
-    ) -> Prediction:
+    def from_completions(cls, completions: Iterable[Mapping[str, Any]] | Mapping[str, list[Any]]) -> Prediction:
         """Make a prediction of the first of several completions; the others stay in `completions`.
 
         Args:
@@ -221,9 +217,7 @@ class Prediction(Example):
             ConfigValueError: there is none.
         """
         if isinstance(completions, Mapping):
-            rows = [
-                dict(zip(completions, row, strict=True)) for row in zip(*completions.values(), strict=True)
-            ]
+            rows = [dict(zip(completions, row, strict=True)) for row in zip(*completions.values(), strict=True)]
         else:
             rows = [dict(row) for row in completions]
         if not rows:

@@ -92,9 +92,7 @@ def extras(field: FieldInfo) -> dict[str, Any]:
     """Return the field's own settings (desc, prefix, side) as the dict that the field holds."""
     extra = field.json_schema_extra
     if not isinstance(extra, dict):
-        raise ConfigTypeError(
-            "a signature's field is made with InputField() or OutputField(); this one was not"
-        )
+        raise ConfigTypeError("a signature's field is made with InputField() or OutputField(); this one was not")
     return extra
 
 

@@ -99,9 +99,7 @@ class FieldMetric:
         )
 
     def _best(self, got: Any, label: Any) -> bool | float:
-        if not isinstance(label, list | tuple | set | frozenset) or isinstance(
-            got, list | tuple | set | frozenset
-        ):
+        if not isinstance(label, list | tuple | set | frozenset) or isinstance(got, list | tuple | set | frozenset):
             return self.compare(got, label)
         return max((self.compare(got, one) for one in label), default=False)
 
@@ -245,9 +243,7 @@ def parse(text: str) -> FieldMetric:
     names, _, tolerance = rest.partition(":")
     fields = tuple(name.strip() for name in names.split(",") if name.strip())
     if not fields or (tolerance and make is not numeric):
-        raise ConfigError(
-            f"metric {text!r}: write {kind}:FIELD" + ("[:TOLERANCE]" if make is numeric else "")
-        )
+        raise ConfigError(f"metric {text!r}: write {kind}:FIELD" + ("[:TOLERANCE]" if make is numeric else ""))
     if not tolerance:
         return make(*fields)
     try:

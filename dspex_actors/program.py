@@ -75,9 +75,7 @@ class Module:
         forward = getattr(self, "forward", None)
         aforward = getattr(self, "aforward", None)
         if forward is None and aforward is None:
-            raise ConfigError(
-                f"{type(self).__name__} has neither `forward` nor `aforward`; define one of them"
-            )
+            raise ConfigError(f"{type(self).__name__} has neither `forward` nor `aforward`; define one of them")
         return forward, aforward
 
     def named_predictors(self) -> list[tuple[str, Predict]]:
@@ -95,9 +93,7 @@ class Module:
         """Return the predictors, each once."""
         return [predictor for _, predictor in self.named_predictors()]
 
-    def named_sub_modules(
-        self, type_: type | None = None, skip_compiled: bool = False
-    ) -> Iterator[tuple[str, Module]]:
+    def named_sub_modules(self, type_: type | None = None, skip_compiled: bool = False) -> Iterator[tuple[str, Module]]:
         """Walk over the program and the programs in it, nearest first.
 
         Args:

@@ -111,9 +111,7 @@ def check_lm(lm: Any) -> None:
         ConfigError: `lm` is neither None nor an LM.
     """
     if lm is not None and not (callable(lm) and hasattr(lm, "acall")):
-        hint = (
-            f"write dspex.LM({lm!r})" if isinstance(lm, str) else "make one with dspex.LM('provider/model')"
-        )
+        hint = f"write dspex.LM({lm!r})" if isinstance(lm, str) else "make one with dspex.LM('provider/model')"
         raise ConfigError(f"an LM is needed, got {lm!r} ({type(lm).__name__}); {hint}")
 
 

@@ -39,9 +39,7 @@ class SignatureMeta(type):
 
     _fields: dict[str, FieldInfo]
 
-    def __new__(
-        mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any
-    ) -> SignatureMeta:
+    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> SignatureMeta:
         """Make a signature from a class body: collect its fields, inherit those of its bases."""
         declared = {key: value for key, value in namespace.items() if isinstance(value, FieldInfo)}
         body = {key: value for key, value in namespace.items() if key not in declared}
@@ -157,16 +155,12 @@ class SignatureMeta(type):
             ConfigValueError: no such place, or the name stands on the other side.
         """
         if not isinstance(field, FieldInfo):
-            raise ConfigTypeError(
-                f"field {name!r} must be InputField(...) or OutputField(...), got {field!r}"
-            )
+            raise ConfigTypeError(f"field {name!r} must be InputField(...) or OutputField(...), got {field!r}")
         side = side_of(field)
         lanes = {"input": list(cls.input_fields.items()), "output": list(cls.output_fields.items())}
         other = "output" if side == "input" else "input"
         if name in dict(lanes[other]):
-            raise ConfigValueError(
-                f"{cls.__name__} has an {other} called {name!r}; an {side} needs another name"
-            )
+            raise ConfigValueError(f"{cls.__name__} has an {other} called {name!r}; an {side} needs another name")
         lane = lanes[side]
         place = index + len(lane) + 1 if index < 0 else index
         if not 0 <= place <= len(lane):
@@ -199,8 +193,7 @@ class SignatureMeta(type):
     def dump_state(cls) -> dict[str, Any]:
         """Return the instructions and, by position, every field's prefix and description."""
         fields = [
-            {"prefix": extras(field)["prefix"], "description": extras(field)["desc"]}
-            for field in cls._fields.values()
+            {"prefix": extras(field)["prefix"], "description": extras(field)["desc"]} for field in cls._fields.values()
         ]
         return {"instructions": cls.instructions, "fields": fields}
 
@@ -262,9 +255,7 @@ def make_signature(
     elif isinstance(signature, Mapping):
         fields = {name: _given_field(name, value) for name, value in signature.items()}
     else:
-        raise ConfigTypeError(
-            f"a signature is a string, a class or a dict of fields; got {type(signature).__name__}"
-        )
+        raise ConfigTypeError(f"a signature is a string, a class or a dict of fields; got {type(signature).__name__}")
     if instructions is None:
         instructions = _default_instructions(fields)
     return _build(signature_name, fields, instructions, _module_of_caller())

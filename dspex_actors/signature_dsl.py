@@ -50,9 +50,7 @@ def parse_signature(text: str, custom_types: Mapping[str, Any] | None = None) ->
     for side, make in zip(sides, (InputField, OutputField), strict=True):
         for name, annotation in _parse_side(side, text):
             if name in fields:
-                raise ConfigValueError(
-                    f"signature {text!r} has two fields called {name!r}; every name may stand once"
-                )
+                raise ConfigValueError(f"signature {text!r} has two fields called {name!r}; every name may stand once")
             if annotation is None:
                 field = make()
                 field.json_schema_extra[UNDEFINED_TYPE] = True
@@ -66,9 +64,7 @@ def _parse_side(side: str, text: str) -> list[tuple[str, ast.expr | None]]:
     try:
         tree = ast.parse(f"def f({side.strip()}): pass")
     except SyntaxError as error:
-        raise ConfigValueError(
-            f"signature {text!r}: cannot read {side.strip()!r} ({error.msg}); {_FORM}"
-        ) from error
+        raise ConfigValueError(f"signature {text!r}: cannot read {side.strip()!r} ({error.msg}); {_FORM}") from error
     function = tree.body[0]
     if len(tree.body) != 1 or not isinstance(function, ast.FunctionDef):
         raise ConfigValueError(f"signature {text!r}: cannot read {side.strip()!r}; {_FORM}")

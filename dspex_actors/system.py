@@ -168,9 +168,7 @@ class System:
             spooled.unlink(missing_ok=True)  # continued: the first spool is the one in use
         return run_id
 
-    def _place(
-        self, dataset: Dataset, run_id: str
-    ) -> tuple[dict[str, Any], str | None, int | None, Path | None]:
+    def _place(self, dataset: Dataset, run_id: str) -> tuple[dict[str, Any], str | None, int | None, Path | None]:
         """Put a dataset where the node can read it, again and again."""
         if not dataset.needs_spool:
             return dataset.descriptor, dataset.digest, dataset.count(), None
@@ -224,7 +222,9 @@ class System:
                 if time.monotonic() > deadline or not node_runs(self.data_dir):
                     raise RunInterrupted(
                         f"the node went away; what was answered is safe. Resume with `dspex runs resume {run_id}` "
-                        f"or system.resume({run_id!r})", run_id=run_id) from None
+                        f"or system.resume({run_id!r})",
+                        run_id=run_id,
+                    ) from None
                 time.sleep(0.05)
 
     def _ended(self, run_id: str) -> EvaluationResult:
@@ -330,9 +330,7 @@ def connect(
             with contextlib.suppress(NodeDown):
                 return _use(System(Node.attach(folder), lm, own=False))
         own = folder / "embedded" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{uuid.uuid4().hex[:4]}"
-        return _use(
-            System(start_node(own, AppConfig(workers=workers, embedded=embedded or {})), lm, own=True)
-        )
+        return _use(System(start_node(own, AppConfig(workers=workers, embedded=embedded or {})), lm, own=True))
     except SupervisorsError as error:
         raise ConfigError(str(error)) from None
     except OSError as error:

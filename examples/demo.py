@@ -18,13 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from dspex_actors.cli.look import show_tree
 from rich.console import Console
 from rich.panel import Panel
 from rich.rule import Rule
 from rich.table import Table
 
 import dspex_actors as dspex
+from dspex_actors.cli.look import show_tree
 from dspex_actors.evaluate.dataset import open_dataset
 from supervisors.runtime.fate import descendants
 
@@ -64,13 +64,12 @@ def main() -> int:
             console.print(killer.story(before))
 
             step(f"Bootstrap demonstrations from {TRAINING} training tickets")
-            optimiser = dspex.BootstrapFewShot(
-                metric=metric, max_bootstrapped_demos=16, max_labeled_demos=TRAINING
-            )
+            optimiser = dspex.BootstrapFewShot(metric=metric, max_bootstrapped_demos=16, max_labeled_demos=TRAINING)
             better = optimiser.compile(triage, trainset=train)
             found = sum(bool(demo.get("augmented")) for demo in better.demos)
             console.print(
-                f"{found} demonstrations that the program answered well itself, {len(better.demos) - found} labelled ones"
+                f"{found} demonstrations that the program answered well itself, "
+                f"{len(better.demos) - found} labelled ones"
             )
 
             step("Evaluate again, with demonstrations")
@@ -125,9 +124,7 @@ class Killer:
         killed = time.monotonic()
         os.kill(self.victim, signal.SIGKILL)
         monitor.wait(5.0)
-        self.successor = (
-            wait_for(lambda: node.pid("worker-1"), lambda pid: pid not in (None, self.victim)) or 0
-        )
+        self.successor = wait_for(lambda: node.pid("worker-1"), lambda pid: pid not in (None, self.victim)) or 0
         self.seconds = time.monotonic() - killed
 
     def story(self, result: dspex.EvaluationResult) -> Panel:
@@ -136,16 +133,15 @@ class Killer:
         lines = (
             [
                 f"[red]kill -9[/] of worker-1 (pid {self.victim}) after {self.done} results",
-                f"[green]its supervisor started it again[/] as pid {self.successor}, ready after {self.seconds * 1000:.0f} ms",
+                f"[green]its supervisor started it again[/] as pid {self.successor}, "
+                f"ready after {self.seconds * 1000:.0f} ms",
                 f"{again} examples that it had in hand went out again; "
                 f"[green]all {result.n} results are there[/], {result.failed} failed",
             ]
             if self.seen
             else ["[red]the worker was not killed, or did not come back[/]"]
         )
-        return Panel(
-            "\n".join(lines), title="a worker dies", title_align="left", border_style="yellow", expand=False
-        )
+        return Panel("\n".join(lines), title="a worker dies", title_align="left", border_style="yellow", expand=False)
 
 
 def wait_for(look: Callable[[], Any], good: Callable[[Any], bool], seconds: float = 10.0) -> Any:

@@ -13,5 +13,21 @@ from supervisors.views import ChildCounts, ChildInfo, Report
 
 __version__ = "0.1.0"
 
-__all__ = ["IGNORE", "NO_REPLY", "Backoff", "ChildCounts", "ChildInfo", "ChildSpec", "Down", "ExitReason", "GenServer",
-           "Monitor", "Node", "Ref", "Report", "Stop", "SupervisorSpec", "errors"]
+__all__ = [
+    "IGNORE",
+    "NO_REPLY",
+    "Backoff",
+    "ChildCounts",
+    "ChildInfo",
+    "ChildSpec",
+    "Down",
+    "ExitReason",
+    "GenServer",
+    "Monitor",
+    "Node",
+    "Ref",
+    "Report",
+    "Stop",
+    "SupervisorSpec",
+    "errors",
+]

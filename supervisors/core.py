@@ -313,8 +313,7 @@ class SupervisorCore:
             self._forget(child)
         if child.spec.significant:
             left = sum(
-                other.spec.significant and (other.ready or other.state == "restarting")
-                for other in self.children
+                other.spec.significant and (other.ready or other.state == "restarting") for other in self.children
             )
             if ends_supervisor(self.spec.auto_shutdown, left):
                 yield from self._terminate(SHUTDOWN)
@@ -401,9 +400,7 @@ class SupervisorCore:
     def _new_spec(self, argument: Any) -> ChildSpec:
         if self.dynamic:
             if not isinstance(argument, tuple | list):
-                raise SpecError(
-                    f"start_child got {argument!r}: expected a tuple of arguments, added to the template's"
-                )
+                raise SpecError(f"start_child got {argument!r}: expected a tuple of arguments, added to the template's")
             template = self.spec.children[0]
             return replace(template, args=(*template.args, *argument))
         if not isinstance(argument, ChildSpec):
@@ -470,9 +467,7 @@ class SupervisorCore:
         yield frozenset()  # a generator, as the other operations are
 
 
-def _start_error(
-    spec: ChildSpec, outcome: Event | None, timed_out: bool, reason: ExitReason
-) -> SupervisorsError:
+def _start_error(spec: ChildSpec, outcome: Event | None, timed_out: bool, reason: ExitReason) -> SupervisorsError:
     if timed_out:
         message = f"init took more than {spec.start_timeout:g} s"
         reason = ExitReason("error", {"type": "StartTimeout", "message": message, "traceback": ""})

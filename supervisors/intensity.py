@@ -6,9 +6,7 @@ The window is exact: a restart counts while it is younger than `period` seconds.
 from __future__ import annotations
 
 
-def add_restart(
-    stamps: tuple[float, ...], now: float, intensity: int, period: float
-) -> tuple[tuple[float, ...], bool]:
+def add_restart(stamps: tuple[float, ...], now: float, intensity: int, period: float) -> tuple[tuple[float, ...], bool]:
     """Add a restart at `now`.
 
     Args:

@@ -10,7 +10,6 @@ from typing import Any
 MAX_TEXT = 20_000
 
 
-
 @dataclass(frozen=True)
 class ExitReason:
     """Why a process ended.

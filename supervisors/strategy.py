@@ -70,6 +70,4 @@ def ends_supervisor(auto_shutdown: str, significant_running: int) -> bool:
         auto_shutdown: the supervisor's rule.
         significant_running: significant children that still run.
     """
-    return auto_shutdown == "any_significant" or (
-        auto_shutdown == "all_significant" and significant_running == 0
-    )
+    return auto_shutdown == "any_significant" or (auto_shutdown == "all_significant" and significant_running == 0)

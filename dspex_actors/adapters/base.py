@@ -237,9 +237,7 @@ def _default(field: FieldInfo, name: str, into: dict[str, Any]) -> bool:
 def _listed(fields: Mapping[str, FieldInfo]) -> str:
     lines: list[str] = []
     for number, (name, field) in enumerate(fields.items(), 1):
-        lines.append(
-            f"{number}. `{name}` ({type_name(field.annotation)}): {description_of(name, field)}".rstrip()
-        )
+        lines.append(f"{number}. `{name}` ({type_name(field.annotation)}): {description_of(name, field)}".rstrip())
         rules = constraints_text(field)
         if rules:
             lines.append(f"Constraints: {rules}")

@@ -53,9 +53,7 @@ class ChatAdapter(Adapter):
 
     def format_request(self, signature: SignatureMeta) -> str:
         """Return the request to write the output sections in order."""
-        wanted = [
-            f"`[[ ## {name} ## ]]`{type_hint(field)}" for name, field in signature.output_fields.items()
-        ]
+        wanted = [f"`[[ ## {name} ## ]]`{type_hint(field)}" for name, field in signature.output_fields.items()]
         start = f"start with {', then '.join(wanted)}, and " if wanted else ""
         return f"Now write the output fields: {start}close with the marker `{_COMPLETED}`."
 

@@ -44,9 +44,7 @@ class JSONAdapter(Adapter):
     ) -> str:
         """Return the outputs as indented JSON."""
         values = {
-            name: to_jsonable_python(outputs[name], fallback=str)
-            if name in outputs
-            else missing_field_message
+            name: to_jsonable_python(outputs[name], fallback=str) if name in outputs else missing_field_message
             for name in signature.output_fields
         }
         return json.dumps(values, indent=2, ensure_ascii=False)

@@ -90,9 +90,7 @@ class Plan:
 
     def is_fresh(self, signature: SignatureMeta) -> bool:
         """Tell whether the signature still has the words that the plan was made from."""
-        return self.doc is signature.__doc__ and self.descs == tuple(
-            [own.get("desc") for own in self.settings]
-        )
+        return self.doc is signature.__doc__ and self.descs == tuple([own.get("desc") for own in self.settings])
 
     def demo(
         self,
@@ -113,9 +111,7 @@ class Plan:
                 texts.append((value, value.copy()))
             else:
                 others.append((kind, value, render_value(kind, value)))
-        made = RenderedDemo(
-            store, tuple(store), tuple(store.values()), tuple(texts), tuple(others), *render(store)
-        )
+        made = RenderedDemo(store, tuple(store), tuple(store.values()), tuple(texts), tuple(others), *render(store))
         with _lock:
             while len(self.demos) >= _MAX_DEMOS:
                 del self.demos[next(iter(self.demos))]

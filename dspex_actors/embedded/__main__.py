@@ -12,22 +12,14 @@ from dspex_actors.errors import ConfigError
 
 def main(arguments: list[str] | None = None) -> int:
     """Read the command line, serve, and return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m dspex_actors.embedded", description="Serve the embedded LM."
-    )
+    parser = argparse.ArgumentParser(prog="python -m dspex_actors.embedded", description="Serve the embedded LM.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: loopback)")
     parser.add_argument("--port", type=int, default=0, help="0, the default, takes any free one")
-    parser.add_argument(
-        "--latency-ms", type=float, default=0.0, help="time to an answer; its median with a sigma"
-    )
-    parser.add_argument(
-        "--latency-sigma", type=float, default=0.0, help="log-normal spread; 0: fixed latency"
-    )
+    parser.add_argument("--latency-ms", type=float, default=0.0, help="time to an answer; its median with a sigma")
+    parser.add_argument("--latency-sigma", type=float, default=0.0, help="log-normal spread; 0: fixed latency")
     parser.add_argument("--rpm", type=float, help="requests a minute")
     parser.add_argument("--tpm", type=float, help="tokens a minute")
-    parser.add_argument(
-        "--burst-seconds", type=float, default=2.0, help="seconds' worth that may come at once"
-    )
+    parser.add_argument("--burst-seconds", type=float, default=2.0, help="seconds' worth that may come at once")
     parser.add_argument(
         "--fault",
         action="append",

@@ -67,9 +67,7 @@ class EmbeddedConfig:
                 raise ConfigError(f"the rate of fault {kind} must be 0 to 1, got {rate}")
         # The sum of a few decimal fractions may be a hair above 1.
         if sum(self.faults.values()) > 1 + 1e-9:
-            raise ConfigError(
-                f"the rates of all faults together must be at most 1, got {sum(self.faults.values())}"
-            )
+            raise ConfigError(f"the rates of all faults together must be at most 1, got {sum(self.faults.values())}")
 
     def latency(self, number: int) -> float:
         """Return the seconds that the request of this number waits for its answer."""

@@ -21,9 +21,7 @@ from typing import Literal, cast
 
 from dspex_actors.embedded.guess import fraction
 
-FaultKind = Literal[
-    "rate_limit", "server_error", "overloaded", "hang", "truncated", "garbage", "reset", "html"
-]
+FaultKind = Literal["rate_limit", "server_error", "overloaded", "hang", "truncated", "garbage", "reset", "html"]
 
 
 class FaultPlan:

@@ -67,9 +67,7 @@ def sections(text: str) -> dict[str, str]:
 
 def _split_request(text: str) -> tuple[str, str]:
     """Split a user message into its input sections and the paragraph that says what to answer."""
-    inline = [
-        m for m in _MARKER.finditer(text) if text[text.rfind("\n", 0, m.start()) + 1 : m.start()].strip()
-    ]
+    inline = [m for m in _MARKER.finditer(text) if text[text.rfind("\n", 0, m.start()) + 1 : m.start()].strip()]
     if inline and inline[-1][1] == _END:
         at = inline[-1].start()
     else:

@@ -125,9 +125,7 @@ def _by_vote(
     if field.explains:
         nearest = " ".join(shown.inputs[ranked[0][1]].split()[:16])
         return f"The closest example I was shown is: {nearest}"
-    near = [
-        (score, value) for score, at in ranked if (value := shown.outputs[at].get(field.name)) is not None
-    ]
+    near = [(score, value) for score, at in ranked if (value := shown.outputs[at].get(field.name)) is not None]
     if field.options:
         # An example outside the legal values must not win while a legal one is there.
         near = [one for one in near if one[1] in field.options] or near

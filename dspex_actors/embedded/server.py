@@ -92,9 +92,7 @@ class RunningServer:
 
         # The low-level server, without router, middleware and access log: a stand-in must not be what a
         # measurement of its client measures.
-        server = web.Server(
-            self._handle, request_factory=make_request, handler_cancellation=True, access_log=None
-        )
+        server = web.Server(self._handle, request_factory=make_request, handler_cancellation=True, access_log=None)
         self._runner = web.ServerRunner(server, shutdown_timeout=_GRACE)
         await self._runner.setup()
         try:
@@ -131,20 +129,14 @@ class RunningServer:
         finally:
             stats.in_flight -= 1
 
-    async def _answer(
-        self, request: web.BaseRequest, wire: Wire, model: str, number: int
-    ) -> web.StreamResponse:
+    async def _answer(self, request: web.BaseRequest, wire: Wire, model: str, number: int) -> web.StreamResponse:
         try:
             raw = await request.read()
         except web.HTTPRequestEntityTooLarge:
             self.stats.refused += 1
             trouble = Trouble("too_large", f"the request's body is larger than {MAX_BODY} bytes")
-            return _response(
-                self._service.refuse(wire, trouble, f"{number:016x}", time.time(), time.monotonic())
-            )
-        outcome = self._service.answer(
-            wire, model, request.headers, raw, number, time.time(), time.monotonic()
-        )
+            return _response(self._service.refuse(wire, trouble, f"{number:016x}", time.time(), time.monotonic()))
+        outcome = self._service.answer(wire, model, request.headers, raw, number, time.time(), time.monotonic())
         if outcome.fault == "hang":
             return await self._hang(request)
         if outcome.fault == "reset":

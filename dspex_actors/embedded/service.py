@@ -20,9 +20,7 @@ from dspex_actors.embedded.limiter import RateLimiter
 from dspex_actors.embedded.wire import Answer, Call, RequestError, Trouble, Wire
 from dspex_actors.embedded.wire.base import FinishKind, LimitState, retry_headers
 
-_PROXY_PAGE = (
-    b"<html><head><title>502 Bad Gateway</title></head>\n<body><h1>502 Bad Gateway</h1></body></html>\n"
-)
+_PROXY_PAGE = b"<html><head><title>502 Bad Gateway</title></head>\n<body><h1>502 Bad Gateway</h1></body></html>\n"
 #: Seconds that an injected rate limit asks the client to wait.
 FAULT_RETRY_AFTER = 1.0
 
@@ -205,9 +203,7 @@ class Service:
         found = {}
         for name, limit in (("requests", self._limiter.requests), ("tokens", self._limiter.tokens)):
             if limit is not None:
-                found[name] = LimitState(
-                    int(limit.per_minute), limit.remaining(clock), limit.reset_after(clock)
-                )
+                found[name] = LimitState(int(limit.per_minute), limit.remaining(clock), limit.reset_after(clock))
         return found
 
 

@@ -240,9 +240,7 @@ def open_dataset(
 
         return open_file(Path(source), **settings)
     if isinstance(source, Mapping) or not isinstance(source, Iterable):
-        raise ConfigError(
-            f"a dataset is a path, a list or an iterable of Examples; got {type(source).__name__}"
-        )
+        raise ConfigError(f"a dataset is a path, a list or an iterable of Examples; got {type(source).__name__}")
     dataset: ListDataset | OnceDataset
     if isinstance(source, Sequence):
         dataset = ListDataset(source, **settings)

@@ -82,9 +82,7 @@ class FileDataset(Dataset):
             row = self._parse(raw)
             for name in self.input_names or ():
                 if name not in row:
-                    raise _BadRow(
-                        f"no field {name!r}, an input of the program; it has: {', '.join(row) or 'nothing'}"
-                    )
+                    raise _BadRow(f"no field {name!r}, an input of the program; it has: {', '.join(row) or 'nothing'}")
         except _BadRow as bad:
             self._bad(line, str(bad), f"{self.path.name} line")
             return None
@@ -118,11 +116,7 @@ class JsonLines(FileDataset):
         except (ValueError, RecursionError) as error:
             raise _BadRow(f"not usable JSON: {error}") from None
         if not isinstance(row, dict):
-            hint = (
-                " (a JSON array: put each of its objects on a line of its own)"
-                if isinstance(row, list)
-                else ""
-            )
+            hint = " (a JSON array: put each of its objects on a line of its own)" if isinstance(row, list) else ""
             raise _BadRow(f"expected an object with a key per field, got {_json_name(row)}{hint}")
         return row
 
@@ -178,20 +172,15 @@ class CsvRows(FileDataset):
         header = [column.strip() for column in found]
         twice = sorted({column for column in header if header.count(column) > 1})
         if twice:
-            raise ConfigError(
-                f"{name} line 1: the header has {', '.join(map(repr, twice))} more than once; rename one"
-            )
+            raise ConfigError(f"{name} line 1: the header has {', '.join(map(repr, twice))} more than once; rename one")
         if "" in header:
-            raise ConfigError(
-                f"{name} line 1: column {header.index('') + 1} of the header has no name; give it one"
-            )
+            raise ConfigError(f"{name} line 1: column {header.index('') + 1} of the header has no name; give it one")
         for wanted in self.input_names or ():
             if wanted not in header:
                 other = len(header) == 1 and any(mark in header[0] for mark in ";\t|")
                 hint = " (columns must be separated by commas)" if other else ""
                 raise ConfigError(
-                    f"{name} has no column {wanted!r}, an input of the program; "
-                    f"it has: {', '.join(header)}{hint}"
+                    f"{name} has no column {wanted!r}, an input of the program; it has: {', '.join(header)}{hint}"
                 )
         return header
 
@@ -229,9 +218,7 @@ def open_file(path: Path, **settings: Any) -> FileDataset:
     zipped = name.endswith(".gz")
     kind = _KINDS.get(Path(name.removesuffix(".gz")).suffix)
     if kind is None:
-        raise ConfigError(
-            f"{path} is of no known kind; expected a name ending in {', '.join(_KINDS)}, also with .gz"
-        )
+        raise ConfigError(f"{path} is of no known kind; expected a name ending in {', '.join(_KINDS)}, also with .gz")
     dataset = (JsonLines if kind == "jsonl" else CsvRows)(path, zipped=zipped, **settings)
     for _ in dataset:
         return dataset

@@ -86,9 +86,7 @@ class Evaluator(GenServer):
                 for index, success, error in [*found["outcomes"], *((row[0], row[-1], False) for _, row in inherited)]:
                     rule.observe(index, success=success, error=error)
             self._plan = RunPlan(
-                PlanSettings(
-                    **{name: settings[name] for name in PLAN_FIELDS if settings.get(name) is not None}
-                ),
+                PlanSettings(**{name: settings[name] for name in PLAN_FIELDS if settings.get(name) is not None}),
                 rule=rule,
                 failed=found["failed"],
             )
@@ -386,9 +384,7 @@ class Evaluator(GenServer):
                 if self._rows:
                     await self._ask("add", self._run_id, self._rows)
         except (TimeoutError, DspexError):
-            self._process.log.warning(
-                "results that came last are asked again", run=self._run_id, count=len(self._rows)
-            )
+            self._process.log.warning("results that came last are asked again", run=self._run_id, count=len(self._rows))
 
     async def _keep_noting(self) -> None:
         while not self._over:

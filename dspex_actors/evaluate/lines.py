@@ -40,9 +40,7 @@ def read_lines(path: Path, *, zipped: bool) -> Iterator[tuple[int, bytes]]:
             f"{path.name} is cut short or damaged after line {number:,} ({error}): copy or make it again"
         ) from error
     except gzip.BadGzipFile as error:
-        raise ConfigError(
-            f"{path.name} ends in .gz but is not gzip ({error}): rename or compress it"
-        ) from error
+        raise ConfigError(f"{path.name} ends in .gz but is not gzip ({error}): rename or compress it") from error
     except FileNotFoundError:
         raise ConfigError(f"there is no file {path} (looked in {Path.cwd()})") from None
     except IsADirectoryError:
@@ -53,7 +51,5 @@ def read_lines(path: Path, *, zipped: bool) -> Iterator[tuple[int, bytes]]:
 
 def _without_bom(path: Path, line: bytes) -> bytes:
     if line.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise ConfigError(
-            f"{path.name} is UTF-16; expected UTF-8: convert it with `iconv -f UTF-16 -t UTF-8`"
-        )
+        raise ConfigError(f"{path.name} is UTF-16; expected UTF-8: convert it with `iconv -f UTF-16 -t UTF-8`")
     return line.removeprefix(_BOM)

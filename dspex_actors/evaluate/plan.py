@@ -218,11 +218,7 @@ class RunPlan:
             if free:
                 self._put_back(item, front=True)
                 return _AGAIN
-            if (
-                self.settings.failures == "retry"
-                and not final
-                and item.attempt < self.settings.max_attempts
-            ):
+            if self.settings.failures == "retry" and not final and item.attempt < self.settings.max_attempts:
                 item.attempt += 1
                 item.avoid = seat.worker
                 self._put_back(item, front=False)
@@ -265,9 +261,7 @@ class RunPlan:
 
     def _chunk(self, seat: Seat, items: list[Item]) -> Chunk:
         seat.told = seat.window
-        return Chunk(
-            seat.worker, seat.window, tuple((item.index, item.sends, item.payload) for item in items)
-        )
+        return Chunk(seat.worker, seat.window, tuple((item.index, item.sends, item.payload) for item in items))
 
     def _put_back(self, item: Item, *, front: bool) -> None:
         self._returned[item.index] = item
@@ -306,8 +300,7 @@ class RunPlan:
         if self.stopped is None and self._unsettled:
             resettle(self._seats, self._targets, self.settings.max_in_flight)
             self._unsettled = any(
-                seat.window != self._targets[name] or seat.ceiling != seat.window
-                for name, seat in self._seats.items()
+                seat.window != self._targets[name] or seat.ceiling != seat.window for name, seat in self._seats.items()
             )
 
     def resplit(self) -> None:

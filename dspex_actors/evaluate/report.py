@@ -41,11 +41,7 @@ def advice_for(row: RunRow) -> str | None:
     """Return what to do about a run that did not end well, in one or two sentences; None for a good one."""
     why = f" ({row.reason})" if row.reason else ""
     if row.state == "paused":
-        left = (
-            ""
-            if row.spec.total is None
-            else f" The {row.spec.total - row.done:,} examples left are asked then."
-        )
+        left = "" if row.spec.total is None else f" The {row.spec.total - row.done:,} examples left are asked then."
         return f"Paused{why}. Go on with: dspex runs resume {row.run_id}.{left}"
     if row.state in ("failed", "cancelled"):
         return f"{row.state.capitalize()}{why}. Its results so far: dspex runs export {row.run_id}"
@@ -83,9 +79,7 @@ def _figures(row: RunRow, latencies: list[float] | None, now: float | None) -> T
 
 
 def _errors(groups: list[ErrorGroup]) -> Table:
-    table = Table(
-        title="Errors", title_justify="left", title_style="bold red", box=None, padding=(0, 2, 0, 0)
-    )
+    table = Table(title="Errors", title_justify="left", title_style="bold red", box=None, padding=(0, 2, 0, 0))
     table.add_column("type")
     table.add_column("count", justify="right")
     table.add_column("first at", justify="right")

@@ -122,9 +122,7 @@ class Results(Sequence[Result]):
         for at in range(first, number + 1):
             # Mostly place and index are the same; a run that is not finished may have gaps, found by going
             # forward.
-            rows = self._reader.results(
-                self._run_id, self._page_starts[at], PAGE, failed_only=self._failed_only
-            )
+            rows = self._reader.results(self._run_id, self._page_starts[at], PAGE, failed_only=self._failed_only)
             if at + 1 == len(self._page_starts) and rows:
                 self._page_starts.append(rows[-1].index + 1)
             if not rows:
@@ -264,9 +262,7 @@ class EvaluationResult:
         """Return the run, its score and counts."""
         score = "no score" if self.score is None else f"score {self.score:.2f}"
         state = "" if self.state == "finished" else f", {self.state}"
-        return (
-            f"<EvaluationResult {self.run_id}: {score}, {self.n:,} examples, {self.failed:,} failed{state}>"
-        )
+        return f"<EvaluationResult {self.run_id}: {score}, {self.n:,} examples, {self.failed:,} failed{state}>"
 
     def _repr_html_(self) -> str:
         cells = {

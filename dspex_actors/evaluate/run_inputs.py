@@ -41,11 +41,7 @@ def with_inputs(devset: Any, program: Any) -> Any:
         return devset
     names = input_names(program)
     if isinstance(devset, list | tuple):
-        return (
-            [_example(item, names) for item in devset]
-            if any(isinstance(item, dict) for item in devset)
-            else devset
-        )
+        return [_example(item, names) for item in devset] if any(isinstance(item, dict) for item in devset) else devset
     return (_example(item, names) for item in devset)
 
 
@@ -65,6 +61,4 @@ def code_of(value: Any, what: str) -> bytes:
     try:
         return dump_code(value)
     except Exception as error:
-        raise ConfigError(
-            f"the {what} cannot be sent to the workers: {type(error).__name__}: {error}"
-        ) from None
+        raise ConfigError(f"the {what} cannot be sent to the workers: {type(error).__name__}: {error}") from None

@@ -121,6 +121,4 @@ def json_text(value: Any) -> str:
 def _iso(seconds: float | None) -> str | None:
     if seconds is None:
         return None
-    return (
-        dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    )
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -54,9 +54,7 @@ def unpack_example(data: bytes, *, trusted: bool = False) -> tuple[dict[str, Any
     """
     found = unpack(data, trusted=trusted)
     if not (isinstance(found, list) and len(found) == 2 and all(isinstance(part, dict) for part in found)):
-        raise CodecError(
-            f"expected a packed example (inputs and labels), got a packed {type(found).__name__}"
-        )
+        raise CodecError(f"expected a packed example (inputs and labels), got a packed {type(found).__name__}")
     return found[0], found[1]
 
 

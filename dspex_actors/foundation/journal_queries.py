@@ -71,9 +71,7 @@ def run(db: sqlite3.Connection, run_id: str) -> RunRow | None:
 def runs(db: sqlite3.Connection, *, state: str | None = None, limit: int = -1) -> Iterator[RunRow]:
     """Give the runs, newest first."""
     where = "?1 IS NULL OR state = ?1"
-    cursor = db.execute(
-        f"SELECT {RUN_COLUMNS} FROM runs WHERE {where} ORDER BY number DESC LIMIT ?2", (state, limit)
-    )
+    cursor = db.execute(f"SELECT {RUN_COLUMNS} FROM runs WHERE {where} ORDER BY number DESC LIMIT ?2", (state, limit))
     cursor.row_factory = sqlite3.Row
     return map(run_row, cursor)
 
@@ -105,9 +103,7 @@ def results(
     return [result_row(row) for row in rows]
 
 
-def in_pages(
-    page: Callable[[int, int], list[ResultRow]], start: int, limit: int | None
-) -> Iterator[ResultRow]:
+def in_pages(page: Callable[[int, int], list[ResultRow]], start: int, limit: int | None) -> Iterator[ResultRow]:
     """Give the rows of page after page; `page(start, limit)` returns those with an index from `start` on."""
     left = limit
     while left is None or left > 0:

@@ -60,9 +60,7 @@ class JournalReader:
         self, run_id: str, start: int = 0, limit: int | None = None, *, failed_only: bool = False
     ) -> Iterator[ResultRow]:
         """Give results in input order, from index `start` on, with a page of them in memory at a time."""
-        return queries.in_pages(
-            lambda after, n: self.results(run_id, after, n, failed_only=failed_only), start, limit
-        )
+        return queries.in_pages(lambda after, n: self.results(run_id, after, n, failed_only=failed_only), start, limit)
 
     def events(self, *, after: int = 0, limit: int = 1000) -> list[EventRow]:
         """Return events with a number above `after`, oldest first."""

@@ -84,9 +84,7 @@ class Directory:
     async def _embedded_url(self) -> str:
         from dspex_actors.embedded.actor import EmbeddedServer
 
-        ref = await self._child(
-            ChildSpec(EMBEDDED, EmbeddedServer, kwargs=self._embedded_settings, name=EMBEDDED)
-        )
+        ref = await self._child(ChildSpec(EMBEDDED, EmbeddedServer, kwargs=self._embedded_settings, name=EMBEDDED))
         if ref != self._embedded_ref:
             self._embedded_ref = ref
             self._worker.monitor(ref)

@@ -129,10 +129,7 @@ class HttpClient:
         except Exception as exc:
             failure = _unreachable(exc, target.origin)
         else:
-            headers = {
-                name.decode("latin-1").lower(): value.decode("latin-1")
-                for name, value in response.headers.raw
-            }
+            headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
             chunks: list[bytes] = []
             size = 0
             try:
@@ -206,32 +203,22 @@ def _unreachable(exc: Exception, origin: str) -> LMError:
     """Translate what happened before an answer began. Only harmless words of the exception are kept."""
     # httpx-aiohttp calls most failures a connect timeout; its cause says what it was. Some it lets through.
     cause = exc if isinstance(exc, aiohttp.ClientError) else exc.__cause__ or exc
-    if isinstance(
-        cause, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError, ssl.SSLError)
-    ):
+    if isinstance(cause, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError, ssl.SSLError)):
         return Overloaded(
             f"no TLS connection to {origin}: its certificate or protocol is not acceptable", retryable=False
         )
     if isinstance(cause, aiohttp.ClientConnectorDNSError):
-        return Overloaded(
-            f"no connection to {origin}: its name is not known — is base_url right?", retryable=True
-        )
+        return Overloaded(f"no connection to {origin}: its name is not known — is base_url right?", retryable=True)
     if isinstance(cause, aiohttp.ClientConnectorError):
         number = cause.os_error.errno
         why = os.strerror(number) if number else type(cause.os_error).__name__
-        return Overloaded(
-            f"no connection to {origin}: {why}", code=type(cause.os_error).__name__, retryable=True
-        )
+        return Overloaded(f"no connection to {origin}: {why}", code=type(cause.os_error).__name__, retryable=True)
     if isinstance(cause, TimeoutError):
         return Overloaded(f"no connection to {origin} in time", code="connect_timeout", retryable=True)
     if isinstance(cause, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, OSError)):
-        return Overloaded(
-            f"{origin} closed the connection without an answer", code="disconnected", retryable=True
-        )
+        return Overloaded(f"{origin} closed the connection without an answer", code="disconnected", retryable=True)
     if isinstance(cause, aiohttp.ClientResponseError):
-        return Overloaded(
-            f"{origin} answered with something that is not HTTP — is base_url right?", retryable=True
-        )
+        return Overloaded(f"{origin} answered with something that is not HTTP — is base_url right?", retryable=True)
     return Overloaded(f"the request to {origin} failed: {type(cause).__name__}", retryable=False)
 
 

@@ -64,8 +64,7 @@ def resolve(reference: str, environ: Mapping[str, str] | None = None) -> str:
     value = (os.environ if environ is None else environ).get(name, "").strip()
     if not value:
         raise AuthError(
-            f"no API key: the environment variable {name} is not set on this node: "
-            "set it and start the node anew",
+            f"no API key: the environment variable {name} is not set on this node: set it and start the node anew",
             retryable=False,
         )
     if not value.isascii() or not value.isprintable() or " " in value:

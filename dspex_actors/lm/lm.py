@@ -171,9 +171,7 @@ class LM:
         """Whether a missing key is an error: not for a server on this machine when none was named."""
         if self.api_key is not None:
             return True
-        return self.key_reference is not None and not (
-            self.provider == "openai" and check.is_loopback(self.base_url)
-        )
+        return self.key_reference is not None and not (self.provider == "openai" and check.is_loopback(self.base_url))
 
     @property
     def rpm(self) -> float | None:
@@ -277,9 +275,7 @@ class LM:
         kept = {key: value for key, value in state.items() if key not in dropped}
         if not allow_unsafe_lm_state:
             kept["fallbacks"] = [
-                {key: value for key, value in lm.items() if key not in _UNSAFE}
-                if isinstance(lm, dict)
-                else lm
+                {key: value for key, value in lm.items() if key not in _UNSAFE} if isinstance(lm, dict) else lm
                 for lm in state.get("fallbacks") or ()
             ]
         if "model" not in kept:
@@ -318,9 +314,7 @@ class LM:
             lm = self.copy(**{name: value for name, value in params.items() if name in _DEFAULTS})
             params = {name: value for name, value in params.items() if name not in _DEFAULTS}
         if (prompt is None) == (messages is None):
-            raise ConfigError(
-                "an LM call takes a prompt or messages: expected one of them, got both or neither"
-            )
+            raise ConfigError("an LM call takes a prompt or messages: expected one of them, got both or neither")
         return (
             lm,
             check.messages(prompt if messages is None else messages),
@@ -367,9 +361,7 @@ def _fallbacks(given: Any) -> tuple[str | LM, ...]:
         if not isinstance(lm, LM):
             raise check.bad("fallbacks", item, "model strings or LMs")
         if lm.fallbacks:
-            raise check.bad(
-                "fallbacks", lm.model, "LMs that have no fallbacks of their own; list them all here"
-            )
+            raise check.bad("fallbacks", lm.model, "LMs that have no fallbacks of their own; list them all here")
         result.append(lm)
     return tuple(result)
 

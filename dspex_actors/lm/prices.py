@@ -99,16 +99,11 @@ def cost(usage: Usage, provider: str, model: str) -> float | None:
         return 0.0
     price = price_of(provider, model)
     if price is None or usage.audio or (price.max_input is not None and usage.input_total > price.max_input):
-        return (
-            None  # audio has prices of its own, and long prompts a higher tier: unknown is better than wrong
-        )
+        return None  # audio has prices of its own, and long prompts a higher tier: unknown is better than wrong
     plain = max(0, usage.input_total - usage.cache_read - usage.cache_write)
     read = price.input if price.cache_read is None else price.cache_read
     write = price.input if price.cache_write is None else price.cache_write
     dollars = (
-        plain * price.input
-        + usage.cache_read * read
-        + usage.cache_write * write
-        + usage.output_total * price.output
+        plain * price.input + usage.cache_read * read + usage.cache_write * write + usage.output_total * price.output
     )
     return dollars / 1_000_000

@@ -69,9 +69,7 @@ def spread(wait: float, attempt: int = 1) -> float:
     return min(WIDEST, max(0.05, wait / 4) * 2.0 ** min(attempt - 1, 30))
 
 
-def next_step(
-    error: LMError, attempt: int, elapsed: float, deadline: float, rng: random.Random
-) -> Retry | GiveUp:
+def next_step(error: LMError, attempt: int, elapsed: float, deadline: float, rng: random.Random) -> Retry | GiveUp:
     """Decide what follows a failed request.
 
     In this order: an error that time does not cure ends the call; so does the last attempt that its type

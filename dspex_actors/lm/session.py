@@ -106,9 +106,7 @@ class LMSession:
         """
         base = base_url_override or lm.server
         if base is None:
-            raise ConfigError(
-                f"{lm.model} has no server here: expected base_url_override or base_url, got neither"
-            )
+            raise ConfigError(f"{lm.model} has no server here: expected base_url_override or base_url, got neither")
         slots = lm.max_in_flight or MAX_CONNECTIONS
         self.lm = lm
         #: HTTP requests made so far.
@@ -331,9 +329,7 @@ class _Call:
 
     __slots__ = ("asked", "deadline", "last", "messages", "params", "start")
 
-    def __init__(
-        self, messages: list[dict[str, Any]], params: dict[str, Any], start: float, deadline: float
-    ) -> None:
+    def __init__(self, messages: list[dict[str, Any]], params: dict[str, Any], start: float, deadline: float) -> None:
         self.messages = messages
         self.params = params
         self.start = start

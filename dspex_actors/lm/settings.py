@@ -93,9 +93,7 @@ def model_string(value: object) -> tuple[str, str]:
         family = next((name for pattern, name in _FAMILIES if pattern.match(provider.lower())), None)
         if family:
             guess = f"; did you mean {_show(f'{family}/{provider}')}?"
-    raise ConfigError(
-        f"model: expected 'provider/model' with provider one of {legal}, got {_show(value)}{guess}"
-    )
+    raise ConfigError(f"model: expected 'provider/model' with provider one of {legal}, got {_show(value)}{guess}")
 
 
 def _is_number(value: object) -> bool:
@@ -162,9 +160,7 @@ def base_url(value: Any) -> str | None:
 
 
 def _is_host(host: str | None) -> bool:
-    return bool(host) and not any(
-        char.isspace() or not char.isprintable() or char in _NO_HOST for char in host or ""
-    )
+    return bool(host) and not any(char.isspace() or not char.isprintable() or char in _NO_HOST for char in host or "")
 
 
 def is_metadata_host(host: str) -> bool:
@@ -238,9 +234,7 @@ def params(given: dict[str, Any]) -> dict[str, Any]:
         if name in _REFUSED:
             raise ConfigError(f"{name}: not a parameter; {_REFUSED[name]}")
         if _SECRET.search(name):
-            raise ConfigError(
-                f"{name}: credentials are no parameters; use api_key='env:NAME' (value not shown)"
-            )
+            raise ConfigError(f"{name}: credentials are no parameters; use api_key='env:NAME' (value not shown)")
         if value is None:
             checked[name] = None
         elif name == "temperature":
@@ -278,7 +272,5 @@ def messages(given: Any) -> list[dict[str, Any]]:
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise bad("messages", message, "dicts with a 'role' and a 'content'")
         if not isinstance(message.get("content"), (str, list, tuple, type(None))):
-            raise bad(
-                f"messages: content of a {message['role']} message", message["content"], "a text or a list"
-            )
+            raise bad(f"messages: content of a {message['role']} message", message["content"], "a text or a list")
     return list(given)

@@ -115,6 +115,4 @@ def estimate_tokens(messages: list[dict[str, Any]], params: dict[str, Any]) -> i
 
 def estimate_usage(messages: list[dict[str, Any]], text: str) -> Usage:
     """Guess the usage of an answered call whose provider did not tell it; marked as estimated."""
-    return Usage(
-        input_total=_input_tokens(messages), output_total=-(-len(text) // CHARS_PER_TOKEN), estimated=True
-    )
+    return Usage(input_total=_input_tokens(messages), output_total=-(-len(text) // CHARS_PER_TOKEN), estimated=True)

@@ -250,6 +250,4 @@ class _WorkerBackend:
         """Answer a sync program, which runs in a thread."""
         if threading.get_ident() == self._thread:
             raise backend.LoopBlocked("a sync LM call inside async code: use `await program.acall(...)` there")
-        return asyncio.run_coroutine_threadsafe(
-            self._directory.complete(lm, messages, params), self._loop
-        ).result()
+        return asyncio.run_coroutine_threadsafe(self._directory.complete(lm, messages, params), self._loop).result()

@@ -82,13 +82,7 @@ class WorkerGate:
 
     def report(self, outcome: Outcome) -> None:
         """Count an outcome; a 429 is told to the other workers at once."""
-        kind = (
-            "cancelled"
-            if outcome.cancelled
-            else type(outcome.error).__name__
-            if outcome.error
-            else "answered"
-        )
+        kind = "cancelled" if outcome.cancelled else type(outcome.error).__name__ if outcome.error else "answered"
         self._counts[kind] = self._counts.get(kind, 0) + 1
         if outcome.usage is not None:
             self._counts["tokens"] = self._counts.get("tokens", 0) + outcome.usage.total

@@ -43,9 +43,7 @@ class _Threads:
         """Return the pool for calls that are bridged `depth` times already."""
         with self._lock:
             if depth not in self._pools:
-                self._pools[depth] = ThreadPoolExecutor(
-                    MAX_THREADS, thread_name_prefix=f"dspex-forward-{depth}"
-                )
+                self._pools[depth] = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix=f"dspex-forward-{depth}")
             return self._pools[depth]
 
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -98,9 +96,7 @@ def in_background_loop(make: Callable[[], Coroutine[Any, Any, Any]], name: str) 
     except RuntimeError:
         pass
     else:
-        raise ConfigError(
-            f"{name} has only `aforward`, and an event loop runs here: use `await program.acall(...)`"
-        )
+        raise ConfigError(f"{name} has only `aforward`, and an event loop runs here: use `await program.acall(...)`")
     frame = copy_context()
 
     async def run() -> Any:

@@ -251,11 +251,7 @@ def _with_defaults(signature: type[Signature], given: dict[str, Any]) -> dict[st
         _warn(signature, f"input not in the signature: {', '.join(extra)}; the prompt goes without")
     if settings.warn_on_type_mismatch:
         for name, field in fields.items():
-            if (
-                name in inputs
-                and not _fits(inputs[name], field.annotation)
-                and UNDEFINED_TYPE not in extras(field)
-            ):
+            if name in inputs and not _fits(inputs[name], field.annotation) and UNDEFINED_TYPE not in extras(field):
                 kind = type(inputs[name]).__name__
                 _warn(
                     signature,

@@ -84,9 +84,7 @@ def load(program: Module, state: Mapping[str, Any]) -> None:
     parts.pop("metadata", None)
     if program.is_predictor:
         if "signature" not in parts:
-            raise ConfigError(
-                f"expected the state of one predictor (keys {', '.join(_NEEDED)}), found {_found(parts)}"
-            )
+            raise ConfigError(f"expected the state of one predictor (keys {', '.join(_NEEDED)}), found {_found(parts)}")
         parts = {"self": parts}
     expected = [path for path, _ in named]
     missing = [path for path in expected if path not in parts]
@@ -131,20 +129,14 @@ def check(path: str, predictor: Predict, part: Any) -> None:
         )
     if not isinstance(part, Mapping) or any(key not in part for key in _NEEDED):
         found = ", ".join(part) if isinstance(part, Mapping) else type(part).__name__
-        raise ConfigError(
-            f"predictor {path}: expected a state with {', '.join(_NEEDED)}, found {found or 'nothing'}"
-        )
+        raise ConfigError(f"predictor {path}: expected a state with {', '.join(_NEEDED)}, found {found or 'nothing'}")
     signature = predictor.signature
     names = list(signature.fields)
     saved = part["signature"].get("fields") if isinstance(part["signature"], Mapping) else None
-    if not isinstance(saved, list) or not all(
-        isinstance(item, Mapping) and "prefix" in item for item in saved
-    ):
+    if not isinstance(saved, list) or not all(isinstance(item, Mapping) and "prefix" in item for item in saved):
         raise ConfigError(f"predictor {path}: its signature's state has no list of fields with a prefix each")
     if len(saved) != len(names) or not _labels_fit(signature, saved):
-        raise ConfigError(
-            f"predictor {path}: expected fields {', '.join(names)}, found {_prefixes(part['signature'])}"
-        )
+        raise ConfigError(f"predictor {path}: expected fields {', '.join(names)}, found {_prefixes(part['signature'])}")
     _check_demos(path, signature, part["demos"])
 
 

@@ -130,9 +130,7 @@ class FrameCodec:
     def check_size(self, size: int) -> None:
         """Raise `FrameTooLarge` if a payload of `size` bytes fits in no frame."""
         if size > self.limit:
-            raise FrameTooLarge(
-                f"a payload of {size} bytes exceeds the frame limit of {self.limit}: send it in pieces"
-            )
+            raise FrameTooLarge(f"a payload of {size} bytes exceeds the frame limit of {self.limit}: send it in pieces")
 
     def seal(self, payload: bytes, dest: str) -> bytes:
         """Return the frame of `payload` for the receiver at `dest` ("ip:port", or an identity).

@@ -141,9 +141,7 @@ class Opener:
             Forged: the body does not belong to the header.
         """
         try:
-            payload = header.state.cipher.decrypt(
-                BODY_NONCE + header.raw[20:28], body, header.raw + header.receiver
-            )
+            payload = header.state.cipher.decrypt(BODY_NONCE + header.raw[20:28], body, header.raw + header.receiver)
         except InvalidTag:
             raise Forged("the body does not belong to its header") from None
         state = self._senders.get(header.sender)

@@ -134,20 +134,7 @@ class RegistryIs:
     registry: Ref
 
 
-Message = (
-    Boot
-    | BootResult
-    | Call
-    | Reply
-    | Cast
-    | Info
-    | Watch
-    | Unwatch
-    | Ending
-    | Stop
-    | ChildExited
-    | RegistryIs
-)
+Message = Boot | BootResult | Call | Reply | Cast | Info | Watch | Unwatch | Ending | Stop | ChildExited | RegistryIs
 
 _KINDS: tuple[type, ...] = (
     Boot,

@@ -45,9 +45,7 @@ def travels_by_value(module: ModuleType) -> bool:
     if top in _installed_packages() or top in sys.builtin_module_names:
         return False
     file = getattr(module, "__file__", None)
-    return file is not None and not any(
-        folder in Path(file).resolve().parents for folder in _library_folders()
-    )
+    return file is not None and not any(folder in Path(file).resolve().parents for folder in _library_folders())
 
 
 @lru_cache(maxsize=1)
@@ -109,9 +107,7 @@ def seal(spec: ChildSpec | SupervisorSpec) -> Any:
 def unseal(spec: ChildSpec) -> ChildSpec:
     """Undo `seal`."""
     if isinstance(spec.start, SupervisorSpec):
-        return replace(
-            spec, start=replace(spec.start, children=tuple(unseal(child) for child in spec.start.children))
-        )
+        return replace(spec, start=replace(spec.start, children=tuple(unseal(child) for child in spec.start.children)))
     if not isinstance(spec.start, SealedStart):
         return spec
     cls, args, kwargs = open_start(spec.start, spec.args, spec.kwargs)

@@ -28,9 +28,7 @@ class SecurityLog:
         clock: seconds, monotonic.
     """
 
-    def __init__(
-        self, write: Callable[[str], None] | None = None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, write: Callable[[str], None] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         """Nothing was said yet."""
         self._write = write or _write_line
         self._clock = clock

@@ -82,9 +82,7 @@ class System:
         self._base.shutdown()
 
 
-def start_system(
-    host: str, admin_port: int, key: bytes, capabilities: Mapping[str, Any] | None = None
-) -> System:
+def start_system(host: str, admin_port: int, key: bytes, capabilities: Mapping[str, Any] | None = None) -> System:
     """Start an actor system whose processes listen on `host` only and accept frames of `key` only.
 
     1. The environment is set, thespian imported, and the secure transport put in place.

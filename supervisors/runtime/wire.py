@@ -85,9 +85,7 @@ def pack_value(value: Any, what: str) -> bytes:
     except Exception as error:
         raise CallFailed(f"the {what} cannot be sent: {type(error).__name__}: {error}") from None
     if len(packed) > MAX_VALUE:
-        raise CallFailed(
-            f"the {what} has {len(packed):,} bytes, at most {MAX_VALUE:,} can be sent: send it in pieces"
-        )
+        raise CallFailed(f"the {what} has {len(packed):,} bytes, at most {MAX_VALUE:,} can be sent: send it in pieces")
     return packed
 
 

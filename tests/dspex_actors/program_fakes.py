@@ -30,7 +30,4 @@ class FakeLM:
 
 
 def chat(**fields: Any) -> str:
-    return (
-        "\n\n".join(f"[[ ## {name} ## ]]\n{value}" for name, value in fields.items())
-        + "\n\n[[ ## completed ## ]]"
-    )
+    return "\n\n".join(f"[[ ## {name} ## ]]\n{value}" for name, value in fields.items()) + "\n\n[[ ## completed ## ]]"

@@ -130,9 +130,7 @@ def test_demos_that_lack_fields_come_first_and_say_so() -> None:
     users = contents(signature, demos, {"a": "q"})[1:-1]
     assert [text.rsplit("\n", 1)[-1] for text in users[::2]] == ["none", "part", "full"]
     assert users[1] == "[[ ## b ## ]]\nNone\n\n[[ ## c ## ]]\n3\n\n[[ ## completed ## ]]\n"
-    assert (
-        users[3] == f"[[ ## b ## ]]\n4\n\n[[ ## c ## ]]\n{MISSING_OUTPUT.strip()}\n\n[[ ## completed ## ]]\n"
-    )
+    assert users[3] == f"[[ ## b ## ]]\n4\n\n[[ ## c ## ]]\n{MISSING_OUTPUT.strip()}\n\n[[ ## completed ## ]]\n"
     middle = contents(signature, [{"a": "x", "c": "y"}], {"a": "q"})[2]
     assert f"{MISSING_OUTPUT}\n\n" in middle
 
@@ -241,9 +239,7 @@ def test_optional_outputs_are_filled_in() -> None:
         ChatAdapter().parse(Sig, "[[ ## b ## ]]\n3")
 
 
-WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc", "Zl", "Zp"]), max_size=30).map(
-    str.strip
-)
+WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc", "Zl", "Zp"]), max_size=30).map(str.strip)
 
 
 @settings(max_examples=60, deadline=None)

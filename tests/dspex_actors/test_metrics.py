@@ -93,18 +93,14 @@ def test_all_fields_have_to_match() -> None:
     assert metrics.f1("a", "b")(Example(a="x", b="y"), Prediction(a="x", b="z")) == 0.5
 
 
-@pytest.mark.parametrize(
-    "name", ["exact_match:team", "contains:a,b", "f1:x", "numeric:total", "numeric:total:0.5"]
-)
+@pytest.mark.parametrize("name", ["exact_match:team", "contains:a,b", "f1:x", "numeric:total", "numeric:total:0.5"])
 def test_the_command_line_form_is_the_name(name: str) -> None:
     metric = metrics.parse(name)
     assert metric.__name__ == repr(metric) == name
     assert pickle.loads(pickle.dumps(metric)) == metric
 
 
-@pytest.mark.parametrize(
-    "text", ["nope:x", "exact_match", "exact_match:", "f1:x:3", "numeric:x:y", "numeric:x:-1", ""]
-)
+@pytest.mark.parametrize("text", ["nope:x", "exact_match", "exact_match:", "f1:x:3", "numeric:x:y", "numeric:x:-1", ""])
 def test_a_wrong_form_says_what_there_is(text: str) -> None:
     with pytest.raises(ConfigError):
         metrics.parse(text)

@@ -419,9 +419,7 @@ def test_a_state_of_another_program_changes_nothing(spoil: Any, words: str) -> N
 
 
 def test_states_of_programs_and_of_bare_predictors_are_told_apart() -> None:
-    with pytest.raises(
-        ConfigError, match=r"expected the state of one predictor .*, found first, cot.predict"
-    ):
+    with pytest.raises(ConfigError, match=r"expected the state of one predictor .*, found first, cot.predict"):
         Predict("a -> b").load_state(Pair().dump_state())
     with pytest.raises(ConfigError, match="found a single predictor with fields A, B"):
         Pair().load_state(Predict("a -> b").dump_state())

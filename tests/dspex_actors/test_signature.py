@@ -137,11 +137,7 @@ def test_a_subclass_inherits_fields_and_only_without_new_ones_the_words() -> Non
 
 
 def test_editing_returns_a_new_class() -> None:
-    more = (
-        Triage.prepend("reasoning", OutputField(), str)
-        .append("k", InputField(), int)
-        .insert(-2, "z", InputField())
-    )
+    more = Triage.prepend("reasoning", OutputField(), str).append("k", InputField(), int).insert(-2, "z", InputField())
     assert list(more.fields) == ["ticket", "z", "k", "reasoning", "team"]
     assert list(Triage.fields) == ["ticket", "team"]
     assert list(more.delete("z").delete("unknown").fields) == ["ticket", "k", "reasoning", "team"]
@@ -216,6 +212,4 @@ sys.stdout.buffer.write(cloudpickle.dumps(predict))
     assert predict.signature.signature == "a -> b"
     answer = ChatAdapter().parse(predict.signature, '[[ ## b ## ]]\n[{"n": 3}]')
     assert answer["b"][0].n == 3
-    assert (
-        ChatAdapter().format(predict.signature, predict.demos, {"a": "y"})[2]["content"].startswith("[[ ## b")
-    )
+    assert ChatAdapter().format(predict.signature, predict.demos, {"a": "y"})[2]["content"].startswith("[[ ## b")

@@ -111,8 +111,11 @@ class Promises(RuleBasedStateMachine):
     @precondition(lambda self: self.live)
     @rule(data=st.data(), reason=REASONS)
     def process_ends(self, data, reason):
-        key = self.pick(data, "ending", "running", "asked", "killed")if self.any(
-            "ending", "running", "asked", "killed") else None
+        key = (
+            self.pick(data, "ending", "running", "asked", "killed")
+            if self.any("ending", "running", "asked", "killed")
+            else None
+        )
         if key is not None:
             generation, _ = self.live.pop(key)
             self.event(events.Exited(key, generation, reason))

@@ -41,9 +41,7 @@ def test_the_monitor_of_a_supervisor_sees_the_reason_given(node, supervise):
     assert not alive(pid)
 
 
-@pytest.mark.parametrize(
-    ("strategy", "again"), [("one_for_one", "B"), ("one_for_all", "ABC"), ("rest_for_one", "BC")]
-)
+@pytest.mark.parametrize(("strategy", "again"), [("one_for_one", "B"), ("one_for_all", "ABC"), ("rest_for_one", "BC")])
 def test_strategies(node, supervise, told, strategy, again):
     supervise(told("ABC"), strategy=strategy)
     before = {each: node.pid(each) for each in "ABC"}
@@ -125,9 +123,7 @@ def test_escalation_reaches_the_parent_and_is_reported_once(node, supervise):
         kill(pid)
         ready_again(node, "x", pid)
     assert node.pid("inner") != old
-    found = [
-        each for each in node.reports() if each.kind.startswith("reached_max") and each.supervisor == "inner"
-    ]
+    found = [each for each in node.reports() if each.kind.startswith("reached_max") and each.supervisor == "inner"]
     assert [(each.id, each.reason.kind, each.extra["count"]) for each in found] == [("x", "killed", 2)]
 
 

@@ -139,9 +139,7 @@ def text_of(content: Any, where: str) -> tuple[str, int]:
     if content is None:
         return "", 0
     if not isinstance(content, list):
-        raise RequestError(
-            f"{where}: expected a string or a list of parts, got {type(content).__name__}", where
-        )
+        raise RequestError(f"{where}: expected a string or a list of parts, got {type(content).__name__}", where)
     texts: list[str] = []
     others = 0
     for part in content:

@@ -45,9 +45,7 @@ class Anthropic(Provider):
         payload: dict[str, Any] = {
             "model": model,
             "max_tokens": DEFAULT_MAX_TOKENS,
-            "messages": [
-                {"role": _role(m["role"]), "content": self._content(m.get("content"))} for m in rest
-            ],
+            "messages": [{"role": _role(m["role"]), "content": self._content(m.get("content"))} for m in rest],
             **params,
         }
         if system:

@@ -106,9 +106,7 @@ class Provider(ABC):
             raise
         except Exception as exc:
             problem = f"{type(exc).__name__}: {exc}"
-        raise InvalidRequest(
-            f"{self.name}: the call is not plain JSON data: {excerpt(problem)}", retryable=False
-        )
+        raise InvalidRequest(f"{self.name}: the call is not plain JSON data: {excerpt(problem)}", retryable=False)
 
     def build(self, model: str, messages: list[dict[str, Any]], params: dict[str, Any]) -> WireRequest:
         """Build one whole request, without its key.
@@ -188,9 +186,7 @@ class Provider(ABC):
                 retryable=True,
             )
         what = f"something that is not JSON: '{self._start(raw)}'" if body else "an empty body"
-        raise Overloaded(
-            f"{self.name} answered with {what} — is base_url right?", status=raw.status, retryable=True
-        )
+        raise Overloaded(f"{self.name} answered with {what} — is base_url right?", status=raw.status, retryable=True)
 
     def _refusal(self, raw: RawReply, now: float) -> LMError:
         """Turn an answer that is an error into the exception for it."""
@@ -242,11 +238,7 @@ def _request_id(data: object) -> str | None:
 def _origin(location: str) -> str:
     try:
         parts = urlsplit(location)
-        return (
-            excerpt(f"{parts.scheme}://{parts.hostname}", 120)
-            if parts.hostname
-            else "a path of the same server"
-        )
+        return excerpt(f"{parts.scheme}://{parts.hostname}", 120) if parts.hostname else "a path of the same server"
     except ValueError:
         return "an unreadable address"
 

@@ -54,13 +54,9 @@ class Cohere(Provider):
         if reason == "ERROR_TOXIC":
             raise ContentBlocked(f"{self.name} blocked the reply", code=reason, retryable=False)
         if reason.startswith("ERROR"):
-            raise Overloaded(
-                f"{self.name} failed in the middle of the reply", code=reason[:80], retryable=True
-            )
+            raise Overloaded(f"{self.name} failed in the middle of the reply", code=reason[:80], retryable=True)
         return WireReply(
-            text="".join(
-                str(part["text"]) for part in entries(message["content"]) if part.get("type") == "text"
-            ),
+            text="".join(str(part["text"]) for part in entries(message["content"]) if part.get("type") == "text"),
             usage=_usage(data.get("usage")),
             finish_reason=_FINISH.get(reason, reason.lower()) or None,
             model=word(data.get("model")),

@@ -99,9 +99,7 @@ def error_body(data: object) -> ErrorBody | None:
         message=message if isinstance(message, str) else "",
         kind=kind.lower(),
         code=_text(source.get("code")) or kind,
-        details=tuple(item for item in details if isinstance(item, dict))
-        if isinstance(details, list)
-        else (),
+        details=tuple(item for item in details if isinstance(item, dict)) if isinstance(details, list) else (),
     )
 
 

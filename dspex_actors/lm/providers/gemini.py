@@ -59,8 +59,7 @@ class Gemini(Provider):
         config: dict[str, Any] = {}
         payload: dict[str, Any] = {
             "contents": [
-                {"role": _role(m["role"]), "parts": [self._part(p) for p in parts_of(m.get("content"))]}
-                for m in rest
+                {"role": _role(m["role"]), "parts": [self._part(p) for p in parts_of(m.get("content"))]} for m in rest
             ]
         }
         if system:
@@ -107,9 +106,7 @@ class Gemini(Provider):
             if "promptFeedback" not in data and "usageMetadata" not in data:
                 raise KeyError("candidates")
             why = str(table(data.get("promptFeedback")).get("blockReason") or "no reason given")
-            raise ContentBlocked(
-                f"{self.name} blocked the prompt: {excerpt(why, 80)}", code=why[:80], retryable=False
-            )
+            raise ContentBlocked(f"{self.name} blocked the prompt: {excerpt(why, 80)}", code=why[:80], retryable=False)
         reason = str(candidates[0].get("finishReason") or "")
         parts = entries(table(candidates[0].get("content")).get("parts"))
         text = "".join(str(part["text"]) for part in parts if "text" in part and not part.get("thought"))
@@ -117,9 +114,7 @@ class Gemini(Provider):
             raise ContentBlocked(f"{self.name} blocked the reply: {reason}", code=reason, retryable=False)
         if not text and not parts and reason not in ("STOP", "MAX_TOKENS", ""):
             # OTHER, MALFORMED_RESPONSE and the like: sampling again often answers.
-            raise Overloaded(
-                f"{self.name} answered nothing: {excerpt(reason, 80)}", code=reason[:80], retryable=True
-            )
+            raise Overloaded(f"{self.name} answered nothing: {excerpt(reason, 80)}", code=reason[:80], retryable=True)
         return WireReply(
             text=text,
             usage=_usage(data.get("usageMetadata")),
@@ -133,9 +128,7 @@ class Gemini(Provider):
         cls, retryable, wait = super().classify(status, error)
         for detail in error.details:
             kind = str(detail.get("@type", ""))
-            if kind.endswith("RetryInfo") and (
-                match := _SECONDS.fullmatch(str(detail.get("retryDelay", "")))
-            ):
+            if kind.endswith("RetryInfo") and (match := _SECONDS.fullmatch(str(detail.get("retryDelay", "")))):
                 wait = float(match[1])
             elif kind.endswith("ErrorInfo") and detail.get("reason") == "API_KEY_INVALID":
                 cls, retryable = AuthError, False

@@ -50,9 +50,7 @@ class OpenAI(Provider):
         text = (
             content
             if isinstance(content, str)
-            else "".join(
-                str(part.get("text", "")) for part in parts_of(content) if part.get("type") == "text"
-            )
+            else "".join(str(part.get("text", "")) for part in parts_of(content) if part.get("type") == "text")
         )
         return WireReply(
             text=text,

@@ -98,9 +98,7 @@ def test_several_choices_are_several_guesses() -> None:
 def test_a_wrong_request_is_refused_in_the_providers_shape() -> None:
     shapes: dict[str, Callable[[Any], bool]] = {
         "openai": lambda body: body["error"]["type"] == "invalid_request_error",
-        "anthropic": lambda body: (
-            body["type"] == "error" and body["error"]["type"] == "invalid_request_error"
-        ),
+        "anthropic": lambda body: body["type"] == "error" and body["error"]["type"] == "invalid_request_error",
         "gemini": lambda body: body["error"]["status"] == "INVALID_ARGUMENT" and body["error"]["code"] == 400,
         "cohere": lambda body: isinstance(body["message"], str),
     }

@@ -92,9 +92,7 @@ def test_a_bad_line_is_named_or_skipped(tmp_path, name, data, words):
 
 
 def test_skipped_lines_are_counted_once_and_the_first_are_listed(tmp_path):
-    dataset = open_dataset(
-        write(tmp_path, "t.jsonl", LINES[:300] + b"\nx" * 7345 + b"\n" + LINES), on_bad_line="skip"
-    )
+    dataset = open_dataset(write(tmp_path, "t.jsonl", LINES[:300] + b"\nx" * 7345 + b"\n" + LINES), on_bad_line="skip")
     for _ in range(2):
         rows = list(dataset.iter_from(1))
     assert rows[-1] == ROWS[-1]
@@ -155,9 +153,7 @@ def test_lists_and_generators_are_spooled_and_read_again(tmp_path):
         dataset = open_dataset(source, input_names=["q"])
         assert dataset.needs_spool
         spooled = from_descriptor(spool(dataset, tmp_path / "s", dataset.input_names))
-        assert [unpack_example(data) for data in spooled.iter_packed(2)] == [
-            ({"q": i}, {"a": -i}) for i in (2, 3, 4)
-        ]
+        assert [unpack_example(data) for data in spooled.iter_packed(2)] == [({"q": i}, {"a": -i}) for i in (2, 3, 4)]
         assert (spooled.count(), spooled.needs_spool) == (5, False)
     assert [unpack_example(data) for data in open_dataset(examples).iter_packed(4)] == [({"q": 4}, {"a": -4})]
 

@@ -95,9 +95,7 @@ class Workers(RuleBasedStateMachine):
 
     def report(self, answer, kind):
         index, send = answer
-        found = self.plan.result(
-            index, send, error=None if kind == "good" else "Timeout", free=kind == "free"
-        )
+        found = self.plan.result(index, send, error=None if kind == "good" else "Timeout", free=kind == "free")
         if found.fate == "accept":
             self.settle(index, kind, found.attempts)
             assert found.payload == b"x" * self.size
@@ -139,9 +137,7 @@ class Workers(RuleBasedStateMachine):
         assert sorted(self.done) == list(range(self.total))
 
 
-Workers.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, report_multiple_bugs=False
-)
+Workers.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, report_multiple_bugs=False)
 TestWorkers = Workers.TestCase
 
 
@@ -314,9 +310,7 @@ def test_a_limit_is_shared_evenly_and_nothing_is_left_unused(limit, wants, share
     assert list(share(limit, wants).values()) == shares
 
 
-@pytest.mark.parametrize(
-    "bad", [{"max_in_flight": 0}, {"failures": "no"}, {"strategy": "x"}, {"max_failures": -1}]
-)
+@pytest.mark.parametrize("bad", [{"max_in_flight": 0}, {"failures": "no"}, {"strategy": "x"}, {"max_failures": -1}])
 def test_settings_that_make_no_sense_are_refused_by_name(bad):
     with pytest.raises(ConfigError, match=f"{next(iter(bad))} is "):
         PlanSettings(**bad)

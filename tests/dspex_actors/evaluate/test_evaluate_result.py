@@ -19,9 +19,7 @@ from dspex_actors.foundation.records import ResultRow, RunSpec
 def finished(tmp_path, *, n=1203, failed=3, settings=None, state="finished", reason=None, cost=0.001):
     path, now = tmp_path / "journal.db", [1000.0]
     with Journal(path, clock=lambda: now[0]) as journal:
-        journal.create_run(
-            RunSpec(run_id="r-1", metric_name="exact_match:team", settings=settings or {}, total=n)
-        )
+        journal.create_run(RunSpec(run_id="r-1", metric_name="exact_match:team", settings=settings or {}, total=n))
         rows = []
         for i in range(n):
             bad = i < failed
@@ -72,9 +70,7 @@ def test_the_figures_are_those_of_the_run(tmp_path):
     ],
 )
 def test_score_counts_failures_only_when_told_to(tmp_path, n, failed, settings, score):
-    assert (
-        EvaluationResult.of(finished(tmp_path, n=n, failed=failed, settings=settings), "r-1").score == score
-    )
+    assert EvaluationResult.of(finished(tmp_path, n=n, failed=failed, settings=settings), "r-1").score == score
 
 
 def test_an_unknown_price_makes_the_cost_unknown(tmp_path):

@@ -76,9 +76,7 @@ def test_objects_come_back_for_a_caller_that_trusts_them(value):
 
 
 def test_an_untrusted_object_is_shown_and_not_loaded():
-    found = unpack(
-        pack({"ticket": Ticket(text="hello", team=Team.BILLING), "at": Point(3), "team": Team.BILLING})
-    )
+    found = unpack(pack({"ticket": Ticket(text="hello", team=Team.BILLING), "at": Point(3), "team": Team.BILLING}))
     assert isinstance(found["ticket"], Opaque)
     assert found["ticket"].type.endswith("Ticket")
     assert found["ticket"].plain == {"text": "hello", "team": "billing"}
@@ -109,9 +107,7 @@ def test_what_nothing_can_pack_is_refused_with_its_type():
         pack({"a": threading.Lock()})
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"\xc1", pack({"a": "b" * 40})[:-3], b"\xc7\x01\x63x", pack([1]) + b"\x01"]
-)
+@pytest.mark.parametrize("data", [b"", b"\xc1", pack({"a": "b" * 40})[:-3], b"\xc7\x01\x63x", pack([1]) + b"\x01"])
 def test_bytes_that_were_never_packed_are_a_readable_error(data):
     with pytest.raises(CodecError, match=r"not a packed value|unknown"):
         unpack(data)

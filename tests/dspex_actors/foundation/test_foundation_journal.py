@@ -38,9 +38,7 @@ def path(tmp_path):
 @pytest.fixture
 def journal(path):
     with Journal(path, clock=lambda: 100.0) as made:
-        made.create_run(
-            RunSpec(run_id="r", program_digest="p", dataset_digest="d", metric_digest="m", total=3)
-        )
+        made.create_run(RunSpec(run_id="r", program_digest="p", dataset_digest="d", metric_digest="m", total=3))
         yield made
 
 
@@ -84,9 +82,7 @@ def test_counters_are_always_those_of_the_rows(tmp_path_factory, batches):
     with Journal(tmp_path_factory.mktemp("j") / "journal.db") as journal:
         journal.create_run(RunSpec(run_id="r"))
         for batch in batches:
-            journal.add_results(
-                "r", [row(i, score=s, error={"type": "E"} if bad else None) for i, s, bad in batch]
-            )
+            journal.add_results("r", [row(i, score=s, error={"type": "E"} if bad else None) for i, s, bad in batch])
         rows, run = list(journal.iter_results("r")), journal.get_run("r")
         assert run.done == len(rows) == len({result.index for result in rows})
         assert run.failed == sum(result.error is not None for result in rows)
@@ -108,9 +104,7 @@ def test_creating_a_run_again_returns_it(journal):
     [("program_digest", "program"), ("dataset_digest", "dataset"), ("metric_digest", "metric")],
 )
 def test_a_run_id_with_something_else_under_it_is_refused_by_name(journal, field, word):
-    spec = {"run_id": "r", "program_digest": "p", "dataset_digest": "d", "metric_digest": "m"} | {
-        field: "other"
-    }
+    spec = {"run_id": "r", "program_digest": "p", "dataset_digest": "d", "metric_digest": "m"} | {field: "other"}
     with pytest.raises(ConfigError, match=f"run r is there already with another {word}: continue"):
         journal.create_run(RunSpec(**spec))
 
@@ -259,15 +253,10 @@ def test_statistics_are_exact(journal, path):
         {"type": "Overloaded"},
     ]
     rows = [row(i, latency=i / 100) for i in range(100)]
-    journal.add_results(
-        "r", rows + [row(200 - i, error=error, latency=None) for i, error in enumerate(errors)]
-    )
+    journal.add_results("r", rows + [row(200 - i, error=error, latency=None) for i, error in enumerate(errors)])
     reader = JournalReader(path)
     assert reader.latency_percentiles("r", (0.5, 0.95, 0.99)) == [0.5, 0.95, 0.99]
-    groups = [
-        (group.type, group.count, group.first_index, group.first_message)
-        for group in reader.error_groups("r")
-    ]
+    groups = [(group.type, group.count, group.first_index, group.first_message) for group in reader.error_groups("r")]
     assert groups == [("Timeout", 2, 199, "later"), ("Overloaded", 1, 198, "")]
     assert [r.index for r in reader.iter_results("r", failed_only=True)] == [198, 199, 200]
 
@@ -297,9 +286,7 @@ while True:
 def test_nothing_acknowledged_is_lost_when_the_writer_is_killed(path):
     acknowledged = 0
     for batches in (1, 7, 20):
-        writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True
-        )
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True)
         for _ in range(batches):
             acknowledged = int(writer.stdout.readline())
         os.kill(writer.pid, signal.SIGKILL)

@@ -50,9 +50,7 @@ class Server:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
                 length = next(
-                    int(line.split(":")[1])
-                    for line in head.lower().split("\r\n")
-                    if line.startswith("content-length")
+                    int(line.split(":")[1]) for line in head.lower().split("\r\n") if line.startswith("content-length")
                 )
                 body = await reader.readexactly(length)
                 self.heads.append(head)

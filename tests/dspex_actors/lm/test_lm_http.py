@@ -43,18 +43,14 @@ def test_redirects_are_not_followed(serve: Any, answer: Any) -> None:
     assert len(server.heads) == 1
 
 
-def test_the_environment_does_not_choose_a_proxy(
-    serve: Any, answer: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_environment_does_not_choose_a_proxy(serve: Any, answer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     assert post(serve, answer(200, b"x"))[0].status == 200
 
 
 @pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
-def test_an_answer_that_is_packed_unasked_is_unpacked(
-    serve: Any, answer: Any, encoding: str, pack: Any
-) -> None:
+def test_an_answer_that_is_packed_unasked_is_unpacked(serve: Any, answer: Any, encoding: str, pack: Any) -> None:
     raw, _ = post(serve, answer(200, pack(b"x" * 5000), {"content-encoding": encoding}))
     assert raw.body == b"x" * 5000
 
@@ -106,9 +102,7 @@ def test_a_port_where_nobody_listens_is_overloaded_and_names_the_server() -> Non
         await server.wait_closed()
         client = HttpClient()
         try:
-            with pytest.raises(
-                Overloaded, match=f"no connection to http://127.0.0.1:{port}: .*refused"
-            ) as caught:
+            with pytest.raises(Overloaded, match=f"no connection to http://127.0.0.1:{port}: .*refused") as caught:
                 await client.post(Target(f"http://127.0.0.1:{port}/v1", {}), b"")
             assert caught.value.retryable is True
         finally:

@@ -21,9 +21,7 @@ HI = [{"role": "user", "content": "hi"}]
 
 PROVIDERS = ["openai/m", "anthropic/m", "gemini/m", "cohere/m"]
 FAULTS: dict[str, Any] = {
-    "echo in a 401": lambda a: a(
-        401, {"error": {"message": f"Incorrect API key provided: {KEY}.", "code": KEY}}
-    ),
+    "echo in a 401": lambda a: a(401, {"error": {"message": f"Incorrect API key provided: {KEY}.", "code": KEY}}),
     "echo in html": lambda a: a(200, f"<html>Authorization: Bearer {KEY}</html>".encode()),
     "echo of a masked key": lambda a: a(
         401, {"error": {"message": "Incorrect: sk-abc***wxyz and AIzaSyA1234567890bcd"}}
@@ -32,9 +30,7 @@ FAULTS: dict[str, Any] = {
     "echo in a redirect": lambda a: a(307, b"", {"location": f"https://{KEY}.example/?key={KEY}"}),
     "echo in an id": lambda a: a(500, {"error": {"message": "x"}, "request_id": KEY}, {"x-request-id": KEY}),
     "echo in an encoding": lambda a: a(200, b"x", {"content-encoding": KEY}),
-    "echo as a block reason": lambda a: a(
-        200, {"promptFeedback": {"blockReason": KEY}, "choices": [], "error": None}
-    ),
+    "echo as a block reason": lambda a: a(200, {"promptFeedback": {"blockReason": KEY}, "choices": [], "error": None}),
     "closed": lambda a: "close",
     "cut": lambda a: (a(200, KEY.encode() * 9)[:-3], "cut"),
     "no http": lambda a: (f"{KEY}\r\n\r\n".encode(), "cut"),
@@ -79,9 +75,7 @@ def test_no_error_path_shows_the_key(
     async def go() -> LMError:
         async with serve(lambda *_: FAULTS[fault](answer)) as server:
             base = server.url + ("/v1" if model.startswith("openai") else "")
-            session = LMSession(
-                LM(model, base_url=base, api_key="env:GATEWAY_KEY", timeout=0.2, deadline=1.0)
-            )
+            session = LMSession(LM(model, base_url=base, api_key="env:GATEWAY_KEY", timeout=0.2, deadline=1.0))
             session._sleep = lambda _: asyncio.sleep(0)
             try:
                 await session.complete(HI)
@@ -108,9 +102,7 @@ def test_a_connection_refused_shows_no_key(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("GATEWAY_KEY", KEY)
 
     async def go() -> None:
-        session = LMSession(
-            LM("openai/m", base_url="http://127.0.0.1:9/v1", api_key="env:GATEWAY_KEY", deadline=0.01)
-        )
+        session = LMSession(LM("openai/m", base_url="http://127.0.0.1:9/v1", api_key="env:GATEWAY_KEY", deadline=0.01))
         try:
             await session.complete(HI)
         finally:
@@ -125,13 +117,7 @@ def test_an_lm_never_holds_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEWAY_KEY", KEY)
     lm = LM("openai/m", api_key="env:GATEWAY_KEY")
     assert keys.resolve("env:GATEWAY_KEY") == KEY
-    shown = (
-        repr(lm)
-        + repr(lm.to_dict())
-        + repr(lm.dump_state())
-        + pickle.dumps(lm).decode("latin-1")
-        + lm.identity()
-    )
+    shown = repr(lm) + repr(lm.to_dict()) + repr(lm.dump_state()) + pickle.dumps(lm).decode("latin-1") + lm.identity()
     assert KEY not in shown
     assert "env:GATEWAY_KEY" in shown
 
@@ -144,9 +130,7 @@ def test_a_variable_without_a_usable_key_is_named_but_not_quoted(value: str | No
     assert not value or not value.strip() or value.strip() not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "reference", ["OPENAI_API_KEY", "env:", "env:1X", "file:/etc/passwd", "keyring:x", "env:A B"]
-)
+@pytest.mark.parametrize("reference", ["OPENAI_API_KEY", "env:", "env:1X", "file:/etc/passwd", "keyring:x", "env:A B"])
 def test_only_environment_variables_can_be_referred_to(reference: str) -> None:
     with pytest.raises(ConfigError, match="env:OPENAI_API_KEY"):
         keys.resolve(reference, {})

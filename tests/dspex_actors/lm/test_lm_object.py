@@ -156,9 +156,7 @@ def test_what_dspy_saved_can_be_loaded() -> None:
         (LM("embedded/nearest"), False),
     ],
 )
-def test_a_missing_key_is_fine_only_where_nobody_named_one_and_the_server_is_local(
-    lm: LM, required: bool
-) -> None:
+def test_a_missing_key_is_fine_only_where_nobody_named_one_and_the_server_is_local(lm: LM, required: bool) -> None:
     assert lm.key_required is required
 
 
@@ -209,9 +207,7 @@ def test_without_a_connection_a_call_says_what_to_do() -> None:
 
 
 def test_a_reply_is_plain_data() -> None:
-    reply = LMReply(
-        "t", cost=0.1, model="m", latency=0.5, finish_reason="stop", request_id="r", asked=2, provider="p"
-    )
+    reply = LMReply("t", cost=0.1, model="m", latency=0.5, finish_reason="stop", request_id="r", asked=2, provider="p")
     assert LMReply.from_dict(msgpack.unpackb(msgpack.packb(reply.to_dict()))) == reply
     assert pickle.loads(pickle.dumps(reply)) == reply
     assert str(reply) == "t"

@@ -129,9 +129,7 @@ def test_what_does_not_pass_is_asked_once_and_says_who_refused(
     assert error.__context__ is None
 
 
-def test_a_server_that_stays_down_is_given_up_after_six_requests(
-    serve: Any, answer: Any, fake_time: Any
-) -> None:
+def test_a_server_that_stays_down_is_given_up_after_six_requests(serve: Any, answer: Any, fake_time: Any) -> None:
     with pytest.raises(Overloaded, match="answered 503") as caught:
         run(serve, lambda *_: answer(503, b""), ask, time=fake_time)
     assert caught.value.asked == 6
@@ -155,18 +153,14 @@ def test_a_deadline_in_the_past_asks_nobody(serve: Any, answer: Any, chat: Any) 
     assert caught.value.asked == 0
 
 
-def test_a_rate_limit_is_waited_out_for_the_whole_deadline(
-    serve: Any, answer: Any, chat: Any, fake_time: Any
-) -> None:
+def test_a_rate_limit_is_waited_out_for_the_whole_deadline(serve: Any, answer: Any, chat: Any, fake_time: Any) -> None:
     slow = answer(429, {"error": "slow"}, {"retry-after": "5"})
     reply = run(serve, lambda n, *_: slow if n < 40 else answer(200, chat()), ask, time=fake_time)
     assert reply.asked == 41
     assert fake_time.now - 1000 >= 40 * 5
 
 
-def test_a_wait_longer_than_the_deadline_ends_the_call_at_once(
-    serve: Any, answer: Any, fake_time: Any
-) -> None:
+def test_a_wait_longer_than_the_deadline_ends_the_call_at_once(serve: Any, answer: Any, fake_time: Any) -> None:
     with pytest.raises(RateLimited) as caught:
         run(serve, lambda *_: answer(429, {"error": "x"}, {"retry-after": "4000"}), ask, time=fake_time)
     assert (caught.value.asked, caught.value.retry_after) == (1, 4000.0)
@@ -195,9 +189,7 @@ def test_after_a_429_nobody_asks_until_the_pause_is_over_and_then_not_all_at_onc
     assert all(at >= 1010.0 for at in arrivals[1:])
 
 
-def test_a_pause_longer_than_a_call_may_take_ends_it_without_asking(
-    serve: Any, answer: Any, fake_time: Any
-) -> None:
+def test_a_pause_longer_than_a_call_may_take_ends_it_without_asking(serve: Any, answer: Any, fake_time: Any) -> None:
     async def body(session: LMSession, server: Any) -> None:
         with pytest.raises(RateLimited):
             await session.complete(HI)
@@ -248,9 +240,7 @@ class Gate:
         self.outcomes.append(outcome)
 
 
-def test_a_gate_sees_every_request_and_how_it_ended(
-    serve: Any, answer: Any, chat: Any, fake_time: Any
-) -> None:
+def test_a_gate_sees_every_request_and_how_it_ended(serve: Any, answer: Any, chat: Any, fake_time: Any) -> None:
     gate = Gate()
     headers = {"x-ratelimit-remaining-requests": "7"}
     run(
@@ -272,9 +262,7 @@ def test_a_gate_sees_every_request_and_how_it_ended(
     assert answered.headers["x-ratelimit-remaining-requests"] == "7"
 
 
-@pytest.mark.parametrize(
-    "error", [CircuitOpen("open"), RateLimited("budget", retry_after=5.0), Overloaded("x")]
-)
+@pytest.mark.parametrize("error", [CircuitOpen("open"), RateLimited("budget", retry_after=5.0), Overloaded("x")])
 def test_what_a_gate_refuses_is_not_asked(serve: Any, answer: Any, chat: Any, error: LMError) -> None:
     gate = Gate(error)
     with pytest.raises(type(error)) as caught:

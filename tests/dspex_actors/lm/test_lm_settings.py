@@ -51,15 +51,9 @@ def test_a_model_name_may_have_slashes_of_its_own() -> None:
         *[("max_in_flight", v) for v in (0, -1, 1.5, "8", True)],
         *[("cache", v) for v in (None, 1, "yes")],
         *[("fallbacks", v) for v in ("openai/gpt-4o", ["nope"], [7], 7, None)],
-        *[
-            ("base_url", v)
-            for v in ("", "localhost:8000", "ftp://x", "http://", "http://h:99999", 7, "http://h/?q=1")
-        ],
+        *[("base_url", v) for v in ("", "localhost:8000", "ftp://x", "http://", "http://h:99999", 7, "http://h/?q=1")],
         *[("base_url", v) for v in ("http://169.254.169.254/latest", "http://metadata.google.internal/v1")],
-        *[
-            ("base_url", v)
-            for v in ("http://exa mple/v1", "http://a\\b/v1", "http://a%2fb", "http://[fe80::1]/v1")
-        ],
+        *[("base_url", v) for v in ("http://exa mple/v1", "http://a\\b/v1", "http://a%2fb", "http://[fe80::1]/v1")],
         *[("base_url", v) for v in ("http://[::ffff:169.254.169.254]/", "http://h/#x")],
         *[("temperature", v) for v in (-0.1, 2.1, math.nan, "0", True)],
         *[("top_p", v) for v in (-0.1, 1.1)],
@@ -117,9 +111,7 @@ def test_a_literal_key_is_refused_and_not_repeated(setting: str, value: Any) -> 
 
 
 def test_what_is_in_range_is_taken_in_its_normal_form() -> None:
-    lm = LM(
-        "openai/x", temperature=0, stop=("a", "b"), seed=7, max_tokens=5.0, rpm=500, custom={"a": (1, 2)}, n=1
-    )
+    lm = LM("openai/x", temperature=0, stop=("a", "b"), seed=7, max_tokens=5.0, rpm=500, custom={"a": (1, 2)}, n=1)
     assert lm.kwargs == {
         "temperature": 0.0,
         "stop": ["a", "b"],

@@ -1,10 +1,10 @@
-"""An LM whose answers follow from contextlib import nullcontext
-from every byte it is asked, a program that asks it, and a node in-process."""
+"""An LM whose answers follow from every byte it is asked, a program that asks it, and a node in-process."""
 
 import asyncio
 import hashlib
 import json
 import random
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 from dspex_actors import Module, Predict

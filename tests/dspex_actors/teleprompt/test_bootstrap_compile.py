@@ -13,8 +13,7 @@ from dspex_actors.teleprompt import BootstrapFewShot, LabeledFewShot
 
 QUESTIONS = ["why", "who?", "where", "what is", "when was"]
 TRAINSET = [
-    Example(question=q, answer=str(n), note="kept").with_inputs("question")
-    for n, q in enumerate(QUESTIONS * 4)
+    Example(question=q, answer=str(n), note="kept").with_inputs("question") for n, q in enumerate(QUESTIONS * 4)
 ]
 
 
@@ -135,12 +134,8 @@ def test_the_teacher_keeps_the_students_demos_and_lm_only_without_labelled_ones(
     student = Predict("question -> answer")
     student.demos = [{"question": "mine", "answer": "mine"}]
     student.set_lm(LM("openai/own"))
-    BootstrapFewShot(always, max_labeled_demos=labeled).compile(
-        student, trainset=TRAINSET, system=FakeSystem()
-    )
-    assert {("mine" in str(messages), lm.model == "openai/own") for lm, messages, _ in backend.asked} == {
-        (kept, kept)
-    }
+    BootstrapFewShot(always, max_labeled_demos=labeled).compile(student, trainset=TRAINSET, system=FakeSystem())
+    assert {("mine" in str(messages), lm.model == "openai/own") for lm, messages, _ in backend.asked} == {(kept, kept)}
 
 
 def test_an_optimised_teacher_keeps_its_demos(backend):
@@ -232,14 +227,10 @@ def test_settings_that_make_no_sense_are_refused_by_name(arguments, message):
         BootstrapFewShot(**arguments)
 
 
-@pytest.mark.parametrize(
-    ("student", "in_flight", "message"), [(Chain(), 0, "max_in_flight"), (len, 1, "student")]
-)
+@pytest.mark.parametrize(("student", "in_flight", "message"), [(Chain(), 0, "max_in_flight"), (len, 1, "student")])
 def test_compile_refuses_what_makes_no_sense(student, in_flight, message):
     with pytest.raises(ConfigError, match=message):
-        BootstrapFewShot(always).compile(
-            student, trainset=TRAINSET, max_in_flight=in_flight, system=FakeSystem()
-        )
+        BootstrapFewShot(always).compile(student, trainset=TRAINSET, max_in_flight=in_flight, system=FakeSystem())
 
 
 def test_ctrl_c_pauses_the_run_and_says_how_to_go_on(capsys):

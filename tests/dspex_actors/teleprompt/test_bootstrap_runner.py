@@ -35,9 +35,7 @@ def raises(example, prediction, trace=None):
     raise ValueError("no such label")
 
 
-def runner(
-    teacher, metric=passes, *, lm="embedded/nearest", rounds=1, threshold=None, max_errors=10, settings=None
-):
+def runner(teacher, metric=passes, *, lm="embedded/nearest", rounds=1, threshold=None, max_errors=10, settings=None):
     options = {
         "max_rounds": rounds,
         "metric_threshold": threshold,
@@ -191,9 +189,7 @@ def test_every_demo_equal_to_the_example_is_away_while_it_runs_and_only_then(bac
     made = runner(teacher)
 
     async def both():
-        return await asyncio.gather(
-            *(made.attempt(example) for example in (own, other, question("third")) * 3)
-        )
+        return await asyncio.gather(*(made.attempt(example) for example in (own, other, question("third")) * 3))
 
     asyncio.run(both())
     seen = {}
@@ -285,6 +281,4 @@ def test_a_predictor_with_an_lm_of_its_own_keeps_it_in_every_round(backend):
     teacher = Predict(QA)
     teacher.set_lm(LM("openai/own", temperature=0.2))
     attempt(runner(teacher, fails, lm=None, rounds=2))
-    assert [(lm.model, params) for lm, _, params in backend.asked] == [
-        ("openai/own", {"temperature": 0.2})
-    ] * 2
+    assert [(lm.model, params) for lm, _, params in backend.asked] == [("openai/own", {"temperature": 0.2})] * 2

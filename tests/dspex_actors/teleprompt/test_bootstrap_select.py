@@ -10,9 +10,7 @@ from dspex_actors.teleprompt.bootstrap_select import Attempt, Bootstrapped, pick
 
 NAMES = ["first", "second.predict", "third[0]"]
 WORDS = st.sampled_from(["a", "b", "c", "ä", ""])
-STEP = st.tuples(
-    st.sampled_from(NAMES), st.fixed_dictionaries({"q": WORDS}), st.fixed_dictionaries({"r": WORDS})
-)
+STEP = st.tuples(st.sampled_from(NAMES), st.fixed_dictionaries({"q": WORDS}), st.fixed_dictionaries({"r": WORDS}))
 STEPS = st.lists(STEP, max_size=6)
 ROUNDS = st.lists(st.one_of(st.just("error"), st.just("fail"), STEPS), min_size=1, max_size=3)
 
@@ -39,9 +37,7 @@ def passing(index):
     max_errors=st.integers(0, 12),
 )
 def test_any_outcomes_give_the_demos_of_the_sequential_algorithm(table, most, labeled, max_errors):
-    trainset = [
-        Example(q=f"question {n % 7}", r="label", extra=n).with_inputs("q") for n in range(len(table))
-    ]
+    trainset = [Example(q=f"question {n % 7}", r="label", extra=n).with_inputs("q") for n in range(len(table))]
     attempts = [attempt_of(rounds) for rounds in table]
     found = select(attempts, max_bootstrapped_demos=most, max_errors=max_errors)
     limits = {"max_bootstrapped_demos": most, "max_labeled_demos": labeled, "max_errors": max_errors}

@@ -210,9 +210,7 @@ def test_gemini_says_its_wait_in_the_body() -> None:
 @pytest.mark.parametrize(("advice", "retryable"), [("true", True), ("false", False), ("maybe", True)])
 def test_a_provider_may_overrule_whether_to_ask_again(advice: str, retryable: bool) -> None:
     assert refusal("openai", 500, oa("x"), {"x-should-retry": advice}).retryable is retryable
-    assert (
-        refusal("openai", 429, oa("x", "insufficient_quota"), {"x-should-retry": "true"}).retryable is False
-    )
+    assert refusal("openai", 429, oa("x", "insufficient_quota"), {"x-should-retry": "true"}).retryable is False
 
 
 def test_ids_and_codes_are_kept_for_the_providers_support() -> None:

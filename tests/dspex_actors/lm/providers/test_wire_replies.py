@@ -85,9 +85,7 @@ def test_gemini_counts_thoughts_outside_of_its_candidates() -> None:
         "modelVersion": "gemini-2.5-flash",
         "responseId": "r1",
     }
-    assert read("gemini", body) == WireReply(
-        "ab", Usage(12, 4, 0, 12, 5, 3), "stop", "gemini-2.5-flash", "r1"
-    )
+    assert read("gemini", body) == WireReply("ab", Usage(12, 4, 0, 12, 5, 3), "stop", "gemini-2.5-flash", "r1")
 
 
 def test_cohere_is_counted_as_billed() -> None:
@@ -171,10 +169,7 @@ def test_a_refusal_may_come_with_status_200(name: str, body: Any, error: type[LM
 
 
 def test_gemini_out_of_room_while_thinking_is_an_empty_reply() -> None:
-    assert (
-        read("gemini", {"candidates": [{"finishReason": "MAX_TOKENS", "content": {}}]}).finish_reason
-        == "length"
-    )
+    assert read("gemini", {"candidates": [{"finishReason": "MAX_TOKENS", "content": {}}]}).finish_reason == "length"
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
@@ -201,9 +196,7 @@ def test_gemini_out_of_room_while_thinking_is_an_empty_reply() -> None:
         (b"[" * 100_000 + b"]" * 100_000, Overloaded, "not JSON"),
     ],
 )
-def test_what_is_no_reply_is_said_so_and_may_be_asked_again(
-    name: str, body: bytes, error: Any, words: str
-) -> None:
+def test_what_is_no_reply_is_said_so_and_may_be_asked_again(name: str, body: bytes, error: Any, words: str) -> None:
     with pytest.raises(error, match=words) as caught:
         read(name, body)
     assert caught.value.retryable is True
@@ -256,9 +249,7 @@ json_values = st.recursive(
 
 
 @given(st.sampled_from(list(PROVIDERS)), json_values, st.sampled_from([200, 400, 429, 500]))
-def test_no_json_at_all_does_anything_but_answer_or_raise_an_lm_error(
-    name: str, value: Any, status: int
-) -> None:
+def test_no_json_at_all_does_anything_but_answer_or_raise_an_lm_error(name: str, value: Any, status: int) -> None:
     reply = error = None
     try:
         reply = PROVIDERS[name].read(RawReply(status, {}, orjson.dumps(value)), now=0.0)

@@ -173,13 +173,8 @@ def test_anthropic_always_gets_max_tokens_and_its_version() -> None:
 
 
 def test_a_model_in_a_path_cannot_lead_elsewhere() -> None:
-    assert (
-        PROVIDERS["gemini"].path("../../evil?x=1#")
-        == "/v1beta/models/..%2F..%2Fevil%3Fx%3D1%23:generateContent"
-    )
-    assert (
-        PROVIDERS["gemini"].path("models/gemini-2.5-pro") == "/v1beta/models/gemini-2.5-pro:generateContent"
-    )
+    assert PROVIDERS["gemini"].path("../../evil?x=1#") == "/v1beta/models/..%2F..%2Fevil%3Fx%3D1%23:generateContent"
+    assert PROVIDERS["gemini"].path("models/gemini-2.5-pro") == "/v1beta/models/gemini-2.5-pro:generateContent"
 
 
 def test_gemini_takes_json_output_audio_and_files() -> None:
@@ -243,9 +238,7 @@ def test_anthropic_takes_image_addresses_documents_and_its_own_parts() -> None:
         ("anthropic", {"content": "no role"}),
     ],
 )
-def test_what_a_provider_cannot_be_told_is_an_invalid_request_before_anything_is_sent(
-    name: str, message: Any
-) -> None:
+def test_what_a_provider_cannot_be_told_is_an_invalid_request_before_anything_is_sent(name: str, message: Any) -> None:
     with pytest.raises(InvalidRequest) as caught:
         PROVIDERS[name].build("m", [message], {})
     assert caught.value.retryable is False
