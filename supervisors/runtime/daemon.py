@@ -101,7 +101,7 @@ class Daemon:
         for module in (
             "supervisors.runtime.supervisor_host",
             "supervisors.runtime.door",
-            "supervisors.registry",
+            "supervisors.node_registry",
             *self.config.preload,
         ):
             importlib.import_module(module)
@@ -159,14 +159,14 @@ class Daemon:
         }
 
     def _root_spec(self) -> Any:
-        from supervisors.registry import Registry
+        from supervisors.node_registry import NodeRegistry
         from supervisors.runtime.door import Door
         from supervisors.runtime.sealing import seal
         from supervisors.runtime.supervisor_host import REGISTRY_ID
         from supervisors.spec import ChildSpec, SupervisorSpec
 
         children = [
-            ChildSpec(REGISTRY_ID, Registry, shutdown=1.0),
+            ChildSpec(REGISTRY_ID, NodeRegistry, shutdown=1.0),
             ChildSpec("door", Door, args=(self.door.fileno(), self.address), shutdown=1.0),
         ]
         if self.config.app:

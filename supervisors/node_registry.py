@@ -10,7 +10,7 @@ from supervisors.reason import Ref
 from supervisors.runtime import fate
 
 
-class Registry(GenServer):
+class NodeRegistry(GenServer):
     """Holds the names of one node.
 
     Requests: ("register", name, ref) → None, or the ref that holds the name; ("whereis", name) → ref or None;
