@@ -152,9 +152,9 @@ def _stay(config: NodeConfig) -> int:
         process, _ = launch(config, lifeline_read)
     finally:
         os.close(lifeline_read)
-    _print_node("The node runs; Ctrl-C stops it.", read_node_file(folder))
     out = console()
     try:
+        _print_node("The node runs; Ctrl-C stops it.", read_node_file(folder))
         while process.poll() is None:
             for line in lines.new():
                 show_line(out, line)

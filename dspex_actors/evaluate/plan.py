@@ -335,14 +335,17 @@ class RunPlan:
             if seat.held or seat.window <= 0 or seat.ceiling > seat.window or not self._eligible(seat):
                 continue
             items: list[Item] = []
+            size = 0
             while self._suspects and len(items) < min(_SUSPECTS, self.settings.chunk_examples):
                 item = self._suspects[0]
+                if item.settled:
+                    self._suspects.popleft()
+                    continue
                 last = item.attempt >= self.settings.max_attempts
-                if items and last and not item.settled:
+                if items and (last or size + len(item.payload) > self.settings.chunk_bytes):
                     break
                 self._suspects.popleft()
-                if item.settled:
-                    continue
+                size += len(item.payload)
                 items.append(item)
                 self._give(seat, item)
                 if last:
