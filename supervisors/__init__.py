@@ -9,7 +9,7 @@ from supervisors.genserver import IGNORE, NO_REPLY, GenServer, Stop
 from supervisors.node import Monitor, Node
 from supervisors.reason import Down, ExitReason, Ref
 from supervisors.spec import Backoff, ChildSpec, SupervisorSpec
-from supervisors.views import ChildCounts, ChildInfo, Report
+from supervisors.views import ChildCounts, ChildInfo, ProcessStats, Report
 
 __version__ = "0.1.0"
 
@@ -25,6 +25,7 @@ __all__ = [
     "GenServer",
     "Monitor",
     "Node",
+    "ProcessStats",
     "Ref",
     "Report",
     "Stop",

@@ -26,7 +26,7 @@ from supervisors.runtime import fate, sealing, wire
 from supervisors.runtime.config import NodeConfig
 from supervisors.runtime.keys import KEY_FILE, KeyFileError, load_or_create_key
 from supervisors.spec import ChildSpec, SupervisorSpec
-from supervisors.views import ChildCounts, ChildInfo, Report
+from supervisors.views import ChildCounts, ChildInfo, ProcessStats, Report
 
 #: How long a node that does not answer is tried again, how often, and how many refusals are no accident.
 CONNECT_SECONDS, PAUSE_SECONDS, MAX_REFUSALS = 5.0, 0.1, 4
@@ -350,6 +350,10 @@ class Node:
     def status(self) -> dict[str, Any]:
         """Return name, state, address, pid, uptime in seconds, version, processes and restarts."""
         return self._request("status", wait=10.0)  # type: ignore[no-any-return]
+
+    def stats(self) -> dict[int, ProcessStats]:
+        """Return pid → what each process has counted of itself; also of one that is stuck in a handler."""
+        return {row[0]: ProcessStats(*row) for row in self._request("stats", wait=10.0)}
 
     def names(self) -> dict[str, Ref]:
         """Return all registered names."""

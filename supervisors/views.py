@@ -42,6 +42,23 @@ class ChildCounts:
 
 
 @dataclass(frozen=True)
+class ProcessStats:
+    """What a process of a node has counted of itself.
+
+    Args:
+        pid: process id.
+        messages: how many it has taken since its start.
+        mailbox: how many wait (what has come while a handler blocks its loop is counted in parcels).
+        busy: seconds that it has been in its present handler; 0.0: in none.
+    """
+
+    pid: int
+    messages: int
+    mailbox: int
+    busy: float
+
+
+@dataclass(frozen=True)
 class Report:
     """What a supervisor reported.
 

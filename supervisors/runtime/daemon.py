@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from supervisors.reason import SHUTDOWN, Ref
-from supervisors.runtime import fate
+from supervisors.runtime import fate, meters
 from supervisors.runtime.config import NodeConfig
 from supervisors.runtime.keys import KeyFileError, load_or_create_key
 from supervisors.runtime.log import open_log
@@ -108,6 +108,7 @@ class Daemon:
         if threading.active_count() > 1:
             names = [thread.name for thread in threading.enumerate()]
             raise StartRefusedError(f"preloading started threads ({names}); a process with threads must not fork")
+        meters.share()
         # What is loaded by now stays for ever: collectors of the children need not walk it, nor copy its pages.
         gc.collect()
         gc.freeze()

@@ -23,7 +23,7 @@ from typing import Any
 from supervisors.errors import CallFailed, NoProcess, SupervisorsError
 from supervisors.genserver import GenServer
 from supervisors.reason import Down, ExitReason, Ref
-from supervisors.runtime import fate, security_log, wire
+from supervisors.runtime import fate, meters, security_log, wire
 from supervisors.runtime.frames import FrameCodec, FrameError, FrameReader, FrameTooLarge, Opener
 from supervisors.runtime.keys import load_or_create_key
 from supervisors.runtime.log import REPORT_FILE, last_lines
@@ -66,6 +66,7 @@ class Door(GenServer):
             "status": self._op_status,
             "reports": self._op_reports,
             "names": self._op_names,
+            "stats": self._op_stats,
         }
 
     async def terminate(self, reason: ExitReason) -> None:
@@ -190,6 +191,9 @@ class Door(GenServer):
             "data_dir": node["data_dir"],
             "incarnation": node["incarnation"],
         }
+
+    async def _op_stats(self) -> list[tuple[int, int, int, float]]:
+        return meters.read(fate.descendants(self._process.node["pid"]))
 
     async def _op_reports(self, limit: int) -> list[Report]:
         return read_reports(Path(self._process.node["logs"]), limit)

@@ -45,6 +45,7 @@ class LeafHost(Actor):  # type: ignore[misc]
             if self._process is None:
                 self._boot(message)
             else:
+                self._process.meter.arrived(len(self._inbox) + 1)
                 self._inbox.append(message)
                 if not self._inbox_scheduled:
                     self._inbox_scheduled = True
@@ -116,6 +117,7 @@ class LeafHost(Actor):  # type: ignore[misc]
         self._inbox_scheduled = False
         while self._inbox:
             self._process.deliver(open_parcel(self._inbox.popleft()))
+        self._process.meter.arrived(0)
 
     def post(self, host: str, port: int, message: bytes) -> None:
         """Queue a message for Thespian's thread and wake it."""

@@ -36,6 +36,7 @@ from supervisors.runtime.messages import (
     open_parcel,
 )
 from supervisors.runtime.messages import Stop as StopMessage
+from supervisors.runtime.meters import Meter
 from supervisors.runtime.names import Names
 from supervisors.runtime.peers import Peers
 from supervisors.runtime.wire import pack, pack_value, unpack
@@ -86,6 +87,7 @@ class Process:
         self._last_reply: tuple[Caller, Any] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ending = False
+        self.meter = Meter()
         self.peers = Peers(ref.host, loop, outlet.settle, self._bury)
         self.names = Names(boot.registry, self.call_packed, self.peers)
 
@@ -130,7 +132,10 @@ class Process:
         while True:
             while self._mailbox:
                 try:
-                    await self._handle(self._mailbox.popleft())
+                    message = self._mailbox.popleft()
+                    self.meter.begin(len(self._mailbox))
+                    await self._handle(message)
+                    self.meter.end()
                 except Stop as stop:
                     return stop.reason
                 except BaseException as error:  # sys.exit() in a handler is a crash too
@@ -236,6 +241,7 @@ class Process:
 
     def _put(self, item: Any) -> None:
         self._mailbox.append(item)
+        self.meter.waiting(len(self._mailbox))
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 

@@ -44,6 +44,7 @@ from supervisors.runtime.messages import (
     encode,
     open_parcel,
 )
+from supervisors.runtime.meters import Meter
 from supervisors.runtime.post import PostOffice
 from supervisors.runtime.process import Caller
 from supervisors.runtime.wire import pack, unpack
@@ -90,8 +91,10 @@ class SupervisorHost(Actor):  # type: ignore[misc]
         """Take one message from Thespian."""
         try:
             if type(message) is bytes:
-                for item in open_parcel(message):
+                items = open_parcel(message)
+                for item in items:
                     self._take(item)
+                self._meter.took(len(items))
             elif isinstance(message, WatchMessage):
                 self._see_deaths(set(message.ready))
             elif isinstance(message, WakeupMessage):
@@ -167,6 +170,7 @@ class SupervisorHost(Actor):  # type: ignore[misc]
         self.label = boot.name or boot.id
         fate.set_process_name(self.label)
         self._office = PostOffice(self._myRef, lambda parcel: None)
+        self._meter = Meter()
         self._log = open_log(boot.node["logs"], self.label, boot.node.get("level", "info"))
         self._reports = LineFile(Path(boot.node["logs"]) / REPORT_FILE)
         self._registry = boot.registry
