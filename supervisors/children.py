@@ -28,6 +28,8 @@ class Child:
         in_row: restarts that its back-off counts as being in a row.
         since: when it was last ready.
         reason: why it ended last.
+        again: it is being started because it, or one of its group, has ended.
+        info: what its init gave for whoever starts it, packed.
     """
 
     key: int
@@ -39,6 +41,15 @@ class Child:
     in_row: int = 0
     since: float = 0.0
     reason: ExitReason | None = None
+    again: bool = False
+    info: bytes | None = None
+
+    @property
+    def shown(self) -> str:
+        """Return its state as callers see it: an attempt to restart that is under way is still a restart."""
+        if self.state == "starting" and self.again:
+            return "restarting"
+        return _SHOWN.get(self.state, "stopped")
 
     @property
     def live(self) -> bool:
@@ -62,6 +73,7 @@ class Children:
         """Begin with none."""
         self._dynamic = dynamic
         self._by_key: dict[int, Child] = {}
+        self._key_of: dict[str, int] = {}  # by id; by the uid of its Ref under simple_one_for_one
         self._next_key = 0
 
     def __iter__(self) -> Iterator[Child]:
@@ -80,15 +92,31 @@ class Children:
         """Append a child."""
         self._next_key += 1
         child = self._by_key[self._next_key] = Child(self._next_key, spec)
+        if not self._dynamic:
+            self._key_of[spec.id] = child.key
         return child
+
+    def has_started(self, child: Child, ref: Ref) -> None:
+        """Note the process that a child has from now on."""
+        if self._dynamic:
+            if child.ref is not None:
+                self._key_of.pop(child.ref.uid, None)
+            self._key_of[ref.uid] = child.key
+        child.ref = ref
 
     def forget(self, child: Child) -> None:
         """Take a child out."""
-        self._by_key.pop(child.key, None)
+        if self._by_key.pop(child.key, None) is not None:
+            name = child.ref.uid if self._dynamic and child.ref is not None else child.spec.id
+            self._key_of.pop(name, None)
+
+    def keys(self) -> list[int]:
+        """Return the keys of all, in start order."""
+        return list(self._by_key)
 
     def with_id(self, child_id: str) -> Child | None:
         """Return the child with this id."""
-        return next((child for child in self._by_key.values() if child.spec.id == child_id), None)
+        return self.get(self._key_of.get(child_id))
 
     def find(self, which: Any) -> Child:
         """Return a child by its id, or by its Ref under simple_one_for_one.
@@ -96,26 +124,28 @@ class Children:
         Raises:
             ChildNotFound: there is none.
         """
-        for child in self._by_key.values():
-            if (child.ref if self._dynamic else child.spec.id) == which:
-                return child
+        name = which.uid if self._dynamic and isinstance(which, Ref) else which
+        child = self.get(self._key_of.get(name)) if isinstance(name, str) else None
+        if child is not None and (not self._dynamic or child.ref == which):
+            return child
         known = "" if self._dynamic else f"; known: {', '.join(c.spec.id for c in self) or 'none'}"
         raise ChildNotFound(f"no child {which!s}{known}", id=str(which))
 
     def rows(self) -> list[ChildInfo]:
         """Return a row per child, newest first."""
-        return [
-            ChildInfo(
-                id=None if self._dynamic else child.spec.id,
-                ref=child.ref if child.ready else None,
-                state=_SHOWN.get(child.state, "stopped"),
-                type=child.spec.type,
-                pid=child.ref.pid if child.ref is not None and child.ready else None,
-                restarts=child.restarts,
-                name=child.spec.name,
-            )
-            for child in reversed(self._by_key.values())
-        ]
+        return [self.row(child) for child in reversed(self._by_key.values())]
+
+    def row(self, child: Child) -> ChildInfo:
+        """Return what is shown of one child."""
+        return ChildInfo(
+            id=None if self._dynamic else child.spec.id,
+            ref=child.ref if child.ready else None,
+            state=child.shown,
+            type=child.spec.type,
+            pid=child.ref.pid if child.ref is not None and child.ready else None,
+            restarts=child.restarts,
+            name=child.spec.name,
+        )
 
     def counts(self) -> ChildCounts:
         """Return how many specs, live children, supervisors and workers there are."""

@@ -14,11 +14,12 @@ from supervisors.spec import ChildSpec
 
 @dataclass(frozen=True)
 class Started:
-    """A child's init has returned."""
+    """A child's init has returned. `info`: what it gave for whoever asked for the start, packed."""
 
     key: int
     generation: int
     ref: Ref
+    info: bytes | None = None
 
 
 @dataclass(frozen=True)

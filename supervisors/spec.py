@@ -213,15 +213,38 @@ class SupervisorSpec:
         if self.name is not None and (not isinstance(self.name, str) or not self.name):
             raise _refuse("name", self.name, "a non-empty text or None")
         ids = [child.id for child in self.children]
-        if len(set(ids)) < len(ids):
-            raise _refuse("children", next(each for each in ids if ids.count(each) > 1), "each id once")
         if self.strategy == "simple_one_for_one":
             if len(ids) != 1:
                 raise _refuse("children", ids, "exactly one template with simple_one_for_one")
             if self.auto_shutdown != "never":
                 raise _refuse("auto_shutdown", self.auto_shutdown, '"never" with simple_one_for_one')
-        for child in self.children:
-            check_significant(child, self.auto_shutdown)
+        check_childspecs(self.children, self.auto_shutdown)
+
+
+def check_childspecs(children: Any, auto_shutdown: str = "never") -> None:
+    """Check child specs without starting anything.
+
+    Args:
+        children: a list or tuple of ChildSpecs (each has checked its own fields when it was made).
+        auto_shutdown: of the supervisor that they are for: never, any_significant or all_significant.
+
+    Raises:
+        SpecError: not a list, an item that is no ChildSpec, an id twice, or a significant child under "never".
+
+    Source: supervisor.erl, check_childspecs/2.
+    """
+    if not isinstance(children, tuple | list):
+        raise _refuse("children", children, "a list of ChildSpec")
+    if auto_shutdown not in AUTO_SHUTDOWNS:
+        raise _refuse("auto_shutdown", auto_shutdown, "one of " + ", ".join(AUTO_SHUTDOWNS))
+    seen = set()
+    for child in children:
+        if not isinstance(child, ChildSpec):
+            raise _refuse("children", child, "ChildSpec items")
+        if child.id in seen:
+            raise _refuse("children", child.id, "each id once")
+        seen.add(child.id)
+        check_significant(child, auto_shutdown)
 
 
 def check_significant(child: ChildSpec, auto_shutdown: str) -> None:
