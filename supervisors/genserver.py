@@ -50,6 +50,20 @@ IGNORE = _Marker("IGNORE")
 _NOTHING = _Marker("_NOTHING")
 
 
+class Extra:
+    """Returned by init: the server has started, and this is for whoever started it (OTP's `{ok, Pid, Info}`).
+
+    `start_child` and `restart_child` then return `(ref, value)`; nobody else sees it, and it is not kept.
+
+    Args:
+        value: anything that can be sent: the port that a listener was given, say.
+    """
+
+    def __init__(self, value: Any) -> None:
+        """Hold the value."""
+        self.value = value
+
+
 class Stop(Exception):
     """Raised in a handler: end the server.
 

@@ -13,6 +13,7 @@ import msgpack
 
 from supervisors.reason import ExitReason, Ref
 from supervisors.runtime.wire import VERSION, pack, unpack
+from supervisors.via import Via
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Boot:
     key: int
     generation: int
     id: str
-    name: str | None
+    name: str | Via | None
     start: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
@@ -34,7 +35,7 @@ class Boot:
 
 @dataclass(frozen=True, slots=True)
 class BootResult:
-    """A child's answer to Boot. `outcome`: started, ignored or failed."""
+    """A child's answer to Boot. `outcome`: started, ignored or failed; `info`: packed, for whoever started it."""
 
     to: str
     key: int
@@ -43,6 +44,7 @@ class BootResult:
     ref: Ref | None
     reason: ExitReason | None
     error: Any
+    info: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

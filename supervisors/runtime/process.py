@@ -41,6 +41,7 @@ from supervisors.runtime.names import Names
 from supervisors.runtime.peers import Peers
 from supervisors.runtime.wire import pack, pack_value, unpack
 from supervisors.spec import ChildSpec
+from supervisors.via import Via
 
 #: How long the tasks that a server has spawned get to end when they are cancelled.
 TASK_SECONDS = 1.0
@@ -71,7 +72,8 @@ class Process:
 
     def __init__(self, boot: Boot, ref: Ref, outlet: Outlet, loop: asyncio.AbstractEventLoop, log: Any) -> None:
         """Make it; `start` runs it."""
-        self.boot, self.ref, self.name, self.log, self.loop = boot, ref, boot.name, log, loop
+        self.boot, self.ref, self.log, self.loop = boot, ref, log, loop
+        self.name: str | Via | None = boot.name
         self.node = boot.node
         self._outlet = outlet
         self._server: GenServer | None = None
@@ -114,6 +116,8 @@ class Process:
 
     async def _init(self) -> str:
         cls, args, kwargs = sealing.open_start(self.boot.start, self.boot.args, self.boot.kwargs)
+        if isinstance(self.name, Via):
+            self.name = unpack(pack(self.name), trusted=True)  # its key may be a user's object
         if self.name is not None:
             await self.names.register(self.name, self.ref)
         server: GenServer = cls()
@@ -205,7 +209,7 @@ class Process:
         for other in watchers | {caller.ref for caller in self._open_callers}:
             self.post(other, Ending(other.uid, self.ref, reason))
         registry, parent = self.names.registry, self.boot.parent
-        if self.name is not None and registry is not None:
+        if isinstance(self.name, str) and registry is not None:
             self.post(registry, Cast(registry.uid, pack(("unregister", self.name, self.ref))))
         if parent is not None:
             self.post(parent, ChildExited(parent.uid, self.boot.key, self.boot.generation, reason))
@@ -231,7 +235,7 @@ class Process:
                 case Unwatch():
                     self._watchers.get(message.watcher, set()).discard(message.id)
                 case RegistryIs():
-                    if self.names.moved(message.registry) and self.name is not None:
+                    if self.names.moved(message.registry) and isinstance(self.name, str):
                         self.spawn(self.names.register(self.name, self.ref))
                 case Call():
                     self._open_callers.add(Caller(message.sender, message.id))
@@ -306,11 +310,11 @@ class Process:
             record = error if isinstance(error, SupervisorsError) else CallFailed(f"{type(error).__name__}: {error}")
             self._answer(caller, False, pack(record))
 
-    async def call(self, target: Ref | str, request: Any, timeout: float | None = 5.0) -> Any:
+    async def call(self, target: Ref | str | Via, request: Any, timeout: float | None = 5.0) -> Any:
         """Ask and wait for the reply."""
         return unpack(await self.call_name(target, pack_value(request, "request"), timeout), trusted=True)
 
-    async def call_name(self, target: Ref | str, request: bytes, timeout: float | None) -> bytes:
+    async def call_name(self, target: Ref | str | Via, request: bytes, timeout: float | None) -> bytes:
         """Ask with a packed request; a name that was just taken over is looked up once more."""
         ref = await self.names.resolve(target)
         try:
@@ -348,21 +352,21 @@ class Process:
             if timer is not None:
                 timer.cancel()
 
-    def cast(self, target: Ref | str, message: Any) -> None:
+    def cast(self, target: Ref | str | Via, message: Any) -> None:
         """Send a cast; to a name, it is looked up on the way."""
         packed = pack_value(message, "message")
         ref = self.names.known(target) if isinstance(target, str) else target
-        if ref is not None:
+        if isinstance(ref, Ref):
             self.post(ref, Cast(ref.uid, packed))
         else:
-            self.spawn(self._cast_to_name(str(target), packed))
+            self.spawn(self._cast_to_name(target, packed))
 
-    async def _cast_to_name(self, name: str, packed: bytes) -> None:
+    async def _cast_to_name(self, name: Ref | str | Via, packed: bytes) -> None:
         with contextlib.suppress(SupervisorsError):
             ref = await self.names.resolve(name)
             self.post(ref, Cast(ref.uid, packed))
 
-    async def supervise(self, supervisor: Ref | str, name: str, argument: Any) -> Any:
+    async def supervise(self, supervisor: Ref | str | Via, name: str, argument: Any) -> Any:
         """Make an administration call to a supervisor."""
         sealed = sealing.seal(argument) if isinstance(argument, ChildSpec) else argument
         ref = await self.names.resolve(supervisor)
