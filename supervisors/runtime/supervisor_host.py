@@ -52,8 +52,11 @@ from supervisors.spec import SupervisorSpec
 
 #: The id of the registry among the root's children.
 REGISTRY_ID = "registry"
-#: How often pids are polled where there are no pidfds, in seconds.
+#: How often a supervisor looks after its children's pids by itself, in seconds: for a notice that was missed, and
+#: where there are no pidfds.
 POLL_SECONDS = 0.5
+#: What such a look finds dead has this long for its last word to be handed over, in seconds.
+WORD_SECONDS = 0.05
 #: Dead watchers and timers of processes that are gone are cleared away when there are so many of them.
 SWEEP_AT = 256
 NEVER = float("inf")
@@ -81,6 +84,7 @@ class SupervisorHost(Actor):  # type: ignore[misc]
         self._processes: dict[int, _ChildProcess] = {}
         self._timers: list[tuple[float, int, events.Tick]] = []
         self._timer_ids = itertools.count()
+        self._polling = False
         self._next_wake = NEVER
         self._watchers: dict[tuple[Ref, int], None] = {}
         self._stopping_for: ExitReason | None = None
@@ -111,7 +115,11 @@ class SupervisorHost(Actor):  # type: ignore[misc]
                 with contextlib.suppress(Exception):
                     self._farewell(ExitReason.crash(error))
             os._exit(1)
-        return ThespianWatch([p.pidfd for p in self._processes.values() if p.pidfd is not None])
+        return ThespianWatch(self._notices())
+
+    def _notices(self) -> list[int]:
+        """Return the descriptors that become readable when a child ends."""
+        return [process.pidfd for process in self._processes.values() if process.pidfd is not None]
 
     # --- what comes in ------------------------------------------------------------------------------------------
 
@@ -251,13 +259,26 @@ class SupervisorHost(Actor):  # type: ignore[misc]
         self._do(self.core.event(events.Exited(process.key, process.generation, reason), now))
 
     def _poll(self) -> None:
-        """Look for dead children where there are no pidfds."""
-        now = time.monotonic()
+        """Look for children that are dead and of whose death nothing was heard."""
         known = {info.childProc.pid: info.childProc for info in getattr(self._myRef, "_child_procs", [])}
-        for process in [p for p in self._processes.values() if p.pidfd is None]:
-            handle = known.get(process.pid)
-            if handle is None or not handle.is_alive():
-                self._buried(process, now)
+        for process in list(self._processes.values()):
+            if process.pidfd is not None:
+                ended = fate.has_ended(process.pid, 0, process.pidfd)
+            else:
+                handle = known.get(process.pid)
+                ended = handle is None or not handle.is_alive()
+            if ended:
+                self._set_timer(WORD_SECONDS, events.Tick(process.key, process.generation, "missed"))
+
+    def _missed(self, tick: events.Tick, now: float) -> None:
+        process = self._processes.get(tick.key)
+        if process is not None and process.generation == tick.generation:
+            self._buried(process, now)
+
+    def _begin_polling(self) -> None:
+        if not self._polling:
+            self._polling = True
+            self._set_timer(POLL_SECONDS, events.Tick(-1, 0, "poll"))
 
     # --- effects ------------------------------------------------------------------------------------------------
 
@@ -308,8 +329,7 @@ class SupervisorHost(Actor):  # type: ignore[misc]
         # Not reaped before we look: even if it has died already, its pid is still its own.
         pidfd = fate.open_pidfd(pid, 0)
         self._processes[effect.key] = _ChildProcess(effect.key, effect.generation, uid, pid, pidfd, child, is_registry)
-        if pidfd is None:
-            self._set_timer(POLL_SECONDS, events.Tick(-1, 0, "poll"))
+        self._begin_polling()
         boot = Boot(
             uid, effect.key, effect.generation, spec.id, name, spec.start, spec.args, spec.kwargs,
             self.ref, None if is_registry else self._registry, self.boot.node,
@@ -415,9 +435,12 @@ class SupervisorHost(Actor):  # type: ignore[misc]
         while self._timers and self._timers[0][0] <= now + 0.001:
             _, _, tick = heapq.heappop(self._timers)
             if tick.what == "poll":
+                self._polling = False
                 self._poll()
-                if any(process.pidfd is None for process in self._processes.values()):
-                    self._set_timer(POLL_SECONDS, tick)
+                if self._processes:
+                    self._begin_polling()
+            elif tick.what == "missed":
+                self._missed(tick, now)
             else:
                 self._do(self.core.event(tick, now))
         self._wake_for_next()
