@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple, Protocol
 
 from supervisors.errors import CallFailed, CallTimeout, NoProcess, ServerExited, SupervisorsError
-from supervisors.genserver import IGNORE, NO_REPLY, GenServer, Stop
+from supervisors.genserver import IGNORE, NO_REPLY, Extra, GenServer, Stop
 from supervisors.reason import KILLED, NOPROC, NORMAL, Down, ExitReason, Ref
 from supervisors.runtime import sealing
 from supervisors.runtime.messages import (
@@ -89,6 +89,7 @@ class Process:
         self._last_reply: tuple[Caller, Any] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ending = False
+        self._extra: bytes | None = None
         self.meter = Meter()
         self.peers = Peers(ref.host, loop, outlet.settle, self._bury)
         self.names = Names(boot.registry, self.call_packed, self.peers)
@@ -123,13 +124,17 @@ class Process:
         server: GenServer = cls()
         server._process = self
         self._server = server
-        return "ignored" if await _maybe(server.init(*args, **kwargs)) is IGNORE else "started"
+        outcome = await _maybe(server.init(*args, **kwargs))
+        if isinstance(outcome, Extra):
+            self._extra = pack_value(outcome.value, "Extra")
+        return "ignored" if outcome is IGNORE else "started"
 
     def _boot_result(self, outcome: str, reason: ExitReason | None, error: SupervisorsError | None) -> None:
         parent, boot = self.boot.parent, self.boot
         if parent is not None:
             ref = self.ref if outcome == "started" else None
-            self.post(parent, BootResult(parent.uid, boot.key, boot.generation, outcome, ref, reason, error))
+            result = BootResult(parent.uid, boot.key, boot.generation, outcome, ref, reason, error, self._extra)
+            self.post(parent, result)
 
     async def _serve(self) -> ExitReason:
         """Handle one message after the other until something ends the server."""

@@ -24,7 +24,7 @@ from thespian.actors import Actor, ActorAddress, ActorExitRequest, ThespianWatch
 from supervisors import events
 from supervisors.core import SupervisorCore
 from supervisors.errors import AlreadyStarted, CallFailed, NoProcess, SupervisorsError
-from supervisors.reason import KILLED, NOPROC, SHUTDOWN, ExitReason, Ref
+from supervisors.reason import KILLED, NOPROC, SHUTDOWN, Caller, ExitReason, Ref
 from supervisors.runtime import fate
 from supervisors.runtime.identity import own_ref
 from supervisors.runtime.leaf_host import LeafHost
@@ -33,8 +33,10 @@ from supervisors.runtime.messages import (
     Boot,
     BootResult,
     Call,
+    Cast,
     ChildExited,
     Ending,
+    Info,
     Message,
     RegistryIs,
     Reply,
@@ -46,12 +48,14 @@ from supervisors.runtime.messages import (
 )
 from supervisors.runtime.meters import Meter
 from supervisors.runtime.post import PostOffice
-from supervisors.runtime.process import Caller
 from supervisors.runtime.wire import pack, unpack
 from supervisors.spec import SupervisorSpec
+from supervisors.via import Via
 
 #: The id of the registry among the root's children.
 REGISTRY_ID = "registry"
+#: Numbers of a supervisor's own calls: for its name, and for the server that a Via names.
+ASK_NAME, ASK_RESOLVER = 0, 1
 #: How often a supervisor looks after its children's pids by itself, in seconds: for a notice that was missed, and
 #: where there are no pidfds.
 POLL_SECONDS = 0.5
@@ -128,7 +132,7 @@ class SupervisorHost(Actor):  # type: ignore[misc]
             self._boot(message)
             return
         if message.to != self.ref.uid:
-            if isinstance(message, Call):
+            if isinstance(message, Call | System):
                 gone = NoProcess("the supervisor that this call was for has ended", reason=NOPROC)
                 self._answer(Caller(message.sender, message.id), gone)
             return
@@ -149,10 +153,20 @@ class SupervisorHost(Actor):  # type: ignore[misc]
                 self._watched(message)
             case Unwatch():
                 self._watchers.pop((message.watcher, message.id), None)
+            case Link():
+                # A supervisor traps exits and ignores those of strangers: it only has to tell of its own end.
+                self._watchers[message.sender, 0] = None
+            case Unlink():
+                self._watchers.pop((message.sender, 0), None)
+            case System():
+                what = f"a supervisor does not take {message.name}: which_children and count_children show what it has"
+                self._answer(Caller(message.sender, message.id), CallFailed(what))
             case RegistryIs():
                 self._registry_is(message.registry)
             case Reply():
                 self._registered(message)
+            case Cast() | Info():
+                self._log.warning("a supervisor takes no casts and no other messages: dropped")
 
     def _call(self, message: Call, now: float) -> None:
         caller = Caller(message.sender, message.id)
@@ -175,7 +189,7 @@ class SupervisorHost(Actor):  # type: ignore[misc]
     def _boot(self, boot: Boot) -> None:
         self.boot = boot
         self.ref = own_ref(self._myRef, boot.to)
-        self.label = boot.name or boot.id
+        self.label = str(boot.name or boot.id)
         fate.set_process_name(self.label)
         self._office = PostOffice(self._myRef, lambda parcel: None)
         self._meter = Meter()
@@ -193,23 +207,35 @@ class SupervisorHost(Actor):  # type: ignore[misc]
     # --- the registry -------------------------------------------------------------------------------------------
 
     def _register(self) -> None:
-        if self._registry is not None:
-            self._post(
-                self._registry,
-                Call(self._registry.uid, 0, self.ref, pack(("register", self.boot.name, self.ref))),
-            )
+        name = self.boot.name
+        if self._registry is not None and isinstance(name, Via):
+            self._ask(self._registry, ASK_RESOLVER, ("whereis", name.name))
+        elif self._registry is not None:
+            self._ask(self._registry, ASK_NAME, ("register", name, self.ref))
+
+    def _ask(self, server: Ref, number: int, request: Any) -> None:
+        self._post(server, Call(server.uid, number, self.ref, pack(request)))
 
     def _registered(self, reply: Reply) -> None:
         """Go on once the name is ours; a later reply (after a registry's restart) changes nothing."""
-        if self._started or not reply.ok:
+        name, value = self.boot.name, unpack(reply.value)
+        if self._started:
             return
-        taken = unpack(reply.value)
-        if taken is None:
+        if not reply.ok:
+            self._nameless(value)
+        elif reply.id == ASK_RESOLVER and isinstance(name, Via):
+            if value is None:
+                self._nameless(NoProcess(f"there is no registry {name.name!r} on this node", reason=NOPROC))
+            else:
+                self._ask(value, ASK_NAME, ("register_via", name.key, self.ref, name.value))
+        elif value is None:
             self._start()
         else:
-            error = AlreadyStarted(f"the name {self.boot.name!r} is taken by {taken}", ref=taken)
-            self._boot_result("failed", ExitReason.crash(error), error)
-            self._over = ExitReason.crash(error)
+            self._nameless(AlreadyStarted(f"the name {str(name)!r} is taken by {value}", ref=value))
+
+    def _nameless(self, error: SupervisorsError) -> None:
+        self._boot_result("failed", ExitReason.crash(error), error)
+        self._over = ExitReason.crash(error)
 
     def _start(self) -> None:
         self._started = True
@@ -217,7 +243,7 @@ class SupervisorHost(Actor):  # type: ignore[misc]
 
     def _registry_is(self, registry: Ref) -> None:
         self._registry = registry
-        if self.boot.name is not None:
+        if isinstance(self.boot.name, str) or (self.boot.name is not None and not self._started):
             self._register()
         for process in self._processes.values():
             if not process.is_registry:
@@ -235,7 +261,7 @@ class SupervisorHost(Actor):  # type: ignore[misc]
             process.ref = result.ref
             if process.is_registry:
                 self._registry_is(result.ref)
-            self._do(self.core.event(events.Started(key, generation, result.ref), now))
+            self._do(self.core.event(events.Started(key, generation, result.ref, result.info), now))
         elif result.outcome == "ignored":
             self._do(self.core.event(events.Ignored(key, generation), now))
         else:
@@ -368,7 +394,8 @@ class SupervisorHost(Actor):  # type: ignore[misc]
             case "reached_max_restart_intensity":
                 self._log.critical(
                     f"supervisor {self.label} gives up: child {effect.id} ended {effect.extra['count']} times within "
-                    f"{effect.extra['period']:g} s, {effect.extra['intensity']} restarts are allowed",
+                    f"{effect.extra['period']:g} s, {effect.extra['intensity']} restarts are allowed; "
+                    f"the last reason: {reason}",
                     **fields,
                 )
             case _:
