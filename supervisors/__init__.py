@@ -5,10 +5,10 @@ subclasses, and call them from anywhere with `node.call`.
 """
 
 from supervisors import errors
-from supervisors.genserver import IGNORE, NO_REPLY, GenServer, Stop
+from supervisors.genserver import IGNORE, NO_REPLY, Extra, GenServer, Stop
 from supervisors.node import Monitor, Node
 from supervisors.reason import Down, ExitReason, Ref
-from supervisors.spec import Backoff, ChildSpec, SupervisorSpec
+from supervisors.spec import Backoff, ChildSpec, SupervisorSpec, check_childspecs
 from supervisors.views import ChildCounts, ChildInfo, ProcessStats, Report
 
 __version__ = "0.1.0"
@@ -22,6 +22,7 @@ __all__ = [
     "ChildSpec",
     "Down",
     "ExitReason",
+    "Extra",
     "GenServer",
     "Monitor",
     "Node",
@@ -30,5 +31,6 @@ __all__ = [
     "Report",
     "Stop",
     "SupervisorSpec",
+    "check_childspecs",
     "errors",
 ]

@@ -21,6 +21,7 @@ from supervisors.reason import ExitReason, Ref
 from supervisors.runtime import sealing, wire
 from supervisors.runtime.config import NodeConfig
 from supervisors.spec import ChildSpec, SupervisorSpec
+from supervisors.via import Via
 from supervisors.views import ChildCounts, ChildInfo, ProcessStats, Report
 
 __all__ = ["Monitor", "Node", "default_data_dir", "launch", "read_node_file", "stop_process"]
@@ -181,7 +182,7 @@ class Node:
 
     # --- calls ------------------------------------------------------------------------------------------------------
 
-    def call(self, target: Ref | str, request: Any, timeout: float | None = 5.0) -> Any:
+    def call(self, target: Ref | str | Via, request: Any, timeout: float | None = 5.0) -> Any:
         """Ask a server and return its reply.
 
         Args:
@@ -197,7 +198,7 @@ class Node:
             self._request("call", target, wire.pack_value(request, "request"), timeout, wait=wait), trusted=True
         )
 
-    async def acall(self, target: Ref | str, request: Any, timeout: float | None = 5.0) -> Any:
+    async def acall(self, target: Ref | str | Via, request: Any, timeout: float | None = 5.0) -> Any:
         """Do what `call` does, from an event loop."""
         client, future = self._submit("call", target, wire.pack_value(request, "request"), timeout)
         try:
@@ -210,11 +211,11 @@ class Node:
             client.abandon(future)
             raise
 
-    def cast(self, target: Ref | str, message: Any) -> None:
+    def cast(self, target: Ref | str | Via, message: Any) -> None:
         """Send a message and do not wait; to nobody is fine too."""
         self._submit("cast", target, wire.pack_value(message, "message"))
 
-    def stop(self, target: Ref | str, reason: Any = "normal", timeout: float | None = None) -> None:
+    def stop(self, target: Ref | str | Via, reason: Any = "normal", timeout: float | None = None) -> None:
         """End a server, or a supervisor with its children first; return when it is gone.
 
         Raises:
@@ -223,16 +224,16 @@ class Node:
         """
         self._request("stop", target, ExitReason.of(reason), timeout)
 
-    def whereis(self, name: str) -> Ref | None:
+    def whereis(self, name: str | Via) -> Ref | None:
         """Return who is registered under a name."""
         return self._request("whereis", name)  # type: ignore[no-any-return]
 
-    def pid(self, target: Ref | str) -> int | None:
+    def pid(self, target: Ref | str | Via) -> int | None:
         """Return the process id behind a ref or a name; None when there is none."""
-        ref = self.whereis(target) if isinstance(target, str) else target
+        ref = target if isinstance(target, Ref) else self.whereis(target)
         return None if ref is None else ref.pid
 
-    def monitor(self, target: Ref | str) -> Monitor:
+    def monitor(self, target: Ref | str | Via) -> Monitor:
         """Watch a process; in force when this returns."""
         monitor = Monitor(self._connected(), target)
         monitor.begin()
@@ -253,11 +254,11 @@ class Node:
             raise SpecError(f"start_supervisor got {spec!r}: expected a SupervisorSpec")
         return self._request("start_supervisor", _seal(spec))  # type: ignore[no-any-return]
 
-    def start_child(self, supervisor: Ref | str, spec: ChildSpec | tuple[Any, ...] | list[Any]) -> Ref | None:
+    def start_child(self, supervisor: Ref | str | Via, spec: ChildSpec | tuple[Any, ...] | list[Any]) -> Any:
         """Start a child; under simple_one_for_one give a tuple of arguments, added to the template's.
 
         Returns:
-            Its ref, or None where init returned IGNORE.
+            Its ref; None where init returned IGNORE; (ref, value) where it returned Extra(value).
 
         Raises:
             StartError, AlreadyStarted, AlreadyPresent, SpecError: as their names say.
@@ -268,33 +269,41 @@ class Node:
             argument = _seal(spec)
         else:
             raise SpecError(f"start_child got {spec!r}: expected a ChildSpec (or, under simple_one_for_one, a tuple)")
-        return self._supervisor(supervisor, "start_child", argument)  # type: ignore[no-any-return]
+        return _with_extra(self._supervisor(supervisor, "start_child", argument))
 
-    def restart_child(self, supervisor: Ref | str, child: str) -> Ref | None:
-        """Start a child that is stopped."""
-        return self._supervisor(supervisor, "restart_child", child)  # type: ignore[no-any-return]
+    def restart_child(self, supervisor: Ref | str | Via, child: str) -> Any:
+        """Start a child that is stopped; that child only, whatever the strategy. Returns what `start_child` does."""
+        return _with_extra(self._supervisor(supervisor, "restart_child", child))
 
-    def terminate_child(self, supervisor: Ref | str, child: str | Ref) -> None:
+    def terminate_child(self, supervisor: Ref | str | Via, child: str | Ref) -> None:
         """Stop a child; its spec is kept (a temporary one's is not)."""
         self._supervisor(supervisor, "terminate_child", child)
 
-    def delete_child(self, supervisor: Ref | str, child: str) -> None:
+    def delete_child(self, supervisor: Ref | str | Via, child: str) -> None:
         """Forget a child that is stopped."""
         self._supervisor(supervisor, "delete_child", child)
 
-    def get_childspec(self, supervisor: Ref | str, child: str | Ref) -> ChildSpec:
+    def get_childspec(self, supervisor: Ref | str | Via, child: str | Ref) -> ChildSpec:
         """Return a child's spec with its defaults filled in."""
         return sealing.unseal(self._supervisor(supervisor, "get_childspec", child))
 
-    def which_children(self, supervisor: Ref | str) -> list[ChildInfo]:
+    def which_children(self, supervisor: Ref | str | Via) -> list[ChildInfo]:
         """Return a row per child, newest first."""
         return self._supervisor(supervisor, "which_children", None)  # type: ignore[no-any-return]
 
-    def count_children(self, supervisor: Ref | str) -> ChildCounts:
+    def which_child(self, supervisor: Ref | str | Via, child: str | Ref) -> ChildInfo:
+        """Return the row of one child: by its id, under simple_one_for_one by its ref.
+
+        Raises:
+            ChildNotFound, NotAllowed: as their names say.
+        """
+        return self._supervisor(supervisor, "which_child", child)  # type: ignore[no-any-return]
+
+    def count_children(self, supervisor: Ref | str | Via) -> ChildCounts:
         """Return how many specs, live children, supervisors and workers there are."""
         return self._supervisor(supervisor, "count_children", None)  # type: ignore[no-any-return]
 
-    def _supervisor(self, supervisor: Ref | str, name: str, argument: Any) -> Any:
+    def _supervisor(self, supervisor: Ref | str | Via, name: str, argument: Any) -> Any:
         return self._request("supervisor", supervisor, name, argument)
 
     # --- seeing -----------------------------------------------------------------------------------------------------
@@ -327,3 +336,8 @@ def _seal(spec: Any) -> Any:
         raise
     except Exception as error:
         raise SpecError(f"the class or arguments of {getattr(spec, 'id', spec)!r} cannot be sent: {error}") from None
+
+
+def _with_extra(started: Any) -> Any:
+    """Open what a server's init gave for whoever started it."""
+    return (started[0], wire.unpack(started[1], trusted=True)) if isinstance(started, tuple) else started
