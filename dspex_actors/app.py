@@ -16,7 +16,7 @@ from supervisors import ChildSpec, SupervisorSpec
 PRELOAD = [
     "dspex_actors.evaluate.runs",
     "dspex_actors.evaluate.evaluator",
-    "dspex_actors.lm.worker",
+    "dspex_actors.evaluate.worker",
     "dspex_actors.lm.client",
     "dspex_actors.embedded.actor",
 ]
@@ -53,7 +53,7 @@ def children(config: dict[str, Any], node: dict[str, Any]) -> list[ChildSpec]:
         node: what the daemon says of the node.
     """
     from dspex_actors.evaluate.runs import Runs
-    from dspex_actors.lm.worker import HttpWorker
+    from dspex_actors.evaluate.worker import HttpWorker
 
     settings = AppConfig(**config)
     workers = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,8 +47,3 @@ def dump_code(value: Any) -> bytes:
 def load_code(data: bytes) -> Any:
     """Open `dump_code`'s bytes; only in a worker, where user code runs."""
     return sealing.loads(data)
-
-
-def digest(data: bytes) -> str:
-    """Return the identity of some bytes."""
-    return hashlib.sha256(data).hexdigest()[:32]

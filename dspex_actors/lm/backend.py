@@ -6,7 +6,6 @@ worker's own sessions (no message, no hop); in a user's process it is the connec
 
 from __future__ import annotations
 
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dspex_actors.errors import ConfigError
@@ -32,7 +31,6 @@ class LoopBlocked(BaseException):
     """A sync LM call on the event loop that would have to answer it."""
 
 
-_local: ContextVar[Backend | None] = ContextVar("dspex_backend", default=None)
 _process: list[Backend] = []
 
 
@@ -41,18 +39,12 @@ def set_process_backend(backend: Backend | None) -> None:
     _process[:] = [backend] if backend is not None else []
 
 
-def set_context_backend(backend: Backend) -> None:
-    """Make `backend` the one for the running context only (a worker's tasks)."""
-    _local.set(backend)
-
-
 def current_backend() -> Backend:
-    """Return the backend of this context or process.
+    """Return the backend of this process.
 
     Raises:
         ConfigError: none is connected yet.
     """
-    backend = _local.get() or (_process[0] if _process else None)
-    if backend is None:
+    if not _process:
         raise ConfigError("no node is connected: call dspex.connect(lm=...) first")
-    return backend
+    return _process[0]
