@@ -15,7 +15,9 @@
      ├─ ChildRunning                    the child is running
      ├─ ChildRestarting                 the child is being restarted
      ├─ ChildNotFound                   no child with this id
-     └─ NotAllowed                      a call that this supervisor's strategy refuses
+     ├─ NotAllowed                      a call that this supervisor's strategy, or this registry, refuses
+     ├─ AlreadyRegistered               the key of a unique registry has an owner; `.ref`
+     └─ NotJoined                       the process is not a member of this group
 
 Every one can be sent: `to_record` gives plain data, `from_record` rebuilds it.
 """
@@ -107,6 +109,14 @@ class NotAllowed(SupervisorsError):
     """This supervisor's strategy refuses the call."""
 
 
+class AlreadyRegistered(SupervisorsError):
+    """The key is registered already, in a registry with unique keys."""
+
+
+class NotJoined(SupervisorsError):
+    """The process is not a member of the group."""
+
+
 _BY_NAME: dict[str, type[SupervisorsError]] = {
     cls.__name__: cls
     for cls in (
@@ -124,6 +134,8 @@ _BY_NAME: dict[str, type[SupervisorsError]] = {
         ChildRestarting,
         ChildNotFound,
         NotAllowed,
+        AlreadyRegistered,
+        NotJoined,
     )
 }
 

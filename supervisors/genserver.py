@@ -29,6 +29,7 @@ from supervisors.reason import ExitReason, Ref
 if TYPE_CHECKING:
     from supervisors.runtime.process import Caller, Process
     from supervisors.spec import ChildSpec
+    from supervisors.via import Via
     from supervisors.views import ChildInfo
 
 
@@ -113,11 +114,11 @@ class GenServer:
         return self._process.ref
 
     @property
-    def name(self) -> str | None:
+    def name(self) -> str | Via | None:
         """The name this server is registered under."""
         return self._process.name
 
-    async def call(self, target: Ref | str, request: Any, timeout: float | None = 5.0) -> Any:
+    async def call(self, target: Ref | str | Via, request: Any, timeout: float | None = 5.0) -> Any:
         """Ask another server and return its reply.
 
         Args:
@@ -130,7 +131,7 @@ class GenServer:
         """
         return await self._process.call(target, request, timeout)
 
-    def cast(self, target: Ref | str, message: Any) -> None:
+    def cast(self, target: Ref | str | Via, message: Any) -> None:
         """Send a message and do not wait; to nobody is fine too."""
         self._process.cast(target, message)
 
@@ -158,15 +159,15 @@ class GenServer:
         """Run a coroutine beside the handlers; its crash is the server's crash."""
         return self._process.spawn(coroutine)
 
-    async def start_child(self, supervisor: Ref | str, spec: ChildSpec) -> Ref | None:
+    async def start_child(self, supervisor: Ref | str | Via, spec: ChildSpec) -> Ref | None:
         """Start a child under another supervisor; as `Node.start_child`. Never under one that waits for this server."""
         return await self._process.supervise(supervisor, "start_child", spec)  # type: ignore[no-any-return]
 
-    async def terminate_child(self, supervisor: Ref | str, child: str | Ref) -> None:
+    async def terminate_child(self, supervisor: Ref | str | Via, child: str | Ref) -> None:
         """Stop a child of another supervisor."""
         await self._process.supervise(supervisor, "terminate_child", child)
 
-    async def delete_child(self, supervisor: Ref | str, child: str) -> None:
+    async def delete_child(self, supervisor: Ref | str | Via, child: str) -> None:
         """Make another supervisor forget a child that is stopped."""
         await self._process.supervise(supervisor, "delete_child", child)
 
@@ -174,6 +175,6 @@ class GenServer:
         """Return a row per child of a supervisor, newest first."""
         return await self._process.supervise(supervisor, "which_children", None)  # type: ignore[no-any-return]
 
-    async def whereis(self, name: str) -> Ref | None:
+    async def whereis(self, name: str | Via) -> Ref | None:
         """Return who is registered under a name."""
         return await self._process.names.whereis(name)

@@ -7,12 +7,13 @@ import threading
 from supervisors.client import DoorClient
 from supervisors.errors import NoProcess
 from supervisors.reason import NOPROC, Down, Ref
+from supervisors.via import Via
 
 
 class Monitor:
     """A watch on one process, from a program outside. `ref`: the process, None where there was none."""
 
-    def __init__(self, client: DoorClient, target: Ref | str) -> None:
+    def __init__(self, client: DoorClient, target: Ref | str | Via) -> None:
         """Make it; `Node.monitor` does."""
         self.ref = target if isinstance(target, Ref) else None
         self._client, self._target = client, target

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from supervisors.errors import SpecError
+from supervisors.via import Via
 
 STRATEGIES = ("one_for_one", "one_for_all", "rest_for_one", "simple_one_for_one")
 RESTARTS = ("permanent", "transient", "temporary")
@@ -76,7 +77,7 @@ class ChildSpec:
         shutdown: seconds it gets to stop before it is killed; "brutal_kill" - killed at once; "infinity" -
             waited for without end; None - 5.0 for a worker, infinity for a supervisor.
         significant: with the supervisor's auto_shutdown, its end can end the supervisor.
-        name: registered while it lives, unique on the node.
+        name: registered while it lives, unique on the node; a Via: in the registry that it names.
         start_timeout: seconds that `init` may take.
         backoff: wait before restarts; None - restart at once, as OTP does.
 
@@ -91,7 +92,7 @@ class ChildSpec:
     restart: str = "permanent"
     shutdown: Shutdown = None
     significant: bool = False
-    name: str | None = None
+    name: str | Via | None = None
     start_timeout: float = 60.0
     backoff: Backoff | None = None
 
@@ -123,8 +124,8 @@ class ChildSpec:
                 True,
                 "restart transient or temporary beside it (a permanent child never ends for good)",
             )
-        if self.name is not None and (not isinstance(self.name, str) or not self.name):
-            raise _refuse("name", self.name, "a non-empty text or None")
+        if not (self.name is None or isinstance(self.name, Via) or (isinstance(self.name, str) and self.name)):
+            raise _refuse("name", self.name, "a non-empty text, a Via or None")
         if not _number(self.start_timeout) or self.start_timeout <= 0:
             raise _refuse("start_timeout", self.start_timeout, "seconds > 0")
         if self.backoff is not None and not isinstance(self.backoff, Backoff):
@@ -192,7 +193,7 @@ class SupervisorSpec:
     intensity: int = 1
     period: float = 5.0
     auto_shutdown: str = "never"
-    name: str | None = None
+    name: str | Via | None = None
 
     def __post_init__(self) -> None:
         """Validate the whole before anything starts."""
@@ -210,8 +211,8 @@ class SupervisorSpec:
             raise _refuse("period", self.period, "seconds > 0")
         if self.auto_shutdown not in AUTO_SHUTDOWNS:
             raise _refuse("auto_shutdown", self.auto_shutdown, "one of " + ", ".join(AUTO_SHUTDOWNS))
-        if self.name is not None and (not isinstance(self.name, str) or not self.name):
-            raise _refuse("name", self.name, "a non-empty text or None")
+        if not (self.name is None or isinstance(self.name, Via) or (isinstance(self.name, str) and self.name)):
+            raise _refuse("name", self.name, "a non-empty text, a Via or None")
         ids = [child.id for child in self.children]
         if self.strategy == "simple_one_for_one":
             if len(ids) != 1:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from supervisors.reason import ExitReason, Ref
+from supervisors.via import Via
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class ChildInfo:
     type: str
     pid: int | None
     restarts: int
-    name: str | None = None
+    name: str | Via | None = None
 
 
 @dataclass(frozen=True)

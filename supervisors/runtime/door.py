@@ -29,6 +29,7 @@ from supervisors.runtime.keys import load_or_create_key
 from supervisors.runtime.log import REPORT_FILE, last_lines
 from supervisors.runtime.messages import Cast
 from supervisors.spec import ChildSpec, SupervisorSpec
+from supervisors.via import Via
 from supervisors.views import Report
 
 #: A connection that has not shown the key within this many seconds is closed.
@@ -100,15 +101,15 @@ class Door(GenServer):
 
     # --- operations -------------------------------------------------------------------------------------------------
 
-    async def _op_call(self, target: Ref | str, request: bytes, timeout: float | None) -> bytes:
+    async def _op_call(self, target: Ref | str | Via, request: bytes, timeout: float | None) -> bytes:
         return await self._process.call_name(target, request, timeout)
 
-    async def _op_cast(self, target: Ref | str, message: bytes) -> None:
+    async def _op_cast(self, target: Ref | str | Via, message: bytes) -> None:
         with contextlib.suppress(NoProcess):
             ref = await self._process.names.resolve(target)
             self._process.post(ref, Cast(ref.uid, message))
 
-    async def _op_stop(self, target: Ref | str, reason: ExitReason, timeout: float | None) -> None:
+    async def _op_stop(self, target: Ref | str | Via, reason: ExitReason, timeout: float | None) -> None:
         ref = await self._process.names.resolve(target)
         gone: asyncio.Future[Down] = asyncio.get_running_loop().create_future()
         await self._process.watch_once(ref, gone.set_result)
@@ -123,13 +124,13 @@ class Door(GenServer):
 
             raise CallTimeout(f"{ref} has not ended within {timeout:g} s; its stop goes on") from None
 
-    async def _op_whereis(self, name: str) -> Ref | None:
+    async def _op_whereis(self, name: str | Via) -> Ref | None:
         return await self._process.names.whereis(name)
 
     async def _op_names(self) -> Any:
         return await self._process.names.ask(("names",))
 
-    async def _op_supervisor(self, target: Ref | str, name: str, argument: Any) -> Any:
+    async def _op_supervisor(self, target: Ref | str | Via, name: str, argument: Any) -> Any:
         ref = await self._process.names.resolve(target)
         return wire.unpack(await self._process.call_packed(ref, wire.pack((name, argument)), None))
 
@@ -307,7 +308,7 @@ class Connection(asyncio.Protocol):
         finally:
             self._tasks.pop(number, None)
 
-    async def _monitor(self, target: Ref | str) -> tuple[int, Ref | None]:
+    async def _monitor(self, target: Ref | str | Via) -> tuple[int, Ref | None]:
         process = self._door.process
         number: list[int] = []
         early: list[Down] = []

@@ -136,7 +136,70 @@ class RegistryIs:
     registry: Ref
 
 
-Message = Boot | BootResult | Call | Reply | Cast | Info | Watch | Unwatch | Ending | Stop | ChildExited | RegistryIs
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """`sender` does not wait for the reply to its call `id` any more, or has got it from another process."""
+
+    to: str
+    id: int
+    sender: Ref
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A question about the server itself (get_state, suspend, ...), answered by Reply; `argument` is packed."""
+
+    to: str
+    id: int
+    sender: Ref
+    name: str
+    argument: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """From now on you and `sender` share the fate of ending abnormally."""
+
+    to: str
+    sender: Ref
+
+
+@dataclass(frozen=True, slots=True)
+class Unlink:
+    """Undo Link."""
+
+    to: str
+    sender: Ref
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """An exit signal that was sent by hand. Kind `kill` cannot be trapped."""
+
+    to: str
+    sender: Ref
+    reason: ExitReason
+
+
+Message = (
+    Boot
+    | BootResult
+    | Call
+    | Reply
+    | Cast
+    | Info
+    | Watch
+    | Unwatch
+    | Ending
+    | Stop
+    | ChildExited
+    | RegistryIs
+    | Abandon
+    | System
+    | Link
+    | Unlink
+    | Exit
+)
 
 _KINDS: tuple[type, ...] = (
     Boot,
@@ -151,6 +214,11 @@ _KINDS: tuple[type, ...] = (
     Stop,
     ChildExited,
     RegistryIs,
+    Abandon,
+    System,
+    Link,
+    Unlink,
+    Exit,
 )
 _NUMBER = {kind: number for number, kind in enumerate(_KINDS)}
 _FIELDS = {kind: tuple(item.name for item in fields(kind)) for kind in _KINDS}

@@ -11,6 +11,7 @@ from supervisors.errors import AlreadyStarted, CallTimeout, NoProcess, ServerExi
 from supervisors.reason import NOPROC, Ref
 from supervisors.runtime.peers import Peers
 from supervisors.runtime.wire import pack, unpack
+from supervisors.via import Via
 
 #: How long a lookup waits for a registry that is being restarted.
 REGISTRY_SECONDS = 3.0
@@ -47,7 +48,7 @@ class Names:
         self._reachable.set()
         return another
 
-    async def resolve(self, target: Ref | str) -> Ref:
+    async def resolve(self, target: Ref | str | Via) -> Ref:
         """Return the ref of a name.
 
         Raises:
@@ -57,11 +58,17 @@ class Names:
             return target
         ref = await self.whereis(target)
         if ref is None:
-            raise NoProcess(f"nobody is registered as {target!r}", reason=NOPROC)
+            raise NoProcess(f"nobody is registered as {str(target)!r}", reason=NOPROC)
         return ref
 
-    async def whereis(self, name: str) -> Ref | None:
-        """Return who is registered under a name, from memory if that process still lives."""
+    async def whereis(self, name: str | Via) -> Ref | None:
+        """Return who is registered under a name, from memory if that process still lives.
+
+        Raises:
+            NoProcess: a Via's own server is not there.
+        """
+        if isinstance(name, Via):
+            return await self._ask_resolver(name, ("resolve", name.key))  # type: ignore[no-any-return]
         ref = self._known.get(name)
         if ref is None:
             ref = await self.ask(("whereis", name))
@@ -74,20 +81,40 @@ class Names:
                     self._known[name] = ref
         return ref
 
-    def forget(self, name: str, ref: Ref) -> None:
+    async def _ask_resolver(self, via: Via, request: Any) -> Any:
+        """Ask the server that a Via names; once more if it was being restarted."""
+        give_up = asyncio.get_running_loop().time() + REGISTRY_SECONDS
+        while True:
+            try:
+                server = await self.resolve(via.name)
+            except NoProcess:
+                raise NoProcess(f"there is no registry {via.name!r} on this node", reason=NOPROC) from None
+            try:
+                return unpack(await self._ask(server, pack(request), give_up - asyncio.get_running_loop().time()))
+            except (NoProcess, ServerExited):  # both requests may be made twice
+                self.forget(via.name, server)
+                if await self.whereis(via.name) == server:
+                    raise
+
+    def forget(self, name: str | Via, ref: Ref) -> None:
         """Look this name up anew the next time, if it is `ref` that is remembered."""
-        if self._known.get(name) == ref:
+        if isinstance(name, str) and self._known.get(name) == ref:
             del self._known[name]
 
-    async def register(self, name: str, ref: Ref) -> None:
+    async def register(self, name: str | Via, ref: Ref) -> None:
         """Register this process.
 
         Raises:
             AlreadyStarted: somebody else has the name.
+            NoProcess: a Via's own server is not there.
+            NotAllowed: it does not register names (a registry with duplicate keys).
         """
-        holder = await self.ask(("register", name, ref))
+        if isinstance(name, Via):
+            holder = await self._ask_resolver(name, ("register_via", name.key, ref, name.value))
+        else:
+            holder = await self.ask(("register", name, ref))
         if holder is not None:
-            raise AlreadyStarted(f"the name {name!r} is taken by {holder}", ref=holder)
+            raise AlreadyStarted(f"the name {str(name)!r} is taken by {holder}", ref=holder)
 
     async def ask(self, request: Any) -> Any:
         """Ask the registry; one that is being restarted is waited for.

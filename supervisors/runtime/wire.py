@@ -13,10 +13,11 @@ from typing import Any
 import msgpack
 
 from supervisors.errors import CallFailed, SupervisorsError, from_record
-from supervisors.reason import Down, ExitReason, Ref
+from supervisors.reason import Caller, Down, ExitReason, Ref
 from supervisors.runtime import sealing
 from supervisors.runtime.codec import MAX_FRAME
 from supervisors.spec import Backoff, ChildSpec, SealedStart, SupervisorSpec, spec_fields
+from supervisors.via import Via
 from supervisors.views import ChildCounts, ChildInfo, Report
 
 #: Version of everything in this file; a node refuses to talk to one of another version.
@@ -25,7 +26,7 @@ VERSION = 1
 #: A value that is larger than this many bytes is refused where it is made; the rest of a frame is for envelopes.
 MAX_VALUE = MAX_FRAME - (1 << 18)
 
-_TUPLE, _SET, _FROZENSET, _INT, _ERROR, _TYPED, _PICKLED = 1, 2, 3, 4, 5, 6, 100
+_TUPLE, _SET, _FROZENSET, _INT, _ERROR, _TYPED, _PACKED, _PICKLED = 1, 2, 3, 4, 5, 6, 7, 100
 
 #: Typed values by number. A number is never reused; a changed layout gets a new one.
 _CODES: dict[type, int] = {
@@ -39,17 +40,38 @@ _CODES: dict[type, int] = {
     ChildInfo: 8,
     ChildCounts: 9,
     Report: 10,
+    Via: 23,
+    Caller: 30,
 }
 _TYPES = {code: cls for cls, code in _CODES.items()}
 
 
+class Packed:
+    """A user's value that is only passed on here: its bytes, opened where user code runs."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        """Carry it."""
+        self.data = data
+
+    def __repr__(self) -> str:
+        """Return what can be said without opening it."""
+        return f"<{len(self.data)} packed bytes>"
+
+
 def _default(value: Any) -> msgpack.ExtType:
     kind = type(value)
+    if kind is Packed:
+        return msgpack.ExtType(_PACKED, value.data)
+    if kind is Via:  # doors and supervisors pass its key and value on, whatever they are
+        key, extra = (each if type(each) is Packed else Packed(pack(each)) for each in (value.key, value.value))
+        return msgpack.ExtType(_TYPED, pack([_CODES[Via], value.name, key, extra]))
     if kind is tuple:
         return msgpack.ExtType(_TUPLE, pack(list(value)))
     code = _CODES.get(kind)
     if code is not None:
-        return msgpack.ExtType(_TYPED, pack([code, *spec_fields(value)]))
+        return msgpack.ExtType(_TYPED, pack([code, *(value if kind is Caller else spec_fields(value))]))
     if kind is set:
         return msgpack.ExtType(_SET, pack(list(value)))
     if kind is frozenset:
@@ -105,6 +127,13 @@ def _hook(trusted: bool) -> Callable[[int, bytes], Any]:
                 return int(data)
             case 5:
                 return from_record(unpack(data, trusted=trusted))
+            case 7 if trusted:
+                return unpack(data, trusted=True)
+            case 7:
+                try:
+                    return unpack(data)
+                except ValueError:
+                    return Packed(data)
             case 100 if trusted:
                 return sealing.loads(data)
         raise ValueError(f"a value of kind {code} is not accepted here")
