@@ -1,4 +1,4 @@
-"""`dspex logs` and `dspex failures`: what the node wrote down; both work while no node runs, too."""
+"""`dspex logs`: what the node wrote down; works while no node runs, too."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from dspex_actors.cli.output import clock_text, console, iso_seconds, json_option, print_json, show, table
+from dspex_actors.cli.output import clock_text, console, iso_seconds, json_option, print_json
 from dspex_actors.cli.shell import DONE
 from dspex_actors.errors import ConfigError
 from supervisors.node import default_data_dir
@@ -135,12 +135,14 @@ def _say(out: Console, line: dict[str, Any], as_json: bool) -> None:
 
 
 def _folder(run_id: str | None) -> Path:
-    home = default_data_dir().absolute()
-    if run_id is None:
-        return home
+    return default_data_dir().absolute() if run_id is None else folder_of_run(run_id)
+
+
+def folder_of_run(run_id: str) -> Path:
+    """Return the data folder of the node that a run belongs to."""
     from dspex_actors.evaluate.run_index import find_run
 
-    return find_run(run_id, home)
+    return find_run(run_id, default_data_dir().absolute())
 
 
 def _filter(actor: str | None, level: str) -> Callable[[dict[str, Any]], bool]:
@@ -172,56 +174,3 @@ def show_line(out: Console, line: dict[str, Any]) -> None:
     out.print(text, soft_wrap=True)
     if line.get("exception"):
         out.print(Text("  " + str(line["exception"]).strip().replace("\n", "\n  "), style="dim red"), soft_wrap=True)
-
-
-@click.command()
-@click.option("--limit", type=click.IntRange(1), metavar="N", default=50, show_default=True, help="The last so many.")
-@click.option("--run", "run_id", metavar="RUN", help="Those of the node that a run belongs to.")
-@json_option
-def failures(limit: int, run_id: str | None, as_json: bool) -> int:
-    """Show what supervisors reported: which child ended, why, and what they did not manage to start."""
-    from supervisors.runtime.door import read_reports
-
-    every = read_reports(_folder(run_id) / "logs", 1_000_000)
-    found = [report for report in every if report.kind != "progress"][-limit:]
-    if as_json:
-        print_json(
-            [
-                {
-                    "at": one.at,
-                    "kind": one.kind,
-                    "supervisor": one.supervisor,
-                    "id": one.id,
-                    "pid": one.pid,
-                    "reason": None if one.reason is None else {"kind": one.reason.kind, "detail": one.reason.detail},
-                }
-                for one in found
-            ]
-        )
-        return DONE
-    if not found:
-        console().print("[green]●[/] nothing has failed")
-        return DONE
-    shown = table("at", "what", "supervisor", "child", ("pid", {"justify": "right"}), ("why", {"overflow": "fold"}))
-    for one in found:
-        what = one.kind.replace("_", " ")
-        style = "bold red" if one.kind == "reached_max_restart_intensity" else "yellow"
-        shown.add_row(
-            clock_text(one.at),
-            Text(what, style=style),
-            one.supervisor,
-            Text(str(one.id or "–"), style="bold"),
-            str(one.pid or "–"),
-            Text(_why(one.reason)),
-        )
-    show(shown)
-    return DONE
-
-
-def _why(reason: Any) -> str:
-    if reason is None:
-        return "–"
-    detail = reason.detail
-    if isinstance(detail, dict):
-        return f"{detail.get('type', reason.kind)}: {detail.get('message', '')}".rstrip(": ")
-    return reason.kind if detail is None else f"{reason.kind}: {detail}"

@@ -1,9 +1,12 @@
-"""`dspex status`, `nodes` and `tree`: what the node of this host is like now."""
+"""`dspex status`, `nodes` and `tree`: what the node of this host is like now.
+
+`dspex tree --watch` keeps the tree on the screen; `dspex top` is in cli/top.py.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -111,9 +114,16 @@ def nodes(as_json: bool) -> int:
 
 
 @click.command()
+@click.option("--watch", is_flag=True, help="Keep it on the screen until q; what was restarted lights up.")
+@click.option(
+    "--interval", type=click.FloatRange(0.1), metavar="S", default=0.5, show_default=True, help="Seconds between looks."
+)
 @json_option
-def tree(as_json: bool) -> int:
+def tree(watch: bool, interval: float, as_json: bool) -> int:
     """Show the supervision tree: who supervises whom, as which process, restarted how often."""
+    if watch and not as_json:
+        with attached() as node:
+            return _watch(node, interval)
     with attached() as node:
         found = node.tree()
         names = {ref.pid: name for name, ref in node.names().items()}
@@ -125,11 +135,82 @@ def tree(as_json: bool) -> int:
     return DONE if all(row["state"] == "running" for row, _ in walk(found)) else FAILED
 
 
+def _look(node: Node) -> tuple[dict[str, Any], dict[int, str]]:
+    found = node.tree()
+    _measure(found)
+    return found, {ref.pid: name for name, ref in node.names().items()}
+
+
+def _watch(node: Node, interval: float) -> int:
+    from dspex_actors.cli.screen import Sampler, Screen
+
+    sampler, lights = Sampler(lambda: _look(node), interval), Lights()
+    with Screen() as screen:
+        while True:
+            found, names = sampler.latest
+            out = Console(highlight=False, force_terminal=True, width=screen.size[0])
+            with out.capture() as captured:
+                show_tree(out, found, names, lights.see(found, time.monotonic()))
+            title, *body = captured.get().splitlines()
+            screen.draw([title], body, ["", footer(sampler, "q quits  ↑↓ scroll")])
+            if screen.key(interval) == "q":
+                return DONE
+
+
+def footer(sampler: Any, keys: str) -> str:
+    """Return the last line of a live page: the keys, or that the node does not answer."""
+    if sampler.trouble is None:
+        return f"\x1b[2m{keys}\x1b[0m"
+    age = span_text(time.monotonic() - sampler.taken)
+    return (
+        f"\x1b[1;31mthe node does not answer\x1b[0m \x1b[2msince {age}; this is what was there before  q quits\x1b[0m"
+    )
+
+
+class Lights:
+    """Remembers which children are other processes than a moment ago.
+
+    Args:
+        seconds: how long one stays lit.
+    """
+
+    def __init__(self, seconds: float = 5.0) -> None:
+        """Know nothing yet: what is there at the first look has not changed."""
+        self._seconds = seconds
+        self._known: dict[tuple[str, ...], tuple[int | None, int]] | None = None
+        self._since: dict[tuple[str, ...], float] = {}
+
+    def see(self, root: dict[str, Any], now: float) -> set[int]:
+        """Look at a tree; return the pids that have been (re)started in the last seconds."""
+        seen = {path: (row["pid"], row["restarts"]) for path, row in paths(root)}
+        known = seen if self._known is None else self._known
+        for path, now_there in seen.items():
+            if now_there[0] is not None and known.get(path) != now_there:
+                self._since[path] = now
+        self._known = seen
+        self._since = {path: at for path, at in self._since.items() if now - at < self._seconds and path in seen}
+        return {pid for path in self._since if (pid := seen[path][0]) is not None}
+
+
+def paths(root: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    """Give every row of a tree with the ids that lead to it; children without an id go by their pid."""
+    here = (*above, str(root["id"] or root["pid"]))
+    yield here, root
+    for child in root["children"]:
+        yield from paths(child, here)
+
+
 def _measure(root: dict[str, Any]) -> None:
     for row, _ in walk(root):
         used = processes.usage(row["pid"])
         row["memory"] = used.memory if used else None
         row["cpu"] = used.cpu if used else None
+
+
+def memory_title(pid: int | None) -> str:
+    """Return what this system's memory figures are: PSS, which add up, or RSS, which count shared pages each time."""
+    used = processes.usage(pid)
+    return "PSS" if used is None or used.proportional else "RSS"
 
 
 def walk(root: dict[str, Any], guides: tuple[bool, ...] = ()) -> Iterator[tuple[dict[str, Any], tuple[bool, ...]]]:
@@ -139,8 +220,15 @@ def walk(root: dict[str, Any], guides: tuple[bool, ...] = ()) -> Iterator[tuple[
         yield from walk(child, (*guides, place == len(root["children"])))
 
 
-def show_tree(out: Console, root: dict[str, Any], names: dict[int, str]) -> None:
-    """Measure a tree's processes; print it with their figures in columns, and a line of totals under it."""
+def show_tree(out: Console, root: dict[str, Any], names: dict[int, str], lit: Collection[int] = ()) -> None:
+    """Measure a tree's processes; print it with their figures in columns, and a line of totals under it.
+
+    Args:
+        out: where to.
+        root: what `Node.tree` returned.
+        names: pid → registered name.
+        lit: pids of rows to light up.
+    """
     _measure(root)
     right: dict[str, Any] = {"justify": "right", "no_wrap": True}
     wide = out.width >= 100
@@ -149,7 +237,7 @@ def show_tree(out: Console, root: dict[str, Any], names: dict[int, str]) -> None
         ("pid", right),
         ("state", {"no_wrap": True}),
         ("restarts", right),
-        ("memory", right),
+        (memory_title(root["pid"]), right),
         ("cpu", right),
         *([("name", {"no_wrap": True})] if wide else []),
     )
@@ -167,7 +255,7 @@ def show_tree(out: Console, root: dict[str, Any], names: dict[int, str]) -> None
         if wide:
             name = row["name"] or names.get(row["pid"] or 0) or ""
             cells.append(Text("" if name == row["id"] else name, style="dim"))
-        shown.add_row(*cells)
+        shown.add_row(*cells, style="reverse yellow" if row["pid"] in lit else None)
     out.print(shown)
     workers = sum(row["type"] == "worker" for row, _ in rows)
     restarts_in_all = sum(row["restarts"] for row, _ in rows)

@@ -18,11 +18,12 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "stop": (f"{_HERE}.node:stop", "stop it, children first"),
         "status": (f"{_HERE}.look:status", "is it healthy?"),
         "nodes": (f"{_HERE}.look:nodes", "the members of the cluster"),
-        "tree": (f"{_HERE}.look:tree", "the supervision tree"),
+        "tree": (f"{_HERE}.look:tree", "the supervision tree; --watch keeps it on the screen"),
+        "top": (f"{_HERE}.top:top", "what each process does: messages, CPU, memory"),
     },
     "When something is wrong": {
         "logs": (f"{_HERE}.logs:logs", "what the node's processes say"),
-        "failures": (f"{_HERE}.logs:failures", "what died, and why"),
+        "failures": (f"{_HERE}.failures:failures", "what died, when and why; --traceback, --history"),
         "doctor": (f"{_HERE}.doctor:doctor", "check this host; --fix cleans up after a crash"),
     },
     "Without a provider": {

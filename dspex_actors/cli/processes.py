@@ -25,10 +25,20 @@ _DAEMON = "supervisors.runtime.daemon"
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a process uses: resident memory in bytes, and seconds of CPU since its start."""
+    """What a process uses.
+
+    Args:
+        memory: bytes. Where `proportional`: its share of what it shares with others, too (PSS), so that the figures
+            of a node's processes add up; else all that it has mapped (RSS).
+        cpu: seconds of CPU since its start.
+        uptime: seconds since its start.
+        proportional: which of the two `memory` is.
+    """
 
     memory: int
     cpu: float
+    uptime: float
+    proportional: bool
 
 
 def usage(pid: int | None) -> Usage | None:
@@ -36,13 +46,27 @@ def usage(pid: int | None) -> Usage | None:
     if pid is None or not _LINUX:
         return None
     try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
         stat = Path(f"/proc/{pid}/stat").read_text()
+        fields = stat[stat.rindex(")") + 2 :].split()
+        second = os.sysconf("SC_CLK_TCK")
+        cpu = (int(fields[11]) + int(fields[12])) / second
+        uptime = max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / second)
+        share = _share(pid)
+        memory = int(fields[21]) * os.sysconf("SC_PAGE_SIZE") if share is None else share
     except (OSError, IndexError, ValueError):
         return None
-    fields = stat[stat.rindex(")") + 2 :].split()
-    ticks = int(fields[11]) + int(fields[12])
-    return Usage(pages * os.sysconf("SC_PAGE_SIZE"), ticks / os.sysconf("SC_CLK_TCK"))
+    return Usage(memory, cpu, uptime, share is not None)
+
+
+def _share(pid: int) -> int | None:
+    """Return a process's PSS in bytes; None where the kernel does not tell."""
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, IndexError, ValueError):
+        pass
+    return None
 
 
 def command_lines() -> dict[int, list[str]]:
