@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback as _traceback
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 #: A longer message or traceback is cut in the middle.
 MAX_TEXT = 20_000
@@ -95,6 +95,8 @@ NORMAL = ExitReason("normal")
 SHUTDOWN = ExitReason("shutdown")
 KILLED = ExitReason("killed")
 NOPROC = ExitReason("noproc")
+#: What `exit(target, "kill")` sends: it cannot be trapped, and others see `killed`.
+KILL = ExitReason("kill")
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,20 @@ class Ref:
     def __str__(self) -> str:
         """Return it as people write it."""
         return f"<{self.host}:{self.port} pid {self.pid}>"
+
+
+class Caller(NamedTuple):
+    """Who waits for a reply, and from whom; plain data, so that another process may be asked to give it.
+
+    Args:
+        ref: the process that waits.
+        id: the number of its call.
+        server: the process that was called.
+    """
+
+    ref: Ref
+    id: int
+    server: Ref | None = None
 
 
 @dataclass(frozen=True)

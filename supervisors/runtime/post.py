@@ -16,7 +16,7 @@ from thespian.system.transport.TCPTransport import TCPTransport
 
 from supervisors.errors import NoProcess
 from supervisors.reason import NOPROC
-from supervisors.runtime.messages import Call, Reply, Watch, encode, open_parcel, parcel
+from supervisors.runtime.messages import Call, Reply, System, Watch, encode, open_parcel, parcel
 from supervisors.runtime.wire import pack
 
 #: A parcel is closed when it has grown to this many bytes.
@@ -97,8 +97,8 @@ class PostOffice:
     def refuse(self, parcel: bytes) -> None:
         """Answer the calls of a parcel that came while the process ended: they were not carried out."""
         for message in open_parcel(parcel):
-            if isinstance(message, Call | Watch):
-                who = message.sender if isinstance(message, Call) else message.watcher
+            if isinstance(message, Call | System | Watch):
+                who = message.watcher if isinstance(message, Watch) else message.sender
                 gone = pack(NoProcess("the process ended before it took this call", reason=NOPROC))
                 self.send(who.host, who.port, [encode(Reply(who.uid, message.id, False, gone))])
 

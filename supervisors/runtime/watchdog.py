@@ -1,0 +1,68 @@
+"""Notices a handler that blocks its event loop, and shows where it is.
+
+No thread and no polling: the loop's selector notes when it stops waiting, and sets the process's interval timer if it
+is not set. The timer's signal is handled in the main thread, Thespian's, which looks whether the loop is still at the
+same thing. An idle process gets no signal at all, a busy one at most one per limit.
+"""
+
+from __future__ import annotations
+
+import selectors
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+#: A loop that does not get to wait for its next event within this many seconds is reported.
+LIMIT_SECONDS = 1.0
+
+
+class Watchdog(selectors.DefaultSelector):  # type: ignore[valid-type,misc]
+    """The selector of a loop that is watched.
+
+    Args:
+        report: told, in the main thread, for how many seconds the loop has been blocked, and where (a stack as text).
+        limit: seconds.
+    """
+
+    def __init__(self, report: Callable[[float, str], None], limit: float = LIMIT_SECONDS) -> None:
+        """Make it, in the main thread."""
+        super().__init__()
+        self._report, self._limit = report, limit
+        self._thread: int | None = None
+        self._busy_since: float | None = None
+        self._reported: float | None = None
+        self._armed = False
+        signal.signal(signal.SIGALRM, self._look)
+
+    def select(self, timeout: float | None = None) -> Any:
+        """Wait, and note when that is over."""
+        self._busy_since = None
+        ready = super().select(timeout)
+        self._busy_since = time.monotonic()
+        if not self._armed:
+            self._thread = threading.get_ident()
+            self._arm(self._limit)
+        return ready
+
+    def _arm(self, seconds: float) -> None:
+        self._armed = True
+        signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
+
+    def _look(self, number: int, frame: Any) -> None:
+        since = self._busy_since
+        # Unset while the loop waits or has been reported: its next event, which may be hours away, sets it again.
+        self._armed = False
+        if since is None or since == self._reported:
+            return
+        blocked = time.monotonic() - since
+        if blocked < self._limit:
+            self._arm(self._limit - blocked)
+            return
+        self._reported = since
+        where = sys._current_frames().get(self._thread or 0)
+        stack = "".join(traceback.format_stack(where)) if where is not None else ""
+        self._report(blocked, stack)
