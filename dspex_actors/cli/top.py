@@ -12,7 +12,7 @@ from rich.text import Text
 
 from dspex_actors.cli import processes
 from dspex_actors.cli.look import Lights, attached, footer, memory_title, paths
-from dspex_actors.cli.output import console, json_option, print_json, size_text, table
+from dspex_actors.cli.output import console, counted, json_option, print_json, size_text, table
 from dspex_actors.cli.shell import DONE, FAILED
 from supervisors.node import Node
 from supervisors.views import ProcessStats
@@ -27,6 +27,8 @@ SORTS = {
     "u": ("uptime", "[u]p"),
     "n": ("actor", "[n]ame"),
 }
+#: Columns that the figures of a row take.
+FIGURES = 58
 #: In one handler for longer than this is worth a word, in seconds.
 BUSY_SECONDS = 1.0
 
@@ -160,7 +162,8 @@ def top(once: bool, sort: str, interval: float, as_json: bool) -> int:
     if as_json:
         print_json([asdict(row) for row in found])
     else:
-        console().print(page(after, found, set()))
+        out = console()
+        out.print(page(after, found, set(), out.width))
     return DONE if all(row.state == "running" for row in found) else FAILED
 
 
@@ -181,9 +184,9 @@ def _live(node: Node, sort: str, interval: float) -> int:
             lit = lights.see(after.tree, time.monotonic())
             out = Console(highlight=False, force_terminal=True, width=screen.size[0])
             with out.capture() as captured:
-                out.print(page(after, ordered(rows(before, after), sort, upward), lit))
+                out.print(page(after, ordered(rows(before, after), sort, upward), lit, out.width))
             summary, titles, *body = captured.get().splitlines()
-            screen.draw([summary, titles], body, ["", footer(sampler, _keys(sort, upward))])
+            screen.draw([summary, titles], body, ["", footer(sampler, _keys(sort, upward), out.width)])
             key = screen.key(min(interval, 0.5))
             if key == "q":
                 return DONE
@@ -197,12 +200,12 @@ def _keys(sort: str, upward: bool) -> str:
     return " ".join(text + (arrow if field == sort else "") for field, text in SORTS.values()) + "  [q]uit"
 
 
-def page(sample: Sample, found: list[Row], lit: set[int]) -> Group:
-    """Return a page: one line about the node, then a row per actor."""
+def page(sample: Sample, found: list[Row], lit: set[int], width: int) -> Group:
+    """Return a page: one line about the node, then a row per actor; where it is narrow, names are cut, not figures."""
     kind = memory_title(sample.tree["pid"])
     right: dict[str, Any] = {"justify": "right", "no_wrap": True}
     shown = table(
-        ("actor", {"no_wrap": True, "overflow": "ellipsis"}),
+        ("actor", {"no_wrap": True, "overflow": "ellipsis", "max_width": max(8, width - FIGURES)}),
         ("pid", right),
         ("mailbox", right),
         ("msg/s", right),
@@ -226,7 +229,7 @@ def page(sample: Sample, found: list[Row], lit: set[int]) -> Group:
         )
     total = Text.assemble(
         (str(sample.tree["name"]), "bold"),
-        f"  {len(found)} actors  {sum(row.restarts for row in found)} restarts",
+        f"  {len(found)} actors  {counted(sum(row.restarts for row in found), 'restart')}",
         f"  cpu {sum(row.cpu or 0 for row in found):.0f} %",
         f"  {kind} {size_text(sum(row.memory or 0 for row in found))}",
         f"  {sum(row.rate or 0 for row in found):.0f} msg/s",
