@@ -30,7 +30,7 @@ DEFAULTS: Mapping[str, Any] = MappingProxyType(
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 _inside: ContextVar[Mapping[str, Any]] = ContextVar("dspex_settings", default=_EMPTY)
-_calls: ContextVar[list[Any] | None] = ContextVar("dspex_calls", default=None)
+_calls: ContextVar[Calls | None] = ContextVar("dspex_calls", default=None)
 _lock = threading.Lock()
 
 
@@ -115,8 +115,14 @@ def check_lm(lm: Any) -> None:
         raise ConfigError(f"an LM is needed, got {lm!r} ({type(lm).__name__}); {hint}")
 
 
+class Calls(list[Any]):
+    """The LM's replies, oldest first; `in_vain` counts the requests of calls that brought none."""
+
+    in_vain: int = 0
+
+
 @contextmanager
-def record_calls() -> Iterator[list[Any]]:
+def record_calls() -> Iterator[Calls]:
     """Collect the LM's replies of the programs that run inside the `with`.
 
     The list fills as replies arrive, so after an error it holds what was paid until then. Records nest: a
@@ -126,7 +132,7 @@ def record_calls() -> Iterator[list[Any]]:
         The replies, oldest first.
     """
     outer = _calls.get()
-    calls: list[Any] = []
+    calls = Calls()
     token = _calls.set(calls)
     try:
         yield calls
@@ -134,6 +140,7 @@ def record_calls() -> Iterator[list[Any]]:
         _calls.reset(token)
         if outer is not None:
             outer.extend(calls)
+            outer.in_vain += calls.in_vain
 
 
 def book_call(reply: Any) -> None:
@@ -141,3 +148,10 @@ def book_call(reply: Any) -> None:
     calls = _calls.get()
     if calls is not None:
         calls.append(reply)
+
+
+def book_failure(asked: int | None) -> None:
+    """Add the requests of a call that brought no reply to the innermost open record."""
+    calls = _calls.get()
+    if calls is not None:
+        calls.in_vain += asked or 0

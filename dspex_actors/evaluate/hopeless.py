@@ -15,7 +15,7 @@ IN_A_ROW = 20
 #: Whatever the example is, and however many have been answered before.
 _ACCOUNT = frozenset({"AuthError", "QuotaExhausted"})
 #: Errors that another attempt at the same example cannot mend.
-_FINAL = _ACCOUNT | {"ConfigError", "InvalidRequest", "ContextWindowExceeded", "ContentBlocked"}
+_FINAL = _ACCOUNT | {"ConfigError", "InvalidRequest", "ContextWindowExceeded", "ContentBlocked", "CodecError"}
 _NOT_FOUND = 404
 
 

@@ -6,6 +6,7 @@ hundreds of examples at the same time.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import inspect
 import time
@@ -16,7 +17,7 @@ from typing import Any, Protocol
 from dspex_actors.errors import ConfigError, DspexError
 from dspex_actors.evaluate.job import Job, load_code
 from dspex_actors.example import Example
-from dspex_actors.foundation.codec import pack
+from dspex_actors.foundation.codec import pack, to_plain
 from dspex_actors.foundation.fields import unpack_example
 from dspex_actors.lm.backend import LoopBlocked
 from dspex_actors.lm.keys import scrub
@@ -72,9 +73,9 @@ def make_runner(job: Job) -> Runner:
         runner: Runner = getattr(importlib.import_module(module), name)(job)
     except DspexError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(
-            f"the program or metric cannot be opened in a worker: {type(error).__name__}: {error}"
+            f"the program or metric cannot be opened in a worker: {type(error).__name__}: {_text(error)}"
         ) from None
     return runner
 
@@ -86,12 +87,18 @@ async def run_example(runner: Runner, payload: bytes) -> list[Any]:
         try:
             inputs, labels = unpack_example(payload, trusted=True)
             outcome = await runner.attempt(Example(**inputs, **labels).with_inputs(*inputs))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             outcome = Outcome(error=error_record(error))
         except LoopBlocked as error:
             outcome = Outcome(error=error_record(ConfigError(str(error))))
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # the run was dropped here
+            # The program cancelled something of its own and awaited it: an error of this example.
+            outcome = Outcome(error=error_record(error))
     usage, cost = Usage(), 0.0
-    asked, priced = 0, True
+    asked, priced = calls.in_vain, True
     for reply in calls:
         usage = usage + reply.usage
         asked += reply.asked
@@ -99,8 +106,6 @@ async def run_example(runner: Runner, payload: bytes) -> list[Any]:
             priced = False
         else:
             cost += reply.cost
-    if outcome.error is not None:
-        asked += int(outcome.error.get("asked") or 0)
     latency = time.perf_counter() - started
     return [
         outcome.prediction,
@@ -178,14 +183,39 @@ async def maybe(value: Any) -> Any:
 
 
 def error_record(error: BaseException) -> dict[str, Any]:
-    """Return an error as plain data; a foreign one with the last lines of its traceback, keys scrubbed."""
+    """Return an error as plain data; a foreign one with the last lines of its traceback, keys scrubbed.
+
+    Whatever a program raises can be sent and written down: halves of surrogate pairs, which JSON text may hold, are
+    written out, and what is no plain data becomes text.
+    """
     if isinstance(error, DspexError):
-        record = error.to_record()
-        record["message"] = scrub(record["message"])
-        return record
-    lines = traceback.format_exception(type(error), error, error.__traceback__)[-3:]
+        record = _writable(to_plain(error.to_record()))
+        record["message"] = scrub(str(record["message"]))
+        return dict(record)
+    try:
+        lines = traceback.format_exception(type(error), error, error.__traceback__)[-3:]
+    except Exception:
+        lines = []  # its own __str__ may raise
     return {
         "type": type(error).__name__,
-        "message": scrub(str(error))[:2000],
-        "traceback": scrub("".join(lines))[-2000:],
+        "message": _text(error)[:2000],
+        "traceback": scrub(_writable("".join(lines)))[-2000:],
     }
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return scrub(str(_writable(str(error))))
+    except Exception as broken:
+        return f"(its text cannot be had: {type(broken).__name__})"
+
+
+def _writable(value: Any) -> Any:
+    """Return plain data without halves of surrogate pairs, and with numbers that JSON can hold."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return str(value)
+    if isinstance(value, dict):
+        return {str(_writable(name)): _writable(item) for name, item in value.items()}
+    return [_writable(item) for item in value] if isinstance(value, list) else value

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
 
 import orjson
 
-from dspex_actors.errors import ConfigError
+from dspex_actors.errors import ConfigError, LMError
 from dspex_actors.lm import settings as check
 from dspex_actors.lm.backend import current_backend
 from dspex_actors.lm.keys import check_reference
 from dspex_actors.lm.providers import PROVIDERS, Provider
 from dspex_actors.lm.reply import LMReply
+from dspex_actors.settings import book_call, book_failure
 
 #: Settings in the order of the constructor, with their defaults.
 _DEFAULTS: dict[str, Any] = {
@@ -80,6 +82,9 @@ class LM:
     """
 
     __slots__ = ("_identity", "_model_name", "_params", "_provider", "_settings", "model")
+
+    #: Its calls, answered or not, go into the record that is open around them; nobody else has to book them.
+    books_calls: ClassVar[bool] = True
 
     #: `provider/model`.
     model: str
@@ -297,14 +302,20 @@ class LM:
             LMError: the model did not answer.
         """
         lm, messages, params = self._prepare(prompt, messages, params)
-        return current_backend().complete(lm, messages, params)
+        with _booking():
+            reply = current_backend().complete(lm, messages, params)
+        book_call(reply)
+        return reply
 
     async def acall(
         self, prompt: str | list[dict[str, Any]] | None = None, *, messages: Any = None, **params: Any
     ) -> LMReply:
         """Ask the model; as `lm(...)`, from inside an event loop."""
         lm, messages, params = self._prepare(prompt, messages, params)
-        return await current_backend().acomplete(lm, messages, params)
+        with _booking():
+            reply = await current_backend().acomplete(lm, messages, params)
+        book_call(reply)
+        return reply
 
     def _prepare(
         self, prompt: Any, messages: Any, params: dict[str, Any]
@@ -346,6 +357,16 @@ class LM:
         shown = {key: value for key, value in self._settings.items() if value != _DEFAULTS[key]}
         words = [repr(self.model), *(f"{key}={value!r}" for key, value in {**shown, **self._params}.items())]
         return f"LM({', '.join(words)})"
+
+
+@contextmanager
+def _booking() -> Iterator[None]:
+    """Book the requests of a call that fails: whoever catches the error, they were made."""
+    try:
+        yield
+    except LMError as error:
+        book_failure(error.asked)
+        raise
 
 
 def _fallbacks(given: Any) -> tuple[str | LM, ...]:

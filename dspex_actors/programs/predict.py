@@ -146,7 +146,8 @@ class Predict(Module):
         while adapter is not None:
             reply = yield Request(lm, adapter.format(signature, demos, inputs), params)
             replies.append(reply)
-            book_call(reply)
+            if not getattr(lm, "books_calls", False):
+                book_call(reply)  # an LM of the user's own
             try:
                 fields = adapter.parse(signature, reply.text)
             except AdapterParseError as error:
