@@ -18,6 +18,7 @@ from rich.text import Text
 from dspex_actors.cli import processes
 from dspex_actors.cli.output import (
     console,
+    counted,
     grid,
     json_option,
     print_json,
@@ -152,19 +153,18 @@ def _watch(node: Node, interval: float) -> int:
             with out.capture() as captured:
                 show_tree(out, found, names, lights.see(found, time.monotonic()))
             title, *body = captured.get().splitlines()
-            screen.draw([title], body, ["", footer(sampler, "q quits  ↑↓ scroll")])
+            screen.draw([title], body, ["", footer(sampler, "q quits  ↑↓ scroll", out.width)])
             if screen.key(interval) == "q":
                 return DONE
 
 
-def footer(sampler: Any, keys: str) -> str:
+def footer(sampler: Any, keys: str, width: int) -> str:
     """Return the last line of a live page: the keys, or that the node does not answer."""
     if sampler.trouble is None:
-        return f"\x1b[2m{keys}\x1b[0m"
+        return f"\x1b[2m{keys[:width]}\x1b[0m"
     age = span_text(time.monotonic() - sampler.taken)
-    return (
-        f"\x1b[1;31mthe node does not answer\x1b[0m \x1b[2msince {age}; this is what was there before  q quits\x1b[0m"
-    )
+    told = f"the node does not answer since {age}; this is what it was like  q quits"
+    return f"\x1b[1;31m{told[:width]}\x1b[0m"
 
 
 class Lights:
@@ -259,7 +259,10 @@ def show_tree(out: Console, root: dict[str, Any], names: dict[int, str], lit: Co
     out.print(shown)
     workers = sum(row["type"] == "worker" for row, _ in rows)
     restarts_in_all = sum(row["restarts"] for row, _ in rows)
-    out.print(f"\n[dim]{len(rows) - workers} supervisors, {workers} workers, {restarts_in_all} restarts[/]")
+    out.print(
+        f"\n[dim]{counted(len(rows) - workers, 'supervisor')}, {counted(workers, 'worker')}, "
+        f"{counted(restarts_in_all, 'restart')}[/]"
+    )
 
 
 def _label(row: dict[str, Any], guides: tuple[bool, ...], root: dict[str, Any]) -> Text:

@@ -93,6 +93,11 @@ def size_text(count: float | None) -> str:
     return f"{count:.1f} TB"
 
 
+def counted(number: int, what: str) -> str:
+    """Return a number of things: 0 restarts, 1 restart, 2 restarts."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def span_text(seconds: float | None) -> str:
     """Return a time span in its two largest units: 12 s, 3 min 05 s, 2 h 10 min, 4 d 3 h."""
     if seconds is None:

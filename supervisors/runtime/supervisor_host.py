@@ -386,6 +386,7 @@ class SupervisorHost(Actor):  # type: ignore[misc]
         }
         self._reports.write(orjson.dumps(line, default=repr).decode())
         fields = {
+            "report": effect.kind,
             "child": effect.id,
             "child_pid": effect.pid,
             "reason": str(reason) if reason else None,
