@@ -5,6 +5,7 @@ subclasses, and call them from anywhere with `node.call`.
 """
 
 from supervisors import errors
+from supervisors.application import Application, ApplicationInfo
 from supervisors.genserver import IGNORE, NO_REPLY, Extra, GenServer, Stop
 from supervisors.node import Monitor, Node
 from supervisors.reason import Down, ExitReason, Ref
@@ -16,6 +17,8 @@ __version__ = "0.1.0"
 __all__ = [
     "IGNORE",
     "NO_REPLY",
+    "Application",
+    "ApplicationInfo",
     "Backoff",
     "ChildCounts",
     "ChildInfo",

@@ -13,6 +13,14 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+from supervisors.application import (
+    Application,
+    ApplicationInfo,
+    ensure_all_started,
+    start_application,
+    stop_application,
+    which_applications,
+)
 from supervisors.client import SLACK_SECONDS, DoorClient
 from supervisors.errors import CallTimeout, NodeDown, SpecError, SupervisorsError
 from supervisors.monitor import Monitor
@@ -305,6 +313,38 @@ class Node:
 
     def _supervisor(self, supervisor: Ref | str | Via, name: str, argument: Any) -> Any:
         return self._request("supervisor", supervisor, name, argument)
+
+    # --- applications -----------------------------------------------------------------------------------------------
+
+    def start_application(self, application: Application) -> Ref:
+        """Start an application; return its topmost process when every init has returned.
+
+        Raises:
+            StartError: a dependency does not run, or a child did not start (passed on whole).
+            AlreadyStarted: an application of this name runs.
+        """
+        return start_application(self, application)
+
+    def ensure_all_started(self, *applications: Application) -> list[str]:
+        """Start those of these applications that do not run yet, dependencies first; return their names in that order.
+
+        Raises:
+            SpecError: a dependency neither runs nor was given, or they go in a circle; nothing was started.
+            StartError: one did not start; those that this call has started are stopped again.
+        """
+        return ensure_all_started(self, applications)
+
+    def stop_application(self, name: str) -> None:
+        """Stop an application: its prep_stop, its tree in reverse, its stop. Return when it is gone.
+
+        Raises:
+            NoProcess: no application of this name runs.
+        """
+        stop_application(self, name)
+
+    def which_applications(self) -> list[ApplicationInfo]:
+        """Return the running applications in the order in which they were started."""
+        return which_applications(self)
 
     # --- seeing -----------------------------------------------------------------------------------------------------
 

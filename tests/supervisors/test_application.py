@@ -1,0 +1,210 @@
+"""Applications: dependencies, order of the stop, what an end means for the node."""
+
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+from node_helpers import Counter, Init, Recorder
+
+from supervisors import Application, ChildSpec, Node, SupervisorSpec, errors
+from supervisors.application import start_order
+from supervisors.testing import assert_down, assert_gone, processes_of, wait_until, wait_until_restarted
+
+
+def tree(name="t", *children, **fields):
+    return SupervisorSpec(children or [ChildSpec(name, Counter, name=name)], **fields)
+
+
+def app(name, *dependencies, **fields):
+    return Application(name, fields.pop("start", tree(name)), dependencies, **fields)
+
+
+def names(applications):
+    return [each.name for each in applications]
+
+
+def recorder(path, text):
+    def write(*arguments):
+        with open(path, "a") as file:
+            file.write(" ".join([text, *map(str, arguments)]) + "\n")
+        return text
+
+    return write
+
+
+# rows: X4
+def test_dependencies_come_first_in_order():
+    c, b, a, d = app("c", "b", "a"), app("b", "a"), app("a"), app("d")
+    assert names(start_order([c, d, b, a])) == ["a", "b", "c", "d"]
+    assert names(start_order([d, a, b, c])) == ["d", "a", "b", "c"]
+    assert names(start_order([c, b], running=["a"])) == ["b", "c"]
+    assert start_order([c], running=["c"]) == []
+
+
+# rows: X4
+@pytest.mark.parametrize(
+    ("applications", "message"),
+    [
+        ([app("a", "c"), app("b", "a"), app("c", "b")], "dependencies go in a circle: a -> c -> b -> a"),
+        ([app("x", "a"), app("a", "a")], "circle: a -> a"),
+        ([app("a", "zoo")], "application 'a' depends on 'zoo': it neither runs nor was given"),
+        ([app("a"), app("a")], "'a' is there twice"),
+    ],
+)
+def test_an_order_that_cannot_be_is_refused_by_name(applications, message):
+    with pytest.raises(errors.SpecError, match=message):
+        start_order(applications)
+
+
+# rows: X4, X6
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"name": ""}, "name=''"),
+        ({"type": "eternal"}, "type='eternal': expected one of temporary, transient, permanent"),
+        ({"dependencies": "abc"}, "dependencies='abc'"),
+        ({"stop": 5}, "stop=5: expected a function"),
+        ({"start": 5}, "start=5: expected"),
+        ({"start_timeout": 0}, "start_timeout=0"),
+    ],
+)
+def test_an_application_that_cannot_be_is_refused_before_anything_starts(fields, message):
+    with pytest.raises(errors.SpecError, match=message):
+        Application(**{"name": "a", "start": tree(), **fields})
+
+
+# rows: X4
+def test_an_application_starts_only_when_its_dependencies_run(node):
+    base, upper = app("base"), app("upper", "base")
+    with pytest.raises(errors.StartError, match="'upper' needs 'base', which must be started before it"):
+        node.start_application(upper)
+    assert node.which_applications() == []
+    assert node.start_application(base).pid
+    node.start_application(upper)
+    with pytest.raises(errors.AlreadyStarted):
+        node.start_application(base)
+    assert names(node.which_applications()) == ["base", "upper"]
+    assert node.which_applications()[1].dependencies == ("base",)
+    for name in ("upper", "base"):
+        node.stop_application(name)
+        assert node.whereis(name) is None
+    with pytest.raises(errors.NoProcess, match="'base' does not run"):
+        node.stop_application("base")
+    assert node.which_applications() == []
+
+
+# rows: X4
+def test_all_are_started_in_order_and_none_stays_when_one_fails(node):
+    broken = app("broken", "b", start=tree("w", ChildSpec("ok", Counter), ChildSpec("bad", Init, args=("raise",))))
+    with pytest.raises(errors.StartError, match="child 'bad' did not start: error: ValueError: no start") as caught:
+        node.ensure_all_started(broken, app("b", "a"), app("a"))
+    assert caught.value.reason.detail["message"] == "no start"
+    assert node.which_applications() == []
+    assert node.whereis("a") is None
+    assert node.ensure_all_started(app("b", "a"), app("a")) == ["a", "b"]
+    assert node.ensure_all_started(app("b", "a"), app("a"), app("c")) == ["c"]
+    for name in ("c", "b", "a"):
+        node.stop_application(name)
+
+
+# rows: X5, 51
+def test_prep_stop_then_the_tree_in_reverse_then_stop(node, tmp_path):
+    path = tmp_path / "log"
+    children = [ChildSpec(each, Recorder, args=(str(path), each)) for each in "AB"]
+    application = app(
+        "ordered", start=tree("t", *children), prep_stop=recorder(path, "prep"), stop=recorder(path, "stop")
+    )
+    node.start_application(application)
+    node.stop_application("ordered")
+    assert path.read_text().splitlines() == ["+A", "+B", "prep", "-B shutdown", "-A shutdown", "stop prep"]
+    node.start_application(application)
+    node.stop_application("ordered")
+
+
+# rows: X5, X6
+def test_a_temporary_application_that_ends_by_itself_is_reported_and_cleared_away(node, tmp_path):
+    path = tmp_path / "log"
+    fields = {"prep_stop": recorder(path, "prep"), "stop": recorder(path, "stop")}
+    ref = node.start_application(app("brief", start=tree("brief", intensity=0), **fields))
+    monitor = node.monitor(ref)
+    node.cast("brief", "boom")
+    assert_down(monitor, "shutdown")
+    wait_until(lambda: node.which_applications() == [])
+    assert path.read_text().splitlines() == ["stop None"]
+    logged = (
+        [json.loads(line) for line in (Path(node.data_dir) / "logs" / "node.jsonl").read_text().splitlines()]
+        if (Path(node.data_dir) / "logs" / "node.jsonl").exists()
+        else []
+    )
+    assert not logged or any(line.get("application") == "brief" for line in logged)
+    node.start_application(app("brief"))
+    node.stop_application("brief")
+
+
+# rows: X5
+def test_a_callback_that_hangs_is_killed_when_its_time_is_over(node):
+    def hang():
+        import time
+
+        time.sleep(600)
+
+    node.start_application(app("hanging", prep_stop=hang, stop_timeout=0.3))
+    node.stop_application("hanging")
+    assert node.whereis("hanging") is None
+
+
+# rows: X4
+def test_a_killed_controller_takes_up_what_runs(node):
+    node.ensure_all_started(app("b", "a"), app("a", prep_stop=int))
+    old = node.whereis("application_controller")
+    before = {each.name: each.ref for each in node.which_applications()}
+    node.cast(old, "nonsense")
+    wait_until_restarted(node, "application_controller", old)
+    assert {each.name: each.ref for each in node.which_applications()} == before
+    for name in ("b", "a"):
+        node.stop_application(name)
+    assert node.which_applications() == []
+
+
+def ends(folder, kind, how, stop=None):
+    """Start a node with an application that ends; return the node's processes and itself."""
+    folder.chmod(0o700)
+    node = Node.start(data_dir=folder)
+    spec = SupervisorSpec([ChildSpec("c", Counter, name="c")], intensity=0, name="top")
+    node.start_application(Application("app", spec, type=kind, stop=stop))
+    pids = processes_of(node)
+    how(node)
+    return node, pids
+
+
+def boom(node):
+    node.cast("c", "boom")
+
+
+def crash_tree(node):
+    import os
+    import signal
+
+    os.kill(node.pid("top"), signal.SIGKILL)
+
+
+# rows: X6
+@pytest.mark.parametrize(("kind", "how"), [("permanent", boom), ("permanent", crash_tree), ("transient", crash_tree)])
+def test_the_end_of_such_an_application_brings_the_node_down_in_order(tmp_path, kind, how):
+    path = tmp_path / "log"
+    node, pids = ends(tmp_path, kind, how, stop=recorder(path, "stop"))
+    assert_gone(pids, 5.0)
+    assert not (tmp_path / "node.json").exists(), "the daemon cleans up when it stops in order"
+    assert path.read_text() == "stop None\n"
+    node.close()
+
+
+# rows: X6
+def test_a_transient_application_that_gives_up_and_a_permanent_one_that_is_stopped_leave_the_node_up(tmp_path):
+    node, _ = ends(tmp_path, "transient", boom)
+    with node:
+        wait_until(partial(lambda: node.which_applications() == []))
+        node.start_application(app("keep", type="permanent"))
+        node.stop_application("keep")
+        assert node.status()["incarnation"] == 0
