@@ -24,10 +24,13 @@ import asyncio
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from supervisors.reason import ExitReason, Ref
+from supervisors.errors import CallFailed, SpecError
+from supervisors.reason import KILL, Caller, ExitReason, Ref
 
 if TYPE_CHECKING:
-    from supervisors.runtime.process import Caller, Process
+    from supervisors.groups import AsyncGroupsHandle
+    from supervisors.registry_handles import AsyncRegistryHandle
+    from supervisors.runtime.process import Process
     from supervisors.spec import ChildSpec
     from supervisors.via import Via
     from supervisors.views import ChildInfo
@@ -89,7 +92,10 @@ class GenServer:
     # --- what a subclass overrides ----------------------------------------------------------------------------------
 
     def init(self, *args: Any, **kwargs: Any) -> Any:
-        """Set the server up; may be async. IGNORE: not needed after all. An exception: a failed start."""
+        """Set the server up; may be async. Return None, IGNORE (not needed after all) or Extra.
+
+        An exception is a failed start; so is `raise Stop(reason)`, which writes no crash report.
+        """
 
     def handle_call(self, request: Any, caller: Caller) -> Any:
         """Answer a call: return the reply, or NO_REPLY and answer later with `self.reply(caller, ...)`."""
@@ -100,11 +106,23 @@ class GenServer:
         raise NotImplementedError(f"{type(self).__name__} has no handle_cast and was sent {message!r:.200}")
 
     def handle_info(self, message: Any) -> Any:
-        """Take any other message: Down, a timer's, whatever. By default it is logged and dropped."""
+        """Take any other message: Down, a timer's, ("EXIT", ref, reason), "timeout". Default: log and drop it."""
         self._process.log.warning("message not understood", message=repr(message)[:200])
 
+    def handle_continue(self, value: Any) -> Any:
+        """Take what `self.continue_with(value)` has put before every message that waits."""
+        raise NotImplementedError(f"{type(self).__name__} has no handle_continue and was given {value!r:.200}")
+
     def terminate(self, reason: ExitReason) -> Any:
-        """Clean up; called before the server ends, but not after a failed init and not on a kill."""
+        """Clean up; called before the server ends, but not after a failed init, an exit signal or a kill."""
+
+    def format_status(self, status: dict[str, Any]) -> dict[str, Any]:
+        """Return `status` as it may be seen in get_status and in crash reports: override it to hide secrets.
+
+        Args:
+            status: `state`, the attributes as a dict; in a crash report also `message` and `reason`.
+        """
+        return status
 
     # --- what a subclass calls --------------------------------------------------------------------------------------
 
@@ -135,8 +153,28 @@ class GenServer:
         """Send a message and do not wait; to nobody is fine too."""
         self._process.cast(target, message)
 
+    def send(self, target: Ref | str | Via, message: Any) -> None:
+        """Send a message to another server's handle_info; to nobody is fine too."""
+        self._process.send(target, message)
+
+    async def stop(self, target: Ref | str | Via, reason: Any = "normal", timeout: float | None = None) -> None:
+        """End another server and return when it is gone; itself it ends by `raise Stop`.
+
+        Raises:
+            NoProcess, CallTimeout, CallFailed: as for `Node.stop`; CallFailed where the target is this server.
+            SpecError: `timeout` is no number of seconds; nothing was stopped.
+        """
+        check_timeout(timeout)
+        ref = await self._process.names.resolve(target)
+        if ref == self.ref:
+            raise CallFailed("a server cannot stop itself by a call: it would wait for itself; raise Stop(reason)")
+        await self._process.stop(ref, ExitReason.of(reason), timeout)
+
     def reply(self, caller: Caller, value: Any) -> None:
-        """Answer a call for which handle_call returned NO_REPLY; a second answer is dropped."""
+        """Answer a call for which handle_call returned NO_REPLY; a second answer is dropped.
+
+        `caller` can be sent to another server, which may answer in this one's place.
+        """
         self._process.reply(caller, value)
 
     def reply_error(self, caller: Caller, error: Exception) -> None:
@@ -147,13 +185,57 @@ class GenServer:
         """Deliver `message` to handle_info in so many seconds; `.cancel()` on what is returned takes it back."""
         return self._process.send_after(seconds, message)
 
-    def monitor(self, target: Ref) -> int:
-        """Get `Down(ref, reason)` in handle_info when `target` ends (at once if it has). Returns the monitor's id."""
+    def continue_with(self, value: Any) -> None:
+        """Have handle_continue take `value` next, before any message that waits; from init: before the first."""
+        self._process.mailbox.put_first(value)
+
+    def set_idle_timeout(self, seconds: float | None) -> None:
+        """Get "timeout" in handle_info if no message comes within so many seconds after this handler.
+
+        Any message cancels it: arm it again in each handler that wants it. 0: at once, but messages that wait go
+        first (and then it is cancelled). None: off. Questions from outside about the server (get_state, ...) do not
+        cancel it, they begin it anew.
+
+        Raises:
+            SpecError: not a number of seconds.
+        """
+        check_timeout(seconds)
+        self._process.mailbox.idle = seconds
+
+    def monitor(self, target: Ref | str | Via) -> int:
+        """Get `Down(ref, reason)` in handle_info when `target` ends (at once, noproc, if it has).
+
+        Each monitor is separate. Returns its number.
+        """
         return self._process.monitor(target)
 
-    def demonitor(self, monitor: int) -> None:
-        """Forget a monitor."""
-        self._process.demonitor(monitor)
+    def demonitor(self, monitor: int, flush: bool = False) -> None:
+        """Forget a monitor; with `flush` also a Down of it that waits in the mailbox."""
+        self._process.demonitor(monitor, flush)
+
+    @property
+    def trap_exit(self) -> bool:
+        """Whether exit signals come as ("EXIT", ref, reason) to handle_info, instead of ending this server."""
+        return self._process.trap_exit
+
+    @trap_exit.setter
+    def trap_exit(self, value: bool) -> None:
+        self._process.trap_exit = bool(value)
+
+    def link(self, target: Ref) -> None:
+        """Link this server and another, both ways: when one ends abnormally, so does the other, unless it traps exits.
+
+        Linking twice is linking once. A target that has ended gives the exit signal noproc at once.
+        """
+        self._process.bonds.link(target)
+
+    def unlink(self, target: Ref) -> None:
+        """Undo a link, whoever made it; no exit message of it comes after this, not even one that waits."""
+        self._process.unlink(target)
+
+    def exit(self, target: Ref, reason: Any) -> None:
+        """Send an exit signal; "kill" cannot be trapped, and is seen as killed by others."""
+        self._process.exit(target, exit_reason(reason))
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run a coroutine beside the handlers; its crash is the server's crash."""
@@ -178,3 +260,31 @@ class GenServer:
     async def whereis(self, name: str | Via) -> Ref | None:
         """Return who is registered under a name."""
         return await self._process.names.whereis(name)
+
+    def registry(self, name: Ref | str | Via) -> AsyncRegistryHandle:
+        """Return the methods of a registry: `await self.registry("reg").register(key)`."""
+        from supervisors.registry_handles import AsyncRegistryHandle
+
+        return AsyncRegistryHandle(self, name)
+
+    def groups(self, name: Ref | str | Via) -> AsyncGroupsHandle:
+        """Return the methods of process groups: `await self.groups("pg").join(group)`."""
+        from supervisors.groups import AsyncGroupsHandle
+
+        return AsyncGroupsHandle(self, name)
+
+
+def exit_reason(reason: Any) -> ExitReason:
+    """Return the reason of an exit signal: "kill" is special there."""
+    return KILL if isinstance(reason, str) and reason == "kill" else ExitReason.of(reason)
+
+
+def check_timeout(timeout: Any) -> None:
+    """Refuse what is no time to wait.
+
+    Raises:
+        SpecError: neither None nor a number of seconds that is not negative.
+    """
+    number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    if timeout is not None and not (number and timeout >= 0):
+        raise SpecError(f"timeout={timeout!r}: expected seconds >= 0, or None for no limit")

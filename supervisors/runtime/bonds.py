@@ -114,7 +114,7 @@ class Bonds:
             self._owner.down(number, target, reason)
 
     def unwatchable(self, number: int) -> None:
-        """Take note that a Watch or a Link was not accepted: its target was gone already."""
+        """Take note that a Watch was not accepted: its target was gone already."""
         target = self._monitors.get(number)
         if target is not None:
             self.gone_before(target)
@@ -174,6 +174,11 @@ class Bonds:
         if target in self._links:
             self._links.discard(target)
             self._owner.post(target, Unlink(target.uid, self._owner.ref))
+
+    def link_refused(self, uid: str) -> None:
+        """Take note that nobody took a Link."""
+        for target in [ref for ref in self._links if ref.uid == uid]:
+            self.gone_before(target)
 
     def unlinked(self, sender: Ref) -> None:
         """Be unlinked by the other side."""

@@ -27,7 +27,7 @@ from supervisors.runtime import fate, meters, security_log, wire
 from supervisors.runtime.frames import FrameCodec, FrameError, FrameReader, FrameTooLarge, Opener
 from supervisors.runtime.keys import load_or_create_key
 from supervisors.runtime.log import REPORT_FILE, last_lines
-from supervisors.runtime.messages import Cast
+from supervisors.runtime.messages import Cast, Info
 from supervisors.spec import ChildSpec, SupervisorSpec
 from supervisors.via import Via
 from supervisors.views import Report
@@ -59,6 +59,9 @@ class Door(GenServer):
         self.operations: dict[str, Operation] = {
             "call": self._op_call,
             "cast": self._op_cast,
+            "send": self._op_send,
+            "exit": self._op_exit,
+            "system": self._op_system,
             "stop": self._op_stop,
             "whereis": self._op_whereis,
             "supervisor": self._op_supervisor,
@@ -105,24 +108,20 @@ class Door(GenServer):
         return await self._process.call_name(target, request, timeout)
 
     async def _op_cast(self, target: Ref | str | Via, message: bytes) -> None:
-        with contextlib.suppress(NoProcess):
-            ref = await self._process.names.resolve(target)
-            self._process.post(ref, Cast(ref.uid, message))
+        await self._process.send_packed(target, Cast("", message))
+
+    async def _op_send(self, target: Ref | str | Via, message: bytes) -> None:
+        await self._process.send_packed(target, Info("", message))
 
     async def _op_stop(self, target: Ref | str | Via, reason: ExitReason, timeout: float | None) -> None:
-        ref = await self._process.names.resolve(target)
-        gone: asyncio.Future[Down] = asyncio.get_running_loop().create_future()
-        await self._process.watch_once(ref, gone.set_result)
-        if gone.done():
-            raise NoProcess(f"{ref} has ended", reason=gone.result().reason)
-        self._process.stop_process(ref, reason)
-        try:
-            async with asyncio.timeout(timeout):
-                await gone
-        except TimeoutError:
-            from supervisors.errors import CallTimeout
+        await self._process.stop(await self._process.names.resolve(target), reason, timeout)
 
-            raise CallTimeout(f"{ref} has not ended within {timeout:g} s; its stop goes on") from None
+    async def _op_exit(self, target: Ref | str | Via, reason: ExitReason) -> None:
+        self._process.exit(await self._process.names.resolve(target), reason)
+
+    async def _op_system(self, target: Ref | str | Via, name: str, argument: bytes, timeout: float | None) -> bytes:
+        ref = await self._process.names.resolve(target)
+        return await self._process.calls.system(ref, name, argument, timeout)
 
     async def _op_whereis(self, name: str | Via) -> Ref | None:
         return await self._process.names.whereis(name)

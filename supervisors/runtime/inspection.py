@@ -31,7 +31,9 @@ def replace_state(server: GenServer, function: Callable[[dict[str, Any]], dict[s
     try:
         state = function(state_of(server))
     except Exception as error:
-        raise CallFailed(f"replace_state: the function raised {type(error).__name__}: {error}; nothing changed") from error
+        raise CallFailed(
+            f"replace_state: the function raised {type(error).__name__}: {error}; nothing changed"
+        ) from error
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         got = type(state).__name__
         raise CallFailed(f"replace_state: the function returned {got}, expected a dict of attributes; nothing changed")

@@ -23,6 +23,7 @@ from supervisors.runtime.log import open_log
 from supervisors.runtime.messages import Boot, open_parcel
 from supervisors.runtime.post import PostOffice
 from supervisors.runtime.process import Process
+from supervisors.runtime.watchdog import Watchdog
 
 
 class LeafHost(Actor):  # type: ignore[misc]
@@ -67,7 +68,8 @@ class LeafHost(Actor):  # type: ignore[misc]
         os.set_blocking(self._wake_read, False)
         self._watch = ThespianWatch([self._wake_read])
         self._office = PostOffice(self._myRef, self._undelivered)
-        self._loop = asyncio.new_event_loop()
+        self._label, self._boot_node = label, boot.node
+        self._loop = asyncio.SelectorEventLoop(Watchdog(self._blocked))
         log = open_log(boot.node["logs"], label, boot.node.get("level", "info"))
         self._process = Process(boot, own_ref(self._myRef, boot.to), self, self._loop, log)
         self._loop.call_soon(self._process.start)
@@ -103,6 +105,13 @@ class LeafHost(Actor):  # type: ignore[misc]
     def _undelivered(self, parcel: bytes) -> None:
         assert self._process is not None
         self._loop.call_soon_threadsafe(self._process.undelivered, parcel)
+
+    def _blocked(self, seconds: float, stack: str) -> None:
+        """Report a handler that keeps the loop from everything else; init may."""
+        if self._process is not None and self._process.serving:
+            # A logger of this thread's own: the process's is in use in the other one.
+            log = open_log(self._boot_node["logs"], self._label, self._boot_node.get("level", "info"))
+            log.warning("a handler blocks the event loop", seconds=round(seconds, 3), stack=stack)
 
     # --- the loop's thread ------------------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
-"""A GenServer's process, user side: mailbox, calls, monitors and timers on one asyncio loop.
+"""A GenServer's process, user side: its life, its messages, its handlers, on one asyncio loop.
 
 It runs in the loop's thread and knows no Thespian: what it sends goes to an `Outlet`, what comes in is handed to
-`deliver`. The other side is runtime/leaf_host.py.
+`deliver`. The other side is runtime/leaf_host.py. Its parts: mailbox.py (what waits), calls.py (questions and
+answers), bonds.py (monitors and links), inspection.py (how it looks from outside).
 """
 # ruff: noqa: ASYNC109 - `timeout` is the name of the contract
 
@@ -11,25 +12,32 @@ import asyncio
 import contextlib
 import inspect
 import itertools
-from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-from supervisors.errors import CallFailed, CallTimeout, NoProcess, ServerExited, SupervisorsError
+from supervisors.errors import CallFailed, CallTimeout, NoProcess, SupervisorsError
 from supervisors.genserver import IGNORE, NO_REPLY, Extra, GenServer, Stop
-from supervisors.reason import KILLED, NOPROC, NORMAL, Down, ExitReason, Ref
-from supervisors.runtime import sealing
+from supervisors.reason import KILL, KILLED, NOPROC, NORMAL, Caller, Down, ExitReason, Ref
+from supervisors.runtime import fate, inspection, sealing
+from supervisors.runtime.bonds import Bonds
+from supervisors.runtime.calls import Calls
+from supervisors.runtime.mailbox import Continue, Crash, Local, Mailbox
 from supervisors.runtime.messages import (
+    Abandon,
     Boot,
     BootResult,
     Call,
     Cast,
     ChildExited,
     Ending,
+    Exit,
     Info,
+    Link,
     Message,
     RegistryIs,
     Reply,
+    System,
+    Unlink,
     Unwatch,
     Watch,
     encode,
@@ -45,13 +53,8 @@ from supervisors.via import Via
 
 #: How long the tasks that a server has spawned get to end when they are cancelled.
 TASK_SECONDS = 1.0
-
-
-class Caller(NamedTuple):
-    """Who waits for a reply."""
-
-    ref: Ref
-    id: int
+#: After so many seconds of handlers that never wait, the loop gets a turn: replies, deaths and timers must come in.
+TURN_SECONDS = 0.01
 
 
 class Outlet(Protocol):
@@ -75,23 +78,22 @@ class Process:
         self.boot, self.ref, self.log, self.loop = boot, ref, log, loop
         self.name: str | Via | None = boot.name
         self.node = boot.node
+        self.trap_exit = False
+        self.serving = False
         self._outlet = outlet
         self._server: GenServer | None = None
-        self._mailbox: deque[Any] = deque()
-        self._wake: asyncio.Future[None] | None = None
-        self._ids = itertools.count(1)
-        self._pending: dict[int, tuple[asyncio.Future[bytes], Ref]] = {}
-        self._open_callers: set[Caller] = set()
-        self._watchers: dict[Ref, set[int]] = {}
-        self._monitors: dict[int, Ref] = {}
-        self._down_hooks: dict[int, Callable[[Down], None]] = {}
-        self._last_words: dict[Ref, ExitReason] = {}
+        self._extra: bytes | None = None
+        #: The message in hand, and who waits for its answer: for the crash report.
+        self._current: tuple[Any, Caller | None] = (None, None)
         self._last_reply: tuple[Caller, Any] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._ending = False
-        self._extra: bytes | None = None
+        self._ending = self._gone = self._reported = False
         self.meter = Meter()
+        ids = itertools.count(1)
+        self.mailbox = Mailbox(loop, self.meter.waiting)
         self.peers = Peers(ref.host, loop, outlet.settle, self._bury)
+        self.calls = Calls(ref, loop, ids, self.post, self.peers)
+        self.bonds = Bonds(self, ids)
         self.names = Names(boot.registry, self.call_packed, self.peers)
 
     # --- life -----------------------------------------------------------------------------------------------
@@ -104,16 +106,26 @@ class Process:
         try:
             outcome = await self._init()
         except BaseException as error:
-            reason = _reason_of(error)
-            self._boot_result("failed", reason, error if isinstance(error, SupervisorsError) else None)
-            self.log.error("init failed", error=str(reason))
-            self._say_goodbye(reason)
+            if not self._gone:  # an exit signal has ended it meanwhile
+                self._init_failed(error)
             return
         self._boot_result(outcome, None, None)
         if outcome == "ignored":
             self._say_goodbye(NORMAL)
             return
-        await self._end(await self._serve())
+        self.serving = True
+        reason = await self._serve()
+        if not self._gone:
+            await self._end(reason)
+
+    def _init_failed(self, error: BaseException) -> None:
+        reason = _reason_of(error)
+        self._boot_result("failed", reason, error if isinstance(error, SupervisorsError) else None)
+        if isinstance(error, Stop):
+            self.log.info("init declined", reason=str(reason))
+        else:
+            self.log.error("init failed", error=str(reason), exc_info=error)
+        self._say_goodbye(reason)
 
     async def _init(self) -> str:
         cls, args, kwargs = sealing.open_start(self.boot.start, self.boot.args, self.boot.kwargs)
@@ -127,6 +139,9 @@ class Process:
         outcome = await _maybe(server.init(*args, **kwargs))
         if isinstance(outcome, Extra):
             self._extra = pack_value(outcome.value, "Extra")
+        elif outcome is not None and outcome is not IGNORE:
+            got = f"{type(server).__name__}.init returned {outcome!r:.200}"
+            raise TypeError(f"bad return value: {got}; expected None, IGNORE or Extra(...): keep state on self")
         return "ignored" if outcome is IGNORE else "started"
 
     def _boot_result(self, outcome: str, reason: ExitReason | None, error: SupervisorsError | None) -> None:
@@ -138,25 +153,37 @@ class Process:
 
     async def _serve(self) -> ExitReason:
         """Handle one message after the other until something ends the server."""
+        turn = self.loop.time()
         while True:
-            while self._mailbox:
-                try:
-                    message = self._mailbox.popleft()
-                    self.meter.begin(len(self._mailbox))
-                    await self._handle(message)
-                    self.meter.end()
-                except Stop as stop:
-                    return stop.reason
-                except BaseException as error:  # sys.exit() in a handler is a crash too
-                    self.log.error("crashed", exc_info=error)
-                    return ExitReason.crash(error)
-            self._wake = self.loop.create_future()
-            await self._wake
-            self._wake = None
+            message = self.mailbox.next()
+            if message is None:
+                if await self.mailbox.wait():
+                    turn = self.loop.time()
+                    continue
+                message = self.mailbox.next() or Local("timeout")  # what has come meanwhile goes first
+            self.meter.begin(len(self.mailbox))
+            try:
+                await self._handle(message)
+            except Stop as stop:
+                return stop.reason
+            except BaseException as error:  # sys.exit() in a handler is a crash too
+                if self._gone:
+                    return KILLED
+                self._report_crash(ExitReason.crash(error), error)
+                return ExitReason.crash(error)
+            self._current = (None, None)
+            self.meter.end()
+            if self.loop.time() - turn > TURN_SECONDS:
+                await asyncio.sleep(0)
+                turn = self.loop.time()
 
     async def _handle(self, message: Any) -> None:
         server = self._server
         assert server is not None
+        if isinstance(message, System):
+            self._handle_system(server, message)
+            return
+        self.mailbox.idle = None
         match message:
             case Call():
                 await self._handle_call(server, message)
@@ -166,23 +193,30 @@ class Process:
                 except Exception as error:
                     self.log.error("a message that cannot be opened here was dropped", error=repr(error))
                     return
+                self._current = (value, None)
                 handle = server.handle_cast if isinstance(message, Cast) else server.handle_info
                 await _maybe(handle(value))
             case StopMessage():
                 raise Stop(message.reason)
-            case _Local():
+            case Local():
+                self._current = (message.value, None)
                 await _maybe(server.handle_info(message.value))
-            case _Crash():
+            case Continue():
+                self._current = (("continue", message.value), None)
+                await _maybe(server.handle_continue(message.value))
+                await asyncio.sleep(0)  # a chain of them must not keep the loop from everything else
+            case Crash():
                 raise message.error
 
     async def _handle_call(self, server: GenServer, message: Call) -> None:
-        caller = Caller(message.sender, message.id)
+        caller = Caller(message.sender, message.id, self.ref)
         try:
             request = unpack(message.request, trusted=True)
         except Exception as error:
             # The caller's mistake (a class that is not here, say), not the server's.
             self.reply_error(caller, CallFailed(f"the request cannot be opened here: {error!r}"))
             return
+        self._current = (request, caller)
         try:
             value = await _maybe(server.handle_call(request, caller))
         except Stop as stop:
@@ -192,8 +226,32 @@ class Process:
         if value is not NO_REPLY:
             self.reply(caller, value)
 
+    def _handle_system(self, server: GenServer, message: System) -> None:
+        """Answer a question about the server itself; what is wrong with it is the asker's mistake."""
+        caller = Caller(message.sender, message.id, self.ref)
+        try:
+            argument = unpack(message.argument, trusted=True)
+            match message.name:
+                case "get_state":
+                    value: Any = inspection.sendable(inspection.state_of(server))
+                case "replace_state":
+                    value = inspection.sendable(inspection.replace_state(server, argument))
+                case "get_status":
+                    value = inspection.status_of(self, server)
+                case "suspend" | "resume":
+                    self.mailbox.suspended = message.name == "suspend"
+                    value = None
+                case _:
+                    raise CallFailed(f"a server does not take {message.name!r}")
+        except Exception as error:
+            self.reply_error(caller, error)
+        else:
+            self.reply(caller, value)
+
     async def _end(self, reason: ExitReason) -> None:
         self._ending = True
+        if reason.abnormal and not self._reported:
+            self._report_crash(reason, None)
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:
@@ -208,10 +266,15 @@ class Process:
             self.reply(*self._last_reply)
         self._say_goodbye(reason)
 
+    def _report_crash(self, reason: ExitReason, error: BaseException | None) -> None:
+        assert self._server is not None
+        message, caller = self._current
+        self.log.error("crashed", exc_info=error, **inspection.crash_report(self._server, message, caller, reason))
+        self._reported = True
+
     def _say_goodbye(self, reason: ExitReason) -> None:
-        self._ending = True
-        watchers = {ref for ref, numbers in self._watchers.items() if numbers}
-        for other in watchers | {caller.ref for caller in self._open_callers}:
+        self._ending = self._gone = True
+        for other in self.bonds.audience() | self.calls.callers():
             self.post(other, Ending(other.uid, self.ref, reason))
         registry, parent = self.names.registry, self.boot.parent
         if isinstance(self.name, str) and registry is not None:
@@ -220,69 +283,80 @@ class Process:
             self.post(parent, ChildExited(parent.uid, self.boot.key, self.boot.generation, reason))
         self._outlet.finish()
 
+    def exit_signal(self, ref: Ref, reason: ExitReason) -> None:
+        """Take the exit signal of a linked process, or one that was sent by hand."""
+        if self._ending:
+            return
+        if reason == KILL:
+            self._die(KILLED)
+        elif self.trap_exit:
+            self.mailbox.exited(ref, reason)
+        elif reason.kind != "normal":
+            self._die(reason)
+
+    def _die(self, reason: ExitReason) -> None:
+        """End here and now, whatever a handler is waiting for; terminate is not called."""
+        self.log.info("ended by an exit signal", reason=str(reason))
+        self._say_goodbye(reason)
+        self._main_task.cancel()
+
     # --- what comes in --------------------------------------------------------------------------------------
 
     def deliver(self, messages: list[Message]) -> None:
         """Take messages in; those of the system at once, the user's in order."""
         for message in messages:
-            if message.to != self.ref.uid or (self._ending and isinstance(message, Call)):
-                if isinstance(message, Call):
+            if message.to != self.ref.uid or (self._ending and isinstance(message, Call | System)):
+                if isinstance(message, Call | System):
                     gone = NoProcess("the process that this call was for has ended", reason=NOPROC)
-                    self._answer(Caller(message.sender, message.id), False, pack(gone))
+                    self.calls.answer(message.sender, message.id, False, pack(gone))
                 continue
             match message:
                 case Reply():
-                    self._replied(message)
+                    if not message.ok:
+                        self.bonds.unwatchable(message.id)
+                    self.calls.replied(message)
                 case Ending():
-                    self._is_ending(message.ref, message.reason)
+                    self.bonds.is_ending(message.ref, message.reason)
                 case Watch():
-                    self._watched(message)
+                    self.bonds.watched(message)
                 case Unwatch():
-                    self._watchers.get(message.watcher, set()).discard(message.id)
+                    self.bonds.unwatched(message)
+                case Link():
+                    self.bonds.linked(message.sender)
+                case Unlink():
+                    self.bonds.unlinked(message.sender)
+                case Exit():
+                    self.exit_signal(message.sender, message.reason)
+                case Abandon():
+                    self.calls.abandoned(message)
                 case RegistryIs():
                     if self.names.moved(message.registry) and isinstance(self.name, str):
                         self.spawn(self.names.register(self.name, self.ref))
-                case Call():
-                    self._open_callers.add(Caller(message.sender, message.id))
-                    self._put(message)
+                case Call() | System():
+                    self.calls.opened(message)
+                    self.mailbox.put(message)
                 case _:
-                    self._put(message)
-
-    def _put(self, item: Any) -> None:
-        self._mailbox.append(item)
-        self.meter.waiting(len(self._mailbox))
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
-
-    def _replied(self, message: Reply) -> None:
-        future, _ = self._pending.get(message.id, (None, None))
-        if future is None or future.done():
-            return  # nobody waits for it any more
-        if message.ok:
-            future.set_result(message.value)
-        else:
-            future.set_exception(unpack(message.value))
-
-    def _watched(self, message: Watch) -> None:
-        watcher = message.watcher
-        if watcher not in self._watchers:
-            with contextlib.suppress(NoProcess):
-                self.peers.on_death(watcher, self._forget_watcher)
-                self._watchers[watcher] = set()
-        if watcher in self._watchers:
-            self._watchers[watcher].add(message.id)
-            self._answer(Caller(watcher, message.id), True, b"")
-
-    def _forget_watcher(self, watcher: Ref) -> None:
-        self._watchers.pop(watcher, None)
+                    self.mailbox.put(message)
 
     def undelivered(self, parcel: bytes) -> None:
         """Fail the calls of a parcel that nobody took: they were not carried out."""
         for message in open_parcel(parcel):
-            if isinstance(message, Call | Watch) and message.id in self._pending:
-                future, ref = self._pending[message.id]
-                if not future.done():
-                    future.set_exception(NoProcess(f"nobody answers at {ref}", reason=NOPROC))
+            if isinstance(message, Call | System | Watch):
+                self.bonds.unwatchable(message.id)
+                self.calls.undelivered(message.id)
+            elif isinstance(message, Link):
+                self.bonds.link_refused(message.to)
+
+    def down(self, number: int, ref: Ref | None, reason: ExitReason) -> None:
+        """Have handle_info told what a monitor saw."""
+        self.mailbox.down(number, ref, reason)
+
+    def settle(self, callback: Callable[[], None]) -> None:
+        """Call back once everything that has arrived by now is delivered."""
+        self._outlet.settle(callback)
+
+    def _bury(self, ref: Ref) -> None:
+        self.bonds.bury(ref)
 
     # --- what goes out --------------------------------------------------------------------------------------
 
@@ -293,27 +367,13 @@ class Process:
         else:
             self._outlet.post(to.host, to.port, encode(message))
 
-    def _answer(self, caller: Caller, ok: bool, value: bytes) -> None:
-        self.post(caller.ref, Reply(caller.ref.uid, caller.id, ok, value))
-
     def reply(self, caller: Caller, value: Any) -> None:
         """Answer a call, once."""
-        if caller not in self._open_callers:
-            return
-        try:
-            packed = pack_value(value, "reply")
-        except CallFailed as error:
-            self.reply_error(caller, error)
-        else:
-            self._open_callers.discard(caller)
-            self._answer(caller, True, packed)
+        self.calls.reply(caller, value)
 
     def reply_error(self, caller: Caller, error: Exception) -> None:
         """Answer a call by an error."""
-        if caller in self._open_callers:
-            self._open_callers.discard(caller)
-            record = error if isinstance(error, SupervisorsError) else CallFailed(f"{type(error).__name__}: {error}")
-            self._answer(caller, False, pack(record))
+        self.calls.reply_error(caller, error)
 
     async def call(self, target: Ref | str | Via, request: Any, timeout: float | None = 5.0) -> Any:
         """Ask and wait for the reply."""
@@ -334,42 +394,29 @@ class Process:
             return await self.call_packed(successor, request, timeout)
 
     async def call_packed(self, ref: Ref, request: bytes, timeout: float | None) -> bytes:
-        """Ask with a packed request; the reply is packed too.
-
-        Raises:
-            CallTimeout, NoProcess, ServerExited, CallFailed: as their names say.
-        """
-        if ref == self.ref:
-            raise CallFailed("a server cannot call itself: it would wait for its own handler")
-        number = next(self._ids)
-        return await self._ask(ref, number, Call(ref.uid, number, self.ref, request), timeout)
-
-    async def _ask(self, ref: Ref, number: int, message: Message, timeout: float | None) -> bytes:
-        self.peers.watch(ref)
-        future: asyncio.Future[bytes] = self.loop.create_future()
-        self._pending[number] = (future, ref)
-        timer = None if timeout is None else self.loop.call_later(timeout, _time_out, future, ref, timeout)
-        try:
-            self.post(ref, message)
-            return await future
-        finally:
-            del self._pending[number]
-            if timer is not None:
-                timer.cancel()
+        """Ask with a packed request; the reply is packed too."""
+        return await self.calls.call(ref, request, timeout)
 
     def cast(self, target: Ref | str | Via, message: Any) -> None:
         """Send a cast; to a name, it is looked up on the way."""
-        packed = pack_value(message, "message")
+        self._send(target, Cast("", pack_value(message, "message")))
+
+    def send(self, target: Ref | str | Via, message: Any) -> None:
+        """Send a message to handle_info."""
+        self._send(target, Info("", pack_value(message, "message")))
+
+    def _send(self, target: Ref | str | Via, message: Cast | Info) -> None:
         ref = self.names.known(target) if isinstance(target, str) else target
         if isinstance(ref, Ref):
-            self.post(ref, Cast(ref.uid, packed))
+            self.post(ref, type(message)(ref.uid, message.message))
         else:
-            self.spawn(self._cast_to_name(target, packed))
+            self.spawn(self.send_packed(target, message))
 
-    async def _cast_to_name(self, name: Ref | str | Via, packed: bytes) -> None:
+    async def send_packed(self, target: Ref | str | Via, message: Cast | Info) -> None:
+        """Send to a name; nobody there is fine too."""
         with contextlib.suppress(SupervisorsError):
-            ref = await self.names.resolve(name)
-            self.post(ref, Cast(ref.uid, packed))
+            ref = await self.names.resolve(target)
+            self.post(ref, type(message)(ref.uid, message.message))
 
     async def supervise(self, supervisor: Ref | str | Via, name: str, argument: Any) -> Any:
         """Make an administration call to a supervisor."""
@@ -377,78 +424,79 @@ class Process:
         ref = await self.names.resolve(supervisor)
         return unpack(await self.call_packed(ref, pack_value((name, sealed), "request"), None))
 
+    async def stop(self, target: Ref, reason: ExitReason, timeout: float | None) -> None:
+        """End another process, and return when it is gone.
+
+        Raises:
+            NoProcess: it had ended.
+            CallTimeout: it takes longer than `timeout` seconds; the stop goes on.
+        """
+        gone: asyncio.Future[Down] = self.loop.create_future()
+        watch = await self.watch_once(target, gone.set_result)
+        if gone.done():
+            raise NoProcess(f"{target} has ended", reason=gone.result().reason)
+        self.stop_process(target, reason)
+        try:
+            async with asyncio.timeout(timeout):
+                await gone
+        except TimeoutError:
+            raise CallTimeout(f"{target} has not ended within {timeout:g} s; its stop goes on") from None
+        finally:
+            self.demonitor(watch)
+
     def stop_process(self, target: Ref, reason: ExitReason) -> None:
         """Ask another process to end."""
         self.post(target, StopMessage(target.uid, reason))
 
+    def exit(self, target: Ref, reason: ExitReason) -> None:
+        """Send an exit signal. A kill on this host is the kernel's: it ends a process that takes no messages too."""
+        if reason == KILL and target.host == self.ref.host:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                pidfd = fate.open_pidfd(target.pid, target.born)
+                try:
+                    fate.kill(target.pid, pidfd)
+                finally:
+                    if pidfd is not None:
+                        fate.close_pidfd(pidfd)
+        else:
+            self.post(target, Exit(target.uid, self.ref, reason))
+
     # --- monitors -------------------------------------------------------------------------------------------
 
-    def monitor(self, target: Ref) -> int:
+    def monitor(self, target: Ref | str | Via) -> int:
         """Watch a process; Down comes to handle_info."""
-        number = next(self._ids)
-        self._monitors[number] = target
-        try:
-            self.peers.watch(target)
-        except NoProcess:
-            self.loop.call_soon(self._down, number, NOPROC)
-        else:
-            self.post(target, Watch(target.uid, number, self.ref))
+        if isinstance(target, Ref):
+            return self.bonds.monitor(target)
+        number = self.bonds.new_monitor()
+        self.spawn(self._monitor_name(target, number))
         return number
+
+    async def _monitor_name(self, name: str | Via, number: int) -> None:
+        try:
+            self.bonds.monitor(await self.names.resolve(name), number)
+        except SupervisorsError:
+            self.bonds.down(number, NOPROC)
 
     async def watch_once(self, target: Ref, on_down: Callable[[Down], None]) -> int:
         """Watch a process for a caller outside; in force when this returns."""
-        number = next(self._ids)
-        self._monitors[number] = target
-        self._down_hooks[number] = on_down
-        try:
-            with contextlib.suppress(CallTimeout):  # a frozen process does not answer; its pid is watched all the same
-                await self._ask(target, number, Watch(target.uid, number, self.ref), 1.0)
-        except (NoProcess, ServerExited):
-            self._down(number, NOPROC)  # it ended before the watch was in force
-        except asyncio.CancelledError:
-            self.demonitor(number)
-            raise
-        return number
+        return await self.bonds.watch_once(target, on_down)
 
-    def demonitor(self, number: int) -> None:
-        """Forget a monitor."""
-        target = self._monitors.pop(number, None)
-        self._down_hooks.pop(number, None)
-        if target is not None:
-            self.post(target, Unwatch(target.uid, number, self.ref))
+    def demonitor(self, number: int, flush: bool = False) -> None:
+        """Forget a monitor; with `flush` also the Down that it has put into the mailbox."""
+        self.bonds.demonitor(number)
+        if flush:
+            self.mailbox.drop(number)
 
-    def _down(self, number: int, reason: ExitReason) -> None:
-        target = self._monitors.pop(number, None)
-        if target is None:
-            return
-        hook = self._down_hooks.pop(number, None)
-        if hook is not None:
-            hook(Down(target, reason))
-        else:
-            self._put(_Local(Down(target, reason)))
-
-    def _is_ending(self, ref: Ref, reason: ExitReason) -> None:
-        if self.peers.sees(ref):
-            self._last_words[ref] = reason  # told when it is gone, its name and port with it
-        elif ref.host != self.ref.host:
-            self._tell_of(ref, reason)
-
-    def _bury(self, ref: Ref) -> None:
-        """A process has ended, and what it had to say has been taken."""
-        self._tell_of(ref, self._last_words.pop(ref, KILLED))
-
-    def _tell_of(self, ref: Ref, reason: ExitReason) -> None:
-        for future, callee in list(self._pending.values()):
-            if callee == ref and not future.done():
-                future.set_exception(ServerExited(f"{ref} ended during the call: {reason}", reason=reason))
-        for number in [number for number, target in self._monitors.items() if target == ref]:
-            self._down(number, reason)
+    def unlink(self, target: Ref) -> None:
+        """Undo a link; its exit message is taken out of the mailbox too."""
+        self.bonds.unlink(target)
+        self.mailbox.drop(target)
 
     # --- timers, tasks --------------------------------------------------------------------------------------
 
     def send_after(self, seconds: float, message: Any) -> asyncio.TimerHandle:
         """Deliver a message to handle_info later."""
-        return self.loop.call_later(seconds, self._put, _Local(message))
+        return self.loop.call_later(seconds, self.mailbox.put, Local(message))
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run a task whose crash is the server's."""
@@ -460,25 +508,7 @@ class Process:
     def _task_done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None and not self._ending:
-            self._put(_Crash(error))
-
-
-class _Local:
-    """A message from this process itself; its value was never bytes."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-
-class _Crash:
-    """A task that the server spawned has failed."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
+            self.mailbox.put(Crash(error))
 
 
 async def _maybe(value: Any) -> Any:
@@ -487,9 +517,3 @@ async def _maybe(value: Any) -> Any:
 
 def _reason_of(error: BaseException) -> ExitReason:
     return error.reason if isinstance(error, Stop) else ExitReason.crash(error)
-
-
-def _time_out(future: asyncio.Future[bytes], ref: Ref, seconds: float) -> None:
-    if not future.done():
-        late = "it goes on, and its late reply is dropped"
-        future.set_exception(CallTimeout(f"no reply from {ref} within {seconds:g} s; {late}"))

@@ -20,7 +20,7 @@ from typing import Any
 LIMIT_SECONDS = 1.0
 
 
-class Watchdog(selectors.DefaultSelector):  # type: ignore[valid-type,misc]
+class Watchdog(selectors.DefaultSelector):
     """The selector of a loop that is watched.
 
     Args:
