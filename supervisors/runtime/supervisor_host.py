@@ -26,6 +26,7 @@ from supervisors.core import SupervisorCore
 from supervisors.errors import AlreadyStarted, CallFailed, NoProcess, SupervisorsError
 from supervisors.reason import KILLED, NOPROC, SHUTDOWN, Caller, ExitReason, Ref
 from supervisors.runtime import fate
+from supervisors.runtime.deaths import Deaths
 from supervisors.runtime.identity import own_ref
 from supervisors.runtime.leaf_host import LeafHost
 from supervisors.runtime.log import REPORT_FILE, LineFile, open_log
@@ -89,6 +90,8 @@ class SupervisorHost(Actor):  # type: ignore[misc]
         """Wait for Boot."""
         self._booted = False
         self._processes: dict[int, _ChildProcess] = {}
+        self._by_pidfd: dict[int, _ChildProcess] = {}
+        self._deaths = Deaths()
         self._timers: list[tuple[float, int, events.Tick]] = []
         self._timer_ids = itertools.count()
         self._polling = False
@@ -107,7 +110,7 @@ class SupervisorHost(Actor):  # type: ignore[misc]
                     self._take(item)
                 self._meter.took(len(items))
             elif isinstance(message, WatchMessage):
-                self._see_deaths(set(message.ready))
+                self._see_deaths()
             elif isinstance(message, WakeupMessage):
                 if message.payload == self._next_wake:  # else an earlier timer was set meanwhile, and this one anew
                     self._run_timers()
@@ -126,7 +129,7 @@ class SupervisorHost(Actor):  # type: ignore[misc]
 
     def _notices(self) -> list[int]:
         """Return the descriptors that become readable when a child ends."""
-        return [process.pidfd for process in self._processes.values() if process.pidfd is not None]
+        return self._deaths.descriptors()
 
     # --- what comes in ------------------------------------------------------------------------------------------
 
@@ -271,17 +274,17 @@ class SupervisorHost(Actor):  # type: ignore[misc]
             reason = result.reason or ExitReason("error")
             self._do(self.core.event(events.StartFailed(key, generation, reason, result.error), now))
 
-    def _see_deaths(self, ready: set[int]) -> None:
+    def _see_deaths(self) -> None:
         now = time.monotonic()
-        for process in [p for p in self._processes.values() if p.pidfd in ready]:
-            # Asked again: the descriptor that was ready may have been closed and its number given to another one.
-            if fate.has_ended(process.pid, 0, process.pidfd):
-                self._buried(process, now)
+        for process in [self._by_pidfd[pidfd] for pidfd in self._deaths.ready()]:
+            self._buried(process, now)
 
     def _buried(self, process: _ChildProcess, now: float) -> None:
         if self._processes.get(process.key) is process:
             del self._processes[process.key]
         if process.pidfd is not None:
+            del self._by_pidfd[process.pidfd]
+            self._deaths.remove(process.pidfd)
             fate.close_pidfd(process.pidfd)
         self._office.forget_child(process.address)
         reason = process.last_word or KILLED
@@ -357,7 +360,12 @@ class SupervisorHost(Actor):  # type: ignore[misc]
         is_registry = self.boot.parent is None and spec.id == REGISTRY_ID
         # Not reaped before we look: even if it has died already, its pid is still its own.
         pidfd = fate.open_pidfd(pid, 0)
-        self._processes[effect.key] = _ChildProcess(effect.key, effect.generation, uid, pid, pidfd, child, is_registry)
+        process = self._processes[effect.key] = _ChildProcess(
+            effect.key, effect.generation, uid, pid, pidfd, child, is_registry
+        )
+        if pidfd is not None:
+            self._by_pidfd[pidfd] = process
+            self._deaths.add(pidfd)
         self._begin_polling()
         boot = Boot(
             uid, effect.key, effect.generation, spec.id, name, spec.start, spec.args, spec.kwargs,

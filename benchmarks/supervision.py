@@ -1,0 +1,201 @@
+"""What supervision costs: restarts, group restarts, large trees, mass kills, and a call beside bare Thespian's.
+
+    python -m benchmarks.supervision [--quick]
+
+A restart is measured from kill -9 to ready: another process answers a call by the same name. The program asks
+without pause, so the figures have the cost of its asking in them. Bare Thespian is a program of its own with an
+actor that echoes, asked by `ActorSystem.ask`; both are asked in turns, in blocks, in the same run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+from benchmarks.common import median, parser, percentile, run, table
+from supervisors import ChildSpec, GenServer, Node, Ref, SupervisorSpec, errors
+
+#: Targets: milliseconds, seconds or a ratio.
+TARGETS = {
+    "restart p50": 15.0,
+    "restart p99": 60.0,
+    "one_for_all": 0.5,
+    "start": 3.0,
+    "mass kill": 4.0,
+    "call": 1.5,
+}
+PAUSE_SECONDS = 0.0005
+
+#: Bare Thespian: reads how many calls to make, makes them, writes the microseconds of each.
+BARE = """
+import sys, time
+from thespian.actors import Actor, ActorSystem
+
+class Echo(Actor):
+    def receiveMessage(self, message, sender):
+        if isinstance(message, tuple):
+            self.send(sender, message)
+
+system = ActorSystem("multiprocTCPBase", logDefs={"version": 1})
+try:
+    echo = system.createActor(Echo)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        times = []
+        for number in range(int(line)):
+            began = time.perf_counter()
+            system.ask(echo, ("echo", number), 5)
+            times.append(time.perf_counter() - began)
+        print(*times, flush=True)
+finally:
+    system.shutdown()
+"""
+
+
+class Server(GenServer):
+    """Echoes."""
+
+    def handle_call(self, request, caller):
+        """Return the process id, or what was asked."""
+        return os.getpid() if request is None else request
+
+
+def restarts(node: Node, kills: int) -> list[float]:
+    """Kill a child so often; return the seconds until it was ready again."""
+    top = node.start_supervisor(SupervisorSpec([ChildSpec("s", Server, name="restarted")], intensity=kills))
+    times = []
+    pid = node.call("restarted", None)
+    for _ in range(kills):
+        began = time.perf_counter()
+        os.kill(pid, signal.SIGKILL)
+        old = pid
+        while pid == old:
+            try:
+                pid = node.call("restarted", None)
+            except (errors.NoProcess, errors.ServerExited):
+                time.sleep(PAUSE_SECONDS)
+        times.append(time.perf_counter() - began)
+    node.stop(top)
+    return times
+
+
+def children(count: int) -> list[ChildSpec]:
+    """Return so many children with names."""
+    return [ChildSpec(f"c{number}", Server, name=f"bench-{number}") for number in range(count)]
+
+
+def until_all_new(node: Node, top: Ref, old: set[int | None]) -> None:
+    """Wait until no child is down and none is one of the old processes."""
+    while old & {row.pid for row in node.which_children(top)}:
+        time.sleep(10 * PAUSE_SECONDS)
+
+
+def group(node: Node, size: int, rounds: int) -> list[float]:
+    """Kill the first of a one_for_all group; return the seconds until all are new."""
+    top = node.start_supervisor(SupervisorSpec(children(size), "one_for_all", intensity=rounds))
+    times = []
+    for number in range(rounds):
+        old = {row.pid for row in node.which_children(top)} | {None}
+        victim = node.pid(f"bench-{number % size}")
+        assert victim is not None
+        began = time.perf_counter()
+        os.kill(victim, signal.SIGKILL)
+        until_all_new(node, top, old)
+        times.append(time.perf_counter() - began)
+    node.stop(top)
+    return times
+
+
+def flat(node: Node, size: int) -> tuple[float, float]:
+    """Start a flat tree, then kill all its children at once; return the seconds of both."""
+    began = time.perf_counter()
+    top = node.start_supervisor(SupervisorSpec(children(size), intensity=2 * size))
+    started = time.perf_counter() - began
+    old = {row.pid for row in node.which_children(top)}
+    began = time.perf_counter()
+    for pid in old:
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+    until_all_new(node, top, old | {None})
+    restarted = time.perf_counter() - began
+    node.stop(top)
+    return started, restarted
+
+
+@contextlib.contextmanager
+def bare() -> Iterator[subprocess.Popen[str]]:
+    """Run bare Thespian inside the `with`."""
+    process = subprocess.Popen([sys.executable, "-c", BARE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        if process.stdout.readline() != "ready\n":
+            raise RuntimeError("bare Thespian did not start")
+        yield process
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait(20)
+
+
+def calls(node: Node, blocks: int, block: int) -> tuple[list[float], list[float]]:
+    """Ask ours and bare Thespian in turns; return the seconds of each call."""
+    top = node.start_supervisor(SupervisorSpec([ChildSpec("s", Server, name="called")]))
+    ours: list[float] = []
+    theirs: list[float] = []
+    with bare() as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for round_ in range(blocks + 1):
+            process.stdin.write(f"{block}\n")
+            process.stdin.flush()
+            their_times = [float(word) for word in process.stdout.readline().split()]
+            our_times = []
+            for number in range(block):
+                began = time.perf_counter()
+                node.call("called", ("echo", number))
+                our_times.append(time.perf_counter() - began)
+            if round_:  # the first warms up
+                ours += our_times
+                theirs += their_times
+    node.stop(top)
+    return ours, theirs
+
+
+def row(what: str, value: float, unit: str, target: str) -> list[str]:
+    """Return a row of the table."""
+    limit = TARGETS[target]
+    return [what, f"{value:.2f} {unit}", f"{limit:g} {unit}", "yes" if value <= limit else "NO"]
+
+
+def main() -> None:
+    """Measure and print."""
+    options = parser(__doc__, kills=200, group=20, size=200, rounds=5, calls=2000).parse_args()
+    if options.quick:
+        options.kills, options.rounds, options.calls = 30, 2, 400
+    with Node.start() as node:
+        ours, theirs = calls(node, 10, options.calls // 10)
+        times = [1e3 * each for each in restarts(node, options.kills)]
+        groups = group(node, options.group, options.rounds)
+        start, mass = flat(node, options.size)
+    table(
+        f"Supervision, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}",
+        ["what", "measured", "target", "met"],
+        [
+            row(f"restart of a killed child, median of {options.kills}", median(times), "ms", "restart p50"),
+            row("the same, 99th percentile", percentile(times, 0.99), "ms", "restart p99"),
+            row(f"one_for_all of {options.group}, slowest of {options.rounds}", max(groups), "s", "one_for_all"),
+            row(f"start of a flat tree of {options.size}", start, "s", "start"),
+            row(f"all {options.size} killed at once, until all are back", mass, "s", "mass kill"),
+            row("call round trip over bare Thespian's, medians", median(ours) / median(theirs), "", "call"),
+        ],
+        caption=f"call: {1e6 * median(ours):.0f} µs, bare Thespian {1e6 * median(theirs):.0f} µs (medians)",
+    )
+
+
+if __name__ == "__main__":
+    run(main)
