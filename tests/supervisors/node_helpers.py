@@ -1,6 +1,7 @@
 """What the tests with real processes share: servers, and helpers that wait for what they want to see."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -9,15 +10,7 @@ import time
 import psutil
 
 from supervisors import IGNORE, NO_REPLY, Down, GenServer, Stop, errors
-
-
-def until(condition, seconds=5.0, pause=0.005):
-    """Wait until `condition()` is true, and return what it returned; fail after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {condition}"
-        time.sleep(pause)
-    return value
+from supervisors.testing import wait_until as until
 
 
 def alive(pid):
@@ -55,6 +48,11 @@ def ready_again(node, name, old_pid, seconds=5.0):
 
 def kill(pid, number=signal.SIGKILL):
     os.kill(pid, number)
+
+
+def kill_quietly(pid):
+    with contextlib.suppress(ProcessLookupError):
+        kill(pid)
 
 
 class Counter(GenServer):

@@ -1,14 +1,14 @@
 """Applications: dependencies, order of the stop, what an end means for the node."""
 
 import json
-from functools import partial
 from pathlib import Path
 
 import pytest
-from node_helpers import Counter, Init, Recorder
+from node_helpers import Counter, Init, Recorder, kill
 
 from supervisors import Application, ChildSpec, Node, SupervisorSpec, errors
 from supervisors.application import start_order
+from supervisors.runtime.log import LOG_FILE
 from supervisors.testing import assert_down, assert_gone, processes_of, wait_until, wait_until_restarted
 
 
@@ -132,12 +132,8 @@ def test_a_temporary_application_that_ends_by_itself_is_reported_and_cleared_awa
     assert_down(monitor, "shutdown")
     wait_until(lambda: node.which_applications() == [])
     assert path.read_text().splitlines() == ["stop None"]
-    logged = (
-        [json.loads(line) for line in (Path(node.data_dir) / "logs" / "node.jsonl").read_text().splitlines()]
-        if (Path(node.data_dir) / "logs" / "node.jsonl").exists()
-        else []
-    )
-    assert not logged or any(line.get("application") == "brief" for line in logged)
+    lines = [json.loads(line) for line in (Path(node.data_dir) / "logs" / LOG_FILE).read_text().splitlines()]
+    assert [line["type"] for line in lines if line.get("application") == "brief"] == ["temporary", "temporary"]
     node.start_application(app("brief"))
     node.stop_application("brief")
 
@@ -183,10 +179,7 @@ def boom(node):
 
 
 def crash_tree(node):
-    import os
-    import signal
-
-    os.kill(node.pid("top"), signal.SIGKILL)
+    kill(node.pid("top"))
 
 
 # rows: X6
@@ -204,7 +197,7 @@ def test_the_end_of_such_an_application_brings_the_node_down_in_order(tmp_path, 
 def test_a_transient_application_that_gives_up_and_a_permanent_one_that_is_stopped_leave_the_node_up(tmp_path):
     node, _ = ends(tmp_path, "transient", boom)
     with node:
-        wait_until(partial(lambda: node.which_applications() == []))
+        wait_until(lambda: node.which_applications() == [])
         node.start_application(app("keep", type="permanent"))
         node.stop_application("keep")
         assert node.status()["incarnation"] == 0

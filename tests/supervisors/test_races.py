@@ -1,13 +1,12 @@
 """Things that happen at the wrong moment."""
 
-import contextlib
 import os
 import signal
 import threading
 import time
 from functools import partial
 
-from node_helpers import Async, Counter, Init, alive, family, kill, until
+from node_helpers import Async, Counter, Init, alive, family, kill, kill_quietly, until
 
 from supervisors import ChildSpec, Node, SupervisorSpec, errors
 
@@ -169,11 +168,6 @@ def test_calls_are_carried_out_at_most_once_while_their_server_is_killed(node, s
     assert set(confirmed) <= set(written)
     assert not set(refused) & set(written), "refused and carried out"
     assert len(confirmed) + len(refused) + len(unknown) == 16 * 60
-
-
-def kill_quietly(pid):
-    with contextlib.suppress(ProcessLookupError):
-        kill(pid)
 
 
 def test_a_sigterm_ends_one_process_and_a_sigint_none(node, supervise):
