@@ -11,7 +11,7 @@ from rich.console import Console, Group
 from rich.text import Text
 
 from dspex_actors.cli import processes
-from dspex_actors.cli.look import Lights, attached, footer, memory_title, paths
+from dspex_actors.cli.look import Lights, attached, footer, paths
 from dspex_actors.cli.output import console, counted, json_option, print_json, size_text, table
 from dspex_actors.cli.shell import DONE, FAILED
 from supervisors.node import Node
@@ -27,8 +27,8 @@ SORTS = {
     "u": ("uptime", "[u]p"),
     "n": ("actor", "[n]ame"),
 }
-#: Columns that the figures of a row take.
-FIGURES = 58
+#: Columns that the figures of a row take; on a terminal that is not wider than this, with short titles.
+FIGURES, SHORT_FIGURES, NARROW = 60, 51, 72
 #: In one handler for longer than this is worth a word, in seconds.
 BUSY_SECONDS = 1.0
 
@@ -202,16 +202,24 @@ def _keys(sort: str, upward: bool) -> str:
 
 def page(sample: Sample, found: list[Row], lit: set[int], width: int) -> Group:
     """Return a page: one line about the node, then a row per actor; where it is narrow, names are cut, not figures."""
-    kind = memory_title(sample.tree["pid"])
+    kind = "PSS" if all(used.proportional for used in sample.usage.values()) else "RSS"
+    narrow = width < NARROW
     right: dict[str, Any] = {"justify": "right", "no_wrap": True}
     shown = table(
-        ("actor", {"no_wrap": True, "overflow": "ellipsis", "max_width": max(8, width - FIGURES)}),
+        (
+            "actor",
+            {
+                "no_wrap": True,
+                "overflow": "ellipsis",
+                "max_width": max(8, width - (SHORT_FIGURES if narrow else FIGURES)),
+            },
+        ),
         ("pid", right),
-        ("mailbox", right),
+        ("mbox" if narrow else "mailbox", right),
         ("msg/s", right),
         ("cpu %", right),
         (kind, right),
-        ("restarts", right),
+        ("re" if narrow else "restarts", right),
         ("up", right),
     )
     for row in found:
