@@ -134,6 +134,8 @@ class ChildSpec:
     def _check_start(self) -> None:
         from supervisors.genserver import GenServer
 
+        if not isinstance(self.start, type) and hasattr(self.start, "as_supervisor"):  # a PoolSpec is a small tree
+            object.__setattr__(self, "start", self.start.as_supervisor())
         if isinstance(self.start, SupervisorSpec | SealedStart):
             return
         if not (isinstance(self.start, type) and issubclass(self.start, GenServer)):

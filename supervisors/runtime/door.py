@@ -226,6 +226,7 @@ class Connection(asyncio.Protocol):
         self._dest: str | None = None
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._monitors: set[int] = set()
+        self._lenders: list[Ref | str | Via] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Give it a little time to show the key."""
@@ -246,6 +247,8 @@ class Connection(asyncio.Protocol):
             task.cancel()
         for monitor in self._monitors:
             self._door.process.demonitor(monitor)
+        for lender in self._lenders:
+            self._door.process.cast(lender, ("gone", self._dest))
 
     def data_received(self, data: bytes) -> None:
         """Take in bytes; a peer without the key is out at its first header."""
@@ -288,6 +291,8 @@ class Connection(asyncio.Protocol):
         try:
             if operation == "monitor":
                 value: Any = await self._monitor(*arguments)
+            elif operation == "lease":
+                value = await self._lease(*arguments)
             elif operation == "demonitor":
                 self._monitors.discard(arguments[0])
                 self._door.process.demonitor(arguments[0])
@@ -306,6 +311,12 @@ class Connection(asyncio.Protocol):
             self._answer(number, True, value)
         finally:
             self._tasks.pop(number, None)
+
+    async def _lease(self, target: Ref | str | Via, request: bytes, timeout: float | None) -> bytes:
+        """Carry a borrower's call; who lends (a pool) is told when this connection ends."""
+        if target not in self._lenders:
+            self._lenders.append(target)
+        return await self._door.process.call_name(target, wire.pack(("lease", self._dest, request)), timeout)
 
     async def _monitor(self, target: Ref | str | Via) -> tuple[int, Ref | None]:
         process = self._door.process
