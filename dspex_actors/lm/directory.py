@@ -15,9 +15,11 @@ from dspex_actors.lm.session import LMSession
 from dspex_actors.lm.worker_gate import WorkerGate
 from dspex_actors.tree_names import CLIENTS
 from supervisors import ChildSpec, GenServer, Ref
-from supervisors.errors import AlreadyPresent, AlreadyStarted, SupervisorsError
+from supervisors.errors import AlreadyPresent, AlreadyStarted, NoProcess, ServerExited, SupervisorsError
 
 EMBEDDED = "embedded"
+#: How often, and how far apart in seconds, a child that is being restarted (or its whole branch) is looked for.
+TRIES, TRY_SECONDS = 250, 0.02
 
 
 class Directory:
@@ -28,7 +30,7 @@ class Directory:
         self._embedded_settings = embedded
         self._worker = worker
         self._sessions: dict[str, asyncio.Task[LMSession]] = {}
-        self._embedded: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._embedded_ref: Ref | None = None
 
     async def complete(self, lm: LM, messages: list[dict[str, Any]], params: dict[str, Any]) -> LMReply:
@@ -71,28 +73,33 @@ class Directory:
             self._sessions.pop(identity, None)  # the next call tries again
 
     async def _open(self, lm: LM) -> LMSession:
-        identity = lm.identity()
-        name = client_name(identity)
-        await self._child(ChildSpec(name, LMClient, args=(lm.to_dict(),), name=name))
-        gate = WorkerGate(self._worker, lm)
-        url = None
-        if lm.provider == EMBEDDED and lm.base_url is None:
-            url = await self._embedded_url()
-            self._embedded.add(identity)
+        name = client_name(lm.identity())
+        spec = ChildSpec(name, LMClient, args=(lm.to_dict(),), name=name)
+        await self._child(spec)
+        gate = WorkerGate(self._worker, lm, lambda: self._child(spec))
+        url = await self._embedded_url() if _is_embedded(lm) else None
         return LMSession(lm, base_url_override=url, gate=gate)
 
     async def _embedded_url(self) -> str:
         from dspex_actors.embedded.actor import EmbeddedServer
 
-        ref = await self._child(ChildSpec(EMBEDDED, EmbeddedServer, kwargs=self._embedded_settings, name=EMBEDDED))
-        if ref != self._embedded_ref:
-            self._embedded_ref = ref
-            self._worker.monitor(ref)
-        return await self._worker.call(ref, "base_url")  # type: ignore[no-any-return]
+        spec = ChildSpec(EMBEDDED, EmbeddedServer, kwargs=self._embedded_settings, name=EMBEDDED)
+        for _ in range(TRIES):
+            ref = await self._child(spec)
+            try:
+                url: str = await self._worker.call(ref, "base_url")
+            except (NoProcess, ServerExited):
+                await asyncio.sleep(TRY_SECONDS)  # it has just died
+                continue
+            if ref != self._embedded_ref:
+                self._embedded_ref = ref
+                self._worker.monitor(ref)
+            return url
+        raise Overloaded("the embedded LM dies again and again: see `dspex logs`")
 
     async def _child(self, spec: ChildSpec) -> Ref:
         """Return a supervised child of the clients' branch, started on first use."""
-        for _ in range(50):
+        for _ in range(TRIES):
             ref = await self._worker.whereis(spec.id)
             if ref is not None:
                 return ref
@@ -100,31 +107,57 @@ class Directory:
                 ref = await self._worker.start_child(CLIENTS, spec)
             except AlreadyStarted as error:
                 ref = error.ref
-            except AlreadyPresent:
-                ref = None  # being restarted
+            except (AlreadyPresent, NoProcess, ServerExited):
+                ref = None  # it or its branch is being restarted
             except SupervisorsError as error:
                 raise Overloaded(f"{spec.id} did not start: {error}") from None
             if ref is not None:
                 return ref
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(TRY_SECONDS)
         raise Overloaded(f"{spec.id} did not start")
 
     def pause(self, identity: str, seconds: float) -> None:
         """Hold back the calls to an LM, as its provider asked another worker to."""
-        opening = self._sessions.get(identity)
-        if opening is not None and opening.done():
-            opening.result().pause(seconds)
+        for known, session in self._ready():
+            if known == identity:
+                session.pause(seconds)
 
     def down(self, ref: Ref | None) -> None:
-        """Take note that a process has ended: the embedded LM's address is no longer good, a client will be another."""
+        """Take note that a process has ended: the embedded LM will be at another address."""
         if ref is not None and ref == self._embedded_ref:
             self._embedded_ref = None
-            for identity in self._embedded:
-                self._sessions.pop(identity, None)
-            self._embedded.clear()
+            task = asyncio.get_running_loop().create_task(self._move_embedded())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _move_embedded(self) -> None:
+        """Send the calls of the embedded LM, those under way too, to where it is now."""
+        try:
+            url = await self._embedded_url()
+        except (LMError, SupervisorsError):
+            # The sessions are opened anew by the next calls, which say why that is not possible.
+            for identity, session in self._ready():
+                if _is_embedded(session.lm):
+                    del self._sessions[identity]
+                    await session.aclose()
+            return
+        for _, session in self._ready():
+            if _is_embedded(session.lm):
+                session.move(url)
+
+    def _ready(self) -> list[tuple[str, LMSession]]:
+        return [
+            (identity, opening.result())
+            for identity, opening in self._sessions.items()
+            if opening.done() and not opening.cancelled() and opening.exception() is None
+        ]
 
     async def aclose(self) -> None:
         """Close all sessions."""
-        for opening in list(self._sessions.values()):
-            if opening.done() and not opening.cancelled() and opening.exception() is None:
-                await opening.result().aclose()
+        for _, session in self._ready():
+            await session.aclose()
+
+
+def _is_embedded(lm: LM) -> bool:
+    """Whether an LM is the node's own, at an address that only it knows."""
+    return lm.provider == EMBEDDED and lm.base_url is None

@@ -16,12 +16,13 @@ from dspex_actors.lm.keys import resolve, variable
 from dspex_actors.lm.lm import LM
 from dspex_actors.lm.prices import cost
 from dspex_actors.lm.providers import PROVIDERS
+from dspex_actors.lm.refusals import Refusals
 from dspex_actors.lm.reply import LMReply
 from dspex_actors.lm.usage import Usage, estimate_tokens, estimate_usage
 from dspex_actors.lm.wire import RawReply, WireReply
 
-#: Longest time, in seconds, that one 429 silences the whole session. After it somebody asks again: a wrong
-#: header must not keep an LM away for hours.
+#: Longest time, in seconds, that 429s silence the whole session. After it somebody asks again: a wrong header must
+#: not keep an LM away for hours.
 PAUSE_MAX = 60.0
 #: How long a 429 that names no wait does; seconds.
 PAUSE_SHORT = 0.25
@@ -38,6 +39,7 @@ class Outcome:
         headers: the answer's, by lower-case name: rate limits are told there. None without an answer.
         latency: seconds from sending to the end of the answer.
         cancelled: the caller gave up in the middle.
+        pause: seconds for which all calls of the session wait from now on, because 429s have become a pattern.
     """
 
     estimated_tokens: int
@@ -46,6 +48,7 @@ class Outcome:
     headers: dict[str, str] | None = None
     latency: float = 0.0
     cancelled: bool = False
+    pause: float | None = None
 
 
 class Gate(Protocol):
@@ -73,7 +76,8 @@ class LMSession:
     """Asks one LM, with its settings, over connections that it keeps.
 
     Every call runs under one total deadline that covers waiting for a slot, the gate, pauses, requests and
-    retries. A 429 makes all calls of the session wait, and they come back spread out.
+    retries. A 429 makes its own call wait as it was asked to; several make all calls of the session wait, and they
+    come back spread out.
 
     Args:
         lm: whom to ask.
@@ -124,6 +128,8 @@ class LMSession:
         # request's.
         self._slots = asyncio.Semaphore(slots)
         self._target: Target | None = None
+        self._refusals = Refusals()
+        self._in_flight = 0
         self._paused_until = 0.0
         self._spread = 0.0
 
@@ -176,28 +182,30 @@ class LMSession:
             provider=self.lm.provider,
         )
 
+    def move(self, base_url: str) -> None:
+        """Ask another server from now on; a call that is under way asks there with its next request."""
+        self._url = base_url.rstrip("/") + self._provider.path(self.lm.model_name)
+        self._target = None
+
     async def aclose(self) -> None:
         """Close the connections; the session must not be used any more."""
         await self._http.aclose()
 
     async def _answer(self, call: _Call) -> WireReply:
         body = self._provider.body(self.lm.model_name, call.messages, call.params)
-        if self._target is None:
-            self._target = self._aim()
         attempt = 0
+        self._aim()  # a key that is not there is found out before any waiting
         while True:
             attempt += 1
             # What goes wrong before the request is made ends the call: it has waited as long as it may.
             tokens = await self._turn(call)
             try:
-                return await self._request(call, self._target, body, tokens)
+                return await self._request(call, self._aim(), body, tokens)
             except LMError as exc:
                 # Without its frames: their variables hold the raw answer, and an answer may repeat the key.
                 error = exc.with_traceback(None)
             finally:
                 self._slots.release()
-            if isinstance(error, RateLimited) and error.retryable is not False and error.status is not None:
-                self.pause(error.retry_after)
             step = retry.next_step(error, attempt, self._clock() - call.start, call.deadline, self._rng)
             if isinstance(step, retry.GiveUp):
                 raise step.error
@@ -205,7 +213,9 @@ class LMSession:
             await self._sleep(step.delay)
 
     def _aim(self) -> Target:
-        """Join address, headers and key. From here on the key is in the target, and nowhere else."""
+        """Join address, headers and key, once. From here on the key is in the target, and nowhere else."""
+        if self._target is not None:
+            return self._target
         headers = self._provider.headers()
         reference = self.lm.key_reference
         if reference is not None:
@@ -220,7 +230,8 @@ class LMSession:
                     raise
             else:
                 headers[self._provider.key_header] = self._provider.key_prefix + key
-        return Target(self._url, headers)
+        self._target = Target(self._url, headers)
+        return self._target
 
     async def _turn(self, call: _Call) -> int:
         """Wait until this call may make a request, take a slot, and return the tokens reserved for it."""
@@ -247,6 +258,7 @@ class LMSession:
         raw: RawReply | None = None
         wire: WireReply | None = None
         error: LMError | None = None
+        self._in_flight += 1
         try:
             raw = await self._post(call, target, body)
             wire = self._provider.read(raw, self._wall())
@@ -254,6 +266,8 @@ class LMSession:
             error = exc
             raise
         finally:
+            self._in_flight -= 1
+            pause = self._note(error) if raw is not None else None
             if self._gate is not None:
                 self._gate.report(
                     Outcome(
@@ -263,9 +277,18 @@ class LMSession:
                         headers=dict(raw.headers) if raw else None,
                         latency=self._clock() - sent,
                         cancelled=wire is None and error is None,
+                        pause=pause,
                     )
                 )
         return wire
+
+    def _note(self, error: LMError | None) -> float | None:
+        """Take note of how a request was answered; return for how long all calls wait now, if that is a pattern."""
+        if not isinstance(error, RateLimited) or error.retryable is False:
+            self._refusals.answered()
+        elif self._refusals.refused(self._in_flight):
+            return self.pause(error.retry_after)
+        return None
 
     async def _post(self, call: _Call, target: Target, body: bytes) -> RawReply:
         left = self._left(call)
@@ -300,17 +323,21 @@ class LMSession:
             raise retry.out_of_time(call.deadline, call.last)
         return left
 
-    def pause(self, wait: float | None) -> None:
+    def pause(self, wait: float | None) -> float:
         """Make every call of the session wait: the provider said, here or to another worker, that the key is too fast.
 
         Args:
             wait: seconds; None: it did not say how long.
+
+        Returns:
+            The seconds that calls wait for it.
         """
         wait = min(wait, PAUSE_MAX) if wait else PAUSE_SHORT
         until = self._clock() + wait
         if until > self._paused_until:
             self._paused_until = until
             self._spread = retry.spread(wait)
+        return wait
 
     async def _wait_out_pause(self, call: _Call) -> None:
         while (pause := self._paused_until - self._clock()) > 0:

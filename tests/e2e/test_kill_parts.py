@@ -2,9 +2,10 @@
 
 import os
 import signal
+import time
 
 import pytest
-from e2e_kit import ANSWER, Background, check_whole, metric, tickets, triage, until
+from e2e_kit import ANSWER, Background, Host, check_whole, metric, tickets, triage, until
 
 import dspex_actors as dspex
 
@@ -41,3 +42,34 @@ def test_kill(host, server, part):
         assert (result.failed, result.score, result.state) == (0, 50.0, "finished")
         assert EXAMPLES <= lm_server.requests <= EXAMPLES + AGAIN
         assert victim not in host.pids()
+
+
+@pytest.mark.parametrize("part", ["client:", "clients"])
+def test_kill_who_paces_a_limited_lm(host, server, part):
+    lm_server = server("--answer", ANSWER, "--rpm", 3000, "--burst-seconds", 3)
+    with dspex.connect(lm=lm_server.lm(rpm=3000)) as system:
+        run = Background(dspex.evaluate, triage(), tickets(120), metric(), max_in_flight=IN_FLIGHT)
+        until(lambda: lm_server.requests > 30)
+        os.kill(host.pid_of(system.node, part), signal.SIGKILL)
+        result = run.result()
+        check_whole(result, 120)
+        assert (result.failed, lm_server.stats()["rate_limited"], lm_server.requests) == (0, 0, 120)
+
+
+def test_kill_the_embedded_lm(home):
+    """Its calls are asked again where it is now, soon: their connections say at once that it has gone."""
+    with dspex.connect(workers=2, embedded={"latency_ms": 100}) as system:
+        lm = dspex.LM("embedded/nearest")
+        run = Background(dspex.evaluate, triage(), tickets(300), metric(), lm=lm, max_in_flight=32)
+        until(lambda: run_done(system) > 60)
+        os.kill(Host.pid_of(None, system.node, "embedded"), signal.SIGKILL)
+        started = time.monotonic()
+        result = run.result()
+        assert time.monotonic() - started < 6.0
+        check_whole(result, 300)
+        assert (result.failed, {one.attempts for one in result.results}) == (0, {1})
+        assert 300 < result.asked <= 300 + 6 * 32
+
+
+def run_done(system):
+    return max([row.done for row in system.journal.list_runs()], default=0)

@@ -167,37 +167,63 @@ def test_a_wait_longer_than_the_deadline_ends_the_call_at_once(serve: Any, answe
     assert fake_time.slept == []
 
 
-def test_after_a_429_nobody_asks_until_the_pause_is_over_and_then_not_all_at_once(
+def test_after_several_429s_nobody_asks_until_the_pause_is_over_and_then_not_all_at_once(
     serve: Any, answer: Any, chat: Any, fake_time: Any
 ) -> None:
     arrivals: list[float] = []
 
     def reply(n: int, *_: Any) -> bytes:
         arrivals.append(fake_time.now)
-        return answer(429, {"error": "x"}, {"retry-after": "10"}) if n == 0 else answer(200, chat())
+        return answer(429, {"error": "x"}, {"retry-after": "10"}) if n < 3 else answer(200, chat())
 
     async def body(session: LMSession, _: Any) -> None:
-        first = asyncio.create_task(session.complete(HI))
-        await until(lambda: fake_time.slept)
+        first = [asyncio.create_task(session.complete(HI)) for _ in range(3)]
+        await until(lambda: session._paused_until)
         begun = session._paused_until
-        await asyncio.gather(first, *(session.complete(HI) for _ in range(20)))
+        await asyncio.gather(*first, *(session.complete(HI) for _ in range(20)))
         assert begun == 1010.0
+        assert [outcome.pause for outcome in gate.outcomes[:3]] == [None, None, 10.0]
         assert all(wait > 9.0 for wait in fake_time.slept)
         assert max(fake_time.slept) - min(fake_time.slept) > 0.5
 
-    run(serve, reply, body, time=fake_time)
-    assert all(at >= 1010.0 for at in arrivals[1:])
+    gate = Gate()
+    run(serve, reply, body, time=fake_time, gate=gate)
+    assert all(at >= 1010.0 for at in arrivals[3:])
+
+
+def test_a_single_429_makes_its_own_call_wait_only(serve: Any, answer: Any, chat: Any, fake_time: Any) -> None:
+    async def body(session: LMSession, _: Any) -> None:
+        first = asyncio.create_task(session.complete(HI))
+        await until(lambda: fake_time.slept)
+        reply = await session.complete(HI)
+        assert (reply.asked, session._paused_until) == (1, 0.0)
+        assert (await first).asked == 2
+
+    slow = answer(429, {"error": "x"}, {"retry-after": "10"})
+    run(serve, lambda n, *_: slow if n == 0 else answer(200, chat()), body, time=fake_time)
+
+
+def test_a_call_under_way_follows_a_server_that_moves(serve: Any, answer: Any, chat: Any, fake_time: Any) -> None:
+    async def body(session: LMSession, _: Any) -> None:
+        async with serve(lambda *_: answer(200, chat(text="from there"))) as other:
+            call = asyncio.create_task(session.complete(HI))
+            await until(lambda: fake_time.slept)
+            session.move(other.url + "/v1")
+            assert (await call).text == "from there"
+
+    run(serve, lambda *_: answer(503, b""), body, time=fake_time)
 
 
 def test_a_pause_longer_than_a_call_may_take_ends_it_without_asking(serve: Any, answer: Any, fake_time: Any) -> None:
     async def body(session: LMSession, server: Any) -> None:
-        with pytest.raises(RateLimited):
-            await session.complete(HI)
+        for _ in range(3):
+            with pytest.raises(RateLimited):
+                await session.complete(HI)
         with pytest.raises(RateLimited) as caught:
             await session.complete(HI, deadline=20)
         assert caught.value.asked == 0
         assert caught.value.retry_after == pytest.approx(PAUSE_MAX)
-        assert len(server.heads) == 1
+        assert len(server.heads) == 3
 
     run(serve, lambda *_: answer(429, {"error": "x"}, {"retry-after": "99999999"}), body, time=fake_time)
 
