@@ -7,19 +7,26 @@ subclasses, and call them from anywhere with `node.call`.
 from supervisors import errors
 from supervisors.application import Application, ApplicationInfo
 from supervisors.genserver import IGNORE, NO_REPLY, Extra, GenServer, Stop
+from supervisors.groups import GroupChange, ProcessGroups
+from supervisors.matching import ANY, Var
 from supervisors.node import Monitor, Node
-from supervisors.reason import Down, ExitReason, Ref
+from supervisors.reason import Caller, Down, ExitReason, Ref
+from supervisors.registry import Registry
+from supervisors.requests import Request, RequestIds, Response
 from supervisors.spec import Backoff, ChildSpec, SupervisorSpec, check_childspecs
+from supervisors.via import Via
 from supervisors.views import ChildCounts, ChildInfo, ProcessStats, Report
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ANY",
     "IGNORE",
     "NO_REPLY",
     "Application",
     "ApplicationInfo",
     "Backoff",
+    "Caller",
     "ChildCounts",
     "ChildInfo",
     "ChildSpec",
@@ -27,13 +34,21 @@ __all__ = [
     "ExitReason",
     "Extra",
     "GenServer",
+    "GroupChange",
     "Monitor",
     "Node",
+    "ProcessGroups",
     "ProcessStats",
     "Ref",
+    "Registry",
     "Report",
+    "Request",
+    "RequestIds",
+    "Response",
     "Stop",
     "SupervisorSpec",
+    "Var",
+    "Via",
     "check_childspecs",
     "errors",
 ]

@@ -273,6 +273,12 @@ class GenServer:
 
         return AsyncGroupsHandle(self, name)
 
+    def pool(self, name: Ref | str | Via) -> AsyncPool:
+        """Return the methods of a pool: `await self.pool("db").transaction(request)`."""
+        from supervisors.pool import AsyncPool
+
+        return AsyncPool(self, name)
+
 
 def exit_reason(reason: Any) -> ExitReason:
     """Return the reason of an exit signal: "kill" is special there."""

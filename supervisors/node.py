@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,15 @@ from supervisors.application import (
 )
 from supervisors.client import SLACK_SECONDS, DoorClient
 from supervisors.errors import CallTimeout, NodeDown, SpecError, SupervisorsError
+from supervisors.genserver import check_timeout, exit_reason
+from supervisors.groups import GroupsHandle
 from supervisors.monitor import Monitor
 from supervisors.node_launch import connect, default_data_dir, launch, read_node_file, stop_process
+from supervisors.pool import Pool
+from supervisors.pool_spec import PoolSpec
 from supervisors.reason import ExitReason, Ref
+from supervisors.registry_handles import RegistryHandle
+from supervisors.requests import Request
 from supervisors.runtime import sealing, wire
 from supervisors.runtime.config import NodeConfig
 from supervisors.spec import ChildSpec, SupervisorSpec
@@ -200,7 +207,9 @@ class Node:
 
         Raises:
             CallTimeout, NoProcess, ServerExited, CallFailed, NodeDown: as their names say.
+            SpecError: `timeout` is no number of seconds.
         """
+        check_timeout(timeout)
         wait = None if timeout is None else timeout + SLACK_SECONDS
         return wire.unpack(
             self._request("call", target, wire.pack_value(request, "request"), timeout, wait=wait), trusted=True
@@ -219,9 +228,31 @@ class Node:
             client.abandon(future)
             raise
 
+    def send_request(self, target: Ref | str | Via, request: Any) -> Request:
+        """Ask a server and wait for the reply later: by itself, or in a RequestIds with others.
+
+        Raises:
+            CallFailed, NodeDown: it could not be sent; all other errors come with the response.
+        """
+        return Request(*self._submit("call", target, wire.pack_value(request, "request"), None))
+
     def cast(self, target: Ref | str | Via, message: Any) -> None:
         """Send a message and do not wait; to nobody is fine too."""
         self._submit("cast", target, wire.pack_value(message, "message"))
+
+    def send(self, target: Ref | str | Via, message: Any) -> None:
+        """Send a message to a server's handle_info; to nobody is fine too."""
+        self._submit("send", target, wire.pack_value(message, "message"))
+
+    def exit(self, target: Ref | str | Via, reason: Any) -> None:
+        """Send an exit signal: "kill" ends it at once; others end it without terminate, unless it traps exits.
+
+        "normal" does nothing to a server that does not trap exits. To end one in order is what `stop` does.
+
+        Raises:
+            NoProcess: nobody is registered under that name.
+        """
+        self._request("exit", target, exit_reason(reason))
 
     def stop(self, target: Ref | str | Via, reason: Any = "normal", timeout: float | None = None) -> None:
         """End a server, or a supervisor with its children first; return when it is gone.
@@ -229,12 +260,35 @@ class Node:
         Raises:
             NoProcess: nobody there.
             CallTimeout: it takes longer than `timeout` seconds; the stop goes on.
+            SpecError: `timeout` is no number of seconds; nothing was stopped.
         """
+        check_timeout(timeout)
         self._request("stop", target, ExitReason.of(reason), timeout)
 
     def whereis(self, name: str | Via) -> Ref | None:
         """Return who is registered under a name."""
         return self._request("whereis", name)  # type: ignore[no-any-return]
+
+    def registry(self, name: Ref | str | Via) -> RegistryHandle:
+        """Return the methods of a registry: `node.registry("reg").lookup(key)`."""
+        return RegistryHandle(self, name)
+
+    def groups(self, name: Ref | str | Via) -> GroupsHandle:
+        """Return the methods of process groups: `node.groups("pg").members(group)`."""
+        return GroupsHandle(self, name)
+
+    def pool(self, name: Ref | str | Via) -> Pool:
+        """Return the methods of a pool: `node.pool("db").transaction(request)`."""
+        return Pool(self, name)
+
+    def lease(self, target: Ref | str | Via, request: Any, timeout: float | None, answered: bool = True) -> Any:
+        """Make a call of a borrower: the server (a pool's) is told when this program's connection ends."""
+        packed = wire.pack_value(request, "request")
+        if not answered:
+            self._submit("lease", target, packed, timeout)
+            return None
+        wait = None if timeout is None else timeout + SLACK_SECONDS
+        return wire.unpack(self._request("lease", target, packed, timeout, wait=wait), trusted=True)
 
     def pid(self, target: Ref | str | Via) -> int | None:
         """Return the process id behind a ref or a name; None when there is none."""
@@ -249,7 +303,7 @@ class Node:
 
     # --- supervisors ------------------------------------------------------------------------------------------------
 
-    def start_supervisor(self, spec: SupervisorSpec) -> Ref:
+    def start_supervisor(self, spec: SupervisorSpec | PoolSpec) -> Ref:
         """Start a supervisor under the node's root; return when every child's init has returned.
 
         It is a temporary child: the node does not restart it when it ends.
@@ -258,6 +312,7 @@ class Node:
             StartError: a child did not start; those before it have been stopped again.
             AlreadyStarted: a name is taken.
         """
+        spec = spec.as_supervisor() if isinstance(spec, PoolSpec) else spec
         if not isinstance(spec, SupervisorSpec):
             raise SpecError(f"start_supervisor got {spec!r}: expected a SupervisorSpec")
         return self._request("start_supervisor", _seal(spec))  # type: ignore[no-any-return]
@@ -345,6 +400,47 @@ class Node:
     def which_applications(self) -> list[ApplicationInfo]:
         """Return the running applications in the order in which they were started."""
         return which_applications(self)
+
+    # --- servers from outside ---------------------------------------------------------------------------------------
+
+    def get_state(self, target: Ref | str | Via, timeout: float | None = 5.0) -> dict[str, Any]:
+        """Return a server's attributes as a dict; one that cannot be sent (a lock, a socket) as its repr.
+
+        For debugging: like all questions below it is answered between two messages, in their order.
+
+        Raises:
+            CallTimeout, NoProcess, ServerExited: as for `call`.
+        """
+        return self._system(target, "get_state", None, timeout)  # type: ignore[no-any-return]
+
+    def replace_state(
+        self, target: Ref | str | Via, function: Callable[[dict[str, Any]], dict[str, Any]], timeout: float | None = 5.0
+    ) -> dict[str, Any]:
+        """Put `function(attributes)` in the place of a server's attributes; return them.
+
+        Raises:
+            CallFailed: the function raised, or returned no dict of attributes; the state is what it was.
+            CallTimeout, NoProcess, ServerExited: as for `call`.
+        """
+        return self._system(target, "replace_state", function, timeout)  # type: ignore[no-any-return]
+
+    def get_status(self, target: Ref | str | Via, timeout: float | None = 5.0) -> dict[str, Any]:
+        """Return name, class, status (running, suspended), mailbox, links, and state as its `format_status` shows it."""
+        return self._system(target, "get_status", None, timeout)  # type: ignore[no-any-return]
+
+    def suspend(self, target: Ref | str | Via, timeout: float | None = 5.0) -> None:
+        """Have a server leave its messages where they are, until `resume`; it can still be inspected and stopped."""
+        self._system(target, "suspend", None, timeout)
+
+    def resume(self, target: Ref | str | Via, timeout: float | None = 5.0) -> None:
+        """Have a suspended server go on."""
+        self._system(target, "resume", None, timeout)
+
+    def _system(self, target: Ref | str | Via, name: str, argument: Any, timeout: float | None) -> Any:
+        check_timeout(timeout)
+        wait = None if timeout is None else timeout + SLACK_SECONDS
+        packed = wire.pack_value(argument, "argument")
+        return wire.unpack(self._request("system", target, name, packed, timeout, wait=wait), trusted=True)
 
     # --- seeing -----------------------------------------------------------------------------------------------------
 

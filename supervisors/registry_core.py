@@ -57,7 +57,7 @@ class RegistryTable:
         counts[hashed] = counts.get(hashed, 0) + 1
 
     def _holder(self, hashed: Any) -> Entry | None:
-        """Return the entry of a unique key; one whose owner is dead is dropped, as its notice may still be on its way."""
+        """Return the entry of a unique key; one whose owner is dead is dropped: its notice may be on its way."""
         entries = self._by_key.get(hashed)
         if not entries:
             return None
@@ -100,20 +100,25 @@ class RegistryTable:
                 del self._by_owner[owner]
         return gone
 
-    def update_value(self, key: Any, owner: Ref, value: Any) -> Any:
-        """Set the value of an entry; return the old one.
+    def value(self, key: Any, owner: Ref) -> Any:
+        """Return the value of an entry.
 
         Raises:
             NotAllowed: keys are not unique, or this is not the owner.
         """
+        return self._own(key, owner).value
+
+    def update_value(self, key: Any, owner: Ref, value: Any) -> None:
+        """Set the value of an entry; raises as `value` does."""
+        self._by_key[strict(key)] = [self._own(key, owner)._replace(value=value)]
+
+    def _own(self, key: Any, owner: Ref) -> Entry:
         if not self.unique:
             raise NotAllowed("update_value: only in a registry with unique keys")
-        hashed = strict(key)
-        holder = self._holder(hashed)
+        holder = self._holder(strict(key))
         if holder is None or holder.owner != owner:
             raise NotAllowed(f"update_value: key {key!r:.100} is not registered by {owner}")
-        self._by_key[hashed] = [holder._replace(value=value)]
-        return holder.value
+        return holder
 
     def drop(self, owner: Ref) -> list[Entry]:
         """Remove all of an owner; return what there was."""
