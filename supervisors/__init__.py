@@ -10,6 +10,9 @@ from supervisors.genserver import IGNORE, NO_REPLY, Extra, GenServer, Stop
 from supervisors.groups import GroupChange, ProcessGroups
 from supervisors.matching import ANY, Var
 from supervisors.node import Monitor, Node
+from supervisors.pool import Pool
+from supervisors.pool_spec import PoolSpec
+from supervisors.pool_stats import PoolStats, PoolStatus
 from supervisors.reason import Caller, Down, ExitReason, Ref
 from supervisors.registry import Registry
 from supervisors.requests import Request, RequestIds, Response
@@ -37,6 +40,10 @@ __all__ = [
     "GroupChange",
     "Monitor",
     "Node",
+    "Pool",
+    "PoolSpec",
+    "PoolStats",
+    "PoolStatus",
     "ProcessGroups",
     "ProcessStats",
     "Ref",

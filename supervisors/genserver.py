@@ -29,6 +29,7 @@ from supervisors.reason import KILL, Caller, ExitReason, Ref
 
 if TYPE_CHECKING:
     from supervisors.groups import AsyncGroupsHandle
+    from supervisors.pool import AsyncPool
     from supervisors.registry_handles import AsyncRegistryHandle
     from supervisors.runtime.process import Process
     from supervisors.spec import ChildSpec
