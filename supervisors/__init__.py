@@ -6,10 +6,12 @@ subclasses, and call them from anywhere with `node.call`.
 
 from supervisors import errors
 from supervisors.application import Application, ApplicationInfo
+from supervisors.dynamic import DynamicSupervisorSpec
 from supervisors.genserver import IGNORE, NO_REPLY, Extra, GenServer, Stop
 from supervisors.groups import GroupChange, ProcessGroups
 from supervisors.matching import ANY, Var
 from supervisors.node import Monitor, Node
+from supervisors.partition import PartitionSupervisor, PartitionSupervisorSpec
 from supervisors.pool import Pool
 from supervisors.pool_spec import PoolSpec
 from supervisors.pool_stats import PoolStats, PoolStatus
@@ -17,6 +19,10 @@ from supervisors.reason import Caller, Down, ExitReason, Ref
 from supervisors.registry import Registry
 from supervisors.requests import Request, RequestIds, Response
 from supervisors.spec import Backoff, ChildSpec, SupervisorSpec, check_childspecs
+from supervisors.task_inside import ServerTasks
+from supervisors.task_server import callers
+from supervisors.task_spec import TaskSupervisorSpec
+from supervisors.tasks import Task, TaskSupervisor
 from supervisors.via import Via
 from supervisors.views import ChildCounts, ChildInfo, ProcessStats, Report
 
@@ -34,12 +40,15 @@ __all__ = [
     "ChildInfo",
     "ChildSpec",
     "Down",
+    "DynamicSupervisorSpec",
     "ExitReason",
     "Extra",
     "GenServer",
     "GroupChange",
     "Monitor",
     "Node",
+    "PartitionSupervisor",
+    "PartitionSupervisorSpec",
     "Pool",
     "PoolSpec",
     "PoolStats",
@@ -52,10 +61,15 @@ __all__ = [
     "Request",
     "RequestIds",
     "Response",
+    "ServerTasks",
     "Stop",
     "SupervisorSpec",
+    "Task",
+    "TaskSupervisor",
+    "TaskSupervisorSpec",
     "Var",
     "Via",
+    "callers",
     "check_childspecs",
     "errors",
 ]

@@ -15,6 +15,7 @@
      ├─ ChildRunning                    the child is running
      ├─ ChildRestarting                 the child is being restarted
      ├─ ChildNotFound                   no child with this id
+     ├─ MaxChildren                     the supervisor has as many children as it may
      ├─ NotAllowed                      a call that this supervisor's strategy, or this registry, refuses
      ├─ AlreadyRegistered               the key of a unique registry has an owner; `.ref`
      └─ NotJoined                       the process is not a member of this group
@@ -113,6 +114,10 @@ class AlreadyRegistered(SupervisorsError):
     """The key is registered already, in a registry with unique keys."""
 
 
+class MaxChildren(SupervisorsError):
+    """The supervisor has as many children as it may."""
+
+
 class NotJoined(SupervisorsError):
     """The process is not a member of the group."""
 
@@ -135,6 +140,7 @@ _BY_NAME: dict[str, type[SupervisorsError]] = {
         ChildNotFound,
         NotAllowed,
         AlreadyRegistered,
+        MaxChildren,
         NotJoined,
     )
 }

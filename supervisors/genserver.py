@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from supervisors.registry_handles import AsyncRegistryHandle
     from supervisors.runtime.process import Process
     from supervisors.spec import ChildSpec
+    from supervisors.task_inside import ServerTasks
     from supervisors.via import Via
     from supervisors.views import ChildInfo
 
@@ -261,6 +262,12 @@ class GenServer:
     async def whereis(self, name: str | Via) -> Ref | None:
         """Return who is registered under a name."""
         return await self._process.names.whereis(name)
+
+    def tasks(self, supervisor: Ref | str | Via) -> ServerTasks:
+        """Return a task supervisor as this server sees it: async_, async_nolink, start_child, async_stream."""
+        from supervisors.task_inside import ServerTasks
+
+        return ServerTasks(self, supervisor)
 
     def registry(self, name: Ref | str | Via) -> AsyncRegistryHandle:
         """Return the methods of a registry: `await self.registry("reg").register(key)`."""

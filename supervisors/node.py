@@ -28,6 +28,7 @@ from supervisors.genserver import check_timeout, exit_reason
 from supervisors.groups import GroupsHandle
 from supervisors.monitor import Monitor
 from supervisors.node_launch import connect, default_data_dir, launch, read_node_file, stop_process
+from supervisors.partition import PartitionSupervisor
 from supervisors.pool import Pool
 from supervisors.pool_spec import PoolSpec
 from supervisors.reason import ExitReason, Ref
@@ -36,6 +37,7 @@ from supervisors.requests import Request
 from supervisors.runtime import sealing, wire
 from supervisors.runtime.config import NodeConfig
 from supervisors.spec import ChildSpec, SupervisorSpec
+from supervisors.tasks import TaskSupervisor
 from supervisors.via import Via
 from supervisors.views import ChildCounts, ChildInfo, ProcessStats, Report
 
@@ -268,6 +270,14 @@ class Node:
     def whereis(self, name: str | Via) -> Ref | None:
         """Return who is registered under a name."""
         return self._request("whereis", name)  # type: ignore[no-any-return]
+
+    def tasks(self, supervisor: Ref | str | Via) -> TaskSupervisor:
+        """Return a task supervisor as this program sees it: async_, async_nolink, start_child, async_stream."""
+        return TaskSupervisor(self, supervisor)
+
+    def partitions(self, supervisor: Ref | str | Via) -> PartitionSupervisor:
+        """Return a partition supervisor as this program sees it: which process has a key, and resize."""
+        return PartitionSupervisor(self, supervisor)
 
     def registry(self, name: Ref | str | Via) -> RegistryHandle:
         """Return the methods of a registry: `node.registry("reg").lookup(key)`."""

@@ -29,6 +29,7 @@ from supervisors.runtime.keys import load_or_create_key
 from supervisors.runtime.log import REPORT_FILE, last_lines
 from supervisors.runtime.messages import Cast, Info
 from supervisors.spec import ChildSpec, SupervisorSpec
+from supervisors.task_server import claim
 from supervisors.via import Via
 from supervisors.views import Report
 
@@ -59,6 +60,7 @@ class Door(GenServer):
         self.operations: dict[str, Operation] = {
             "call": self._op_call,
             "cast": self._op_cast,
+            "claim": self._op_claim,
             "send": self._op_send,
             "exit": self._op_exit,
             "system": self._op_system,
@@ -106,6 +108,9 @@ class Door(GenServer):
 
     async def _op_call(self, target: Ref | str | Via, request: bytes, timeout: float | None) -> bytes:
         return await self._process.call_name(target, request, timeout)
+
+    async def _op_claim(self, task: Ref, request: bytes, linked: bool) -> bytes:
+        return await claim(self._process, task, request, linked)
 
     async def _op_cast(self, target: Ref | str | Via, message: bytes) -> None:
         await self._process.send_packed(target, Cast("", message))

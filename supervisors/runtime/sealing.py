@@ -91,7 +91,11 @@ def seal_args(args: tuple[Any, ...]) -> SealedStart:
 def seal(spec: ChildSpec | SupervisorSpec) -> Any:
     """Return the spec with every server class and argument below it as bytes."""
     if isinstance(spec, SupervisorSpec):
-        return replace(spec, children=tuple(seal(child) for child in spec.children))
+        sealed = replace(spec, children=tuple(seal(child) for child in spec.children))
+        extra = getattr(spec, "extra_arguments", ())  # of a dynamic supervisor
+        if extra and not isinstance(extra[0], SealedStart):
+            sealed = replace(sealed, extra_arguments=(seal_args(extra),))  # type: ignore[call-arg]
+        return sealed
     if isinstance(spec.start, SealedStart):
         return spec
     if isinstance(spec.start, SupervisorSpec):

@@ -22,7 +22,7 @@ import orjson
 from thespian.actors import Actor, ActorAddress, ActorExitRequest, ThespianWatch, WakeupMessage, WatchMessage
 
 from supervisors import events
-from supervisors.core import SupervisorCore
+from supervisors.cores import core_for
 from supervisors.errors import AlreadyStarted, CallFailed, NoProcess, SupervisorsError
 from supervisors.reason import KILLED, NOPROC, SHUTDOWN, Caller, ExitReason, Ref
 from supervisors.runtime import fate
@@ -203,7 +203,7 @@ class SupervisorHost(Actor):  # type: ignore[misc]
         self._reports = LineFile(Path(boot.node["logs"]) / REPORT_FILE)
         self._registry = boot.registry
         assert isinstance(boot.start, SupervisorSpec)
-        self.core = SupervisorCore(boot.start, alive=lambda ref: not fate.has_ended(ref.pid, ref.born))
+        self.core = core_for(boot.start, alive=lambda ref: not fate.has_ended(ref.pid, ref.born))
         self._booted = True
         if boot.name is not None:
             self._register()

@@ -8,15 +8,19 @@ A value that is none of these (a user's object, a class from a notebook) travels
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import msgpack
 
+from supervisors.dynamic import DynamicSupervisorSpec
 from supervisors.errors import CallFailed, SupervisorsError, from_record
+from supervisors.partition import PartitionSupervisorSpec
 from supervisors.reason import Caller, Down, ExitReason, Ref
 from supervisors.runtime import sealing
 from supervisors.runtime.codec import MAX_FRAME
 from supervisors.spec import Backoff, ChildSpec, SealedStart, SupervisorSpec, spec_fields
+from supervisors.task_spec import TaskSupervisorSpec
 from supervisors.via import Via
 from supervisors.views import ChildCounts, ChildInfo, Report
 
@@ -40,10 +44,19 @@ _CODES: dict[type, int] = {
     ChildInfo: 8,
     ChildCounts: 9,
     Report: 10,
+    DynamicSupervisorSpec: 20,
+    TaskSupervisorSpec: 21,
+    PartitionSupervisorSpec: 22,
     Via: 23,
     Caller: 30,
 }
 _TYPES = {code: cls for cls, code in _CODES.items()}
+
+
+def _make(cls: type, values: list[Any]) -> Any:
+    if issubclass(cls, SupervisorSpec) and cls is not SupervisorSpec:  # its fields go by name
+        return cls(**{item.name: value for item, value in zip(fields(cls), values, strict=True)})
+    return cls(*values)
 
 
 class Packed:
@@ -118,7 +131,7 @@ def _hook(trusted: bool) -> Callable[[int, bytes], Any]:
                 return tuple(unpack(data, trusted=trusted))
             case 6:
                 number, *values = unpack(data, trusted=trusted)
-                return _TYPES[number](*values)
+                return _make(_TYPES[number], values)
             case 2:
                 return set(unpack(data, trusted=trusted))
             case 3:
