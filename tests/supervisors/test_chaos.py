@@ -14,15 +14,13 @@ from pathlib import Path
 import psutil
 import pytest
 from node_helpers import Counter, kill_quietly
+from tree_checks import WHOLE_SECONDS, Tree, root_of
 
-from supervisors import ChildSpec, Ref, SupervisorSpec, errors
-from supervisors.testing import processes_of, wait_until
+from supervisors import ChildSpec, SupervisorSpec
+from supervisors.testing import wait_until
 
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "15"))
 SEED = int(os.environ.get("CHAOS_SEED", random.randrange(10**6)))
-#: Within this long after the last kill the tree equals its spec; or three times what its first start took, if more:
-#: a busy machine is slow at both.
-CALM_SECONDS, STARTS = 1.0, 3.0
 STRATEGIES = ("one_for_one", "rest_for_one", "one_for_all")
 
 
@@ -37,61 +35,16 @@ def branch(name, depth):
     return SupervisorSpec(children, strategy=strategy, intensity=10**6, period=1.0)
 
 
-def expected(spec, name):
-    """Return name → type of everything in a tree."""
-    found = {name: "supervisor"}
-    for child in spec.children:
-        found |= expected(child.start, child.id) if child.type == "supervisor" else {child.id: "worker"}
-    return found
-
-
-def flat(row):
-    return [row, *(each for child in row["children"] for each in flat(child))]
-
-
 class Chaos:
     def __init__(self, node, seed):
         self.node, self.random = node, random.Random(seed)
-        self.spec = branch("c0", 0)
-        self.expected = expected(self.spec, "c0")
-        self.why = ""
-        root = Ref(**json.loads((Path(node.data_dir) / "node.json").read_text())["root"])
-        began = time.monotonic()
-        node.start_child(root, ChildSpec("c0", self.spec, name="c0"))
-        self.limit = max(CALM_SECONDS, STARTS * (time.monotonic() - began))
-        self.root = root
-
-    def whole(self):
-        """Whether the tree equals its spec, every name leads to its process, and no process is left over."""
-        self.why = self.difference()
-        return not self.why
-
-    def difference(self):
-        try:
-            tree = self.node.tree()
-            names = self.node.names()
-        except errors.SupervisorsError as error:
-            return f"the node does not answer: {error}"
-        rows = flat(tree)
-        shown = {row["id"]: row["type"] for row in rows if row["id"].startswith("c0")}
-        if shown != self.expected:
-            return f"tree: {sorted(set(self.expected.items()) ^ set(shown.items()))}"
-        if wrong := [(row["id"], row["state"]) for row in rows if row["state"] != "running"]:
-            return f"states: {wrong}"
-        pids = {row["id"]: row["pid"] for row in rows}
-        named = {name: ref.pid for name, ref in names.items() if name.startswith("c0")}
-        if named != {name: pids[name] for name in self.expected}:
-            return f"names: {set(named.items()) ^ {(name, pids[name]) for name in self.expected}}"
-        daemon = self.node.info["pid"]
-        admin = psutil.Process(tree["pid"]).ppid()
-        logger = {child.pid for child in psutil.Process(admin).children()} - {tree["pid"]}
-        if orphans := processes_of(self.node) - {daemon, admin, *logger, *pids.values()}:
-            return f"orphans: {orphans}"
-        return ""
+        self.root = root_of(node)
+        self.tree = Tree(node, self.root, branch("c0", 0), "c0")
+        self.tree.start()
 
     def answers(self):
-        """Every worker answers under its name, and it is the process that the tree shows."""
-        for name, kind in self.expected.items():
+        """Every worker answers under its name, and it is the process that the name leads to."""
+        for name, kind in self.tree.expected.items():
             if kind == "worker":
                 assert self.node.call(name, "pid") == self.node.pid(name), name
 
@@ -123,27 +76,27 @@ class Chaos:
 @pytest.mark.timeout(SECONDS + 120)
 def test_random_kills_leave_the_tree_as_its_spec_says(node):
     chaos = Chaos(node, SEED)
-    wait_until(chaos.whole, chaos.limit + 5.0)
-    assert len(chaos.expected) == 40
+    wait_until(chaos.tree.whole, chaos.tree.limit + 5.0)
+    assert len(chaos.tree.expected) == 40
     end, kills, times = time.monotonic() + SECONDS, 0, []
     while time.monotonic() < end:
         kills += chaos.storm()
         calm = time.monotonic()
         try:
-            wait_until(chaos.whole, 20.0, 0.01)
+            wait_until(chaos.tree.whole, 20.0, 0.01)
         except AssertionError:
-            pytest.fail(f"seed {SEED}: not whole 20 s after the last kill: {chaos.why}")
+            pytest.fail(f"seed {SEED}: not whole 20 s after the last kill: {chaos.tree.why}")
         times.append(time.monotonic() - calm)
         chaos.answers()
     figures = {
-        "seed": SEED, "storms": len(times), "kills": kills, "limit": round(chaos.limit, 2),
+        "seed": SEED, "storms": len(times), "kills": kills, "limit": round(chaos.tree.limit, 2),
         "median": round(statistics.median(times), 3), "max": round(max(times), 3),
-        "over_1_s": sum(seconds > CALM_SECONDS for seconds in times), "incarnation": node.status()["incarnation"],
+        "over_1_s": sum(seconds > WHOLE_SECONDS for seconds in times), "incarnation": node.status()["incarnation"],
     }  # fmt: skip
     print(figures)
     if "CHAOS_FILE" in os.environ:
         Path(os.environ["CHAOS_FILE"]).write_text(json.dumps(figures | {"times": times}))
     assert figures["incarnation"] == 0
-    assert max(times) <= chaos.limit, figures
+    assert max(times) <= chaos.tree.limit, figures
     node.terminate_child(chaos.root, "c0")
     wait_until(lambda: not [name for name in node.names() if name.startswith("c0")], 2.0)

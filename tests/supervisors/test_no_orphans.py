@@ -1,0 +1,201 @@
+"""No orphans, ever: `kill -9` of any process, at any moment; the tree is whole again or gone, its names are free."""
+
+import asyncio
+import contextlib
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from node_helpers import Counter, kill_quietly
+from tree_checks import Tree, flat, pillars
+
+from supervisors import ChildSpec, Node, SupervisorSpec, errors
+from supervisors.testing import assert_gone, processes_of, wait_until
+
+IN_TREE = ("n0.first", "n0.inner", "n0.inner.deep", "n0.inner.gated", "n0.last", "n0")
+OF_NODE = ("registry", "door")
+PILLARS = ("root", "admin", "logger")
+
+
+class Gated(Counter):
+    """Its init and its terminate do not return while the gate in its folder is shut."""
+
+    async def init(self, folder):
+        super().init()
+        self.folder = folder
+        await self.gate("init")
+
+    async def terminate(self, reason):
+        await self.gate("end")
+
+    async def gate(self, what):
+        shut = Path(self.folder) / f"shut-{what}"
+        while shut.exists():
+            (Path(self.folder) / f"waiting-{what}").touch()
+            await asyncio.sleep(0.002)
+
+
+class Scene:
+    """A node with a tree in which one child can be held in its init or its terminate."""
+
+    def __init__(self, node, folder, strategy="rest_for_one"):
+        self.node, self.folder = node, folder
+
+        def child(name, start=Counter, **fields):
+            return ChildSpec(name, start, name=name, **fields)
+
+        inner = SupervisorSpec(
+            [child("n0.inner.deep"), child("n0.inner.gated", Gated, args=(str(folder),), shutdown=30.0)],
+            strategy=strategy, intensity=1000,
+        )  # fmt: skip
+        self.spec = SupervisorSpec(
+            [child("n0.first"), child("n0.inner", inner), child("n0.last")], strategy="one_for_all", intensity=1000
+        )
+        self.set_up()
+
+    def set_up(self):
+        """Start the supervisor that restarts the tree's topmost one."""
+        self.holder = self.node.start_supervisor(SupervisorSpec([], intensity=1000, name="holder"))
+        self.tree = Tree(self.node, self.holder, self.spec, "n0")
+
+    def shut(self, what):
+        (self.folder / f"waiting-{what}").unlink(missing_ok=True)
+        (self.folder / f"shut-{what}").touch()
+
+    def held(self, what):
+        wait_until((self.folder / f"waiting-{what}").exists)
+
+    def open(self):
+        for what in ("init", "end"):
+            (self.folder / f"shut-{what}").unlink(missing_ok=True)
+
+    def pid(self, who):
+        """Return the pid of whom a test is about to kill; None when there is no such process at this moment."""
+        if who in (*PILLARS, "daemon"):
+            return pillars(self.node)[who]
+        return next((row["pid"] for row in flat(self.node.tree()) if row["id"] == who), None) or self.shown(who)
+
+    def shown(self, who):
+        """Return the pid of a process that has not registered its name yet, by what ps shows."""
+        for pid in processes_of(self.node):
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{pid}/comm").read_text().strip() == who[:15]:
+                    return pid
+        return None
+
+    def begin(self, moment):
+        """Bring the tree to a moment and hold it there; return the thread that waits for the end of it, if any."""
+        if moment == "start":
+            self.shut("init")
+            thread = in_background(self.tree.start)
+            self.held("init")
+            return thread
+        self.tree.start()
+        if moment == "restart":
+            self.shut("init")
+            kill_quietly(self.node.pid("n0.inner.gated"))
+            self.held("init")
+        elif moment == "shutdown":
+            self.shut("end")
+            thread = in_background(self.node.terminate_child, self.holder, "n0")
+            self.held("end")
+            return thread
+        return None
+
+    def whole_or_gone(self):
+        return self.tree.whole() or self.tree.gone()
+
+    def clear(self):
+        """Take the tree away, whatever is there of it."""
+        self.open()
+        with contextlib.suppress(errors.ChildNotFound):
+            self.node.terminate_child(self.holder, "n0")
+            self.node.delete_child(self.holder, "n0")
+        wait_until(self.tree.gone, 2.0)
+
+
+def in_background(function, *arguments):
+    def run():
+        with contextlib.suppress(errors.SupervisorsError):
+            function(*arguments)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread
+
+
+def kill_at(scene, who, moment):
+    """Kill somebody at a moment; whoever belongs to the victim is gone within 1 s."""
+    thread = scene.begin(moment)
+    pid = scene.pid(who)
+    if pid is None:
+        assert moment in ("shutdown", "start"), f"{who} is not there at {moment}"
+        scene.open()
+    else:
+        before = processes_of(scene.node)
+        kill_quietly(pid)
+        assert_gone([pid], 1.0)
+        if who in PILLARS:
+            assert_gone(before - {scene.node.info["pid"]}, 1.0)
+        scene.open()
+    return thread
+
+
+# rows: 21, 25, 61, X3
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("moment", ["rest", "start", "restart", "shutdown"])
+def test_whoever_is_killed_the_tree_is_whole_or_gone_and_its_names_are_free(tmp_path, moment):
+    folder = tmp_path / "gate"
+    folder.mkdir()
+    (tmp_path / "node").mkdir(mode=0o700)
+    with Node.start(data_dir=tmp_path / "node") as node:
+        scene = Scene(node, folder)
+        for who in (*IN_TREE, *OF_NODE):
+            thread = kill_at(scene, who, moment)
+            began = time.monotonic()
+            try:
+                wait_until(scene.whole_or_gone, 10.0, 0.01)
+            except AssertionError:
+                pytest.fail(f"{who} killed at {moment}: {scene.tree.why}")
+            seconds = time.monotonic() - began
+            assert seconds <= scene.tree.limit, f"{who} killed at {moment}: {seconds:.2f} s"
+            if thread is not None:
+                thread.join(5)
+                assert not thread.is_alive(), f"{who} killed at {moment}: the call hangs"
+            if moment in ("rest", "restart"):
+                wait_until(scene.tree.whole, scene.tree.limit)
+            scene.clear()
+            scene.tree.start()  # under the same names
+            assert scene.tree.whole(), f"{who} killed at {moment}: {scene.tree.why}"
+            scene.clear()
+
+
+# rows: 61, X3
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("moment", ["rest", "start", "restart", "shutdown"])
+def test_whichever_pillar_is_killed_all_goes_and_the_node_comes_back_with_free_names(tmp_path, moment):
+    folder = tmp_path / "gate"
+    folder.mkdir()
+    (tmp_path / "node").mkdir(mode=0o700)
+    with Node.start(data_dir=tmp_path / "node") as node:
+        scene = Scene(node, folder)
+        for who in PILLARS:
+            thread = kill_at(scene, who, moment)
+            wait_until(scene.tree.gone, 5.0, 0.02)
+            if thread is not None:
+                thread.join(5)
+                assert not thread.is_alive(), f"{who} killed at {moment}: the call hangs"
+            scene.set_up()
+            scene.tree.start()
+            assert scene.tree.whole(), f"{who} killed at {moment}: {scene.tree.why}"
+            scene.clear()
+        thread = scene.begin(moment)
+        pids = processes_of(node)
+        kill_quietly(node.info["pid"])
+        assert_gone(pids, 1.0)
+        if thread is not None:
+            thread.join(5)
+            assert not thread.is_alive(), "the daemon killed: the call hangs"
+    with Node.start(data_dir=tmp_path / "node") as again:
+        assert not [name for name in again.names() if name.startswith("n0")]
