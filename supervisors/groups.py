@@ -167,7 +167,7 @@ class ProcessGroups(GenServer):
         hashed = strict(group)
         for number, (watched, name, watcher) in self._monitors.items():
             if members and watched == hashed:
-                self._process.send(watcher, GroupChange(number, kind, name, members))
+                self.send(watcher, GroupChange(number, kind, name, members))
 
 
 class _Requests:

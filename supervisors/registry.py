@@ -53,7 +53,7 @@ class Registry(GenServer):
         self._news: asyncio.Queue[Any] = asyncio.Queue()
         if self._listeners:
             self.spawn(self._tell_listeners())
-        self._process.trap_exit = True
+        self.trap_exit = True
         table = self._table
         self._requests: dict[str, Callable[..., Any]] = {
             "register": self._register,
@@ -113,7 +113,7 @@ class Registry(GenServer):
             self._table.drop(owner)
             raise
         if first and owner != self.ref:
-            self._process.bonds.link(owner)
+            self.link(owner)
         self._tell(("register", self.name, key, owner, value))
         return owner
 
@@ -121,7 +121,7 @@ class Registry(GenServer):
         for entry in entries:
             self._tell(("unregister", self.name, entry.key, owner))
         if entries and not self._table.owns(owner):
-            self._process.unlink(owner)
+            self.unlink(owner)
 
     def _register_via(self, key: Any, owner: Ref, value: Any) -> Ref | None:
         holder = self._resolve(key)
@@ -182,4 +182,4 @@ class Registry(GenServer):
                     ref = await self._process.names.resolve(name)
                 except NoProcess:
                     continue
-                self._process.send(ref, news)
+                self.send(ref, news)
