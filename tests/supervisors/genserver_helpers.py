@@ -109,14 +109,11 @@ class Probe(GenServer):
     def unwatch(self, number, flush):
         self.demonitor(number, flush)
 
-    def watch_dead_then_unwatch(self, ref, flush):
-        # The Down waits in the mailbox by the time that the monitor is taken back.
-        number = self.monitor(ref)
-        self.spawn(self._unwatch_later(number, flush))
-
-    async def _unwatch_later(self, number, flush):
-        await asyncio.sleep(0)
-        self.demonitor(number, flush)
+    async def when_queued(self, count, name, *arguments):
+        """Do something as soon as so many messages wait in the mailbox."""
+        while len(self._process.mailbox) < count:  # noqa: ASYNC110 - the mailbox tells nobody
+            await asyncio.sleep(0.002)
+        getattr(self, name)(*arguments)
 
     def bind(self, target, times=1):
         for _ in range(times):

@@ -16,6 +16,7 @@ def counter(node, supervise):
     return node.whereis("counter")
 
 
+# rows: G7, G15
 def test_call_and_cast_by_name_and_by_ref(node, counter):
     assert node.call("counter", ("add", 1)) == 6
     node.cast(counter, ("add", 10))
@@ -25,6 +26,7 @@ def test_call_and_cast_by_name_and_by_ref(node, counter):
     assert node.pid("counter") == counter.pid
 
 
+# rows: G10, G15
 def test_casts_to_nobody_are_fine_and_calls_to_nobody_fail_at_once(node, counter):
     node.cast("nobody", 1)
     before = time.monotonic()
@@ -38,6 +40,7 @@ def test_casts_to_nobody_are_fine_and_calls_to_nobody_fail_at_once(node, counter
     assert node.pid("nobody") is None
 
 
+# rows: G7
 @pytest.mark.parametrize(
     "value",
     [None, True, 1.5, 2**100, -(2**70), b"\0\xff", "aö漢🎉\0", "\ud800 alone", (1, (2, [3])), {1: {"a": (1,)}}, {1, 2},
@@ -73,6 +76,7 @@ def test_a_class_of_this_module_travels_by_value(node, counter):
     assert node.call(counter, ("echo", Local(3))).x == 3
 
 
+# rows: G8, G9
 def test_a_timeout_is_the_callers_alone_and_the_late_reply_is_dropped(node, counter):
     before = time.monotonic()
     with pytest.raises(errors.CallTimeout):
@@ -82,6 +86,7 @@ def test_a_timeout_is_the_callers_alone_and_the_late_reply_is_dropped(node, coun
     assert node.call(counter, ("add", 0)) == 5
 
 
+# rows: G13
 def test_no_reply_is_answered_later_and_once(node, counter):
     answers = []
     waiting = threading.Thread(target=lambda: answers.append(node.call(counter, "later")))
@@ -91,6 +96,7 @@ def test_no_reply_is_answered_later_and_once(node, counter):
     assert answers == ["first"]
 
 
+# rows: G14
 def test_stop_with_a_reply(node, supervise):
     supervise([ChildSpec("c", Counter, restart="temporary", name="once")])
     monitor = node.monitor("once")
@@ -99,6 +105,7 @@ def test_stop_with_a_reply(node, supervise):
     assert node.whereis("once") is None
 
 
+# rows: G11
 @pytest.mark.parametrize(
     ("how", "kind", "type_name"),
     [("boom", "error", "ValueError"), ("exit", "error", "SystemExit"), (("stop", "odd"), "error", "str"),
@@ -130,6 +137,7 @@ def test_a_reason_that_is_no_plain_data_becomes_text(node, supervise):
     assert node.which_children(top) == []
 
 
+# rows: G11, X3
 def test_a_kill_during_a_call_is_seen_at_once(node, counter):
     timer = threading.Timer(0.1, kill, (counter.pid,))
     timer.start()
@@ -140,6 +148,7 @@ def test_a_kill_during_a_call_is_seen_at_once(node, counter):
     assert caught.value.reason.kind == "killed"
 
 
+# rows: G17
 @pytest.mark.parametrize("what", ["spawn", "spawn exit", "no clause"])
 def test_a_crash_beside_or_before_a_handler_is_the_servers(node, counter, what):
     monitor = node.monitor(counter)
@@ -150,6 +159,7 @@ def test_a_crash_beside_or_before_a_handler_is_the_servers(node, counter, what):
     assert monitor.wait(2.0).reason.kind == "error"
 
 
+# rows: G16, X1
 def test_timers_and_monitors_inside_a_server(node, supervise, counter):
     supervise([ChildSpec("o", Counter, restart="temporary", name="other")])
     other = node.whereis("other")
@@ -162,6 +172,7 @@ def test_timers_and_monitors_inside_a_server(node, supervise, counter):
     assert set(node.call(counter, "seen")) == {"tick", (other, "normal"), (other, "noproc")}
 
 
+# rows: G8
 def test_async_handlers_ask_other_servers_with_their_own_limits(node, supervise, counter):
     supervise([ChildSpec("a", Async, name="asker", args=(0.01,))])
     assert node.call("asker", ("ask", "counter", ("add", 2), 5.0)) == 7
@@ -171,6 +182,7 @@ def test_async_handlers_ask_other_servers_with_their_own_limits(node, supervise,
         node.call("asker", ("ask", "counter", "later", 0.05))
 
 
+# rows: G12
 def test_a_call_to_oneself_is_refused(node, supervise):
     supervise([ChildSpec("a", Async, name="narcissus")])
     with pytest.raises(errors.ServerExited, match="cannot call itself"):
@@ -194,6 +206,7 @@ def test_acall_can_be_cancelled(node, counter):
     assert not node._client._waiting
 
 
+# rows: X1
 def test_monitor_of_the_dead_of_nobody_and_cancelled(node, counter):
     assert node.monitor("nobody").wait(1.0).reason.kind == "noproc"
     watched, cancelled = node.monitor(counter), node.monitor(counter)
@@ -207,6 +220,7 @@ def test_monitor_of_the_dead_of_nobody_and_cancelled(node, counter):
     assert not node._client._monitors
 
 
+# rows: G5
 def test_a_name_is_unique_and_free_again_at_restart(node, supervise, counter):
     with pytest.raises(errors.StartError, match="taken"):
         supervise([ChildSpec("x", Counter, name="counter")])
@@ -220,6 +234,7 @@ def test_a_name_is_unique_and_free_again_at_restart(node, supervise, counter):
         ready_again(node, "counter", pid)
 
 
+# rows: G23
 def test_stop_waits_and_says_when_it_cannot(node, supervise):
     supervise([ChildSpec("s", Stubborn, name="stubborn", shutdown=0.2, restart="temporary")])
     with pytest.raises(errors.CallTimeout):
@@ -228,6 +243,7 @@ def test_stop_waits_and_says_when_it_cannot(node, supervise):
         node.stop("nobody")
 
 
+# rows: G1, G2
 @pytest.mark.parametrize(
     ("what", "kind", "message"),
     [("raise", "error", "ValueError: no start"), ("die", "killed", "killed"), ("stop", "shutdown", "not today")],
@@ -240,6 +256,7 @@ def test_an_init_that_fails(node, supervise, what, kind, message):
     assert node.whereis("init") is None
 
 
+# rows: G2, G3, 14
 def test_an_init_that_takes_too_long_and_one_that_declines(node, supervise):
     before = time.monotonic()
     with pytest.raises(errors.StartError, match=r"more than 0\.2 s"):
