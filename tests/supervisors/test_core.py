@@ -15,12 +15,14 @@ INFO = ExitReason("shutdown", "info")
 # --- starting (rows 1 to 20) --------------------------------------------------------------------------------
 
 
+# rows: 1
 def test_children_start_in_the_order_of_the_list():
     world = World(supervisor("CABD")).start()
     assert world.take() == "+C +A +B +D"
     assert world.ready == 1
 
 
+# rows: 11
 def test_a_failed_start_stops_what_is_up_in_reverse_and_ends_the_supervisor():
     world = World(supervisor(), {"C": ["fail"]}).start()
     assert world.take() == "+A +B !C -B -A"
@@ -31,11 +33,13 @@ def test_a_failed_start_stops_what_is_up_in_reverse_and_ends_the_supervisor():
     assert world.core.stamps == ()
 
 
+# rows: 11, 18
 def test_a_process_that_dies_in_its_init_is_a_failed_start():
     world = World(supervisor("A"), {"A": ["die"]}).start()
     assert world.finished.error.reason == KILLED
 
 
+# rows: 11, G3
 def test_an_init_that_takes_too_long_is_killed():
     world = World(supervisor(specs("A", start_timeout=3.0)), {"A": ["hang"]}).start()
     world.tick(2.9)
@@ -44,6 +48,7 @@ def test_an_init_that_takes_too_long_is_killed():
     assert "more than 3 s" in str(world.finished.error)
 
 
+# rows: 11
 def test_the_error_of_a_nested_supervisor_names_the_whole_path():
     inner = errors.StartError("child 'x' did not start: error: ValueError: boom", id="x", reason=BOOM)
     world = World(supervisor("A"), {"A": [inner]}).start()
@@ -51,6 +56,7 @@ def test_the_error_of_a_nested_supervisor_names_the_whole_path():
     assert str(world.finished.error) == "child 'A' did not start: child 'x' did not start: error: ValueError: boom"
 
 
+# rows: 14, 15
 @pytest.mark.parametrize(("restart", "kept"), [("permanent", 1), ("transient", 1), ("temporary", 0)])
 def test_ignore_counts_as_started_and_keeps_the_spec_unless_temporary(restart, kept):
     world = World(supervisor(specs("A", restart=restart)), {"A": ["ignore"], "B": ["ignore"]}).start()
@@ -60,12 +66,14 @@ def test_ignore_counts_as_started_and_keeps_the_spec_unless_temporary(restart, k
     assert world.counts() == (2 * kept, 0, 0, 2 * kept)
 
 
+# rows: 16
 def test_ignore_leaves_nothing_under_simple_one_for_one():
     world = World(supervisor("A", "simple_one_for_one"), {"A": ["ignore"]}).start()
     assert world.call("start_child", ()) is None
     assert world.core.children.rows() == []
 
 
+# rows: 20
 def test_a_taken_name_is_returned_unwrapped():
     taken = errors.AlreadyStarted("taken", ref=Ref("h", 1, 1, 1, "x"))
     world = World(supervisor(""), {"B": [taken]}).start()
@@ -76,6 +84,7 @@ def test_a_taken_name_is_returned_unwrapped():
 # --- exits (rows 21 to 32) ----------------------------------------------------------------------------------
 
 
+# rows: 21, 22, 23, 24, 25, 26, 27, 38
 @pytest.mark.parametrize(
     ("restart", "reason", "again"),
     [
@@ -102,12 +111,14 @@ def test_who_is_restarted(strategy, restart, reason, again):
     assert [tell.kind for tell in world.told if tell.kind != "progress"] == ([] if quiet else ["child_terminated"])
 
 
+# rows: 23
 def test_the_id_of_a_temporary_child_is_free_at_once():
     world = World(supervisor(specs("A", restart="temporary"))).start()
     world.end("A")
     assert isinstance(world.call("start_child", ChildSpec("A", Server)), Ref)
 
 
+# rows: 22
 def test_a_transient_child_that_is_done_can_be_restarted_by_hand():
     world = World(supervisor(specs("A", restart="transient"))).start()
     world.end("A", NORMAL)
@@ -116,6 +127,7 @@ def test_a_transient_child_that_is_done_can_be_restarted_by_hand():
     assert world.core.stamps == ()
 
 
+# rows: 28
 @pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
 def test_a_temporary_bystander_is_stopped_and_forgotten(strategy):
     children = [*specs("A"), ChildSpec("B", Server, restart="temporary"), *specs("C")]
@@ -125,6 +137,7 @@ def test_a_temporary_bystander_is_stopped_and_forgotten(strategy):
     assert world.states() == {"A": "running", "C": "running"}
 
 
+# rows: 29, 66
 def test_a_group_restart_revives_children_that_were_stopped():
     world = World(supervisor("ABC", "one_for_all")).start()
     world.call("terminate_child", "C")
@@ -133,6 +146,7 @@ def test_a_group_restart_revives_children_that_were_stopped():
     assert world.counts() == (3, 3, 0, 3)
 
 
+# rows: 31
 def test_word_of_an_older_process_is_ignored():
     from supervisors.events import Exited
 
@@ -145,6 +159,7 @@ def test_word_of_an_older_process_is_ignored():
 # --- intensity and escalation (33 to 50) --------------------------------------------------------------------
 
 
+# rows: 34, 35, 36, 40
 @pytest.mark.parametrize("strategy", ["one_for_one", "one_for_all", "rest_for_one"])
 @pytest.mark.parametrize("intensity", [0, 1, 3])
 def test_one_restart_too_many_ends_the_supervisor(strategy, intensity):
@@ -161,6 +176,7 @@ def test_one_restart_too_many_ends_the_supervisor(strategy, intensity):
     assert last.extra["count"] == intensity + 1
 
 
+# rows: 33
 def test_the_window_is_exact():
     world = World(supervisor("A", intensity=1, period=5.0)).start()
     world.end("A")
@@ -172,6 +188,7 @@ def test_the_window_is_exact():
     assert world.finished is not None
 
 
+# rows: 39, 50
 def test_a_failed_attempt_counts_and_is_made_again_behind_what_waits():
     world = World(supervisor("A", intensity=4), {"A": ["ok", *["fail"] * 9]}).start()
     world.end("A")
@@ -180,6 +197,7 @@ def test_a_failed_attempt_counts_and_is_made_again_behind_what_waits():
     assert world.told[-1].reason == BOOM
 
 
+# rows: 37, 44
 def test_one_for_all_begins_again_when_another_child_fails_in_the_restart():
     world = World(supervisor("AB", "one_for_all"), {"B": ["ok", "fail"]}).start()
     world.take()
@@ -188,6 +206,7 @@ def test_one_for_all_begins_again_when_another_child_fails_in_the_restart():
     assert len(world.core.stamps) == 2
 
 
+# rows: 37, 45
 def test_rest_for_one_retries_only_the_one_that_failed_and_its_followers():
     world = World(supervisor("AB", "rest_for_one"), {"B": ["ok", "fail"]}).start()
     world.take()
@@ -206,6 +225,7 @@ def retrying():
     return world
 
 
+# rows: 46, 47, 64
 def test_what_shows_while_an_attempt_waits():
     world = retrying()
     assert world.states() == {"A": "running", "B": "restarting", "C": "stopped"}
@@ -215,6 +235,7 @@ def test_what_shows_while_an_attempt_waits():
     assert isinstance(world.call("delete_child", "B"), errors.ChildRestarting)
 
 
+# rows: 46
 def test_the_child_whose_death_began_it_is_not_restarting_when_an_earlier_one_fails():
     world = World(supervisor("ABC", "one_for_all", 5), {"A": ["ok", "hang", "hang"]}).start()
     world.end("B")
@@ -223,6 +244,7 @@ def test_the_child_whose_death_began_it_is_not_restarting_when_an_earlier_one_fa
     assert world.states() == {"A": "restarting", "B": "stopped", "C": "stopped"}  # A's next attempt is under way
 
 
+# rows: 47
 def test_terminate_child_cancels_the_attempts():
     world = retrying()
     world.take()
@@ -233,6 +255,7 @@ def test_terminate_child_cancels_the_attempts():
     assert world.states() == {"A": "running", "C": "stopped"}
 
 
+# rows: 48
 def test_a_stop_is_served_between_attempts():
     world = retrying()
     world.take()
@@ -242,6 +265,7 @@ def test_a_stop_is_served_between_attempts():
     assert world.finished is not None
 
 
+# rows: 49
 @pytest.mark.parametrize(("strategy", "kept"), [("one_for_one", 1), ("simple_one_for_one", 0)])
 def test_ignore_at_a_restart(strategy, kept):
     world = World(supervisor("A", strategy), {"A": ["ok", "ignore"]}).start()
@@ -270,6 +294,7 @@ def test_backoff_grows_in_a_row_and_begins_anew_after_a_good_run():
 # --- stopping (51 to 61) ------------------------------------------------------------------------------------
 
 
+# rows: 51, 52
 def test_children_stop_in_reverse_order_one_by_one():
     world = World(supervisor("ABC")).start()
     world.take()
@@ -282,6 +307,7 @@ def test_children_stop_in_reverse_order_one_by_one():
     assert world.finished.reason == SHUTDOWN
 
 
+# rows: 54
 def test_brutal_kill_does_not_ask():
     world = World(supervisor(specs("A", shutdown="brutal_kill"))).start()
     world.shutdown()
@@ -289,6 +315,7 @@ def test_brutal_kill_does_not_ask():
     assert "shutdown_error" not in [tell.kind for tell in world.told]
 
 
+# rows: 55
 def test_infinity_waits():
     world = World(supervisor(specs("A", shutdown="infinity"))).start()
     world.deaf = {"A"}
@@ -297,6 +324,7 @@ def test_infinity_waits():
     assert world.finished is None
 
 
+# rows: 32, 52
 def test_asking_twice_does_not_prolong_a_stop():
     world = World(supervisor(specs("A", shutdown=5.0))).start()
     world.deaf = {"A"}
@@ -307,6 +335,7 @@ def test_asking_twice_does_not_prolong_a_stop():
     assert world.finished.reason == SHUTDOWN
 
 
+# rows: 57
 @pytest.mark.parametrize(
     ("restart", "reason", "error"),
     [
@@ -325,6 +354,7 @@ def test_who_is_reported_when_it_ends_by_itself_in_a_stop(restart, reason, error
     assert ("shutdown_error" in [tell.kind for tell in world.told]) == error
 
 
+# rows: 58
 def test_simple_one_for_one_stops_all_at_once():
     world = World(supervisor(specs("A", shutdown=2.0), "simple_one_for_one")).start()
     for _ in range(3):
@@ -351,6 +381,7 @@ def test_a_worker_in_its_init_is_killed_and_a_supervisor_asked():
 # --- calls (62 to 78) ---------------------------------------------------------------------------------------
 
 
+# rows: 62, 63, 64, 65
 def test_start_child():
     world = World(supervisor("A"), {"C": ["fail"]}).start()
     assert isinstance(world.call("start_child", ChildSpec("B", Server)), Ref)
@@ -369,6 +400,7 @@ def test_start_child():
     assert world.take() == "-A"
 
 
+# rows: 66, 67, 68, 69, 71
 def test_terminate_restart_delete():
     world = World(supervisor("AB"), {"B": ["ok", "fail"]}).start()
     assert isinstance(world.call("restart_child", "B"), errors.ChildRunning)
@@ -387,12 +419,14 @@ def test_terminate_restart_delete():
     assert world.core.stamps == ()
 
 
+# rows: 23, 66
 def test_a_temporary_child_that_is_terminated_is_forgotten():
     world = World(supervisor(specs("A", restart="temporary"))).start()
     assert world.call("terminate_child", "A") is None
     assert world.states() == {}
 
 
+# rows: 70
 @pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
 def test_restart_child_starts_that_child_only(strategy):
     world = World(supervisor("ABC", strategy)).start()
@@ -402,12 +436,14 @@ def test_restart_child_starts_that_child_only(strategy):
     assert world.take() == "+A"
 
 
+# rows: 4, 72, 75
 def test_rows_are_newest_first_and_specs_have_their_defaults():
     world = World(supervisor("AB")).start()
     assert [row.id for row in world.call("which_children")] == ["B", "A"]
     assert world.call("get_childspec", "A").shutdown == 5.0
 
 
+# rows: 1, 77
 def test_reads_are_answered_while_a_child_starts_and_changes_wait_in_turn():
     world = World(supervisor("A"), {"B": ["hang"]}).start()
     world.begin("slow", "start_child", ChildSpec("B", Server))
@@ -419,6 +455,7 @@ def test_reads_are_answered_while_a_child_starts_and_changes_wait_in_turn():
     assert world.answers["next"] is None
 
 
+# rows: 48, 76
 def test_calls_that_wait_are_refused_at_the_end():
     world = World(supervisor("A"), {"B": ["hang"]}).start()
     world.begin("slow", "start_child", ChildSpec("B", Server))
@@ -431,6 +468,7 @@ def test_calls_that_wait_are_refused_at_the_end():
 # --- simple_one_for_one (79 to 85) --------------------------------------------------------------------------
 
 
+# rows: 72, 80, 81, 82, 83, 75
 def test_simple_one_for_one():
     world = World(supervisor(specs("A", args=(1,)), "simple_one_for_one"), alive=lambda ref: ref.uid != "dead").start()
     first = world.call("start_child", (2, 3))
@@ -450,6 +488,7 @@ def test_simple_one_for_one():
     assert world.counts() == (1, 0, 0, 0)
 
 
+# rows: 47, 84, 85
 def test_the_old_ref_cancels_a_retry_under_simple_one_for_one():
     backoff = Backoff(first=1.0, jitter=0.0)
     world = World(supervisor(specs("A", backoff=backoff), "simple_one_for_one"), {"A": ["ok", "fail"]}).start()
@@ -470,6 +509,7 @@ def significant(ids="AB", restart="transient", rule="any_significant", **fields)
     return supervisor(children, auto_shutdown=rule)
 
 
+# rows: 87, 88
 @pytest.mark.parametrize(
     ("restart", "reason", "ends"),
     [("transient", NORMAL, True), ("transient", INFO, True), ("transient", BOOM, False),
@@ -483,6 +523,7 @@ def test_any_significant(restart, reason, ends):
     assert (world.finished is not None) == ends
 
 
+# rows: 89
 def test_all_significant_waits_for_the_last_one():
     world = World(significant(rule="all_significant")).start()
     world.end("A", NORMAL)
@@ -491,6 +532,7 @@ def test_all_significant_waits_for_the_last_one():
     assert world.finished.reason == SHUTDOWN
 
 
+# rows: 89
 def test_a_significant_child_that_waits_for_its_restart_counts_as_active():
     world = World(significant(rule="all_significant", backoff=Backoff())).start()
     world.end("A", BOOM)
@@ -498,12 +540,14 @@ def test_a_significant_child_that_waits_for_its_restart_counts_as_active():
     assert world.finished is None
 
 
+# rows: 90
 def test_terminate_child_does_not_trigger_it():
     world = World(significant()).start()
     world.call("terminate_child", "A")
     assert world.finished is None
 
 
+# rows: 90
 def test_the_end_of_others_does_not_trigger_it():
     world = World(significant()).start()
     world.end("X", NORMAL)

@@ -168,6 +168,7 @@ TestPromises = Promises.TestCase
 TestPromises.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 
 
+# rows: 33, 34
 @given(st.lists(st.floats(0, 3)), st.integers(0, 5), st.floats(0.1, 8))
 def test_the_window_admits_exactly_so_many_restarts(gaps, intensity, period):
     now, stamps, times = 0.0, (), []
@@ -178,6 +179,7 @@ def test_the_window_admits_exactly_so_many_restarts(gaps, intensity, period):
         assert allowed == (sum(now - each < period for each in times) <= intensity)
 
 
+# rows: 25, 26, 27
 @given(st.sampled_from(STRATEGIES), st.lists(st.integers(), unique=True, min_size=1), st.data())
 def test_a_plan_stops_backwards_what_it_starts_forwards(strategy, order, data):
     ended = data.draw(st.sampled_from(order))

@@ -90,6 +90,7 @@ def test_a_killed_door_loses_its_calls_and_nothing_else(node):
     node.stop(top)
 
 
+# rows: 60
 def test_every_process_killed_at_once_in_turn_while_clients_call(node):
     """Whatever is killed, the next call works again, and no process is left that does not belong to the node."""
     for who in ("registry", "door", "leaf", "deep", "inner", "top", "root"):

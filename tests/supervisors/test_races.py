@@ -35,6 +35,7 @@ def named(node, name):
     return next((pid for pid, shown in family(node.info["pid"]).items() if shown == name), None)
 
 
+# rows: 60, 61
 def test_a_supervisor_killed_while_it_starts(node):
     spec = SupervisorSpec([ChildSpec("ok", Counter), ChildSpec("h", Init, args=("hang",), name="hanger")], name="begun")
     thread, outcome = in_thread(node.start_supervisor, spec)
@@ -46,6 +47,7 @@ def test_a_supervisor_killed_while_it_starts(node):
     until(lambda: not alive(hanging), 1.0)
 
 
+# rows: 18, 65
 def test_a_child_killed_in_its_init(node, supervise):
     top = supervise([])
     thread, outcome = in_thread(node.start_child, top, ChildSpec("h", Init, args=("hang",), name="hanger"))
@@ -55,6 +57,7 @@ def test_a_child_killed_in_its_init(node, supervise):
     assert node.which_children(top) == []
 
 
+# rows: G3
 def test_a_child_frozen_in_its_init_is_killed_when_its_time_is_over(node, supervise):
     top = supervise([])
     spec = ChildSpec("f", Async, args=(600,), name="freezer", start_timeout=0.5)
@@ -64,6 +67,7 @@ def test_a_child_frozen_in_its_init_is_killed_when_its_time_is_over(node, superv
     assert "more than 0.5 s" in str(outcome[0])
 
 
+# rows: 61
 def test_a_supervisor_killed_while_it_stops(node):
     stubborn = ChildSpec("c", Counter, name="slow", shutdown=30.0)
     top = node.start_supervisor(SupervisorSpec([stubborn]))
@@ -77,6 +81,7 @@ def test_a_supervisor_killed_while_it_stops(node):
     until(lambda: not alive(slow), 1.0)
 
 
+# rows: 26
 def test_children_that_die_together(node, supervise):
     top = supervise([ChildSpec(f"c{n}", Counter, name=f"c{n}") for n in range(6)], strategy="one_for_all")
     for _ in range(3):

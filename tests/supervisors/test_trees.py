@@ -24,6 +24,7 @@ def told(tmp_path):
     return children
 
 
+# rows: 1, 2, 32, 51
 def test_start_and_stop_order_through_nested_supervisors(node, supervise, told):
     inner = SupervisorSpec(told("XY"))
     top = supervise([*told("B"), ChildSpec("inner", inner), *told("A")])
@@ -32,6 +33,7 @@ def test_start_and_stop_order_through_nested_supervisors(node, supervise, told):
     assert told.lines()[4:] == ["-A shutdown", "-Y shutdown", "-X shutdown", "-B shutdown"]
 
 
+# rows: 59
 def test_the_monitor_of_a_supervisor_sees_the_reason_given(node, supervise):
     top = supervise([ChildSpec("c", Counter)])
     monitor = node.monitor(top)
@@ -41,6 +43,7 @@ def test_the_monitor_of_a_supervisor_sees_the_reason_given(node, supervise):
     assert not alive(pid)
 
 
+# rows: 25, 26, 27
 @pytest.mark.parametrize(("strategy", "again"), [("one_for_one", "B"), ("one_for_all", "ABC"), ("rest_for_one", "BC")])
 def test_strategies(node, supervise, told, strategy, again):
     supervise(told("ABC"), strategy=strategy)
@@ -50,6 +53,7 @@ def test_strategies(node, supervise, told, strategy, again):
     assert {each for each in "ABC" if node.pid(each) != before[each]} == set(again)
 
 
+# rows: 72, 74, 75
 def test_which_children_count_children_and_get_childspec(node, supervise):
     inner = SupervisorSpec([ChildSpec("x", Counter, name="x")])
     top = supervise([ChildSpec("a", Counter, args=(1,), kwargs={"k": 2}), ChildSpec("s", inner)])
@@ -64,6 +68,7 @@ def test_which_children_count_children_and_get_childspec(node, supervise):
     assert [row.id for row in node.which_children(rows[0].ref)] == ["x"]
 
 
+# rows: 62, 63, 65, 66, 67, 69, 71
 def test_administration(node, supervise):
     top = supervise([ChildSpec("a", Counter, name="a")])
     ref = node.start_child(top, ChildSpec("b", Counter))
@@ -88,6 +93,7 @@ def test_administration(node, supervise):
     assert node.count_children(top).specs == 1
 
 
+# rows: 76
 def test_calls_to_a_supervisor_that_is_gone_or_asked_nonsense(node, supervise):
     top = supervise([ChildSpec("a", Counter, name="a")])
     for request in ("ping", 7, {"a": 1}, ("start_child", object()), ("sing", 1)):
@@ -101,6 +107,7 @@ def test_calls_to_a_supervisor_that_is_gone_or_asked_nonsense(node, supervise):
         node.start_child("no such supervisor", ChildSpec("b", Counter))
 
 
+# rows: 80, 82, 83
 def test_simple_one_for_one(node, supervise):
     top = supervise([ChildSpec("t", Counter, args=(10,))], strategy="simple_one_for_one")
     refs = [node.start_child(top, ()) for _ in range(3)]
@@ -114,6 +121,7 @@ def test_simple_one_for_one(node, supervise):
     until(lambda: node.count_children(top).active == 2 and refs[0] not in [row.ref for row in node.which_children(top)])
 
 
+# rows: 34, 40, 41
 def test_escalation_reaches_the_parent_and_is_reported_once(node, supervise):
     inner = SupervisorSpec([ChildSpec("x", Counter, name="x")], intensity=1, period=10.0)
     supervise([ChildSpec("inner", inner, name="inner")])
@@ -127,6 +135,7 @@ def test_escalation_reaches_the_parent_and_is_reported_once(node, supervise):
     assert [(each.id, each.reason.kind, each.extra["count"]) for each in found] == [("x", "killed", 2)]
 
 
+# rows: 35, 40, 41
 def test_a_temporary_supervisor_that_gives_up_is_gone(node, supervise):
     top = supervise([ChildSpec("x", Counter, name="x")], intensity=0)
     monitor = node.monitor(top)
@@ -135,6 +144,7 @@ def test_a_temporary_supervisor_that_gives_up_is_gone(node, supervise):
     assert node.whereis("x") is None
 
 
+# rows: 39, 40
 def test_a_child_that_fails_at_its_restart_too(node, supervise, tmp_path):
     flag = tmp_path / "fail"
 
@@ -155,6 +165,7 @@ def test_a_child_that_fails_at_its_restart_too(node, supervise, tmp_path):
     assert mine[-1].reason.detail["message"] == "not now"
 
 
+# rows: 52, 56
 @pytest.mark.parametrize("how", ["frozen", "busy", "stubborn", "frozen supervisor"])
 def test_what_does_not_end_is_killed_within_its_limit(node, supervise, how):
     if how == "frozen supervisor":
@@ -175,12 +186,14 @@ def test_what_does_not_end_is_killed_within_its_limit(node, supervise, how):
     assert node.reports()[-1].kind == "shutdown_error"
 
 
+# rows: 54
 def test_brutal_kill(node, supervise, told):
     top = supervise(told("K", shutdown="brutal_kill"))
     node.terminate_child(top, "K")
     assert told.lines() == ["+K"]
 
 
+# rows: 48
 def test_a_stop_while_a_child_starts_and_while_one_is_restarted(node, supervise):
     top = supervise([ChildSpec("a", Counter, name="a")])
     outcome = []
@@ -204,6 +217,7 @@ def test_a_stop_while_a_child_starts_and_while_one_is_restarted(node, supervise)
     assert node.whereis("hanging") is None
 
 
+# rows: 60
 def test_killing_a_supervisor_takes_its_tree_and_brings_it_back(node, supervise):
     deep = SupervisorSpec([ChildSpec("leaf", Counter, name="leaf")])
     supervise([ChildSpec("inner", SupervisorSpec([ChildSpec("deep", deep)]), name="inner")])
@@ -236,6 +250,7 @@ def test_a_registry_killed_while_children_start(node, supervise):
     assert all(node.whereis(f"c{round_}") for round_ in range(5))
 
 
+# rows: 20
 def test_two_supervisors_of_one_name(node, supervise):
     supervise([], name="only")
     with pytest.raises(errors.AlreadyStarted):
