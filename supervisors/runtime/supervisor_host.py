@@ -13,6 +13,7 @@ import itertools
 import os
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -22,9 +23,11 @@ import orjson
 from thespian.actors import Actor, ActorAddress, ActorExitRequest, ThespianWatch, WakeupMessage, WatchMessage
 
 from supervisors import events
+from supervisors.core import SupervisorCore
 from supervisors.cores import core_for
 from supervisors.errors import AlreadyStarted, CallFailed, NoProcess, SupervisorsError
 from supervisors.reason import KILLED, NOPROC, SHUTDOWN, Caller, ExitReason, Ref
+from supervisors.root_core import RootCore
 from supervisors.runtime import fate
 from supervisors.runtime.deaths import Deaths
 from supervisors.runtime.identity import own_ref
@@ -203,7 +206,8 @@ class SupervisorHost(Actor):  # type: ignore[misc]
         self._reports = LineFile(Path(boot.node["logs"]) / REPORT_FILE)
         self._registry = boot.registry
         assert isinstance(boot.start, SupervisorSpec)
-        self.core = core_for(boot.start, alive=lambda ref: not fate.has_ended(ref.pid, ref.born))
+        make: Callable[..., SupervisorCore] = RootCore if boot.parent is None else core_for
+        self.core = make(boot.start, alive=lambda ref: not fate.has_ended(ref.pid, ref.born))
         self._booted = True
         if boot.name is not None:
             self._register()

@@ -48,6 +48,9 @@ class CoreStepper:
         finished: the Finished with which it ended, or None.
     """
 
+    #: What is stepped; a subclass may put another core here.
+    core_class: type[SupervisorCore] = SupervisorCore
+
     def __init__(
         self,
         spec: SupervisorSpec,
@@ -56,7 +59,7 @@ class CoreStepper:
         alive: Callable[[Ref], bool] = lambda ref: True,
     ) -> None:
         """Make the supervisor and have it start its first child."""
-        self.core = SupervisorCore(spec, rng, alive)
+        self.core = self.core_class(spec, rng, alive)
         self.now = now
         self.effects: list[events.Effect] = []
         self.answers: dict[int, Any] = {}
