@@ -390,7 +390,8 @@ class PoolCore:
                 self._out.append(Demonitor(borrower.process))
 
     def _release_all(self, borrower: Borrower) -> None:
-        for lease in list(self._borrowers.get(borrower, ())):
+        # What waits first: else a worker that comes back would be handed to the one who is gone.
+        for lease in sorted(self._borrowers.get(borrower, ()), key=lambda each: each not in self.waiting):
             self._release(lease)
 
     def _release(self, lease: str) -> None:
