@@ -268,7 +268,7 @@ class Node:
         self._request("stop", target, ExitReason.of(reason), timeout)
 
     def whereis(self, name: str | Via) -> Ref | None:
-        """Return who is registered under a name."""
+        """Return who is registered under a name; raises NoProcess where a Via's own registry is not there."""
         return self._request("whereis", name)  # type: ignore[no-any-return]
 
     def tasks(self, supervisor: Ref | str | Via) -> TaskSupervisor:

@@ -135,6 +135,25 @@ def test_a_monitor_of_a_group_sees_joins_leaves_and_deaths(node, groups):
 
 
 # rows: X7
+def test_a_monitor_is_set_for_another_and_goes_with_it(node, groups):
+    a, b, c = (node.whereis(name) for name in "abc")
+    monitor, members = groups.monitor("g", watcher=c)
+    assert members == []
+    groups.monitor("g", watcher=b)
+    groups.join("g", b)
+    until(lambda: node.call("c", "seen") == [GroupChange(monitor, "join", "g", [b])])
+    kill(b.pid)
+    until(lambda: len(node.call("c", "seen")) == 2)
+    groups.join("g", a)
+    until(lambda: len(node.call("c", "seen")) == 3)
+    groups.demonitor(monitor)
+    with pytest.raises(errors.NoProcess):
+        groups.monitor("g", watcher=b)
+    with pytest.raises(errors.SpecError):
+        groups.monitor("g")
+
+
+# rows: X7
 def test_only_processes_of_this_node_join(node, groups):
     for wrong in (Ref("10.0.0.9", 1, 1, 1, "x"), "a"):
         with pytest.raises(errors.SpecError):

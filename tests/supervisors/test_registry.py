@@ -347,7 +347,7 @@ def test_a_server_registers_itself(node, world):
     assert registry.lookup(("k", 1)) == [(a, {"v": 1})]
     assert registry.lookup(("k", 1.0)) == []
     for owner in ("a", "b"):
-        with pytest.raises(errors.ServerExited if owner == "x" else errors.SupervisorsError):
+        with pytest.raises(errors.AlreadyRegistered):
             registry.register(("k", 1), owner=node.whereis(owner))
     assert registry.register(("k", True), owner=b) == b
     assert registry.register(("k", 2), "two", owner=a) == a
@@ -400,18 +400,16 @@ def test_entries_go_with_their_owner_and_a_dead_one_blocks_nobody(node, world):
     a, b = node.whereis("a"), node.whereis("b")
     for key in range(20):
         registry.register(key, owner=a)
+    monitor = node.monitor(a)
     kill(a.pid)
-    until(lambda: registry.register(0, owner=b) == b if not alive(node, a) else None)
+    assert monitor.wait(5.0) is not None
+    assert registry.register(0, owner=b) == b
     assert registry.lookup(0) == [(b, None)]
     until(lambda: registry.count() == 1)
     with pytest.raises(errors.NoProcess):
         registry.register("late", owner=a)
     assert registry.count() == 1
     assert registry.keys(a) == []
-
-
-def alive(node, ref):
-    return node.monitor(ref).wait(0.05) is None
 
 
 # rows: R3
@@ -427,6 +425,46 @@ def test_a_key_is_free_at_once_when_its_owner_is_known_to_be_dead(node, world):
         registry.register("k", owner=b)
         registry.unregister("k", owner=b)
         until(lambda a=a: node.whereis("a") not in (None, a))
+
+
+# rows: R1, R3, R16
+def test_owners_are_killed_while_threads_register(node, world):
+    names = ["a", "b", "c"]
+    registry = world(owners=names)
+    stop, wrong = threading.Event(), []
+
+    def work(number):
+        while not stop.is_set():
+            try:
+                owner = node.whereis(names[number % 3])
+                if owner is not None:
+                    registry.register(number % 5, number, owner=owner)
+                    registry.unregister(number % 5, owner=owner)
+            except (errors.AlreadyRegistered, errors.NoProcess):
+                continue
+            except Exception as error:
+                wrong.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    pid = node.pid("reg")
+    for number in range(9):
+        name = names[number % 3]
+        old = until(lambda name=name: node.whereis(name))
+        kill(old.pid)
+        until(lambda name=name, old=old: node.whereis(name) not in (None, old))
+    stop.set()
+    for thread in threads:
+        thread.join(20.0)
+    assert wrong == []
+    assert node.pid("reg") == pid
+    living = {node.whereis(name) for name in names}
+    until(lambda: {owner for _, owner, _ in registry.select(ANY)} <= living)
+    for key in range(5):
+        for owner in living:
+            registry.unregister(key, owner=owner)
+    assert registry.count() == 0
 
 
 # rows: R11

@@ -1,5 +1,7 @@
 """Via names: start under them, call through them."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from node_helpers import Counter, kill, until
 
@@ -90,6 +92,22 @@ def test_a_via_name_that_is_taken(node, top):
     node.terminate_child(top, "first")
     assert node.whereis(name) is None
     assert node.start_child(top, ChildSpec("second", Counter, name=name)) == node.whereis(name)
+
+
+# rows: R9, R1
+def test_of_many_that_start_under_one_via_name_one_gets_it(node, top):
+    name = Via("reg", "race")
+    tops = [node.start_supervisor(SupervisorSpec([])) for _ in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        spec = ChildSpec("r", Counter, name=name, restart="temporary")
+        started = [threads.submit(node.start_child, each, spec) for each in tops]
+        errors_ = [each.exception() for each in started]
+    winner = node.whereis(name)
+    assert errors_.count(None) == 1
+    assert {type(error) for error in errors_} == {type(None), errors.AlreadyStarted}
+    assert all(error is None or error.ref == winner for error in errors_)
+    for each in tops:
+        node.stop(each)
 
 
 # rows: R9
