@@ -54,9 +54,7 @@ class PartitionSupervisorSpec(SupervisorSpec):
     auto_shutdown: str = field(default="never", kw_only=True)
     name: str | None = field(default=None, kw_only=True)
 
-    def __post_init__(  # type: ignore[override]
-        self, child: ChildSpec | None, with_arguments: WithArguments | None
-    ) -> None:
+    def __post_init__(self, child: ChildSpec | None, with_arguments: WithArguments | None) -> None:
         """Validate the whole, and make the copies."""
         if self.partitions is None:
             object.__setattr__(self, "partitions", os.cpu_count() or 1)

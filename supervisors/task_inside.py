@@ -160,9 +160,8 @@ class ServerTasks:
 
     def spec(self, function: bytes | None, label: str, args: tuple[Any, ...], shutdown: Shutdown) -> ChildSpec:
         """Return the spec of a task of a stream; it ends with this server."""
-        return task_spec(
-            function, label, args, {}, "claimed", None, self.server.ref, self._callers(), shutdown=shutdown
-        )
+        rest: tuple[Any, ...] = (args, {}, "claimed", None, self.server.ref, self._callers())
+        return task_spec(function, label, *rest, shutdown=shutdown)
 
     def _callers(self) -> tuple[Ref, ...]:
         return (self.server.ref, *callers())

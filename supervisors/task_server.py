@@ -9,15 +9,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from supervisors.errors import CallFailed
 from supervisors.genserver import NO_REPLY, GenServer, Stop
-from supervisors.reason import SHUTDOWN, Down, ExitReason, Ref
+from supervisors.reason import SHUTDOWN, Caller, Down, ExitReason, Ref
 from supervisors.runtime import sealing
-
-if TYPE_CHECKING:
-    from supervisors.runtime.process import Caller
 
 #: A result that nobody has claimed for so many seconds is dropped: whoever started the task is gone.
 CLAIM_SECONDS = 60.0
@@ -78,10 +75,8 @@ class TaskServer(GenServer):
         try:
             if inspect.iscoroutinefunction(function):
                 return "ok", await function(*args, **kwargs)
-            value = await asyncio.to_thread(_call, function, args, kwargs)
-            return (
-                value if value[0] == "raised" else ("ok", await value[1] if inspect.isawaitable(value[1]) else value[1])
-            )
+            what, value = await asyncio.to_thread(_call, function, args, kwargs)
+            return what, (await value if inspect.isawaitable(value) else value)
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # sys.exit() too: the task's end, with this reason

@@ -359,7 +359,7 @@ class _OutsidePort:
         arguments = (item, *self._args)
         first = None if self.options.reuse else self._function
         spec = task_spec(first, self._label, () if first is None else arguments, {}, shutdown=self._shutdown)
-        request = (RUN, self._function, arguments, {}) if first is None else CLAIM
+        request: Any = (RUN, self._function, arguments, {}) if first is None else CLAIM
 
         # In the thread of the connection's reader, so that a result is claimed also while nobody asks for one.
         def began(future: Future[Any]) -> None:
@@ -380,10 +380,10 @@ class _OutsidePort:
             at = time.monotonic()
             try:
                 outcome: Outcome = ("ok", wire.unpack(future.result(), trusted=True))
-            except Exception as error:
-                outcome = (
-                    outcome_of(error) if isinstance(error, SupervisorsError) else ("exit", ExitReason.crash(error))
-                )
+            except SupervisorsError as error:
+                outcome = outcome_of(error)
+            except Exception as error:  # a result that cannot be opened here
+                outcome = ("exit", ExitReason.crash(error))
             self.events.put(Ended(number, at, outcome))
 
         self._supervisor.claim(ref, self.options.linked, request)[1].add_done_callback(ended)
