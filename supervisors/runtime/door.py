@@ -321,7 +321,9 @@ class Connection(asyncio.Protocol):
         """Carry a borrower's call; who lends (a pool) is told when this connection ends."""
         if target not in self._lenders:
             self._lenders.append(target)
-        return await self._door.process.call_name(target, wire.pack(("lease", self._dest, request)), timeout)
+        lease = wire.pack(("lease", self._dest, request))
+        reply: bytes = await self._door.process.call_name(target, lease, timeout)
+        return reply
 
     async def _monitor(self, target: Ref | str | Via) -> tuple[int, Ref | None]:
         process = self._door.process

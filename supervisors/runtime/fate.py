@@ -168,6 +168,17 @@ def kill(pid: int, pidfd: int | None = None) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
+def kill_exactly(pid: int, ticks: int) -> None:
+    """Kill the process that was born at `ticks`, and no other one with its pid; nothing happens if it has ended."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        pidfd = open_pidfd(pid, ticks)
+        try:
+            kill(pid, pidfd)
+        finally:
+            if pidfd is not None:
+                close_pidfd(pidfd)
+
+
 def process_table() -> dict[int, int]:
     """Return pid → parent pid of every process that this user can see (Linux; elsewhere empty)."""
     table = {}

@@ -17,6 +17,27 @@ if TYPE_CHECKING:
 MAX_TEXT = 4000
 
 
+def answer(process: Process, server: GenServer, name: str, argument: Any) -> Any:
+    """Answer a question about a server itself.
+
+    Raises:
+        CallFailed: there is no such question, or it cannot be answered.
+    """
+    match name:
+        case "get_state":
+            return sendable(state_of(server))
+        case "replace_state":
+            return sendable(replace_state(server, argument))
+        case "get_status":
+            return status_of(process, server)
+        case "suspend" | "resume":
+            process.mailbox.suspended = name == "suspend"
+            return None
+    raise CallFailed(
+        f"a server does not take {name!r}: expected get_state, replace_state, get_status, suspend or resume"
+    )
+
+
 def state_of(server: GenServer) -> dict[str, Any]:
     """Return a server's attributes, without this library's own."""
     return {name: value for name, value in vars(server).items() if name != "_process"}

@@ -91,7 +91,7 @@ class Process:
         self.meter = Meter()
         ids = itertools.count(1)
         self.mailbox = Mailbox(loop, self.meter.waiting)
-        self.peers = Peers(ref.host, loop, outlet.settle, self._bury)
+        self.peers = Peers(ref.host, loop, outlet.settle, lambda dead: self.bonds.bury(dead))
         self.calls = Calls(ref, loop, ids, self.post, self.peers)
         self.bonds = Bonds(self, ids)
         self.names = Names(boot.registry, self.call_packed, self.peers)
@@ -121,9 +121,7 @@ class Process:
     def _init_failed(self, error: BaseException) -> None:
         reason = _reason_of(error)
         self._boot_result("failed", reason, error if isinstance(error, SupervisorsError) else None)
-        if isinstance(error, Stop):
-            self.log.info("init declined", reason=str(reason))
-        else:
+        if not isinstance(error, Stop):  # who declines in order writes no crash report
             self.log.error("init failed", error=str(reason), exc_info=error)
         self._say_goodbye(reason)
 
@@ -148,8 +146,9 @@ class Process:
         parent, boot = self.boot.parent, self.boot
         if parent is not None:
             ref = self.ref if outcome == "started" else None
-            result = BootResult(parent.uid, boot.key, boot.generation, outcome, ref, reason, error, self._extra)
-            self.post(parent, result)
+            self.post(
+                parent, BootResult(parent.uid, boot.key, boot.generation, outcome, ref, reason, error, self._extra)
+            )
 
     async def _serve(self) -> ExitReason:
         """Handle one message after the other until something ends the server."""
@@ -230,19 +229,7 @@ class Process:
         """Answer a question about the server itself; what is wrong with it is the asker's mistake."""
         caller = Caller(message.sender, message.id, self.ref)
         try:
-            argument = unpack(message.argument, trusted=True)
-            match message.name:
-                case "get_state":
-                    value: Any = inspection.sendable(inspection.state_of(server))
-                case "replace_state":
-                    value = inspection.sendable(inspection.replace_state(server, argument))
-                case "get_status":
-                    value = inspection.status_of(self, server)
-                case "suspend" | "resume":
-                    self.mailbox.suspended = message.name == "suspend"
-                    value = None
-                case _:
-                    raise CallFailed(f"a server does not take {message.name!r}")
+            value = inspection.answer(self, server, message.name, unpack(message.argument, trusted=True))
         except Exception as error:
             self.reply_error(caller, error)
         else:
@@ -355,9 +342,6 @@ class Process:
         """Call back once everything that has arrived by now is delivered."""
         self._outlet.settle(callback)
 
-    def _bury(self, ref: Ref) -> None:
-        self.bonds.bury(ref)
-
     # --- what goes out --------------------------------------------------------------------------------------
 
     def post(self, to: Ref, message: Message) -> None:
@@ -451,13 +435,7 @@ class Process:
     def exit(self, target: Ref, reason: ExitReason) -> None:
         """Send an exit signal. A kill on this host is the kernel's: it ends a process that takes no messages too."""
         if reason == KILL and target.host == self.ref.host:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                pidfd = fate.open_pidfd(target.pid, target.born)
-                try:
-                    fate.kill(target.pid, pidfd)
-                finally:
-                    if pidfd is not None:
-                        fate.close_pidfd(pidfd)
+            fate.kill_exactly(target.pid, target.born)
         else:
             self.post(target, Exit(target.uid, self.ref, reason))
 
