@@ -62,6 +62,7 @@ class ApplicationController(GenServer):
             if known["root"] == self._root.uid:  # else of a node that fell, and its applications with it
                 for name, kind, needs in known["applications"]:
                     await self._take_up_one(name, kind, tuple(needs))
+        self._keep()
 
     async def _take_up_one(self, name: str, kind: str, needs: tuple[str, ...]) -> None:
         rows = await self.which_children(self._root)

@@ -1,6 +1,8 @@
 """Applications: dependencies, order of the stop, what an end means for the node."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -174,6 +176,14 @@ def ends(folder, kind, how, stop=None):
     return node, pids
 
 
+def kill_with_controller(node):
+    """Kill the tree while nobody watches it."""
+    controller = node.pid("application_controller")
+    os.kill(controller, signal.SIGSTOP)
+    kill(node.pid("top"))
+    kill(controller)
+
+
 def boom(node):
     node.cast("c", "boom")
 
@@ -183,7 +193,16 @@ def crash_tree(node):
 
 
 # rows: X6
-@pytest.mark.parametrize(("kind", "how"), [("permanent", boom), ("permanent", crash_tree), ("transient", crash_tree)])
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        ("permanent", boom),
+        ("permanent", crash_tree),
+        ("transient", crash_tree),
+        ("permanent", kill_with_controller),
+        ("transient", kill_with_controller),
+    ],
+)
 def test_the_end_of_such_an_application_brings_the_node_down_in_order(tmp_path, kind, how):
     path = tmp_path / "log"
     node, pids = ends(tmp_path, kind, how, stop=recorder(path, "stop"))
