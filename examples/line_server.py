@@ -177,7 +177,7 @@ def handlers(node: Node) -> list[int]:
     return [row.pid for row in node.which_children("connections") if row.pid is not None]
 
 
-def demonstrate(clients: int = 6, kills: int = 30) -> int:
+def demonstrate(clients: int = 6, kills: int = 15) -> int:
     """Run clients, kill handlers under them, and count what went wrong."""
     with Node.start(level="critical") as node:
         node.start_supervisor(server(str(node.data_dir / "handover")))

@@ -41,7 +41,7 @@ def test_a_counter_is_restarted_until_it_is_too_much():
 
 def test_clients_of_the_line_server_do_not_notice_that_handlers_are_killed():
     output = run("line_server.py")
-    assert "killed 30 handlers" in output
+    assert "killed 15 handlers" in output
     assert " 0 wrong or missing" in output
 
 
@@ -86,3 +86,11 @@ def test_a_queue_goes_on_where_a_killed_program_has_left_it(tmp_path):
     assert "150 jobs" in output
     assert "0 unsaid" in output
     assert "lost: 0" in output
+
+
+def test_no_helper_of_the_pool_leaks():
+    output = run("pool.py")
+    assert " 120 jobs: right" in output
+    assert "   5 jobs: its helper died" in output
+    assert "   3 jobs: took too long" in output
+    assert "after: 2 idle, 0 out, 0 waiting" in output
