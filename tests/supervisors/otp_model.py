@@ -9,7 +9,7 @@ from __future__ import annotations
 
 
 class Model:
-    """A tree of supervisors. `script`: per label, what its next starts come to ("fail", "ignore"; else they succeed)."""
+    """A tree of supervisors. `script`: per label, what its next starts come to: "fail", "ignore", else success."""
 
     def __init__(self, spec, script):
         self.trace, self.script, self.retries = [], script, []

@@ -76,8 +76,9 @@ class Maker:
         dynamic = strategy == "simple_one_for_one"
         rule = "never" if dynamic else self.choose(["never", "never", "any_significant", "all_significant"])
         if dynamic:
-            kids = [ChildSpec(self.label("t"), Scripted, (self.folder,), restart=self.choose(
-                ["permanent", "transient", "temporary"]), backoff=self.choose([None, BACKOFF]) if self.backoff else None)]  # fmt: skip
+            restart = self.choose(["permanent", "transient", "temporary"])
+            backoff = self.choose([None, BACKOFF]) if self.backoff else None
+            kids = [ChildSpec(self.label("t"), Scripted, (self.folder,), restart=restart, backoff=backoff)]
         else:
             kids = []
             for _ in range(self.choose([1, 2, 3, 4])):

@@ -62,7 +62,7 @@ class LikeOtp(RuleBasedStateMachine):
 # rows: 1, 2, 11, 14, 15, 16, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45
 # rows: 46, 47, 49, 51, 58, 62, 63, 64, 65, 66, 67, 68, 69, 70, 71, 74, 80, 82, 84, 85, 87, 88, 89, 90, 91
 TestLikeOtp = LikeOtp.TestCase
-TestLikeOtp.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestLikeOtp.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
 
 
 class Real:
@@ -168,9 +168,9 @@ def test_the_same_scripts_of_events_in_real_processes(node, tmp_path, seed):
 
 
 # rows: 21, 22, 23, 25, 26, 27, 28, 29, 34, 36, 37, 39, 40, 41, 42, 43, 44, 45, 46, 47, 63, 64, 65, 69, 71, 87, 88, 89
-def test_twenty_thousand_events_in_the_core_as_in_the_model():
+def test_ten_thousand_events_in_the_core_as_in_the_model():
     happened = 0
-    for seed in range(1000):
+    for seed in range(600):
         rng = random.Random(seed)
         maker = Maker(rng.choice)
         spec = maker.tree()
@@ -183,4 +183,4 @@ def test_twenty_thousand_events_in_the_core_as_in_the_model():
             assert outcome(cores.happen(event)) == happen(model, event), (seed, event)
             assert cores.trace == model.trace, (seed, event)
             assert cores.picture() == model.picture(), (seed, event)
-    assert happened > 15_000
+    assert happened > 10_000
