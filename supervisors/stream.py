@@ -202,13 +202,14 @@ class StreamPump:
         self._core = StreamCore(options)
         self._exhausted = False
         self._idle: list[Ref] = []
+        self._dying: list[Ref] = []  # the last that were killed; a supervisor stops them in the order asked for
         self.starting: set[int] = set()
         self.refs: dict[int, Ref] = {}
 
     @property
     def live(self) -> list[Ref]:
-        """The processes that this stream still has."""
-        return [*self.refs.values(), *self._idle]
+        """The processes that this stream has, those included that may not be gone yet."""
+        return [*self.refs.values(), *self._idle, *self._dying]
 
     def take(self, event: Event) -> None:
         """Take in what happened.
@@ -227,7 +228,7 @@ class StreamPump:
         if kind == "ok" and self._options.reuse:
             self._idle.append(ref)
         elif self._options.reuse:
-            self._port.kill([ref])  # it lives on where only its answer could not be sent
+            self._kill([ref])  # it lives on where only its answer could not be sent
         in_time = self._core.ended(event.number, event.outcome, event.at)
         if kind == "exit" and self._options.linked and in_time:
             raise ServerExited(f"the task of item {event.number} ended: {reason}", reason=reason, ref=ref)
@@ -253,7 +254,7 @@ class StreamPump:
             raise CallTimeout(f"the task of item {late[0]} took over {options.timeout:g} s; the stream ends")
         killed = [self.refs.pop(number) for number in late if number in self.refs]
         if killed:
-            self._port.kill(killed)
+            self._kill(killed)
         while not self._exhausted and core.has_slot:
             try:
                 item = next(self._items)
@@ -265,6 +266,10 @@ class StreamPump:
         if outcome is not None:
             return Emit(outcome)
         return None if self._exhausted and core.idle else Wait(core.next_due())
+
+    def _kill(self, refs: list[Ref]) -> None:
+        self._dying = refs
+        self._port.kill(refs)
 
     def _begin(self, item: Any) -> None:
         number = self._core.begin(item)

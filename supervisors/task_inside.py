@@ -1,7 +1,7 @@
 """Tasks, from inside a GenServer: the same as supervisors/tasks.py, to be awaited.
 
-`async_` links: a task that crashes ends this server for the same reason, and the other way round, unless
-`self.trap_exit` is set (then ("EXIT", ref, reason) comes to handle_info). `async_nolink` does not.
+`async_` links: a task that crashes ends this server for the same reason, unless `self.trap_exit` is set (then
+("EXIT", ref, reason) comes to handle_info), and it ends with this server, however that ends. `async_nolink` does not.
 """
 # ruff: noqa: ASYNC109 - `timeout` is the name of the contract
 
@@ -69,7 +69,7 @@ class ServerTask:
         return outcome
 
     async def ignore(self) -> Outcome | None:
-        """Give the result up and let the task go on, no longer linked; return what is there already."""
+        """Give the result up and let the task go on, its crash no longer ours; return what is there already."""
         outcome = await self._outcome(0.0)
         self._taken = True
         self._supervisor.server.unlink(self.ref)
@@ -114,7 +114,7 @@ class ServerTasks:
         **kwargs: Any,
     ) -> Ref:
         """Run a function whose result nobody waits for; transient and permanent ones are run again."""
-        rest = (args, kwargs, "alone", None, None, self._callers())
+        rest = (args, kwargs, "alone", None, self._callers())
         spec = task_spec(seal_function(function), label_of(function), *rest, restart=restart, shutdown=shutdown)
         return await self.ask("start_child", spec)  # type: ignore[no-any-return]
 
@@ -160,7 +160,7 @@ class ServerTasks:
 
     def spec(self, function: bytes | None, label: str, args: tuple[Any, ...], shutdown: Shutdown) -> ChildSpec:
         """Return the spec of a task of a stream; it ends with this server."""
-        rest: tuple[Any, ...] = (args, {}, "claimed", None, self.server.ref, self._callers())
+        rest: tuple[Any, ...] = (args, {}, "claimed", self.server.ref, self._callers())
         return task_spec(function, label, *rest, shutdown=shutdown)
 
     def _callers(self) -> tuple[Ref, ...]:
@@ -169,9 +169,13 @@ class ServerTasks:
     async def _async(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], shutdown: Any, linked: bool
     ) -> ServerTask:
-        label, link = label_of(function), self.server.ref if linked else None
-        rest = (args, kwargs, "claimed", link, None, self._callers())
+        label = label_of(function)
+        # Linked from here only: a link that the task made could arrive after it was taken back. That the task ends
+        # with this server does not wait for the link.
+        rest = (args, kwargs, "claimed", self.server.ref if linked else None, self._callers())
         ref = await self.ask("start_child", task_spec(seal_function(function), label, *rest, shutdown=shutdown))
+        if linked:
+            self.server.link(ref)
         return ServerTask(self, ref, label, linked)
 
     def _stream(

@@ -42,8 +42,8 @@ class TaskServer(GenServer):
     """A process that runs a function.
 
     Its `init` takes the sealed function (None: functions come one after the other, with each RUN), the arguments,
-    the mode ("claimed": the result waits for a CLAIM; "alone": nobody wants it), whose end ends the task (`link`: a
-    link, so that a crash goes both ways; `follow`: one way only), and who started it.
+    the mode ("claimed": the result waits for a CLAIM; "alone": nobody wants it), whose end ends the task (`follow`),
+    and who started it.
     """
 
     def init(
@@ -52,7 +52,6 @@ class TaskServer(GenServer):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
         mode: str = "claimed",
-        link: Ref | None = None,
         follow: Ref | None = None,
         callers: tuple[Ref, ...] = (),
     ) -> None:
@@ -60,8 +59,6 @@ class TaskServer(GenServer):
         self._mode, self._started_by, self._followed = mode, callers, follow
         self._caller: Caller | None = None
         self._outcome: tuple[str, Any] | None = None
-        if link is not None:
-            self.link(link)
         if follow is not None:
             self.monitor(follow)
         if function is not None:

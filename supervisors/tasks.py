@@ -163,11 +163,10 @@ class Task:
         return outcome
 
     def ignore(self) -> Outcome | None:
-        """Give the result up and let the task go on, linked or not; return what is there already."""
+        """Give the result up and let the task go on (a linked one until this program ends); return what is there."""
         self._mine()
         outcome = self._outcome(0.0)
         self._taken = True
-        self.linked = False
         return outcome
 
     def _outcome(self, timeout: float | None) -> Outcome | None:
