@@ -296,15 +296,13 @@ class PoolCore:
         self._now = now
         if process in self.workers:
             self._lost(process)
-        for borrower in [each for each in self._borrowers if each.process == process]:
-            self._release_all(borrower)
+        self._release_all([each for each in self._borrowers if each.process == process])
         return self._take()
 
     def gone(self, client: str, now: float) -> list[Effect]:
         """Note that a program outside is gone: what it has comes back."""
         self._now = now
-        for borrower in [each for each in self._borrowers if each.client == client]:
-            self._release_all(borrower)
+        self._release_all([each for each in self._borrowers if each.client == client])
         return self._take()
 
     def checked(self, worker: Any, healthy: bool, now: float) -> list[Effect]:
@@ -389,9 +387,10 @@ class PoolCore:
                 del self._processes[borrower.process]
                 self._out.append(Demonitor(borrower.process))
 
-    def _release_all(self, borrower: Borrower) -> None:
-        # What waits first: else a worker that comes back would be handed to the one who is gone.
-        for lease in sorted(self._borrowers.get(borrower, ()), key=lambda each: each not in self.waiting):
+    def _release_all(self, borrowers: list[Borrower]) -> None:
+        leases = [lease for borrower in borrowers for lease in self._borrowers[borrower]]
+        # What waits first: else a worker that comes back would be handed to one who is gone.
+        for lease in sorted(leases, key=lambda each: each not in self.waiting):
             self._release(lease)
 
     def _release(self, lease: str) -> None:
