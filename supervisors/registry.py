@@ -10,7 +10,8 @@
     ChildSpec("w", Worker, name=Via("reg", ("worker", 7)))   # start under one
 
 An entry lives as long as its owner, seen through its pidfd. Owners are linked to the registry: as its memory goes with
-it, they end when it crashes, and their supervisors start them, and their entries, anew. So start it before them.
+it, they end when it crashes, and their supervisors start them, and their entries, anew. So start it before them; under
+rest_for_one its crash counts as one restart, under one_for_one each owner's end is another.
 What it decides is in registry_core.py; what a user calls in registry_handles.py.
 """
 
@@ -99,12 +100,14 @@ class Registry(GenServer):
 
     def handle_info(self, message: Any) -> None:
         """Drop exit signals of owners: their deaths are seen by their pidfds."""
+        if not (isinstance(message, tuple) and message[:1] == ("EXIT",)):
+            super().handle_info(message)
 
     # --- entries ----------------------------------------------------------------------------------------------------
 
     def _register(self, key: Any, owner: Ref, value: Any) -> Ref:
-        if not isinstance(owner, Ref):
-            raise SpecError(f"owner={owner!r:.100}: expected the Ref of a process")
+        if not isinstance(owner, Ref) or owner.host != self.ref.host:
+            raise SpecError(f"owner={owner!r:.100}: expected the Ref of a process of this node")
         first = not self._table.owns(owner)
         self._table.register(key, owner, value)
         try:
@@ -152,7 +155,7 @@ class Registry(GenServer):
     # --- owners -----------------------------------------------------------------------------------------------------
 
     def _alive(self, owner: Ref) -> bool:
-        return owner.host != self.ref.host or not fate.has_ended(owner.pid, owner.born)
+        return not fate.has_ended(owner.pid, owner.born)
 
     def _watch(self, owner: Ref) -> None:
         if owner not in self._watched:

@@ -139,7 +139,7 @@ class RegistryHandle(_Requests):
         """
         entries: Entries = self.lookup(key)
         if parallel and len(entries) > 1:
-            with ThreadPoolExecutor(min(len(entries), os.cpu_count() or 1)) as threads:
+            with ThreadPoolExecutor() as threads:
                 list(threads.map(function, [[entry] for entry in entries]))
         elif entries:
             function(entries)

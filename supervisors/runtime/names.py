@@ -10,7 +10,7 @@ from typing import Any
 from supervisors.errors import AlreadyStarted, CallTimeout, NoProcess, ServerExited
 from supervisors.reason import NOPROC, Ref
 from supervisors.runtime.peers import Peers
-from supervisors.runtime.wire import pack, unpack
+from supervisors.runtime.wire import pack, packed, unpack
 from supervisors.via import Via
 
 #: How long a lookup waits for a registry that is being restarted.
@@ -68,7 +68,7 @@ class Names:
             NoProcess: a Via's own server is not there.
         """
         if isinstance(name, Via):
-            return await self._ask_resolver(name, ("resolve", name.key))  # type: ignore[no-any-return]
+            return await self._ask_resolver(name, ("resolve", packed(name.key)))  # type: ignore[no-any-return]
         ref = self._known.get(name)
         if ref is None:
             ref = await self.ask(("whereis", name))
@@ -110,7 +110,7 @@ class Names:
             NotAllowed: it does not register names (a registry with duplicate keys).
         """
         if isinstance(name, Via):
-            holder = await self._ask_resolver(name, ("register_via", name.key, ref, name.value))
+            holder = await self._ask_resolver(name, ("register_via", packed(name.key), ref, packed(name.value)))
         else:
             holder = await self.ask(("register", name, ref))
         if holder is not None:

@@ -73,13 +73,17 @@ class Packed:
         return f"<{len(self.data)} packed bytes>"
 
 
+def packed(value: Any) -> Packed:
+    """Return a user's value as one that processes which do not open it can pass on."""
+    return value if type(value) is Packed else Packed(pack(value))
+
+
 def _default(value: Any) -> msgpack.ExtType:
     kind = type(value)
     if kind is Packed:
         return msgpack.ExtType(_PACKED, value.data)
     if kind is Via:  # doors and supervisors pass its key and value on, whatever they are
-        key, extra = (each if type(each) is Packed else Packed(pack(each)) for each in (value.key, value.value))
-        return msgpack.ExtType(_TYPED, pack([_CODES[Via], value.name, key, extra]))
+        return msgpack.ExtType(_TYPED, pack([_CODES[Via], value.name, packed(value.key), packed(value.value)]))
     if kind is tuple:
         return msgpack.ExtType(_TUPLE, pack(list(value)))
     code = _CODES.get(kind)

@@ -22,6 +22,7 @@ def ref(number):
 
 
 A, B, C = ref(1), ref(2), ref(3)
+FAR = Ref("10.0.0.9", 1, 1, 1, "x")
 
 
 # --- matching, pure -----------------------------------------------------------------------------------------------
@@ -615,7 +616,14 @@ def test_an_unknown_registry_is_named(node, world):
 def test_what_a_registry_refuses_does_it_no_harm(node, world, supervise):
     registry = world(owners=("a",))
     pid, a = node.pid("reg"), node.whereis("a")
-    for request in ["junk", ("register", "k"), ("lookup",), ("lookup", Unhashable()), ("register", "k", "no ref", 1)]:
+    for request in [
+        "junk",
+        ("register", "k"),
+        ("lookup",),
+        ("lookup", Unhashable()),
+        ("register", "k", "no ref", 1),
+        ("register", "k", FAR, 1),
+    ]:
         with pytest.raises(errors.SupervisorsError):
             node.call("reg", request)
     with pytest.raises(errors.SpecError):

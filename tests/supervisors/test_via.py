@@ -187,6 +187,31 @@ def test_the_registry_is_killed_and_all_names_come_back(node, top):
         assert node.call(name, ("add", 1)) == 1
 
 
+# rows: R14, 27, 37
+def test_the_fall_of_a_registry_costs_a_rest_for_one_tree_one_restart(node):
+    names = [Via("front", number) for number in range(4)]
+    spec = SupervisorSpec(
+        [ChildSpec("front", Registry, kwargs={"keys": "unique"}, name="front")]
+        + [ChildSpec(f"w{number}", Counter, name=name) for number, name in enumerate(names)],
+        strategy="rest_for_one",
+        intensity=1,
+        period=60.0,
+    )
+    top = node.start_supervisor(spec)
+    old = [node.pid(name) for name in names]
+    kill(node.pid("front"))
+
+    def all_new():
+        try:
+            return all(node.pid(name) not in (None, *old) for name in names)
+        except errors.NoProcess:
+            return False
+
+    until(all_new)
+    assert node.count_children(top).active == 5
+    node.stop(top)
+
+
 # rows: G6, R9
 def test_what_is_no_via_name():
     for wrong in ("", None, 5):
