@@ -78,7 +78,7 @@ def test_random_kills_leave_the_tree_as_its_spec_says(node):
     chaos = Chaos(node, SEED)
     wait_until(chaos.tree.whole, chaos.tree.limit + 5.0)
     assert len(chaos.tree.expected) == 40
-    end, kills, times = time.monotonic() + SECONDS, 0, []
+    end, kills, times, slow = time.monotonic() + SECONDS, 0, [], []
     while time.monotonic() < end:
         kills += chaos.storm()
         calm = time.monotonic()
@@ -87,9 +87,11 @@ def test_random_kills_leave_the_tree_as_its_spec_says(node):
         except AssertionError:
             pytest.fail(f"seed {SEED}: not whole 20 s after the last kill: {chaos.tree.why}")
         times.append(time.monotonic() - calm)
+        if not chaos.tree.within_limit(times[-1]):
+            slow.append((round(times[-1], 2), round(chaos.tree.limit, 2)))
         chaos.answers()
     figures = {
-        "seed": SEED, "storms": len(times), "kills": kills, "limit": round(chaos.tree.limit, 2),
+        "seed": SEED, "storms": len(times), "kills": kills, "slow": slow,
         "median": round(statistics.median(times), 3), "max": round(max(times), 3),
         "over_1_s": sum(seconds > WHOLE_SECONDS for seconds in times), "incarnation": node.status()["incarnation"],
     }  # fmt: skip
@@ -97,6 +99,6 @@ def test_random_kills_leave_the_tree_as_its_spec_says(node):
     if "CHAOS_FILE" in os.environ:
         Path(os.environ["CHAOS_FILE"]).write_text(json.dumps(figures | {"times": times}))
     assert figures["incarnation"] == 0
-    assert max(times) <= chaos.tree.limit, figures
+    assert not slow, figures
     node.terminate_child(chaos.root, "c0")
     wait_until(lambda: not [name for name in node.names() if name.startswith("c0")], 2.0)
