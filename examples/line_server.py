@@ -79,7 +79,7 @@ class Listener(GenServer):
     async def handle_cast(self, message: object) -> None:
         """Let a connection go whose client has left."""
         match message:
-            case ("left", int(number), ref):
+            case ("left", int(number), Ref() as ref):
                 self.leaving[ref] = number
                 self.monitor(ref)
                 if number in self.connections:
@@ -87,7 +87,7 @@ class Listener(GenServer):
 
     async def handle_info(self, message: object) -> None:
         """Forget the handler that has ended since."""
-        if isinstance(message, Down):
+        if isinstance(message, Down) and message.ref is not None:
             with suppress(errors.ChildRunning, errors.ChildNotFound):
                 await self.delete_child("connections", f"connection-{self.leaving.pop(message.ref)}")
 
@@ -130,7 +130,7 @@ class Handler(GenServer):
         loop = asyncio.get_running_loop()
         ready = loop.create_future()
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count + 1)
-        loop.add_reader(self.connection, lambda: ready.done() or ready.set_result(None))
+        loop.add_reader(self.connection, lambda: None if ready.done() else ready.set_result(None))
         try:
             await ready
         finally:

@@ -12,7 +12,9 @@ TEXT = (DOCS / "supervision.md").read_text()
 SNIPPETS = re.findall(r"^```python\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
 #: What a snippet prints, by a word that only it has.
 PRINTED = {
-    'hung up")\n        return': "sent 1\nsent 2\njob 3 failed: error: ConnectionError: the mail server hung up\nsent 4\nsent 5",
+    'hung up")\n        return': (
+        "sent 1\nsent 2\njob 3 failed: error: ConnectionError: the mail server hung up\nsent 4\nsent 5"
+    ),
     'rest_for_one", intensity=5': "([1, 2, 4, 5], [3], [])",
     "class Counter(": "105",
     "class Session(": "ada@example",
