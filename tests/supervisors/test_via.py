@@ -208,7 +208,7 @@ def test_the_fall_of_a_registry_costs_a_rest_for_one_tree_one_restart(node):
             return False
 
     until(all_new)
-    assert node.count_children(top).active == 5
+    until(lambda: node.count_children(top).active == 5)
     node.stop(top)
 
 
