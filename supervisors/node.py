@@ -249,7 +249,8 @@ class Node:
     def exit(self, target: Ref | str | Via, reason: Any) -> None:
         """Send an exit signal: "kill" ends it at once; others end it without terminate, unless it traps exits.
 
-        "normal" does nothing to a server that does not trap exits. To end one in order is what `stop` does.
+        "normal" does nothing to a server that does not trap exits, and a supervisor heeds no signal but "kill". To end
+        either in order is what `stop` does.
 
         Raises:
             NoProcess: nobody is registered under that name.
@@ -435,7 +436,7 @@ class Node:
         return self._system(target, "replace_state", function, timeout)  # type: ignore[no-any-return]
 
     def get_status(self, target: Ref | str | Via, timeout: float | None = 5.0) -> dict[str, Any]:
-        """Return name, class, status (running, suspended), mailbox, links, and state as its `format_status` shows it."""
+        """Return name, class, status (running, suspended), mailbox, links; and state, as `format_status` shows it."""
         return self._system(target, "get_status", None, timeout)  # type: ignore[no-any-return]
 
     def suspend(self, target: Ref | str | Via, timeout: float | None = 5.0) -> None:

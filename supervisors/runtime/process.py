@@ -170,6 +170,8 @@ class Process:
                     return KILLED
                 self._report_crash(ExitReason.crash(error), error)
                 return ExitReason.crash(error)
+            if self._gone:  # and the handler took no notice of it
+                return KILLED
             self._current = (None, None)
             self.meter.end()
             if self.loop.time() - turn > TURN_SECONDS:
@@ -272,7 +274,7 @@ class Process:
 
     def exit_signal(self, ref: Ref, reason: ExitReason) -> None:
         """Take the exit signal of a linked process, or one that was sent by hand."""
-        if self._ending:
+        if self._gone or (self._ending and reason != KILL):
             return
         if reason == KILL:
             self._die(KILLED)

@@ -7,6 +7,7 @@ same thing. An idle process gets no signal at all, a busy one at most one per li
 
 from __future__ import annotations
 
+import contextlib
 import selectors
 import signal
 import sys
@@ -65,4 +66,5 @@ class Watchdog(selectors.DefaultSelector):
         self._reported = since
         where = sys._current_frames().get(self._thread or 0)
         stack = "".join(traceback.format_stack(where)) if where is not None else ""
-        self._report(blocked, stack)
+        with contextlib.suppress(Exception):  # this runs in the middle of whatever Thespian is doing
+            self._report(blocked, stack)
