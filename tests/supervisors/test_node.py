@@ -28,6 +28,7 @@ def folder(tmp_path):
     return tmp_path
 
 
+# rows: G10
 def test_a_temporary_node_leaves_nothing():
     with Node.start() as node:
         folder, pids = node.data_dir, family(node.info["pid"])
