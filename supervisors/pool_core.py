@@ -61,9 +61,10 @@ class StopWorker(NamedTuple):
 
 
 class KillWorker(NamedTuple):
-    """Kill a worker, which is no part of the pool any more: it is busy with work that took too long."""
+    """Kill a worker, which is no part of the pool any more: the work under this lease took too long or broke off."""
 
     worker: Any
+    lease: str
 
 
 class CheckWorker(NamedTuple):
@@ -485,7 +486,7 @@ class PoolCore:
         if timed_out:
             self.waits.counts["work_timed_out"] += 1
         worker = self.leases[lease].worker
-        self._out.append(KillWorker(worker))
+        self._out.append(KillWorker(worker, lease))
         self._lost(worker)
 
     def _forget(self, worker: Any) -> None:

@@ -79,13 +79,19 @@ class PoolServer(GenServer):
         """Answer a borrower; one that is outside comes by a door."""
         match request:
             case ("lease", str() as client, bytes() as packed):
-                return self._answer(Borrower(caller.ref, client), wire.unpack(packed, trusted=True), caller)
+                try:
+                    request = wire.unpack(packed, trusted=True)
+                except Exception as error:  # a class that is not here, say: the borrower's mistake
+                    self.reply_error(caller, CallFailed(f"the request cannot be opened here: {error!r}"))
+                    return NO_REPLY
+                return self._answer(Borrower(caller.ref, client), request, caller)
             case _:
                 return self._answer(Borrower(caller.ref), request, caller)
 
     def _answer(self, borrower: Borrower, request: Any, caller: Any) -> Any:
         match request:
-            case ("checkout", str() as lease, bool() as block, timeout, work_timeout) if not self._core.knows(lease):
+            case ("checkout", str() as lease, bool() as block, (None | int() | float()) as timeout,
+                  (None | int() | float()) as work_timeout) if not self._core.knows(lease):  # fmt: skip
                 limit = self._work_timeout if work_timeout is None else work_timeout
                 self._callers[lease] = (caller, limit, timeout)
                 self._do(self._core.checkout(lease, borrower, block, timeout, limit, time.monotonic()))
@@ -155,7 +161,10 @@ class PoolServer(GenServer):
                     self._process.stop_process(worker, SHUTDOWN)
                     if self._shutdown_limit is not None:
                         self._process.loop.call_later(self._shutdown_limit, _kill, worker)
-                case KillWorker(worker):
+                case KillWorker(worker, lease):
+                    self._late[lease] = None
+                    if len(self._late) > MAX_REMEMBERED:
+                        del self._late[next(iter(self._late))]
                     self._forget(worker)
                     _kill(worker)
                 case CheckWorker(worker):
