@@ -155,7 +155,7 @@ def test_a_supervisor_under_a_via_name(node, top, supervise):
     kill(ref.pid)
     until(lambda: node.whereis(name) not in (None, ref))
     until(lambda: node.pid(Via("reg", "leaf")) not in (None, leaf))
-    assert node.count_children(name).active == 1
+    until(lambda: node.count_children(name).active == 1)
 
 
 # rows: R9
