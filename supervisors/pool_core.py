@@ -14,93 +14,27 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
+from supervisors.pool_events import (
+    Borrower,
+    CheckWorker,
+    Demonitor,
+    Effect,
+    Grant,
+    KillWorker,
+    Monitor,
+    PoolRules,
+    Refuse,
+    StartWorker,
+    StopWorker,
+)
 from supervisors.pool_stats import PoolStats, PoolStatus, Waits
 
 #: A start in the background that failed is tried again after so many seconds, then after twice as long, and so on.
 RETRY_FIRST, RETRY_LIMIT = 0.5, 30.0
 #: Alarms that ring for nothing are cleared away when there are so many beyond those that count.
 SWEEP_AT = 256
-
-
-@dataclass(frozen=True)
-class PoolRules:
-    """The numbers that a pool goes by; as in PoolSpec, which checks them."""
-
-    size: int = 5
-    max_overflow: int = 10
-    strategy: str = "lifo"
-    min_size: int = 5
-    max_size: int = 5
-    idle_seconds: float = 60.0
-    health_interval: float | None = None
-    stats_window: float = 60.0
-
-
-class Borrower(NamedTuple):
-    """Who borrows: a process; or, with `client`, a program outside whose door that process is."""
-
-    process: Hashable
-    client: str | None = None
-
-
-# --- effects ----------------------------------------------------------------------------------------------------------
-
-
-class StartWorker(NamedTuple):
-    """Start a worker; answer with `started` or `start_failed` and this ticket."""
-
-    ticket: int
-
-
-class StopWorker(NamedTuple):
-    """Stop a worker, which is no part of the pool any more, in its own time."""
-
-    worker: Any
-
-
-class KillWorker(NamedTuple):
-    """Kill a worker, which is no part of the pool any more: the work under this lease took too long or broke off."""
-
-    worker: Any
-    lease: str
-
-
-class CheckWorker(NamedTuple):
-    """Ask a worker whether it is well; answer with `checked`."""
-
-    worker: Any
-
-
-class Grant(NamedTuple):
-    """Answer a checkout with a worker."""
-
-    lease: str
-    worker: Any
-
-
-class Refuse(NamedTuple):
-    """Answer a checkout by an error. `why`: full, timeout, or start with the error of the start."""
-
-    lease: str
-    why: str
-    error: Any = None
-
-
-class Monitor(NamedTuple):
-    """Tell with `down` when this process, which borrows, ends."""
-
-    process: Any
-
-
-class Demonitor(NamedTuple):
-    """Do not watch this process any more."""
-
-    process: Any
-
-
-Effect = StartWorker | StopWorker | KillWorker | CheckWorker | Grant | Refuse | Monitor | Demonitor
 
 
 @dataclass

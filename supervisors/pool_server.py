@@ -15,7 +15,8 @@ from typing import Any
 
 from supervisors.errors import CallFailed, CallTimeout, NoProcess, StartError, SupervisorsError
 from supervisors.genserver import NO_REPLY, GenServer
-from supervisors.pool_core import (
+from supervisors.pool_core import PoolCore
+from supervisors.pool_events import (
     Borrower,
     CheckWorker,
     Demonitor,
@@ -23,7 +24,6 @@ from supervisors.pool_core import (
     Grant,
     KillWorker,
     Monitor,
-    PoolCore,
     PoolRules,
     Refuse,
     StartWorker,

@@ -7,7 +7,7 @@ from typing import Any
 
 from supervisors.errors import SpecError
 from supervisors.genserver import GenServer
-from supervisors.pool_core import PoolRules
+from supervisors.pool_events import PoolRules
 from supervisors.pool_server import WORKERS, PoolServer
 from supervisors.spec import ChildSpec, SealedStart, SupervisorSpec
 

@@ -7,14 +7,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from supervisors.pool_core import (
+from supervisors.pool_core import PoolCore
+from supervisors.pool_events import (
     Borrower,
     CheckWorker,
     Demonitor,
     Grant,
     KillWorker,
     Monitor,
-    PoolCore,
     PoolRules,
     Refuse,
     StartWorker,
