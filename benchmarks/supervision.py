@@ -4,7 +4,8 @@
 
 A restart is measured from kill -9 to ready: another process answers a call by the same name. The program asks
 without pause, so the figures have the cost of its asking in them. Bare Thespian is a program of its own with an
-actor that echoes, asked by `ActorSystem.ask`; both are asked in turns, in blocks, in the same run.
+actor that echoes. It is asked in turns with ours, in blocks, in the same run: by another actor, as a server asks a
+server, and from outside by `ActorSystem.ask`, as `Node.call` asks (through the node's door: two processes more).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ TARGETS = {
 }
 PAUSE_SECONDS = 0.0005
 
-#: Bare Thespian: reads how many calls to make, makes them, writes the microseconds of each.
+#: Bare Thespian: reads how many calls to make, makes them from outside and between two actors, writes their seconds.
 BARE = """
 import sys, time
 from thespian.actors import Actor, ActorSystem
@@ -41,9 +42,24 @@ class Echo(Actor):
         if isinstance(message, tuple):
             self.send(sender, message)
 
+class Asker(Actor):
+    def receiveMessage(self, message, sender):
+        if isinstance(message, list):
+            self.echo, self.left, self.who, self.times = *message, sender, []
+        elif isinstance(message, tuple):
+            self.times.append(time.perf_counter() - self.began)
+        else:
+            return
+        if self.left:
+            self.left -= 1
+            self.began = time.perf_counter()
+            self.send(self.echo, ("echo", self.left))
+        else:
+            self.send(self.who, self.times)
+
 system = ActorSystem("multiprocTCPBase", logDefs={"version": 1})
 try:
-    echo = system.createActor(Echo)
+    echo, asker = system.createActor(Echo), system.createActor(Asker)
     print("ready", flush=True)
     for line in sys.stdin:
         times = []
@@ -52,6 +68,7 @@ try:
             system.ask(echo, ("echo", number), 5)
             times.append(time.perf_counter() - began)
         print(*times, flush=True)
+        print(*system.ask(asker, [echo, int(line)], 60), flush=True)
 finally:
     system.shutdown()
 """
@@ -90,9 +107,9 @@ def children(count: int) -> list[ChildSpec]:
 
 
 def until_all_new(node: Node, top: Ref, old: set[int | None]) -> None:
-    """Wait until no child is down and none is one of the old processes."""
+    """Wait until no child is down and none is one of the old processes; the supervisor is not asked too often."""
     while old & {row.pid for row in node.which_children(top)}:
-        time.sleep(10 * PAUSE_SECONDS)
+        time.sleep(len(old) * PAUSE_SECONDS)
 
 
 def group(node: Node, size: int, rounds: int) -> list[float]:
@@ -127,6 +144,20 @@ def flat(node: Node, size: int) -> tuple[float, float]:
     return started, restarted
 
 
+class Asker(GenServer):
+    """Asks another server so often, and returns the seconds of each call."""
+
+    async def handle_call(self, request, caller):
+        """Ask, one call after the other."""
+        target, count = request
+        times = []
+        for number in range(count):
+            began = time.perf_counter()
+            await self.call(target, ("echo", number))
+            times.append(time.perf_counter() - began)
+        return times
+
+
 @contextlib.contextmanager
 def bare() -> Iterator[subprocess.Popen[str]]:
     """Run bare Thespian inside the `with`."""
@@ -142,28 +173,29 @@ def bare() -> Iterator[subprocess.Popen[str]]:
         process.wait(20)
 
 
-def calls(node: Node, blocks: int, block: int) -> tuple[list[float], list[float]]:
-    """Ask ours and bare Thespian in turns; return the seconds of each call."""
-    top = node.start_supervisor(SupervisorSpec([ChildSpec("s", Server, name="called")]))
-    ours: list[float] = []
-    theirs: list[float] = []
+def calls(node: Node, blocks: int, block: int) -> dict[str, list[float]]:
+    """Ask ours and bare Thespian in turns, from outside and between two servers; return the seconds of each call."""
+    spec = SupervisorSpec([ChildSpec("s", Server, name="called"), ChildSpec("a", Asker, name="asker")])
+    top = node.start_supervisor(spec)
+    found: dict[str, list[float]] = {"bare outside": [], "bare inside": [], "outside": [], "inside": []}
     with bare() as process:
         assert process.stdin is not None
         assert process.stdout is not None
         for round_ in range(blocks + 1):
             process.stdin.write(f"{block}\n")
             process.stdin.flush()
-            their_times = [float(word) for word in process.stdout.readline().split()]
-            our_times = []
+            outside, inside = ([float(word) for word in process.stdout.readline().split()] for _ in range(2))
+            ours = []
             for number in range(block):
                 began = time.perf_counter()
                 node.call("called", ("echo", number))
-                our_times.append(time.perf_counter() - began)
+                ours.append(time.perf_counter() - began)
+            between = node.call("asker", ("called", block), timeout=60)
             if round_:  # the first warms up
-                ours += our_times
-                theirs += their_times
+                for name, times in zip(found, (outside, inside, ours, between), strict=True):
+                    found[name] += times
     node.stop(top)
-    return ours, theirs
+    return found
 
 
 def row(what: str, value: float, unit: str, target: str) -> list[str]:
@@ -178,7 +210,7 @@ def main() -> None:
     if options.quick:
         options.kills, options.rounds, options.calls = 30, 2, 400
     with Node.start() as node:
-        ours, theirs = calls(node, 10, options.calls // 10)
+        trips = {name: median(times) for name, times in calls(node, 10, options.calls // 10).items()}
         times = [1e3 * each for each in restarts(node, options.kills)]
         groups = group(node, options.group, options.rounds)
         start, mass = flat(node, options.size)
@@ -191,9 +223,10 @@ def main() -> None:
             row(f"one_for_all of {options.group}, slowest of {options.rounds}", max(groups), "s", "one_for_all"),
             row(f"start of a flat tree of {options.size}", start, "s", "start"),
             row(f"all {options.size} killed at once, until all are back", mass, "s", "mass kill"),
-            row("call round trip over bare Thespian's, medians", median(ours) / median(theirs), "", "call"),
+            row("call from server to server over bare Thespian's", trips["inside"] / trips["bare inside"], "", "call"),
+            row("call from outside over bare Thespian's ask", trips["outside"] / trips["bare outside"], "", "call"),
         ],
-        caption=f"call: {1e6 * median(ours):.0f} µs, bare Thespian {1e6 * median(theirs):.0f} µs (medians)",
+        caption="medians, µs: " + ", ".join(f"{name} {1e6 * each:.0f}" for name, each in trips.items()),
     )
 
 
