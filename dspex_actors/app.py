@@ -9,6 +9,8 @@ import os
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from dspex_actors.embedded.config import EmbeddedConfig
+from dspex_actors.errors import ConfigError
 from dspex_actors.tree_names import CLIENTS, EVALUATORS, RUNS, WORKERS, worker_name
 from supervisors import ChildSpec, SupervisorSpec
 
@@ -34,6 +36,21 @@ class AppConfig:
 
     workers: int | None = None
     embedded: dict[str, Any] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Refuse what no node can run with, before one is started.
+
+        Raises:
+            ConfigError: names the setting, what is legal and what was given.
+        """
+        if self.workers is not None and (isinstance(self.workers, bool) or self.workers < 1):
+            raise ConfigError(f"workers is 1 or more, or None for one per core; got {self.workers!r}")
+        try:
+            EmbeddedConfig(**self.embedded)
+        except TypeError:
+            known = [name for name in EmbeddedConfig.__dataclass_fields__ if name != "host"]
+            unknown = [name for name in self.embedded if name not in known] or list(self.embedded)
+            raise ConfigError(f"embedded: {', '.join(unknown)} is not usable; there are {', '.join(known)}") from None
 
     @property
     def worker_count(self) -> int:

@@ -7,8 +7,8 @@ ends. Either way runs are in a journal under DSPEX_HOME and can be listed and re
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
-import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -16,13 +16,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dspex_actors.app import APP, PRELOAD, AppConfig
+from dspex_actors.app import AppConfig
 from dspex_actors.errors import ConfigError, DspexError, RunFailed, RunInterrupted, from_record
 from dspex_actors.evaluate.dataset import Dataset, open_dataset
 from dspex_actors.evaluate.identity import metric_digest, metric_name, program_digest
 from dspex_actors.evaluate.progress import RunProgress
 from dspex_actors.evaluate.result import EvaluationResult
-from dspex_actors.evaluate.run_index import JOURNAL_FILE, find_run, folder_of, list_runs, new_run_id, node_runs
+from dspex_actors.evaluate.run_index import (
+    JOURNAL_FILE,
+    SPOOL_FOLDER,
+    find_run,
+    folder_of,
+    list_runs,
+    new_run_id,
+    node_runs,
+)
 from dspex_actors.evaluate.run_inputs import check_lms, code_of, dataset_inputs, with_inputs
 from dspex_actors.foundation.journal_reader import JournalReader
 from dspex_actors.foundation.records import RunSpec
@@ -30,6 +38,7 @@ from dspex_actors.foundation.spool import spool
 from dspex_actors.lm.backend import set_process_backend
 from dspex_actors.lm.lm import LM
 from dspex_actors.lm.node_backend import NodeBackend
+from dspex_actors.own_node import forget_if_unused, own_node, start_node
 from dspex_actors.settings import configure
 from dspex_actors.settings import settings as program_settings
 from dspex_actors.tree_names import RUNS
@@ -39,8 +48,9 @@ from supervisors.node import default_data_dir
 
 #: A run's progress is asked for at first often, then less often, in seconds.
 POLL_FIRST, POLL_LAST = 0.01, 0.25
-#: How long a node that fell is waited for before a run counts as interrupted, in seconds.
-COME_BACK_SECONDS = 4.0
+#: How long a node that fell is waited for before a run counts as interrupted, in seconds; and one that is there and
+#: does not answer.
+COME_BACK_SECONDS, PATIENCE_SECONDS = 4.0, 60.0
 _ENDED = ("finished", "failed", "cancelled", "paused")
 
 _current: list[System] = []
@@ -80,7 +90,7 @@ class System:
         folder = self.data_dir
         self.node.close()
         if self._own and folder.parent.name == "embedded":
-            _forget_if_unused(folder)
+            forget_if_unused(folder)
 
     @property
     def data_dir(self) -> Path:
@@ -92,11 +102,25 @@ class System:
         """The node's journal, for reading."""
         return JournalReader(self.data_dir / JOURNAL_FILE)
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ConfigError("this connection is closed: make another one with dspex.connect(...)")
+
     def _ask(self, *request: Any, timeout: float = 60.0) -> Any:
+        self._check_open()
         kind, value = self.node.call(RUNS, request, timeout)
         if kind == "error":
             raise from_record(value)
         return value
+
+    def _order(self, run_id: str, *request: Any) -> Any:
+        """Ask for something that changes a run; a node that is gone is one of our errors."""
+        try:
+            return self._ask(*request)
+        except SupervisorsError as error:
+            raise RunInterrupted(
+                f"the node does not answer ({error}): connect again, and continue with run_id={run_id!r}", run_id=run_id
+            ) from None
 
     # --- runs -------------------------------------------------------------------------------------------------------
 
@@ -132,7 +156,9 @@ class System:
 
         Raises:
             ConfigError: something is not usable, or the id belongs to another program, dataset or metric.
+            RunInterrupted: the node is gone.
         """
+        self._check_open()
         lm = lm or program_settings.lm or self.lm
         check_lms(program, lm)
         run_id = run_id or new_run_id(kind)
@@ -158,21 +184,24 @@ class System:
             total=total,
         )
         try:
-            self._ask("create", asdict(spec))
+            self._order(run_id, "create", asdict(spec))
         except BaseException:
             if spooled is not None:
                 spooled.unlink(missing_ok=True)
             raise
         row = self.journal.get_run(run_id)
-        if spooled is not None and row is not None and row.spec.dataset.get("path") != str(spooled):
-            spooled.unlink(missing_ok=True)  # continued: the first spool is the one in use
+        if spooled is not None and row is not None:
+            # Of a run that is continued there may be two: the one that the journal names is in use.
+            for path in spooled.parent.glob(f"{glob.escape(run_id)}-????????.spool"):
+                if row.state == "finished" or str(path) != row.spec.dataset.get("path"):
+                    path.unlink(missing_ok=True)
         return run_id
 
     def _place(self, dataset: Dataset, run_id: str) -> tuple[dict[str, Any], str | None, int | None, Path | None]:
         """Put a dataset where the node can read it, again and again."""
         if not dataset.needs_spool:
             return dataset.descriptor, dataset.digest, dataset.count(), None
-        folder = self.data_dir / "spool"
+        folder = self.data_dir / SPOOL_FOLDER
         folder.mkdir(mode=0o700, exist_ok=True)
         path = folder / f"{run_id}-{uuid.uuid4().hex[:8]}.spool"
         descriptor = spool(dataset.iter_from(0), path, dataset.input_names)
@@ -214,12 +243,14 @@ class System:
         return self._ended(run_id)
 
     def _look(self, run_id: str) -> dict[str, Any]:
-        deadline = time.monotonic() + COME_BACK_SECONDS
+        asked = time.monotonic()
         while True:
             try:
                 return self._ask("progress", run_id, timeout=COME_BACK_SECONDS)  # type: ignore[no-any-return]
-            except (NoProcess, ServerExited, CallTimeout, NodeDown):
-                if time.monotonic() > deadline or not node_runs(self.data_dir):
+            except (NoProcess, ServerExited, CallTimeout, NodeDown) as error:
+                # One that is there and only slow is no reason to give a run up.
+                patience = PATIENCE_SECONDS if isinstance(error, CallTimeout) else COME_BACK_SECONDS
+                if time.monotonic() - asked > patience or not node_runs(self.data_dir):
                     raise RunInterrupted(
                         f"the node went away; what was answered is safe. Resume with `dspex runs resume {run_id}` "
                         f"or system.resume({run_id!r})",
@@ -254,6 +285,7 @@ class System:
             ConfigError: no journal has this run.
             RunFailed, RunInterrupted: as `wait_run`.
         """
+        self._check_open()
         if self.journal.get_run(run_id) is None:
             find_run(run_id, default_data_dir())  # refuses what is nowhere
         with self.holding(run_id) as at:
@@ -268,17 +300,18 @@ class System:
         Args:
             run_id: the run; None for a new one, which belongs here.
         """
+        self._check_open()
         folder = None
         if run_id is not None and self.journal.get_run(run_id) is None:
             folder = folder_of(run_id, default_data_dir())
         if folder is None:
             yield self
             return
-        with _own_node(folder) as node:
+        with own_node(folder) as node:
             yield System(node, self.lm, own=True)
 
     def _resume_here(self, run_id: str, display_progress: bool, on_progress: Any) -> EvaluationResult:
-        self._ask("resume", run_id)
+        self._order(run_id, "resume", run_id)
         try:
             return self.wait_run(run_id, on_progress, display_progress)
         except KeyboardInterrupt:
@@ -292,7 +325,7 @@ class System:
 
     def cancel(self, run_id: str, reason: str = "cancelled") -> None:
         """End a run for good."""
-        self._ask("cancel", run_id, reason)
+        self._order(run_id, "cancel", run_id, reason)
 
 
 # --- connecting -----------------------------------------------------------------------------------------------------
@@ -324,13 +357,15 @@ def connect(
         lm = LM(lm)
     elif lm is not None and not isinstance(lm, LM):
         raise ConfigError(f"connect takes an LM or a model string, got {lm!r}")
+    app = AppConfig(workers=workers, embedded=embedded or {})
+    app.check()
     folder = Path(home) if home is not None else default_data_dir()
     try:
         if (folder / "node.json").exists():
             with contextlib.suppress(NodeDown):
                 return _use(System(Node.attach(folder), lm, own=False))
         own = folder / "embedded" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{uuid.uuid4().hex[:4]}"
-        return _use(System(start_node(own, AppConfig(workers=workers, embedded=embedded or {})), lm, own=True))
+        return _use(System(start_node(own, app), lm, own=True))
     except SupervisorsError as error:
         raise ConfigError(str(error)) from None
     except OSError as error:
@@ -356,33 +391,3 @@ def current_system() -> System:
     if not _current:
         raise ConfigError("no node is connected: call dspex.connect(lm=...) first")
     return _current[-1]
-
-
-def start_node(folder: Path, app: AppConfig | None = None) -> Node:
-    """Start a dspex node of this program's own over a data folder."""
-    # One after the other: `parents=True` would leave DSPEX_HOME open to others, and a daemon refuses it then.
-    for place in (folder.parent.parent, folder.parent, folder):
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return Node.start(
-        name=f"embedded-{os.getpid()}",
-        data_dir=folder,
-        app=APP,
-        preload=PRELOAD,
-        app_config=(app or AppConfig()).to_dict(),
-    )
-
-
-@contextlib.contextmanager
-def _own_node(folder: Path) -> Iterator[Node]:
-    try:
-        node = Node.attach(folder)
-    except NodeDown:
-        node = start_node(folder)
-    with node:
-        yield node
-
-
-def _forget_if_unused(folder: Path) -> None:
-    """Remove an own node's folder if no run was ever made there."""
-    if not JournalReader(folder / JOURNAL_FILE).list_runs(limit=1):
-        shutil.rmtree(folder, ignore_errors=True)

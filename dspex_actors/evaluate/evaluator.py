@@ -17,8 +17,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from dspex_actors.errors import DspexError, from_record
+from dspex_actors.evaluate.answer import Answer, Bills
 from dspex_actors.evaluate.dataset import from_descriptor
-from dspex_actors.evaluate.hopeless import IN_A_ROW, HopelessRule, is_final
+from dspex_actors.evaluate.hopeless import HopelessRule, is_final
 from dspex_actors.evaluate.job import INHERIT_SECONDS, Job
 from dspex_actors.evaluate.plan import RunPlan
 from dspex_actors.evaluate.plan_types import Chunk, Lost, PlanSettings
@@ -61,6 +62,7 @@ class Evaluator(GenServer):
         self._missing: set[str] = set()
         self._plan: RunPlan | None = None
         self._rows: list[Any] = []
+        self._bills = Bills()
         self._rows_there = asyncio.Event()
         self._total: int | None = None
         self._latency: float | None = None
@@ -112,9 +114,11 @@ class Evaluator(GenServer):
         inherited = []
         for name, results in asked:
             for payload, row in results:
-                index, _, prediction, score, error, latency, usage, calls, cost, _ = row
-                if error is None and self._done.add(index):
-                    self._row(index, payload, prediction, score, None, 1, latency, usage, calls, cost, name)
+                answer = Answer(*row)
+                if answer.error is not None:
+                    self._bills.note(answer)
+                elif self._done.add(answer.number):
+                    self._row(answer, payload, 1, name)
                     inherited.append((payload, row))
         return inherited
 
@@ -164,17 +168,22 @@ class Evaluator(GenServer):
                         break
                     plan.feed(*item)
         except DspexError as error:
-            # The dataset cannot be read on (a broken line): what is out comes in, then the run is over.
-            self._broken = error.message
-            plan.stop("dataset")
+            self._breaks_off(error.message)
         except OSError as error:
-            self._broken = f"the dataset cannot be read: {error.strerror or error}"
-            plan.stop("dataset")
+            self._breaks_off(f"the dataset cannot be read: {error.strerror or error}")
         for chunk in plan.take():
             self._send(chunk)
         if plan.finished:
-            self._rows.extend(self._hopeless.let_go())
+            self._rows.extend(self._hopeless.close(complete=plan.stopped is None and self._broken is None))
+            if self._hopeless.verdict is not None:
+                plan.stop("hopeless")
             self._rows_there.set()
+
+    def _breaks_off(self, why: str) -> None:
+        """Take note that the dataset cannot be read on: what was read before is done, then the run has failed."""
+        self._broken = why
+        assert self._plan is not None
+        self._plan.source_ended()
 
     def _send(self, chunk: Chunk) -> None:
         ref = self._refs.get(str(chunk.worker))
@@ -221,19 +230,8 @@ class Evaluator(GenServer):
 
     def _lost(self, lost: list[Lost]) -> None:
         for item in lost:
-            self._row(
-                item.index,
-                item.payload,
-                None,
-                self._failure_score,
-                item.error,
-                item.attempts,
-                None,
-                None,
-                0,
-                None,
-                str(item.worker),
-            )
+            answer = Answer(item.index, 0, None, self._failure_score, item.error, None, None, 0, 0.0, False)
+            self._row(answer, item.payload, item.attempts, str(item.worker))
 
     # --- results in -------------------------------------------------------------------------------------------------
 
@@ -247,68 +245,34 @@ class Evaluator(GenServer):
         match message:
             case ("results", worker, results):
                 for result in results:
-                    self._result(worker, *result)
+                    self._result(worker, Answer(*result))
                 self._pump()
 
-    def _result(
-        self,
-        worker: str,
-        index: int,
-        send: int,
-        prediction: bytes | None,
-        score: float | None,
-        error: Any,
-        latency: float,
-        usage: Any,
-        asked: int,
-        cost: float | None,
-        success: bool,
-    ) -> None:
-        plan = self._plan
+    def _result(self, worker: str, answer: Answer) -> None:
+        plan, error = self._plan, answer.error
         assert plan is not None
-        if error is None:
-            self._latency = latency if self._latency is None else 0.95 * self._latency + 0.05 * latency
+        if error is None and answer.latency is not None:
+            self._latency = answer.latency if self._latency is None else 0.95 * self._latency + 0.05 * answer.latency
             plan.note_latency(self._latency)
         kind = None if error is None else str(error.get("type"))
         decision = plan.result(
-            index,
-            send,
+            answer.number,
+            answer.send,
             error=kind,
-            success=success,
+            success=answer.success,
             free=kind == "RateLimited",
             final=error is not None and is_final(error),
         )
-        if decision.fate == "accept":
-            if error is not None and score is None:
-                score = self._failure_score
-            self._row(
-                index,
-                decision.payload,
-                prediction,
-                score,
-                error,
-                decision.attempts,
-                latency,
-                usage,
-                asked,
-                cost,
-                worker,
-            )
+        if decision.fate == "again":
+            self._bills.note(answer)
+        elif decision.fate == "accept":
+            if error is not None and answer.score is None:
+                answer = answer._replace(score=self._failure_score)
+            self._row(answer, decision.payload, decision.attempts, worker)
 
-    def _row(
-        self,
-        index: int,
-        payload: bytes,
-        prediction: bytes | None,
-        score: float | None,
-        error: Any,
-        attempts: int,
-        latency: float | None,
-        usage: Any,
-        asked: int,
-        cost: float | None,
-        worker: str,
-    ) -> None:
+    def _row(self, answer: Answer, payload: bytes, attempts: int, worker: str) -> None:
+        answer = self._bills.settle(answer)
+        index, _, prediction, score, error, latency, usage, asked, cost, _ = answer
         at = f"{self._process.node['name']}/{worker}"
         row = (index, payload, prediction, score, error, attempts, latency, usage, asked, cost, at, time.time())
         self._rows.extend(self._hopeless.observe(row, error))
@@ -323,8 +287,10 @@ class Evaluator(GenServer):
             await self._rows_there.wait()
             self._rows_there.clear()
             while self._rows:
-                batch, self._rows = self._rows[:BATCH], self._rows[BATCH:]
+                # They stay in the list until they are down: an evaluator that is told to end brings them again.
+                batch = self._rows[:BATCH]
                 await self._write_down("add", self._run_id, batch)
+                del self._rows[: len(batch)]
                 self._pump()
             if self._plan.finished and not self._rows:
                 await self._finish()
@@ -352,13 +318,12 @@ class Evaluator(GenServer):
         plan = self._plan
         assert plan is not None
         match plan.stopped:
+            case None if self._broken is not None:
+                await self._end("failed", self._broken)
             case None | "successes" | "errors":
                 await self._end("finished", plan.stopped)
-            case "dataset":
-                await self._end("failed", self._broken or "the dataset cannot be read")
             case "hopeless":
-                why = f"{IN_A_ROW} examples in a row failed with {self._hopeless.verdict}"
-                await self._end("failed", f"{why} (put that right and resume)")
+                await self._end("failed", f"{self._hopeless.verdict} (put that right and resume)")
             case "max_failures":
                 await self._end("failed", f"more than {plan.settings.max_failures} examples failed")
             case _:
@@ -380,7 +345,7 @@ class Evaluator(GenServer):
                 for name, ref in self._refs.items():
                     with contextlib.suppress(SupervisorsError):
                         for result in await self.call(ref, ("forget", self._run_id)):
-                            self._result(name, *result)
+                            self._result(name, Answer(*result))
                 if self._rows:
                     await self._ask("add", self._run_id, self._rows)
         except (TimeoutError, DspexError):

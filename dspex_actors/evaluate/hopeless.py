@@ -16,6 +16,8 @@ IN_A_ROW = 20
 _ACCOUNT = frozenset({"AuthError", "QuotaExhausted"})
 #: Errors that another attempt at the same example cannot mend.
 _FINAL = _ACCOUNT | {"ConfigError", "InvalidRequest", "ContextWindowExceeded", "ContentBlocked", "CodecError"}
+#: Of the errors that may be hopeless those that leave no doubt, also when they are few.
+_SURE = _ACCOUNT | {"InvalidRequest"}
 _NOT_FOUND = 404
 
 
@@ -54,6 +56,10 @@ class HopelessRule:
     #: What ends the run, once that is so.
     verdict: str | None = field(default=None, init=False)
     _held: list[Any] = field(default_factory=list, init=False)
+    #: Whether anything of this run was no hopeless error.
+    _other: bool = field(default=False, init=False)
+    _why: str = field(default="", init=False)
+    _sure: bool = field(default=True, init=False)
 
     def observe(self, result: Any, error: Mapping[str, Any] | None) -> list[Any]:
         """Take in a result and return those to write down now.
@@ -65,14 +71,33 @@ class HopelessRule:
             return [] if error is not None else [result]
         if error is None or not is_hopeless(error, answered=self.answered):
             self.answered = self.answered or error is None
-            return [*self.let_go(), result]
+            self._other = True
+            return [*self._let_go(), result]
         self._held.append(result)
+        self._why = f"{error.get('type')}: {error.get('message')}"
+        self._sure = self._sure and error.get("type") in _SURE
         if len(self._held) >= IN_A_ROW:
-            self.verdict = f"{error.get('type')}: {error.get('message')}"
+            self.verdict = f"{IN_A_ROW} examples in a row failed with {self._why}"
             self._held.clear()
         return []
 
-    def let_go(self) -> list[Any]:
-        """Return what is held back: nothing more comes."""
+    def close(self, *, complete: bool) -> list[Any]:
+        """Return what is held back: nothing more comes.
+
+        A run that has nothing but refusals of its key, its account or its model has no result either, however few
+        examples it has: then there is a verdict, and nothing to write down.
+
+        Args:
+            complete: every example has been tried.
+        """
+        sure = complete and self._sure and not self.answered and not self._other
+        held = self._let_go()
+        if not held or not sure:
+            return held
+        self.verdict = f"all {len(held)} examples failed with {self._why}" if len(held) > 1 else self._why
+        return []
+
+    def _let_go(self) -> list[Any]:
         held, self._held = self._held, []
+        self._sure = True
         return held

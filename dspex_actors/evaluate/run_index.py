@@ -17,6 +17,8 @@ from dspex_actors.foundation.records import RunRow
 
 #: The journal's file in a node's data folder.
 JOURNAL_FILE = "journal.db"
+#: In it, the copies of examples that cannot be read twice, until their run is finished.
+SPOOL_FOLDER = "spool"
 
 
 def list_runs(home: Path, *folders: Path, limit: int = 1000) -> list[dict[str, Any]]:

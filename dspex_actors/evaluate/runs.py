@@ -23,7 +23,7 @@ from typing import Any
 
 from dspex_actors.errors import ConfigError, DspexError
 from dspex_actors.evaluate.evaluator import Evaluator
-from dspex_actors.evaluate.run_index import JOURNAL_FILE
+from dspex_actors.evaluate.run_index import JOURNAL_FILE, SPOOL_FOLDER
 from dspex_actors.evaluate.summary import run_summary
 from dspex_actors.foundation.journal import Journal
 from dspex_actors.foundation.records import ResultRow, RunRow, RunSpec
@@ -112,7 +112,7 @@ class Runs(GenServer):
             case ("end", run_id, state, reason, total):
                 if total is not None:
                     self._journal.set_total(run_id, total)
-                self._journal.set_state(run_id, state, reason)
+                self._drop_spool(self._journal.set_state(run_id, state, reason))
                 self._notes.pop(run_id, None)
                 return None
             case (("cancel" | "pause") as verb, run_id, reason):
@@ -149,6 +149,15 @@ class Runs(GenServer):
         if row is None:
             raise ConfigError(f"no run {run_id!r} here: `dspex runs` lists them")
         return row
+
+    def _drop_spool(self, row: RunRow) -> None:
+        """Remove the copy of a finished run's examples: nothing is asked any more, and they are in the journal."""
+        dataset = row.spec.dataset
+        if row.state == "finished" and dataset.get("kind") == "spool":
+            path = Path(dataset["path"])
+            if path.parent.name == SPOOL_FOLDER and path.parent.parent == self._journal.path.parent:
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
     async def _go_on(self, row: RunRow) -> dict[str, Any]:
         if row.state != "finished":

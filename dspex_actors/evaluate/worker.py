@@ -21,7 +21,7 @@ import asyncio
 import gc
 import threading
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dspex_actors.errors import DspexError
 from dspex_actors.evaluate.job import INHERIT_SECONDS, Job
@@ -31,8 +31,10 @@ from dspex_actors.lm.directory import Directory
 from dspex_actors.lm.lm import LM
 from dspex_actors.lm.reply import LMReply
 from supervisors import NO_REPLY, Down, GenServer, Ref
-from supervisors.errors import SupervisorsError
-from supervisors.runtime.process import Caller
+from supervisors.errors import CallTimeout, SupervisorsError
+
+if TYPE_CHECKING:
+    from supervisors import Caller
 
 #: A batch of results waits at most so many seconds, or until it has so many results.
 BATCH_SECONDS, BATCH_RESULTS = 0.05, 128
@@ -166,7 +168,12 @@ class HttpWorker(GenServer):
 
     async def _open(self, run: _Run) -> None:
         try:
-            job = Job(*await self.call(run.evaluator, "job", timeout=60.0))
+            while True:
+                try:
+                    job = Job(*await self.call(run.evaluator, "job", timeout=60.0))
+                    break
+                except CallTimeout:
+                    continue  # it is there and busy: the run's examples are here, and wait for this
             run.runner = make_runner(job)
         except SupervisorsError:
             return  # the evaluator is gone, or will be

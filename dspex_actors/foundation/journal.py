@@ -29,7 +29,9 @@ from dspex_actors.foundation.schema import (
     DDL,
     INSERT_RESULT,
     INSERT_RUN,
+    UPDATE_RUN,
     VERSION,
+    going_on_values,
     result_values,
     spec_values,
     to_json,
@@ -72,6 +74,9 @@ class Journal:
     def create_run(self, spec: RunSpec, *, state: RunState = "running") -> RunRow:
         """Put a run in, or return the one that is there under the same id.
 
+        One that is neither running nor finished takes over how it is to go on: the LM (another address, another
+        key), the settings, where the dataset is now.
+
         Args:
             spec: what to run.
             state: the state of a new run; that of an existing one stays what it is.
@@ -88,6 +93,9 @@ class Journal:
                 self._db.execute(INSERT_RUN, (*spec_values(spec), _checked(state), now, running, running))
                 found = self._run(spec.run_id)
             _same_run(found.spec, spec)
+            if found.state not in ("running", "finished"):
+                self._db.execute(UPDATE_RUN, (*going_on_values(spec), spec.run_id))
+                found = self._run(spec.run_id)
             return found
 
     def add_results(self, run_id: str, results: Iterable[ResultRow]) -> int:

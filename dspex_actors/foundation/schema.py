@@ -64,6 +64,7 @@ INSERT_RUN = (
     "metric_digest, lm, settings, total, state, created_at, started_at, running_since) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+UPDATE_RUN = "UPDATE runs SET program = ?, dataset = ?, metric = ?, lm = ?, settings = ? WHERE run_id = ?"
 RESULT_COLUMNS = "key, score, attempts, latency, asked, cost, at, worker, usage, error, prediction, example"
 INSERT_RESULT = f"INSERT OR IGNORE INTO results ({RESULT_COLUMNS}) VALUES ({', '.join('?' * 12)})"
 
@@ -90,6 +91,12 @@ def spec_values(spec: RunSpec) -> tuple[Any, ...]:
         spec.metric, spec.metric_name, spec.metric_digest, None if spec.lm is None else to_json(spec.lm),
         to_json(spec.settings), spec.total,
     )  # fmt: skip
+
+
+def going_on_values(spec: RunSpec) -> tuple[Any, ...]:
+    """Return the spec's part of UPDATE_RUN."""
+    lm = None if spec.lm is None else to_json(spec.lm)
+    return spec.program, to_json(spec.dataset), spec.metric, lm, to_json(spec.settings)
 
 
 def run_row(row: sqlite3.Row) -> RunRow:

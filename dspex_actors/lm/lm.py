@@ -72,7 +72,7 @@ class LM:
         max_in_flight: requests at the same time, per worker. None: as many as the connections allow.
         timeout: seconds for one request.
         deadline: seconds for one call, waits and retries included.
-        fallbacks: model strings or LMs to ask when this one cannot answer, in order.
+        fallbacks: model strings or LMs to ask when this one cannot answer, in order; each has a deadline of its own.
         cache: False asks anew each time.
         params: temperature, max_tokens, stop, top_p, seed and the like, in the same words for every provider;
             those we do not know go to the provider as they are. None means not set.

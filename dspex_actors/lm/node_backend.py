@@ -8,17 +8,19 @@ import threading
 import time
 from typing import Any
 
-from dspex_actors.errors import Overloaded, from_record
+from dspex_actors.errors import DeadlineExceeded, Overloaded, from_record
 from dspex_actors.lm.lm import LM
 from dspex_actors.lm.reply import LMReply
 from dspex_actors.tree_names import WORKERS, worker_name
 from supervisors import Node
-from supervisors.errors import NoProcess, ServerExited, SupervisorsError
+from supervisors.errors import CallTimeout, NodeDown, NoProcess, ServerExited, SupervisorsError
 
 #: A call whose worker died is given to another one so many times.
 CALL_TRIES = 4
-#: After that it waits so many seconds: the worker is being restarted.
+#: Before that it waits so many seconds: the worker is being restarted.
 PAUSE_SECONDS = 0.05
+#: A node that has fallen is waited for so many seconds: its daemon brings it back.
+COME_BACK_SECONDS = 4.0
 
 
 class NodeBackend:
@@ -35,35 +37,58 @@ class NodeBackend:
         with self._lock:
             if not self._names:
                 rows = self._node.which_children(WORKERS)
-                self._names = [row.name or worker_name(1) for row in reversed(rows)]
+                self._names = [worker_name(number) for number in range(1, max(1, len(rows)) + 1)]
             return self._names[next(self._turn) % len(self._names)]
 
     def complete(self, lm: LM, messages: list[dict[str, Any]], params: dict[str, Any]) -> LMReply:
         """Answer one call; blocks the calling thread."""
         request = ("lm", lm.to_dict(), messages, params)
-        for attempt in range(CALL_TRIES):
+        luck = _Luck()
+        while True:
             try:
-                return _reply(self._node.call(self._worker(), request, lm.deadline + 5.0))
-            except (NoProcess, ServerExited) as error:
-                _again(attempt, error)
+                return _reply(self._node.call(self._worker(), request, _seconds(lm)))
+            except SupervisorsError as error:
+                luck.again(error)
                 time.sleep(PAUSE_SECONDS)
-        raise AssertionError("unreachable")
 
     async def acomplete(self, lm: LM, messages: list[dict[str, Any]], params: dict[str, Any]) -> LMReply:
         """Answer one call from an event loop."""
         request = ("lm", lm.to_dict(), messages, params)
-        for attempt in range(CALL_TRIES):
+        luck = _Luck()
+        while True:
             try:
-                return _reply(await self._node.acall(self._worker(), request, lm.deadline + 5.0))
-            except (NoProcess, ServerExited) as error:
-                _again(attempt, error)
+                return _reply(await self._node.acall(self._worker(), request, _seconds(lm)))
+            except SupervisorsError as error:
+                luck.again(error)
                 await asyncio.sleep(PAUSE_SECONDS)
-        raise AssertionError("unreachable")
 
 
-def _again(attempt: int, error: SupervisorsError) -> None:
-    if attempt == CALL_TRIES - 1:
-        raise Overloaded(f"{CALL_TRIES} workers in a row died during the call: {error}") from None
+class _Luck:
+    """Decides whether a call that met a dead worker or a fallen node is made again."""
+
+    def __init__(self) -> None:
+        self._died = 0
+        self._since = time.monotonic()
+
+    def again(self, error: SupervisorsError) -> None:
+        """Return when it is worth it, raise when not."""
+        if isinstance(error, CallTimeout):
+            raise DeadlineExceeded("the worker did not answer within the call's deadline") from None
+        if isinstance(error, ServerExited):
+            self._died += 1
+            if self._died < CALL_TRIES:
+                return
+            raise Overloaded(f"{CALL_TRIES} workers in a row died during the call: {error}") from None
+        # Nobody was asked. A worker is back in milliseconds, a node in two seconds.
+        if isinstance(error, NoProcess | NodeDown) and time.monotonic() - self._since < COME_BACK_SECONDS:
+            return
+        raise Overloaded(f"the node does not answer: {error}; see `dspex status`, or connect again") from None
+
+
+def _seconds(lm: LM) -> float:
+    """Return how long a call may take: each fallback has a deadline of its own."""
+    others = (lm.deadline if isinstance(other, str) else other.deadline for other in lm.fallbacks)
+    return lm.deadline + sum(others) + 5.0
 
 
 def _reply(answer: Any) -> LMReply:

@@ -92,7 +92,7 @@ def test_what_differs_is_named(home, server):
                 dspex.evaluate(program, data, score, run_id="one")
         assert lm_server.requests == 20
         assert len(system.runs()) == 1
-        assert len(list((system.data_dir / "spool").iterdir())) == 1, "a refused run's spool is left"
+        assert list((system.data_dir / "spool").iterdir()) == [], "the copy of some examples is left"
 
 
 def test_two_who_wait_for_one_run(host, server):
@@ -105,3 +105,42 @@ def test_two_who_wait_for_one_run(host, server):
         first, second = [one.result() for one in waiting]
         assert first.summary() == second.summary()
         assert (first.n, lm_server.requests) == (200, 200)
+
+
+def test_a_connection_that_is_closed_says_so(home):
+    system = dspex.connect(workers=1)
+    system.close()
+    for ask in (
+        lambda: dspex.evaluate(triage(), tickets(2), metric(), lm=dspex.LM("embedded/nearest"), system=system),
+        lambda: system.resume("x"),
+        lambda: system.cancel("x"),
+    ):
+        with pytest.raises(dspex.ConfigError, match="this connection is closed"):
+            ask()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"workers": 0}, "workers is 1 or more"),
+        ({"embedded": {"latency": 3}}, "embedded: latency is not usable; there are .*latency_ms"),
+        ({"embedded": {"rpm": -1}}, "rpm must be more than 0"),
+    ],
+)
+def test_settings_that_no_node_can_run_with(home, settings, words):
+    with pytest.raises(dspex.ConfigError, match=words):
+        dspex.connect(**settings)
+    assert not (home / "embedded").exists()
+
+
+def test_copies_of_examples_go_when_their_run_is_finished(home, server):
+    lm = server("--answer", ANSWER).lm()
+    with dspex.connect(lm=lm, workers=1) as system:
+        spools = system.data_dir / "spool"
+        with pytest.raises(dspex.RunFailed):
+            dspex.evaluate(triage(), tickets(3), metric(), run_id="one", lm=lm.copy(api_key="env:NOT_THERE_AT_ALL"))
+        assert len(list(spools.iterdir())) == 1
+        assert dspex.evaluate(triage(), tickets(3), metric(), run_id="one").n == 3
+        assert list(spools.iterdir()) == []
+        assert dspex.evaluate(triage(), tickets(3), metric(), run_id="one").n == 3
+        assert list(spools.iterdir()) == []

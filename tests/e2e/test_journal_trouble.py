@@ -11,7 +11,8 @@ from dspex_actors.app import AppConfig
 from dspex_actors.evaluate.run_index import find_run, list_runs
 from dspex_actors.foundation.journal_errors import JournalCorrupt
 from dspex_actors.foundation.journal_reader import JournalReader
-from dspex_actors.system import System, start_node
+from dspex_actors.own_node import start_node
+from dspex_actors.system import System
 from supervisors.errors import NodeDown
 
 

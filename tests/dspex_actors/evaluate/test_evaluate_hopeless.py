@@ -11,6 +11,7 @@ NO_MODEL = {"type": "InvalidRequest", "status": 404, "message": "no such model"}
 BAD = {"type": "InvalidRequest", "status": 400, "message": "temperature"}
 DOWN = {"type": "Overloaded", "status": 500, "message": "oops"}
 METRIC = {"type": "KeyError", "message": "the metric failed", "final": True}
+ROW = f"{IN_A_ROW} examples in a row failed with "
 PROGRAM = {"type": "KeyError", "message": "x"}
 
 
@@ -39,19 +40,19 @@ def test_kinds(error, final, at_first, later):
 @pytest.mark.parametrize(
     ("errors", "answered", "written", "verdict"),
     [
-        ([AUTH] * IN_A_ROW, False, [], "AuthError: no key"),
-        ([AUTH] * (IN_A_ROW + 5), False, [], "AuthError: no key"),
-        ([NO_MODEL] * IN_A_ROW, False, [], "InvalidRequest: no such model"),
-        ([AUTH] * (IN_A_ROW - 1) + [CONFIG], False, [], "ConfigError: no such module"),
+        ([AUTH] * IN_A_ROW, False, [], ROW + "AuthError: no key"),
+        ([AUTH] * (IN_A_ROW + 5), False, [], ROW + "AuthError: no key"),
+        ([NO_MODEL] * IN_A_ROW, False, [], ROW + "InvalidRequest: no such model"),
+        ([AUTH] * (IN_A_ROW - 1) + [CONFIG], False, [], ROW + "ConfigError: no such module"),
         ([AUTH] * (IN_A_ROW - 1), False, [], None),
         ([AUTH] * (IN_A_ROW - 1) + [None], False, range(IN_A_ROW), None),
         ([AUTH] * (IN_A_ROW - 1) + [DOWN], False, range(IN_A_ROW), None),
         ([DOWN] * 50, False, range(50), None),
         ([None] + [CONFIG] * 50, False, range(51), None),
-        ([None] + [QUOTA] * 50, False, [0], "QuotaExhausted: no money"),
+        ([None] + [QUOTA] * 50, False, [0], ROW + "QuotaExhausted: no money"),
         ([CONFIG] * 50, True, range(50), None),
-        ([QUOTA] * 50, True, [], "QuotaExhausted: no money"),
-        ([QUOTA] * IN_A_ROW + [None], True, [IN_A_ROW], "QuotaExhausted: no money"),
+        ([QUOTA] * 50, True, [], ROW + "QuotaExhausted: no money"),
+        ([QUOTA] * IN_A_ROW + [None], True, [IN_A_ROW], ROW + "QuotaExhausted: no money"),
     ],
 )
 def test_rule(errors, answered, written, verdict):
@@ -60,8 +61,21 @@ def test_rule(errors, answered, written, verdict):
     assert (out, rule.verdict) == (list(written), verdict)
 
 
-def test_what_is_held_back_is_written_when_nothing_more_comes():
-    rule = HopelessRule()
-    assert [rule.observe(number, AUTH) for number in range(3)] == [[], [], []]
-    assert rule.let_go() == [0, 1, 2]
-    assert rule.let_go() == []
+@pytest.mark.parametrize(
+    ("errors", "answered", "complete", "written", "verdict"),
+    [
+        ([AUTH] * 3, False, True, [], "all 3 examples failed with AuthError: no key"),
+        ([NO_MODEL], False, True, [], "InvalidRequest: no such model"),
+        ([AUTH] * 3, False, False, [0, 1, 2], None),  # the run was stopped for something else
+        ([QUOTA] * 3, True, True, [0, 1, 2], None),
+        ([CONFIG, AUTH], False, True, [0, 1], None),
+        ([PROGRAM, AUTH], False, True, [1], None),
+        ([], False, True, [], None),
+    ],
+)
+def test_few_examples(errors, answered, complete, written, verdict):
+    rule = HopelessRule(answered=answered)
+    for number, error in enumerate(errors):
+        rule.observe(number, error)
+    assert (rule.close(complete=complete), rule.verdict) == (written, verdict)
+    assert rule.close(complete=complete) == []

@@ -301,3 +301,16 @@ def test_nothing_acknowledged_is_lost_when_the_writer_is_killed(path):
             done = journal.done_indices("r")
             assert len(done) == journal.get_run("r").done == done.next_missing(0)
             assert len(done) % 100 == 0
+
+
+@pytest.mark.parametrize(
+    ("state", "taken"), [("paused", True), ("failed", True), ("running", False), ("finished", False)]
+)
+def test_a_run_that_is_continued_takes_the_lm_settings_and_place_that_are_good_now(journal, state, taken):
+    journal.set_state("r", state)
+    now = {"lm": {"model": "openai/x", "rpm": 5}, "settings": {"max_in_flight": 3}, "dataset": {"path": "/new"}}
+    same = {"program_digest": "p", "dataset_digest": "d", "metric_digest": "m", "program": b"2", "metric": b"3"}
+    row = journal.create_run(RunSpec(run_id="r", **same, **now))
+    assert row.state == state
+    found = (row.spec.lm, row.spec.settings, row.spec.dataset, row.spec.program, row.spec.metric)
+    assert found == ((*now.values(), b"2", b"3") if taken else (None, {}, {}, b"", b""))
