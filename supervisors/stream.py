@@ -279,5 +279,5 @@ class StreamPump:
             self._core.started(number, self._clock())
             self._port.again(number, item, ref)
         else:
-            self.starting.add(number)
             self._port.launch(number, item)
+            self.starting.add(number)

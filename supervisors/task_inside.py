@@ -17,15 +17,13 @@ from supervisors.errors import CallTimeout, NotAllowed, SupervisorsError
 from supervisors.reason import ExitReason, Ref
 from supervisors.spec import ChildSpec, Shutdown
 from supervisors.stream import Began, Emit, Ended, Event, Outcome, StreamOptions, StreamPump
+from supervisors.task_calls import label_of, outcome_of, raise_exit, seal_function, stream_options, task_spec
 from supervisors.task_server import CLAIM, RUN, callers
-from supervisors.tasks import label_of, outcome_of, raise_exit, seal_function, stream_options, task_spec
+from supervisors.task_stream import CLOSE_SECONDS
 
 if TYPE_CHECKING:
     from supervisors.genserver import GenServer
     from supervisors.via import Via
-
-#: How long a stream that ends waits for tasks that are just starting, in seconds.
-CLOSE_SECONDS = 30.0
 
 
 class ServerTask:
@@ -231,7 +229,7 @@ class _InsidePort:
     async def close(self, pump: StreamPump) -> None:
         deadline = time.monotonic() + CLOSE_SECONDS
         while pump.starting and time.monotonic() < deadline:
-            with contextlib.suppress(SupervisorsError, TimeoutError):
+            with contextlib.suppress(Exception):  # what did not start has nothing to kill
                 pump.take(await asyncio.wait_for(self.events.get(), 1.0))
         if pump.live:
             await self._tasks.shutdown_tasks(pump.live, "brutal_kill")

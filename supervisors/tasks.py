@@ -19,89 +19,23 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
-import time
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from supervisors.errors import CallFailed, CallTimeout, NodeDown, NotAllowed, ServerExited, SpecError, SupervisorsError
-from supervisors.reason import ExitReason, Ref
-from supervisors.runtime import sealing, wire
+from supervisors.errors import CallTimeout, NotAllowed, SupervisorsError
+from supervisors.reason import Ref
+from supervisors.runtime import wire
 from supervisors.spec import ChildSpec, Shutdown
-from supervisors.stream import Began, Emit, Ended, Event, Outcome, StreamOptions, StreamPump
-from supervisors.task_server import CLAIM, RUN, TaskServer
+from supervisors.stream import Outcome, StreamOptions
+from supervisors.task_calls import cpus, label_of, outcome_of, raise_exit, seal_function, stream_options, task_spec
+from supervisors.task_server import CLAIM
+from supervisors.task_stream import OutsidePort, consume
 
 if TYPE_CHECKING:
     from supervisors.node import Node
     from supervisors.via import Via
-
-#: How long a stream that ends waits for tasks that are just starting, in seconds.
-CLOSE_SECONDS = 30.0
-
-
-def seal_function(function: Callable[..., Any]) -> bytes:
-    """Return a function as bytes.
-
-    Raises:
-        SpecError: not a function, or one that cannot be sent.
-    """
-    if not callable(function):
-        raise SpecError(f"function={function!r:.100}: expected a function")
-    try:
-        return sealing.dumps(function)
-    except Exception as error:
-        raise SpecError(f"function={function!r:.100}: it cannot be sent: {error}") from None
-
-
-def task_spec(
-    function: bytes | None, label: str, *rest: Any, restart: str = "temporary", shutdown: Shutdown = None
-) -> ChildSpec:
-    """Return the sealed spec of a task.
-
-    Args:
-        function: sealed; None for a process that takes functions one after the other.
-        label: the child's id in reports.
-        *rest: what `TaskServer.init` takes after the function.
-        restart: temporary, transient or permanent.
-        shutdown: None - what the task supervisor says.
-
-    Raises:
-        SpecError: arguments that cannot be sent, or a restart or shutdown that is not legal.
-    """
-    spec = ChildSpec(label, TaskServer, (function, *rest), restart=restart, shutdown=shutdown)
-    try:
-        return sealing.seal(spec)  # type: ignore[no-any-return]
-    except Exception as error:
-        raise SpecError(f"the arguments of task {label!r} cannot be sent: {error}") from None
-
-
-def label_of(function: Any) -> str:
-    """Return what a task is called in reports."""
-    return str(getattr(function, "__qualname__", "")) or type(function).__qualname__
-
-
-def outcome_of(error: BaseException) -> Outcome:
-    """Return the exit that a failed claim stands for.
-
-    Raises:
-        BaseException: `error` itself, where it says nothing about the task.
-    """
-    if isinstance(error, CallFailed):
-        return "exit", ExitReason.crash(error)
-    if isinstance(error, SupervisorsError):
-        return "exit", error.reason or ExitReason("nodedown" if isinstance(error, NodeDown) else "noproc")
-    raise error
-
-
-def raise_exit(label: str, ref: Ref, reason: ExitReason) -> NoReturn:
-    """Raise that a task has ended without a result.
-
-    Raises:
-        ServerExited: always.
-    """
-    raise ServerExited(f"await of task {label} {ref}: it ended: {reason}", reason=reason, ref=ref)
 
 
 class Task:
@@ -269,8 +203,8 @@ class TaskSupervisor:
 
         Source: Elixir's Task.Supervisor.async_stream.
         """
-        options = StreamOptions(_cpus(max_concurrency), ordered, timeout, on_timeout, zip_input_on_exit, reuse)
-        return self._stream(iter(items), _OutsidePort(self, function, args, shutdown, options))
+        options = StreamOptions(cpus(max_concurrency), ordered, timeout, on_timeout, zip_input_on_exit, reuse)
+        return consume(iter(items), OutsidePort(self, function, args, shutdown, options))
 
     def async_stream_nolink(
         self, items: Iterable[Any], function: Callable[..., Any], *args: Any, **options: Any
@@ -278,7 +212,7 @@ class TaskSupervisor:
         """Do what `async_stream` does, but a task that crashes gives ("exit", reason), and the stream goes on."""
         shutdown = options.pop("shutdown", None)
         checked = stream_options(options, linked=False)
-        return self._stream(iter(items), _OutsidePort(self, function, args, shutdown, checked))
+        return consume(iter(items), OutsidePort(self, function, args, shutdown, checked))
 
     # --- for Task and the stream ------------------------------------------------------------------------------------
 
@@ -308,100 +242,3 @@ class TaskSupervisor:
         label = label_of(function)
         ref = self._ask("start_child", task_spec(seal_function(function), label, args, kwargs, shutdown=shutdown))
         return Task(self, ref, label, linked)
-
-    def _stream(self, items: Any, port: _OutsidePort) -> Generator[Outcome]:
-        pump = StreamPump(port.options, items, port, time.monotonic)
-        try:
-            while (step := pump.step()) is not None:
-                if isinstance(step, Emit):
-                    yield step.outcome
-                else:
-                    wait = None if step.until is None else max(0.0, step.until - time.monotonic())
-                    with contextlib.suppress(queue.Empty):
-                        pump.take(port.events.get(timeout=wait))
-                port.drain(pump)
-        finally:
-            port.close(pump)
-
-
-def stream_options(options: dict[str, Any], linked: bool) -> StreamOptions:
-    """Return what a stream was given by name, checked.
-
-    Raises:
-        SpecError: names the option.
-    """
-    known = ("max_concurrency", "ordered", "timeout", "on_timeout", "zip_input_on_exit", "reuse")
-    for name in options:
-        if name not in known:
-            raise SpecError(f"{name}={options[name]!r}: expected one of {', '.join(known)}, shutdown")
-    rest = {name: value for name, value in options.items() if name != "max_concurrency"}
-    return StreamOptions(_cpus(options.get("max_concurrency")), linked=linked, **rest)
-
-
-def _cpus(given: Any) -> Any:
-    return (os.cpu_count() or 1) if given is None else given
-
-
-class _OutsidePort:
-    """The processes of a stream that a program outside consumes."""
-
-    def __init__(
-        self, supervisor: TaskSupervisor, function: Any, args: tuple[Any, ...], shutdown: Any, options: StreamOptions
-    ) -> None:
-        self.options = options
-        self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._supervisor, self._args, self._shutdown = supervisor, args, shutdown
-        self._function, self._label = seal_function(function), label_of(function)
-        task_spec(None, self._label, shutdown=shutdown)  # an illegal shutdown is refused before anything starts
-
-    def launch(self, number: int, item: Any) -> None:
-        arguments = (item, *self._args)
-        first = None if self.options.reuse else self._function
-        spec = task_spec(first, self._label, () if first is None else arguments, {}, shutdown=self._shutdown)
-        request: Any = (RUN, self._function, arguments, {}) if first is None else CLAIM
-
-        # In the thread of the connection's reader, so that a result is claimed also while nobody asks for one.
-        def began(future: Future[Any]) -> None:
-            try:
-                ref = future.result()
-                self.events.put(Began(number, time.monotonic(), ref))
-                self._claim(number, ref, request)
-            except Exception as error:
-                self.events.put(Began(number, time.monotonic(), None, error))
-
-        self._supervisor.submit_start(spec).add_done_callback(began)
-
-    def again(self, number: int, item: Any, ref: Ref) -> None:
-        self._claim(number, ref, (RUN, self._function, (item, *self._args), {}))
-
-    def _claim(self, number: int, ref: Ref, request: Any) -> None:
-        def ended(future: Future[Any]) -> None:
-            at = time.monotonic()
-            try:
-                outcome: Outcome = ("ok", wire.unpack(future.result(), trusted=True))
-            except SupervisorsError as error:
-                outcome = outcome_of(error)
-            except Exception as error:  # a result that cannot be opened here
-                outcome = ("exit", ExitReason.crash(error))
-            self.events.put(Ended(number, at, outcome))
-
-        self._supervisor.claim(ref, self.options.linked, request)[1].add_done_callback(ended)
-
-    def kill(self, refs: list[Ref]) -> None:
-        with contextlib.suppress(SupervisorsError):
-            self._supervisor.submit_shutdown(refs, "brutal_kill")
-
-    def drain(self, pump: StreamPump) -> None:
-        """Take in what has happened meanwhile."""
-        with contextlib.suppress(queue.Empty):
-            while True:
-                pump.take(self.events.get_nowait())
-
-    def close(self, pump: StreamPump) -> None:
-        """Kill what still runs, also what is just starting."""
-        deadline = time.monotonic() + CLOSE_SECONDS
-        while pump.starting and time.monotonic() < deadline:
-            with contextlib.suppress(SupervisorsError, queue.Empty):
-                pump.take(self.events.get(timeout=1.0))
-        if pump.live:
-            self._supervisor.shutdown_tasks(pump.live, "brutal_kill")
