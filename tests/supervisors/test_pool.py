@@ -1,5 +1,6 @@
 """Pools of real processes: what poolboy's tests check, and what is better here."""
 
+import asyncio
 import contextlib
 import itertools
 import os
@@ -7,7 +8,7 @@ import threading
 import time
 
 import pytest
-from node_helpers import alive, kill, until
+from node_helpers import alive, family, kill, until
 
 from supervisors import ChildSpec, GenServer, Node, PoolSpec, SupervisorSpec, errors
 
@@ -61,6 +62,12 @@ class User(GenServer):
                 return await self.pool(name).transaction(what, work_timeout=limit)
             case ("function", name, what):
                 return await self.pool(name).transaction(lambda worker: self.call(worker, what))
+            case ("give up", name):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(0.05):
+                        await self.pool(name).checkout(timeout=None)
+            case ("slow function", name):
+                await self.pool(name).transaction(lambda worker: asyncio.sleep(600), work_timeout=0.1)
             case ("fail", name):
                 await self.pool(name).transaction(lambda worker: 1 // 0)
         return None
@@ -207,6 +214,21 @@ def test_worker_of_a_program_that_has_gone_is_returned(node, pool):
     with Node.attach(node.data_dir) as other:
         worker = other.pool(name).checkout()
         assert p.status() == ("full", 0, 0, 1)
+    settled(p, "ready", 1, 0, 0)
+    assert p.checkout() == worker
+
+
+# rows: B8
+def test_workers_of_programs_whose_door_died_are_returned(node, pool):
+    p, _ = pool(size=1)
+    worker = p.checkout()
+    kill(next(pid for pid, called in family(node.info["pid"]).items() if called == "door"))
+
+    def reachable():
+        with contextlib.suppress(errors.NodeDown):
+            return p.status()
+
+    until(reachable)
     settled(p, "ready", 1, 0, 0)
     assert p.checkout() == worker
 
@@ -410,6 +432,17 @@ def test_inside_a_server_the_same_names_are_awaited(node, pool, user):
     p.checkin(worker)  # not ours
     node.call(ref, ("checkin", name))
     settled(p, "ready", 1, 0, 0)
+    held = p.checkout()
+    node.call(ref, ("give up", name))  # its task is cancelled while it waits
+    until(lambda: p.stats().queue == 0)
+    p.checkin(held)
+    settled(p, "ready", 1, 0, 0)
+    with pytest.raises(errors.ServerExited, match="took more than"):
+        node.call(user(), ("slow function", name))
+    until(lambda: not alive(worker.pid))
+    settled(p, "ready", 1, 0, 0)
+    worker = p.checkout()
+    p.checkin(worker)
     assert node.call(ref, ("transaction", name, "pid", None)) == node.call(ref, ("function", name, "pid")) == worker.pid
     monitor = node.monitor(ref)
     with pytest.raises(errors.ServerExited, match="took more than"):
