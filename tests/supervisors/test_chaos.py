@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from node_helpers import Counter, kill_quietly
+from node_helpers import Counter
 from tree_checks import WHOLE_SECONDS, Tree, root_of
 
 from supervisors import ChildSpec, SupervisorSpec
@@ -54,7 +54,7 @@ class Chaos:
         for _ in range(number):
             pids = self.victims()
             if pids:
-                kill_quietly(self.random.choice(pids))
+                self.tree.kill(self.random.choice(pids))
             if self.random.random() < 0.5:
                 # Into the middle of restarts: this is no wait for anything.
                 time.sleep(self.random.choice((0.001, 0.01, 0.05)))

@@ -134,7 +134,7 @@ def kill_at(scene, who, moment):
         scene.open()
     else:
         before = processes_of(scene.node)
-        kill_quietly(pid)
+        scene.tree.kill(pid)
         assert_gone([pid], 1.0)
         if who in PILLARS:
             assert_gone(before - {scene.node.info["pid"]}, 1.0)

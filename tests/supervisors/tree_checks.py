@@ -1,12 +1,16 @@
 """Whether a real tree is what its spec says: every actor runs, every name leads to its process, nothing is left."""
 
+import contextlib
 import json
+import os
+import signal
 import time
 from pathlib import Path
 
 import psutil
 
 from supervisors import ChildSpec, Ref, errors
+from supervisors.runtime import fate
 from supervisors.testing import processes_of
 
 #: Within this long a tree is whole again or gone; or within three times what its start took, where that is more: a
@@ -45,6 +49,8 @@ class Tree:
         self.node, self.parent, self.spec, self.name = node, parent, ChildSpec(name, spec, name=name), name
         self.expected = actors(spec, name)
         self.why = ""
+        #: (pid, born) of those killed since the tree was last known to be whole: their supervisor may not know yet.
+        self.killed = set()
         self.limit = WHOLE_SECONDS
 
     def start(self):
@@ -61,13 +67,21 @@ class Tree:
             self.limit = max(WHOLE_SECONDS, STARTS * (time.monotonic() - began))
         return seconds <= self.limit
 
+    def kill(self, pid):
+        """Kill a process; the tree is not whole while it is still shown."""
+        with contextlib.suppress(ProcessLookupError):
+            self.killed.add((pid, fate.born(pid)))
+            os.kill(pid, signal.SIGKILL)
+
     def whole(self):
         self.why = self._difference()
+        if not self.why:
+            self.killed.clear()
         return not self.why
 
     def _difference(self):
         try:
-            rows, names, pids = flat(self.node.tree()), self._names(), pillars(self.node)
+            rows, refs, pids = flat(self.node.tree()), self._refs(), pillars(self.node)
         except (errors.SupervisorsError, psutil.NoSuchProcess) as error:
             return f"the node does not answer: {error}"
         shown = {row["id"]: row["type"] for row in rows if row["id"].startswith(self.name)}
@@ -76,6 +90,9 @@ class Tree:
         if wrong := [(row["id"], row["state"]) for row in rows if row["state"] != "running"]:
             return f"states: {wrong}"
         of_tree = {row["id"]: row["pid"] for row in rows if row["id"] in shown}
+        if dead := [name for name, ref in refs.items() if (ref.pid, ref.born) in self.killed]:
+            return f"killed, and still shown: {dead}"
+        names = {name: ref.pid for name, ref in refs.items()}
         if names != of_tree:
             return f"names: {set(names.items()) ^ set(of_tree.items())}"
         known = {*pids.values(), *(row["pid"] for row in rows)}
@@ -83,13 +100,13 @@ class Tree:
             return f"orphans: {orphans}"
         return ""
 
-    def _names(self):
-        return {name: ref.pid for name, ref in self.node.names().items() if name.startswith(self.name)}
+    def _refs(self):
+        return {name: ref for name, ref in self.node.names().items() if name.startswith(self.name)}
 
     def gone(self):
         """Whether nothing of it is left: no row, no name, no process."""
         try:
-            rows, names, pids = flat(self.node.tree()), self._names(), pillars(self.node)
+            rows, names, pids = flat(self.node.tree()), self._refs(), pillars(self.node)
         except (errors.SupervisorsError, psutil.NoSuchProcess) as error:
             self.why = f"the node does not answer: {error}"
             return False
