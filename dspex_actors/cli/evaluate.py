@@ -13,8 +13,8 @@ from dspex_actors.cli.targets import choose_lm, load_metric, load_program
 from dspex_actors.errors import RunFailed
 from dspex_actors.evaluate.dataset import open_dataset
 from dspex_actors.evaluate.evaluate import evaluate as run_evaluation
-from dspex_actors.evaluate.identity import input_names
 from dspex_actors.evaluate.report import report
+from dspex_actors.evaluate.run_inputs import dataset_inputs
 from dspex_actors.evaluate.summary import run_summary
 from dspex_actors.foundation.config import load_config
 from dspex_actors.foundation.journal_reader import JournalReader
@@ -90,7 +90,7 @@ def evaluate(
     chosen = choose_lm(config, lm, changes)
     preflight.check_has_lm(loaded, chosen)
     on_bad_line: Literal["stop", "skip"] = "skip" if skip_bad_lines else "stop"
-    dataset = open_dataset(data, input_names=input_names(loaded), limit=limit, on_bad_line=on_bad_line)
+    dataset = open_dataset(data, input_names=dataset_inputs(data, loaded), limit=limit, on_bad_line=on_bad_line)
     preflight.check_data(dataset, loaded, scored)
     if not connection.is_finished(run_id):
         daemon = processes.is_alive(default_data_dir())

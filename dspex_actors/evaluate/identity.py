@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import textwrap
+from collections.abc import Container
 from types import CodeType
 from typing import Any
 
@@ -77,10 +78,14 @@ def metric_digest(metric: Any) -> str:
     return _digest([metric_name(metric), source_of(metric if inspect.isfunction(metric) else type(metric))])
 
 
-def input_names(program: Any) -> list[str] | None:
+def input_names(program: Any, there: Container[str] = ()) -> list[str] | None:
     """Return the inputs of a program: its signature's, or the parameters of its forward or of the function.
 
     None where none of them tells.
+
+    Args:
+        program: the program.
+        there: the fields of an example: a parameter that has a default is an input only if it is one of them.
     """
     signature = getattr(program, "signature", None)
     if signature is not None:
@@ -91,7 +96,7 @@ def input_names(program: Any) -> list[str] | None:
             found = [
                 p.name
                 for p in inspect.signature(method).parameters.values()
-                if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+                if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and (p.default is p.empty or p.name in there)
             ]
             if found:
                 return found

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from dspex_actors.errors import ConfigError
-from dspex_actors.evaluate.dataset import Dataset
+from dspex_actors.evaluate.dataset import Dataset, open_dataset
 from dspex_actors.evaluate.identity import input_names
 from dspex_actors.evaluate.job import dump_code
 from dspex_actors.example import Example
@@ -31,22 +31,32 @@ def check_lms(program: Any, lm: LM | None) -> None:
 
 
 def dataset_inputs(devset: Any, program: Any) -> list[str] | None:
-    """Return which fields of a file are the program's inputs; Examples and dicts of a list say it themselves."""
-    return input_names(program) if isinstance(devset, str | os.PathLike) else None
+    """Return which fields of a file are the program's inputs; Examples and dicts of a list say it themselves.
+
+    Of the program's parameters with a default those are that the file's first row has.
+    """
+    if not isinstance(devset, str | os.PathLike):
+        return None
+    try:
+        first = next(iter(open_dataset(devset, on_bad_line="skip")))
+    except ConfigError:
+        first = ()  # it is told by who opens it for good, and passes over it if that was asked for
+    return input_names(program, first)
 
 
 def with_inputs(devset: Any, program: Any) -> Any:
     """Give plain dicts of a list or generator the program's inputs; Examples keep their own."""
     if isinstance(devset, str | os.PathLike | Dataset) or not isinstance(devset, Iterable):
         return devset
-    names = input_names(program)
     if isinstance(devset, list | tuple):
-        return [_example(item, names) for item in devset] if any(isinstance(item, dict) for item in devset) else devset
-    return (_example(item, names) for item in devset)
+        plain = any(isinstance(item, dict) for item in devset)
+        return [_example(item, program) for item in devset] if plain else devset
+    return (_example(item, program) for item in devset)
 
 
-def _example(item: Any, names: list[str] | None) -> Any:
-    if not isinstance(item, dict) or names is None:
+def _example(item: Any, program: Any) -> Any:
+    names = input_names(program, item) if isinstance(item, dict) else None
+    if names is None:
         return item
     split(item, names)  # refuses one that lacks an input, and says which
     return Example(**item).with_inputs(*names)

@@ -9,6 +9,7 @@ from typing import Any
 from dspex_actors.errors import ConfigError
 from dspex_actors.evaluate.dataset import open_dataset
 from dspex_actors.evaluate.identity import input_names
+from dspex_actors.evaluate.run_inputs import dataset_inputs
 from dspex_actors.example import Example
 
 
@@ -22,20 +23,19 @@ def read_trainset(source: Any, program: Any) -> list[Example]:
     Raises:
         ConfigError: it is none of these, or a file is not usable.
     """
-    names = input_names(program)
     if isinstance(source, str | os.PathLike):
-        source = open_dataset(source, input_names=names)
+        source = open_dataset(source, input_names=dataset_inputs(source, program))
     if isinstance(source, Mapping) or not isinstance(source, Iterable):
         raise ConfigError(
             f"trainset: expected a list of Examples or a path to JSONL or CSV, got {type(source).__name__}"
         )
-    return [_example(item, place, names) for place, item in enumerate(source)]
+    return [_example(item, place, program) for place, item in enumerate(source)]
 
 
-def _example(item: Any, place: int, names: list[str] | None) -> Example:
+def _example(item: Any, place: int, program: Any) -> Example:
     if isinstance(item, Example):
         return item
     if not isinstance(item, Mapping):
         raise ConfigError(f"trainset[{place}]: expected an Example or a dict, got {type(item).__name__}")
-    example = Example(item)
+    example, names = Example(item), input_names(program, item)
     return example if names is None else example.with_inputs(*names)

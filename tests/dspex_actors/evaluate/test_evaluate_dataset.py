@@ -3,11 +3,14 @@ import json
 
 import pytest
 
+import dspex_actors as dspex
 from dspex_actors.errors import ConfigError
 from dspex_actors.evaluate.dataset import from_descriptor, open_dataset
+from dspex_actors.evaluate.run_inputs import dataset_inputs, with_inputs
 from dspex_actors.example import Example
 from dspex_actors.foundation.fields import unpack_example
 from dspex_actors.foundation.spool import spool
+from dspex_actors.teleprompt.trainset import read_trainset
 
 ROWS = [{"ticket": f"no {i}, 'ü' \u2028 x", "team": "bugs" if i % 2 else "billing"} for i in range(50)]
 LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode()
@@ -173,3 +176,22 @@ def test_an_iterator_is_not_read_twice():
     list(dataset)
     with pytest.raises(ConfigError, match="read once only"):
         list(dataset)
+
+
+class Desk(dspex.Module):
+    async def aforward(self, ticket, lang="en"):
+        return dspex.Prediction(team=lang)
+
+
+@pytest.mark.parametrize(
+    ("row", "names"),
+    [({"ticket": "x", "team": "a"}, ["ticket"]), ({"ticket": "x", "team": "a", "lang": "de"}, ["ticket", "lang"])],
+)
+def test_a_parameter_with_a_default_is_an_input_where_the_data_have_it(tmp_path, row, names):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row))
+    assert dataset_inputs(path, Desk()) == names
+    assert list(with_inputs([row], Desk())[0].inputs().keys()) == names
+    assert list(next(with_inputs(iter([row]), Desk())).inputs().keys()) == names
+    assert list(read_trainset([row], Desk())[0].inputs().keys()) == names
+    assert list(read_trainset(path, Desk())[0].keys())[:1] == ["ticket"]
