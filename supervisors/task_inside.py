@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from supervisors.errors import CallTimeout, NotAllowed, SupervisorsError
+from supervisors.errors import CallTimeout, MaxChildren, NotAllowed, SupervisorsError
 from supervisors.reason import ExitReason, Ref
 from supervisors.spec import ChildSpec, Shutdown
 from supervisors.stream import Began, Emit, Ended, Event, Outcome, StreamOptions, StreamPump
@@ -191,6 +192,8 @@ class _InsidePort:
     ) -> None:
         self.options = options
         self.events: asyncio.Queue[Event] = asyncio.Queue()
+        # Which have answered and may not be gone yet; those long before them are.
+        self._answered: deque[Ref] = deque(maxlen=4 * options.max_concurrency)
         self._tasks, self._args, self._shutdown = tasks, args, shutdown
         self._function, self._label = seal_function(function), label_of(function)
         task_spec(None, self._label, shutdown=shutdown)  # an illegal shutdown is refused before anything starts
@@ -202,12 +205,26 @@ class _InsidePort:
         first = None if self.options.reuse else self._function
         try:
             spec = self._tasks.spec(first, self._label, () if first is None else arguments, self._shutdown)
-            ref = await self._tasks.ask("start_child", spec)
+            ref = await self._start(spec)
         except Exception as error:
             self.events.put_nowait(Began(number, time.monotonic(), None, error))
             return
         self.events.put_nowait(Began(number, time.monotonic(), ref))
         await self._claim(number, ref, (RUN, self._function, arguments, {}) if first is None else CLAIM)
+
+    async def _start(self, spec: ChildSpec) -> Ref:
+        while True:
+            try:
+                return await self._tasks.ask("start_child", spec)  # type: ignore[no-any-return]
+            except MaxChildren:
+                gone = list(self._answered)
+                if not gone:
+                    raise
+            # Tasks that have answered are just about to make room.
+            await self._tasks.shutdown_tasks(gone)
+            for ref in gone:
+                with contextlib.suppress(ValueError):
+                    self._answered.remove(ref)
 
     def again(self, number: int, item: Any, ref: Ref) -> None:
         self._tasks.server.spawn(self._claim(number, ref, (RUN, self._function, (item, *self._args), {})))
@@ -217,6 +234,8 @@ class _InsidePort:
             outcome = await self._tasks.claim(ref, request)
         except Exception as error:  # a result that cannot be opened here
             outcome = ("exit", ExitReason.crash(error))
+        if not self.options.reuse:
+            self._answered.append(ref)
         self.events.put_nowait(Ended(number, time.monotonic(), outcome))
 
     def kill(self, refs: list[Ref]) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import queue
 import time
-from collections.abc import Generator, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from supervisors.errors import SupervisorsError
+from supervisors.errors import MaxChildren, SupervisorsError
 from supervisors.reason import ExitReason, Ref
 from supervisors.runtime import wire
+from supervisors.spec import ChildSpec
 from supervisors.stream import Began, Emit, Ended, Event, Outcome, StreamOptions, StreamPump
 from supervisors.task_calls import label_of, outcome_of, seal_function, task_spec
 from supervisors.task_server import CLAIM, RUN
@@ -30,6 +32,8 @@ class OutsidePort:
         self, supervisor: TaskSupervisor, function: Any, args: tuple[Any, ...], shutdown: Any, options: StreamOptions
     ) -> None:
         """Check and seal what every item needs; nothing is started."""
+        # Which have answered and may not be gone yet; those long before them are.
+        self._answered: deque[Ref] = deque(maxlen=4 * options.max_concurrency)
         self.options = options
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._supervisor, self._args, self._shutdown = supervisor, args, shutdown
@@ -43,12 +47,20 @@ class OutsidePort:
         spec = task_spec(first, self._label, () if first is None else arguments, {}, shutdown=self._shutdown)
         request: Any = (RUN, self._function, arguments, {}) if first is None else CLAIM
 
+        self._start(number, spec, request)
+
+    def _start(self, number: int, spec: ChildSpec, request: Any) -> None:
         # In the thread of the connection's reader, so that a result is claimed also while nobody asks for one.
         def began(future: Future[Any]) -> None:
             try:
                 ref = future.result()
                 self.events.put(Began(number, time.monotonic(), ref))
                 self._claim(number, ref, request)
+            except MaxChildren as error:
+                if self._answered:  # tasks that have answered are just about to make room
+                    self._when_gone(lambda: self._start(number, spec, request))
+                else:
+                    self.events.put(Began(number, time.monotonic(), None, error))
             except Exception as error:
                 self.events.put(Began(number, time.monotonic(), None, error))
 
@@ -58,6 +70,17 @@ class OutsidePort:
             self.events.put(Began(number, time.monotonic(), None, error))
         else:
             starting.add_done_callback(began)
+
+    def _when_gone(self, then: Callable[[], None]) -> None:
+        refs = list(self._answered)
+
+        def gone(_: Future[Any]) -> None:
+            for ref in refs:
+                with contextlib.suppress(ValueError):
+                    self._answered.remove(ref)
+            then()
+
+        self._supervisor.submit_shutdown(refs, None).add_done_callback(gone)
 
     def again(self, number: int, item: Any, ref: Ref) -> None:
         """Give an item to a process that is idle."""
@@ -72,6 +95,8 @@ class OutsidePort:
                 outcome = outcome_of(error)
             except Exception as error:  # a result that cannot be opened here
                 outcome = ("exit", ExitReason.crash(error))
+            if not self.options.reuse:
+                self._answered.append(ref)
             self.events.put(Ended(number, at, outcome))
 
         self._supervisor.claim(ref, self.options.linked, request)[1].add_done_callback(ended)

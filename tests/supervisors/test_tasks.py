@@ -196,6 +196,7 @@ def test_a_crash_is_raised_where_the_task_is_awaited(tasks):
     with pytest.raises(errors.ServerExited, match=r"CallFailed.*cannot be sent"):
         found.async_(threading.Lock).await_()
     killed = found.async_(sleep, 60)
+    assert killed.yield_(0.3) is None  # killed before its claim has come, it is noproc
     kill(killed.ref.pid)
     with pytest.raises(errors.ServerExited) as caught:
         killed.await_()
@@ -266,7 +267,15 @@ def test_one_task_too_many_is_refused_and_ends_a_stream_cleanly(tasks):
     blocker.shutdown("brutal_kill")
     with pytest.raises(errors.MaxChildren):
         list(found.async_stream([30, 30, 30], sleep, max_concurrency=3))
-    assert found.children() == []
+    until(lambda: found.children() == [])
+
+
+# rows: T7, T11
+@pytest.mark.parametrize("reuse", [False, True])
+def test_a_stream_as_wide_as_its_supervisor_runs_to_its_end(tasks, reuse):
+    found = tasks(max_children=2)
+    results = list(found.async_stream(range(12), double, max_concurrency=2, reuse=reuse))
+    assert results == [("ok", 2 * n) for n in range(12)]
 
 
 # rows: T8
@@ -346,7 +355,7 @@ def test_a_timeout_ends_the_stream_by_default(tasks):
     found = tasks()
     with pytest.raises(errors.CallTimeout, match=r"item 1 took over 0\.3 s"):
         list(found.async_stream([0.0, 60.0, 60.0], sleep, max_concurrency=3, timeout=0.3))
-    assert found.children() == []
+    until(lambda: found.children() == [])
 
 
 def odd(n):
@@ -360,7 +369,7 @@ def test_a_crash_ends_a_linked_stream_and_is_an_exit_of_another(tasks):
     found = tasks()
     with pytest.raises(errors.ServerExited, match="odd 1"):
         list(found.async_stream([0, 1, 2], odd, max_concurrency=2))
-    assert found.children() == []
+    until(lambda: found.children() == [])
     results = list(found.async_stream_nolink([0, 1, 2, 3], odd, max_concurrency=2, zip_input_on_exit=True))
     assert [results[0], results[2]] == [("ok", 0), ("ok", 2)]
     assert [(results[n][1][0], results[n][1][1].detail["message"]) for n in (1, 3)] == [(1, "odd 1"), (3, "odd 3")]
@@ -389,12 +398,17 @@ def test_an_exception_of_the_input_or_the_consumer_ends_all_tasks_first(tasks):
 
     with pytest.raises(RuntimeError, match="input"):
         next(found.async_stream(items(), sleep, max_concurrency=2))
-    assert found.children() == []
+    until(lambda: found.children() == [])
+    begun = time.monotonic()
+    for reuse in (False, True):
+        with pytest.raises(errors.SupervisorsError, match="cannot be sent"):
+            list(found.async_stream([threading.Lock()], double, reuse=reuse))
+    assert time.monotonic() - begun < 5.0
     stream = found.async_stream([0, 60], sleep, max_concurrency=2)
     next(stream)
     with pytest.raises(RuntimeError, match="consumer"):
         stream.throw(RuntimeError("consumer"))
-    assert found.children() == []
+    until(lambda: found.children() == [])
 
 
 # rows: T17
@@ -421,7 +435,7 @@ def test_reuse_keeps_processes_over_items_and_replaces_those_that_die(tasks):
     found = tasks()
     pids = {value for _, value in found.async_stream(range(12), pid_of, max_concurrency=2, reuse=True)}
     assert len(pids) == 2
-    assert found.children() == []
+    until(lambda: found.children() == [])
     results = list(found.async_stream_nolink(range(6), pid_or_exit, max_concurrency=1, reuse=True))
     assert [kind for kind, _ in results] == ["ok", "ok", "exit", "ok", "ok", "ok"]
     assert len({value for kind, value in results if kind == "ok"}) == 2
@@ -486,6 +500,9 @@ class User(GenServer):
                         return each
             case ("start", function, *args):
                 return (await self.found.async_(function, *args)).ref
+            case ("narrow", name):
+                stream = self.tasks(name).async_stream(range(8), double, max_concurrency=2)
+                return [value async for _, value in stream]
             case "children":
                 return await self.found.children()
             case "seen":
@@ -523,6 +540,12 @@ def test_a_server_awaits_tasks_and_streams(user):
     assert not alive(ref.pid)
     assert ask(("first", [0.3, 60, 60], sleep)) == ("ok", None)
     until(lambda: ask("children") == [])
+
+
+# rows: T7, T11
+def test_a_servers_stream_as_wide_as_its_supervisor_runs_to_its_end(tasks, user):
+    tasks(name="narrow", max_children=2)
+    assert user()(("narrow", "narrow")) == [2 * n for n in range(8)]
 
 
 # rows: T2, T12, T13
