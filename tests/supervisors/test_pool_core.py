@@ -195,6 +195,16 @@ def test_worker_of_a_program_that_is_gone_comes_back_and_others_of_the_same_door
     assert not world.core.leases
 
 
+# rows: B8, B9
+@pytest.mark.parametrize("client", [None, "me"])
+def test_worker_of_a_borrower_that_died_is_not_handed_to_a_checkout_of_the_same_one(client):
+    world = World(1)
+    _, worker = world.got("p")
+    world.out("p", client=client)
+    kept, _ = world.out("q")
+    assert granted(world.die("p")) == {kept: worker}
+
+
 # rows: B9
 def test_waiter_that_died_leaves_the_queue():
     world = World(1)
@@ -455,6 +465,16 @@ def test_worker_that_was_checked_lately_is_handed_out_at_once():
     assert world.got()[1] == "w1"  # and not w2, which is being checked
 
 
+# rows: P-health, B3
+@pytest.mark.parametrize("outcome", ["well", "sick", "dead"])
+def test_check_that_has_ended_is_not_waited_for_any_more(outcome):
+    world = World(1, health_interval=0.0)
+    first, _ = world.out()
+    effects = world.die("w1") if outcome == "dead" else world.run(world.core.checked("w1", outcome == "well", 0.0))
+    assert list(granted(effects)) == [first]
+    assert kinds(world.out(block=False)[1], Refuse)[0].why == "full"
+
+
 # rows: P-health, B12
 def test_worker_that_is_dead_is_never_handed_out_even_before_its_death_is_known():
     world = World(1)
@@ -621,6 +641,7 @@ class Promises(RuleBasedStateMachine):
         assert states.count("out") == len(core.leases)
         assert len(core.idle) + len(core.leases) + states.count("checking") == len(core.workers)
         assert core.starting == set(self.starts)
+        assert core._incoming == len(core.starting) + states.count("checking")
 
     @invariant()
     def queue_is_as_they_came(self):
