@@ -41,14 +41,10 @@ def test_every_command_has_a_help(run, name):
     assert "Usage: dspex " + name in result.output
 
 
-def test_help_comes_fast():
-    def seconds():
-        began = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "dspex_actors", "--help"], check=True, stdout=subprocess.DEVNULL)
-        return time.perf_counter() - began
-
-    # The best of a few: other tests may have the cores.
-    assert min(seconds() for _ in range(4)) < 0.8
+def test_help_imports_no_machinery():
+    code = "import sys, dspex_actors.cli.main; print([m for m in ('aiohttp', 'httpx', 'thespian') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize(
