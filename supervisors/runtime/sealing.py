@@ -111,7 +111,11 @@ def seal(spec: ChildSpec | SupervisorSpec) -> Any:
 def unseal(spec: ChildSpec) -> ChildSpec:
     """Undo `seal`."""
     if isinstance(spec.start, SupervisorSpec):
-        return replace(spec, start=replace(spec.start, children=tuple(unseal(child) for child in spec.start.children)))
+        start = replace(spec.start, children=tuple(unseal(child) for child in spec.start.children))
+        extra = getattr(start, "extra_arguments", ())
+        if extra and isinstance(extra[0], SealedStart):
+            start = replace(start, extra_arguments=loads(extra[0].blob))  # type: ignore[call-arg]
+        return replace(spec, start=start)
     if not isinstance(spec.start, SealedStart):
         return spec
     cls, args, kwargs = open_start(spec.start, spec.args, spec.kwargs)

@@ -277,8 +277,9 @@ def test_real_mixed_limits_are_kept_side_by_side(node, dynamic):
 
 # rows: D1
 def test_a_dynamic_supervisor_is_a_child_like_any_other(node, supervise):
-    inner = DynamicSupervisorSpec(name="inner-dyn")
-    supervise([ChildSpec("inner", inner)])
+    inner = DynamicSupervisorSpec(name="inner-dyn", extra_arguments=(7,))
+    top = supervise([ChildSpec("inner", inner)])
+    assert node.get_childspec(top, "inner").start == inner
     old = node.start_child("inner-dyn", ChildSpec("c", Counter))
     kill(node.pid("inner-dyn"))
     until(lambda: not alive(old.pid))
