@@ -107,7 +107,7 @@ class ApplicationController(GenServer):
             raise StartError(f"application {name!r} {what}: use ensure_all_started, or start them first", id=name)
         with contextlib.suppress(ChildNotFound):  # one that has ended, and of which the root has not heard yet
             await self.terminate_child(self._root, spec.id)
-        ref = await self.start_child(self._root, spec)
+        ref: Ref | None = await self.start_child(self._root, spec)
         if ref is None:
             raise StartError(f"application {name!r} did not start: its tree chose not to", id=name)
         await self._watch(name, kind, needs, ref)

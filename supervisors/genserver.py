@@ -243,9 +243,12 @@ class GenServer:
         """Run a coroutine beside the handlers; its crash is the server's crash."""
         return self._process.spawn(coroutine)
 
-    async def start_child(self, supervisor: Ref | str | Via, spec: ChildSpec) -> Ref | None:
+    async def start_child(self, supervisor: Ref | str | Via, spec: ChildSpec) -> Any:
         """Start a child under another supervisor; as `Node.start_child`. Never under one that waits for this server."""
-        return await self._process.supervise(supervisor, "start_child", spec)  # type: ignore[no-any-return]
+        from supervisors.runtime.wire import unpack
+
+        started = await self._process.supervise(supervisor, "start_child", spec)
+        return (started[0], unpack(started[1], trusted=True)) if isinstance(started, tuple) else started
 
     async def terminate_child(self, supervisor: Ref | str | Via, child: str | Ref) -> None:
         """Stop a child of another supervisor."""

@@ -18,8 +18,8 @@ class Listener(GenServer):
     def init(self, port):
         return Extra({"port": port})
 
-    def handle_call(self, request, caller):
-        return os.getpid()
+    async def handle_call(self, request, caller):
+        return await self.start_child(*request) if isinstance(request, tuple) else os.getpid()
 
 
 # rows: 17
@@ -28,6 +28,7 @@ def test_extra_goes_to_who_starts_the_child_and_to_nobody_else(node, supervise):
     ref, extra = node.start_child(top, ChildSpec("l", Listener, args=(80,)))
     assert extra == {"port": 80}
     assert node.call(ref, None) == ref.pid
+    assert node.call(ref, (top, ChildSpec("by a server", Listener, args=(81,))))[1] == {"port": 81}
     node.terminate_child(top, "l")
     again, extra = node.restart_child(top, "l")
     assert (again != ref, extra) == (True, {"port": 80})
