@@ -103,6 +103,8 @@ class SupervisorHost(Actor):  # type: ignore[misc]
         self._stopping_for: ExitReason | None = None
         self._started = self._ready = False
         self._over: ExitReason | None = None
+        #: Calls that came after a death that has not been seen yet; see `_take`.
+        self._late: list[Call] = []
 
     def receiveMessage(self, message: Any, sender: Any) -> Any:  # noqa: N802 - Thespian's name
         """Take one message from Thespian."""
@@ -114,6 +116,7 @@ class SupervisorHost(Actor):  # type: ignore[misc]
                 self._meter.took(len(items))
             elif isinstance(message, WatchMessage):
                 self._see_deaths()
+                self._take_late()
             elif isinstance(message, WakeupMessage):
                 if message.payload == self._next_wake:  # else an earlier timer was set meanwhile, and this one anew
                     self._run_timers()
@@ -154,7 +157,12 @@ class SupervisorHost(Actor):  # type: ignore[misc]
                 if process is not None and process.generation == message.generation:
                     process.last_word = message.reason
             case Call():
-                self._call(message, now)
+                if self._deaths.ready():
+                    # Whoever asks may know of this death (stop has returned): it is seen first. Not here: the dead
+                    # child's last word may still be in the mailbox behind this call.
+                    self._late.append(message)
+                else:
+                    self._call(message, now)
             case Stop():
                 self._stopping_for = self._stopping_for or message.reason
                 self._do(self.core.shutdown(message.reason, now))
@@ -176,6 +184,11 @@ class SupervisorHost(Actor):  # type: ignore[misc]
                 self._registered(message)
             case Cast() | Info():
                 self._log.warning("a supervisor takes no casts and no other messages: dropped")
+
+    def _take_late(self) -> None:
+        late, self._late = self._late, []
+        for message in late:
+            self._call(message, time.monotonic())
 
     def _call(self, message: Call, now: float) -> None:
         caller = Caller(message.sender, message.id)
