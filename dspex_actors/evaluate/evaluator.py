@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -43,10 +44,10 @@ RETRY_SECONDS = 0.5
 NOTE_SECONDS = 0.25
 #: A run that is ended from outside brings in what has been answered for at most so many seconds.
 LAST_SECONDS = 5.0
-#: Most results in one transaction.
-BATCH = 2000
-#: At most so many results wait for the journal; with more, no more work is given out.
-BACKLOG = 20_000
+#: Most results in one transaction, and about the most bytes: a message has a limit.
+BATCH, BATCH_BYTES = 2000, 8 << 20
+#: At most so many results wait for the journal, of about so many bytes; with more, no more work is given out.
+BACKLOG, BACKLOG_BYTES = 6000, 32 << 20
 
 PLAN_FIELDS = ("max_in_flight", "failures", "max_attempts", "max_failures", "strategy")
 
@@ -62,6 +63,7 @@ class Evaluator(GenServer):
         self._missing: set[str] = set()
         self._plan: RunPlan | None = None
         self._rows: list[Any] = []
+        self._rows_bytes = 0
         self._bills = Bills()
         self._rows_there = asyncio.Event()
         self._total: int | None = None
@@ -157,7 +159,9 @@ class Evaluator(GenServer):
     def _pump(self) -> None:
         """Feed the plan, and send what it decides; cheap when there is nothing to do."""
         plan = self._plan
-        if plan is None or not self._gathered or self._trouble is not None or len(self._rows) > BACKLOG:
+        if plan is None or not self._gathered or self._trouble is not None:
+            return
+        if len(self._rows) > BACKLOG or self._rows_bytes > BACKLOG_BYTES:
             return
         try:
             while (wanted := plan.wanted()) > 0:
@@ -174,10 +178,14 @@ class Evaluator(GenServer):
         for chunk in plan.take():
             self._send(chunk)
         if plan.finished:
-            self._rows.extend(self._hopeless.close(complete=plan.stopped is None and self._broken is None))
+            self._to_journal(self._hopeless.close(complete=plan.stopped is None and self._broken is None))
             if self._hopeless.verdict is not None:
                 plan.stop("hopeless")
-            self._rows_there.set()
+
+    def _to_journal(self, rows: list[Any]) -> None:
+        self._rows.extend(rows)
+        self._rows_bytes += sum(map(_size, rows))
+        self._rows_there.set()
 
     def _breaks_off(self, why: str) -> None:
         """Take note that the dataset cannot be read on: what was read before is done, then the run has failed."""
@@ -275,10 +283,10 @@ class Evaluator(GenServer):
         index, _, prediction, score, error, latency, usage, asked, cost, _ = answer
         at = f"{self._process.node['name']}/{worker}"
         row = (index, payload, prediction, score, error, attempts, latency, usage, asked, cost, at, time.time())
-        self._rows.extend(self._hopeless.observe(row, error))
+        rows = self._hopeless.observe(row, error)
         if self._hopeless.verdict is not None and self._plan is not None:
             self._plan.stop("hopeless")
-        self._rows_there.set()
+        self._to_journal(rows)
 
     async def _write(self) -> None:
         """Bring results to the journal, one batch after the other; a batch is what came while the last was written."""
@@ -288,9 +296,10 @@ class Evaluator(GenServer):
             self._rows_there.clear()
             while self._rows:
                 # They stay in the list until they are down: an evaluator that is told to end brings them again.
-                batch = self._rows[:BATCH]
+                batch = _first(self._rows)
                 await self._write_down("add", self._run_id, batch)
                 del self._rows[: len(batch)]
+                self._rows_bytes -= sum(map(_size, batch))
                 self._pump()
             if self._plan.finished and not self._rows:
                 await self._finish()
@@ -346,8 +355,12 @@ class Evaluator(GenServer):
                     with contextlib.suppress(SupervisorsError):
                         for result in await self.call(ref, ("forget", self._run_id)):
                             self._result(name, Answer(*result))
-                if self._rows:
-                    await self._ask("add", self._run_id, self._rows)
+                # Apart from the list that `_write` may still be at: it would take away what it has not written.
+                rest, self._rows = self._rows, []
+                while rest:
+                    batch = _first(rest)
+                    await self._ask("add", self._run_id, batch)
+                    del rest[: len(batch)]
         except (TimeoutError, DspexError):
             self._process.log.warning("results that came last are asked again", run=self._run_id, count=len(self._rows))
 
@@ -365,3 +378,19 @@ class Evaluator(GenServer):
                 self._last_note = note
                 self.cast(RUNS, ("note", self._run_id, note))
             await asyncio.sleep(NOTE_SECONDS)
+
+
+def _first(rows: list[Any]) -> list[Any]:
+    """Return as many of the first results as go into one message."""
+    size = count = 0
+    for row in itertools.islice(rows, BATCH):
+        size += _size(row)
+        if count and size > BATCH_BYTES:
+            break
+        count += 1
+    return rows[:count]
+
+
+def _size(row: tuple[Any, ...]) -> int:
+    """Return about how many bytes a result takes: its example's and its prediction's."""
+    return len(row[1]) + len(row[2] or b"") + 300

@@ -108,3 +108,10 @@ def test_memory_is_flat(system):
     for name, rss in seen.items():
         # The journal's keeper has a page cache of 8 MB and SQLite's index of its log.
         assert max(rss) - rss[len(rss) // 4] < (20 if name == "runs" else 8), (name, rss[0], max(rss))
+
+
+def test_large_examples(system):
+    """Results go to the journal in messages of a bounded size, however large the examples are."""
+    data = ({"ticket": f"{number} " + "x" * 300_000, "team": "bugs"} for number in range(400))
+    result = dspex.evaluate(Echo(), data, metric(), system=system)
+    assert (result.n, result.failed) == (400, 0)
