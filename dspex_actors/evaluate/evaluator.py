@@ -349,6 +349,7 @@ class Evaluator(GenServer):
         """Tell the workers to drop the run, and bring what has come in to the journal."""
         if self._over:
             return
+        rest: list[Any] = []
         try:
             async with asyncio.timeout(LAST_SECONDS):
                 for name, ref in self._refs.items():
@@ -362,7 +363,7 @@ class Evaluator(GenServer):
                     await self._ask("add", self._run_id, batch)
                     del rest[: len(batch)]
         except (TimeoutError, DspexError):
-            self._process.log.warning("results that came last are asked again", run=self._run_id, count=len(self._rows))
+            self._process.log.warning("results that came last are asked again", run=self._run_id, count=len(rest))
 
     async def _keep_noting(self) -> None:
         while not self._over:
