@@ -116,12 +116,13 @@ class SupervisorHost(Actor):  # type: ignore[misc]
                 self._meter.took(len(items))
             elif isinstance(message, WatchMessage):
                 self._see_deaths()
-                self._take_late()
             elif isinstance(message, WakeupMessage):
                 if message.payload == self._next_wake:  # else an earlier timer was set meanwhile, and this one anew
                     self._run_timers()
             elif isinstance(message, ActorExitRequest):
                 os._exit(0)  # the children have asked the kernel to go with this process
+            if self._late and not self._deaths.ready():
+                self._take_late()
             if self._over is not None:
                 self._end(self._over)
         except Exception as error:
