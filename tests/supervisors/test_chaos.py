@@ -19,7 +19,7 @@ from tree_checks import WHOLE_SECONDS, Tree, root_of
 from supervisors import ChildSpec, SupervisorSpec
 from supervisors.testing import wait_until
 
-SECONDS = float(os.environ.get("CHAOS_SECONDS", "15"))
+SECONDS = float(os.environ.get("CHAOS_SECONDS", "8"))
 SEED = int(os.environ.get("CHAOS_SEED", random.randrange(10**6)))
 STRATEGIES = ("one_for_one", "rest_for_one", "one_for_all")
 
