@@ -1,6 +1,6 @@
 """Chaos: random `kill -9` over a three-level tree of 40 actors; after each calm moment the tree is what its spec says.
 
-CHAOS_SECONDS: how long (default 15; the long run: 600). CHAOS_SEED: repeats a run's choices.
+CHAOS_SECONDS: how long (default 8; the long run: 600). CHAOS_SEED: repeats a run's choices.
 CHAOS_FILE: the figures go there.
 """
 
