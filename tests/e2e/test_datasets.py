@@ -84,7 +84,7 @@ def test_no_dataset(system, data):
 
 
 def test_memory_is_flat(system):
-    count = int(os.environ.get("E2E_EXAMPLES", "20000"))
+    count = int(os.environ.get("E2E_EXAMPLES", "50000"))
     words = "word " * 100
     data = ({"ticket": f"{number} {words}", "team": "bugs"} for number in range(count))
     seen = {}
@@ -104,10 +104,10 @@ def test_memory_is_flat(system):
     result = run.result()
     assert (result.n, result.failed) == (count, 0)
     print({name: [rss[0], max(rss), rss[-1]] for name, rss in seen.items()})
-    # The examples are 10 MB (with 100,000 of them: 50).
+    # Examples and predictions are 50 MB. What waits for the journal is bounded (evaluator.BACKLOG, and what is being
+    # packed), and its keeper has a page cache and SQLite's index of its log: up to 20 MB, whatever the length.
     for name, rss in seen.items():
-        # The journal's keeper has a page cache of 8 MB and SQLite's index of its log.
-        assert max(rss) - rss[len(rss) // 4] < (20 if name == "runs" else 8), (name, rss[0], max(rss))
+        assert max(rss) - rss[len(rss) // 4] < 20, (name, rss[0], max(rss))
 
 
 def test_large_examples(system):
