@@ -35,7 +35,7 @@ def test_casts_to_nobody_are_fine_and_calls_to_nobody_fail_at_once(node, counter
     node.stop(counter)
     with pytest.raises(errors.NoProcess):
         node.call(counter, "pid")
-    assert time.monotonic() - before < 1.0
+    assert time.monotonic() - before < 2.0
     assert node.whereis("nobody") is None
     assert node.pid("nobody") is None
 
@@ -81,7 +81,7 @@ def test_a_timeout_is_the_callers_alone_and_the_late_reply_is_dropped(node, coun
     before = time.monotonic()
     with pytest.raises(errors.CallTimeout):
         node.call(counter, "later", timeout=0.1)
-    assert time.monotonic() - before < 1.0
+    assert time.monotonic() - before < 2.0
     assert node.call(counter, "answer") == 1
     assert node.call(counter, ("add", 0)) == 5
 
@@ -118,7 +118,7 @@ def test_the_caller_learns_at_once_how_the_server_ended(node, supervise, how, ki
     before = time.monotonic()
     with pytest.raises(errors.ServerExited) as caught:
         node.call("ending", how)
-    assert time.monotonic() - before < 0.5
+    assert time.monotonic() - before < 2.0
     reason = caught.value.reason
     assert reason.kind == kind
     if type_name:
@@ -144,7 +144,7 @@ def test_a_kill_during_a_call_is_seen_at_once(node, counter):
     before = time.monotonic()
     with pytest.raises(errors.ServerExited) as caught:
         node.call(counter, "later", timeout=30.0)
-    assert time.monotonic() - before < 0.5
+    assert time.monotonic() - before < 2.0
     assert caught.value.reason.kind == "killed"
 
 
@@ -261,7 +261,7 @@ def test_an_init_that_takes_too_long_and_one_that_declines(node, supervise):
     before = time.monotonic()
     with pytest.raises(errors.StartError, match=r"more than 0\.2 s"):
         supervise([ChildSpec("i", Init, args=("hang",), start_timeout=0.2)])
-    assert time.monotonic() - before < 1.0
+    assert time.monotonic() - before < 2.0
     top = supervise([ChildSpec("i", Init, args=("ignore",))])
     assert node.which_children(top)[0].state == "stopped"
     assert node.start_child(top, ChildSpec("j", Init, args=("ignore",))) is None

@@ -181,7 +181,7 @@ def test_what_does_not_end_is_killed_within_its_limit(node, supervise, how):
             node.call("stuck", "block", timeout=0.05)
     before = time.monotonic()
     node.terminate_child(top, "s")
-    assert 0.25 < time.monotonic() - before < 1.0
+    assert 0.25 < time.monotonic() - before < 3.0
     until(lambda: not any(alive(pid) for pid in pids), 1.0)
     assert node.reports()[-1].kind == "shutdown_error"
 
@@ -210,7 +210,7 @@ def test_a_stop_while_a_child_starts_and_while_one_is_restarted(node, supervise)
     kill(node.pid("a"))
     before = time.monotonic()
     node.stop(top)
-    assert time.monotonic() - before < 1.0
+    assert time.monotonic() - before < 3.0
     thread.join(5)
     assert isinstance(outcome[0], errors.ServerExited)
     assert node.whereis("a") is None
@@ -237,7 +237,7 @@ def test_the_registry_killed_names_come_back(node, supervise):
         assert node.call("a", "pid") == expected["a"]  # who knows the name needs no registry
         began = time.monotonic()
         until(lambda: {name: ref.pid for name, ref in node.names().items() if name in expected} == expected, 3.0)
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < 2.0
         registry = next(row["pid"] for row in node.tree()["children"] if row["id"] == "registry")
 
 
