@@ -94,6 +94,12 @@ class Application:
         return ChildSpec(PREFIX + self.name, spec, **fields)
 
 
+def has_callbacks(spec: ChildSpec) -> bool:
+    """Whether in what `Application.child_spec` returned the tree is between processes that run callbacks."""
+    children = spec.start.children if isinstance(spec.start, SupervisorSpec) else ()
+    return [child.id for child in children] == ["closer", "tree", "opener"]
+
+
 @dataclass(frozen=True)
 class ApplicationInfo:
     """A running application.

@@ -14,14 +14,14 @@ import json
 import os
 import signal
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from supervisors.application import PREFIX
-from supervisors.errors import AlreadyStarted, ChildNotFound, NoProcess, StartError, SupervisorsError
+from supervisors.application import PREFIX, has_callbacks
+from supervisors.errors import AlreadyStarted, ChildNotFound, NoProcess, ServerExited, StartError, SupervisorsError
 from supervisors.genserver import NO_REPLY, GenServer
-from supervisors.reason import KILLED, SHUTDOWN, Down, ExitReason, Ref
+from supervisors.reason import NOPROC, SHUTDOWN, Down, ExitReason, Ref
 from supervisors.runtime import fate
 from supervisors.spec import ChildSpec
 
@@ -30,14 +30,24 @@ FILE = "applications.json"
 
 @dataclass
 class _Running:
-    """An application that runs: its topmost process, and its tree, which is the same one if it has no callbacks."""
+    """An application that runs.
+
+    Args:
+        name: its name.
+        type: temporary, transient or permanent.
+        dependencies: names of the applications that it needs.
+        ref: its topmost process.
+        tree: its tree, the end of which is its own; the same process if it has no callbacks. None: it ended before it
+            was seen.
+        left: those of the two whose end has not been seen yet.
+    """
 
     name: str
     type: str
     dependencies: tuple[str, ...]
     ref: Ref
-    tree: Ref
-    ended: bool = False
+    tree: Ref | None
+    left: set[Ref]
 
 
 class ApplicationController(GenServer):
@@ -46,7 +56,7 @@ class ApplicationController(GenServer):
     Requests: ("start", (name, type, dependencies), ChildSpec) → Ref; ("stop", name); ("which",) → rows.
     """
 
-    async def init(self) -> None:
+    def init(self) -> None:
         """Take up what ran when an earlier controller was killed."""
         self._running: dict[str, _Running] = {}
         self._one_at_a_time = asyncio.Lock()
@@ -54,23 +64,20 @@ class ApplicationController(GenServer):
         assert root is not None
         self._root = root
         self._file = Path(self._process.node["data_dir"]) / "run" / FILE
-        await self._take_up()
+        self._take_up()
 
-    async def _take_up(self) -> None:
-        with contextlib.suppress(FileNotFoundError, ValueError):
+    def _take_up(self) -> None:
+        """Watch what the file says. What has ended meanwhile gives Down(noproc), which counts as abnormal."""
+        try:
             known = json.loads(self._file.read_text())
-            if known["root"] == self._root.uid:  # else of a node that fell, and its applications with it
-                for name, kind, needs in known["applications"]:
-                    await self._take_up_one(name, kind, tuple(needs))
-        self._keep()
-
-    async def _take_up_one(self, name: str, kind: str, needs: tuple[str, ...]) -> None:
-        rows = await self.which_children(self._root)
-        ref = next((row.ref for row in rows if row.id == PREFIX + name), None)
-        if ref is None:
-            self._has_ended(name, kind, KILLED)
-        else:
-            await self._watch(name, kind, needs, ref)
+        except (FileNotFoundError, ValueError):
+            return
+        if known["root"] != self._root.uid:
+            return  # of a node that fell, and its applications with it
+        for row in known["applications"]:
+            ref, tree = Ref(**row["ref"]), row["tree"] and Ref(**row["tree"])
+            left = {Ref(**each) for each in row["left"]}
+            self._watch(_Running(row["name"], row["type"], tuple(row["dependencies"]), ref, tree, left))
 
     def handle_call(self, request: Any, caller: Any) -> Any:
         """Begin what is asked; the reply comes when it is done."""
@@ -110,19 +117,25 @@ class ApplicationController(GenServer):
         ref: Ref | None = await self.start_child(self._root, spec)
         if ref is None:
             raise StartError(f"application {name!r} did not start: its tree chose not to", id=name)
-        await self._watch(name, kind, needs, ref)
+        tree = await self._tree_of(ref, spec)
+        self._watch(_Running(name, kind, needs, ref, tree, {ref, tree or ref}))
         self._keep()
         self._process.log.info("application started", application=name, type=kind)
+        if tree is None:
+            self._has_ended(name, kind, NOPROC)
         return ref
 
-    async def _watch(self, name: str, kind: str, needs: tuple[str, ...], ref: Ref) -> None:
-        rows = []
-        with contextlib.suppress(SupervisorsError):
-            rows = await self.which_children(ref)
-        own = {row.id: row.ref for row in rows}
-        tree = own["tree"] if own.keys() == {"closer", "tree", "opener"} else ref
-        running = self._running[name] = _Running(name, kind, needs, ref, tree or ref)
-        for each in {running.ref, running.tree}:
+    async def _tree_of(self, ref: Ref, spec: ChildSpec) -> Ref | None:
+        """Return the tree's process; None if it has ended already."""
+        if not has_callbacks(spec):
+            return ref
+        with contextlib.suppress(NoProcess, ServerExited):
+            return next((row.ref for row in await self.which_children(ref) if row.id == "tree"), None)
+        return None
+
+    def _watch(self, running: _Running) -> None:
+        self._running[running.name] = running
+        for each in running.left:
             self.monitor(each)
 
     async def _stop(self, name: str) -> None:
@@ -144,14 +157,14 @@ class ApplicationController(GenServer):
         """See a process of an application end."""
         if not isinstance(message, Down):
             return
-        for each in list(self._running.values()):
-            if message.ref == each.tree or message.ref == each.ref:
-                if not each.ended:
-                    self._has_ended(each.name, each.type, message.reason)
-                each.ended = True
-                if message.ref == each.ref:
-                    del self._running[each.name]
-                    self._keep()
+        for each in [each for each in self._running.values() if message.ref in each.left]:
+            if message.ref == each.tree:
+                # Its reason alone counts: what is above it ends by `shutdown`, and may be seen to end before it.
+                self._has_ended(each.name, each.type, message.reason)
+            each.left.discard(message.ref)
+            if not each.left:
+                del self._running[each.name]
+            self._keep()
 
     def _has_ended(self, name: str, kind: str, reason: ExitReason) -> None:
         self._process.log.error("application ended", application=name, type=kind, reason=str(reason))
@@ -160,8 +173,8 @@ class ApplicationController(GenServer):
             os.kill(self._process.node["pid"], signal.SIGTERM)
 
     def _keep(self) -> None:
-        rows = [(each.name, each.type, each.dependencies) for each in self._running.values()]
         temporary = self._file.with_suffix(".tmp")
+        rows = [asdict(each) | {"left": [asdict(ref) for ref in each.left]} for each in self._running.values()]
         temporary.write_text(json.dumps({"root": self._root.uid, "applications": rows}))
         temporary.replace(self._file)
 

@@ -5,8 +5,9 @@ import os
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
-from node_helpers import Counter, Init, Recorder, kill
+from node_helpers import Counter, Init, Recorder, alive, kill
 
 from supervisors import Application, ChildSpec, Node, SupervisorSpec, errors
 from supervisors.application import start_order
@@ -184,6 +185,29 @@ def kill_with_controller(node):
     kill(controller)
 
 
+def kill_under_a_frozen_supervisor(node):
+    """Kill the tree and the controller; the next controller is there before what is above the tree has seen it."""
+    (top,) = [each.ref.pid for each in node.which_applications()]
+    root, controller = psutil.Process(top).parent(), node.pid("application_controller")
+    os.kill(controller, signal.SIGSTOP)
+    os.kill(top, signal.SIGSTOP)
+    before = {each.pid for each in root.children()}
+    kill(node.pid("top"))
+    kill(controller)
+    wait_until(lambda: {each.pid for each in root.children() if each.name() == "application_con"} - before)
+    os.kill(top, signal.SIGCONT)
+
+
+def kill_before_a_frozen_controller(node):
+    """Kill the tree; the controller sees it only when what was above it has ended too."""
+    (top,) = [each.ref for each in node.which_applications()]
+    controller = node.pid("application_controller")
+    os.kill(controller, signal.SIGSTOP)
+    kill(node.pid("top"))
+    wait_until(lambda: not alive(top.pid))
+    os.kill(controller, signal.SIGCONT)
+
+
 def boom(node):
     node.cast("c", "boom")
 
@@ -201,6 +225,8 @@ def crash_tree(node):
         ("transient", crash_tree),
         ("permanent", kill_with_controller),
         ("transient", kill_with_controller),
+        ("transient", kill_under_a_frozen_supervisor),
+        ("transient", kill_before_a_frozen_controller),
     ],
 )
 def test_the_end_of_such_an_application_brings_the_node_down_in_order(tmp_path, kind, how):
@@ -219,4 +245,26 @@ def test_a_transient_application_that_gives_up_and_a_permanent_one_that_is_stopp
         wait_until(lambda: node.which_applications() == [])
         node.start_application(app("keep", type="permanent"))
         node.stop_application("keep")
+        assert node.status()["incarnation"] == 0
+
+
+# rows: X6
+def test_a_controller_that_was_killed_knows_which_ends_it_had_seen(tmp_path):
+    go_on = tmp_path / "go on"
+
+    def stop(state):
+        import time
+
+        while not go_on.exists():
+            time.sleep(0.01)
+
+    node, _ = ends(tmp_path, "transient", boom, stop=stop)
+    with node:
+        file = tmp_path / "run" / "applications.json"
+        wait_until(lambda: len(json.loads(file.read_text())["applications"][0]["left"]) == 1)
+        kill(old := node.pid("application_controller"))
+        wait_until(lambda: node.pid("application_controller") not in (None, old))
+        assert names(node.which_applications()) == ["app"]
+        go_on.touch()
+        wait_until(lambda: node.which_applications() == [])
         assert node.status()["incarnation"] == 0
