@@ -7,7 +7,7 @@ by Ref; their ids are labels and may repeat. A child that ends for good is forgo
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -40,7 +40,7 @@ class DynamicSupervisorSpec(SupervisorSpec):
 
     max_children: int | None = None
     extra_arguments: tuple[Any, ...] = ()
-    children: tuple[ChildSpec, ...] = field(default=(), kw_only=True)
+    children: Sequence[ChildSpec] = field(default=(), kw_only=True)
     strategy: str = field(default="one_for_one", kw_only=True)
     intensity: int = field(default=3, kw_only=True)
     period: float = field(default=5.0, kw_only=True)

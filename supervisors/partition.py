@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import InitVar, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +47,7 @@ class PartitionSupervisorSpec(SupervisorSpec):
     child: InitVar[ChildSpec | None] = None
     partitions: int | None = None
     with_arguments: InitVar[WithArguments | None] = None
-    children: tuple[ChildSpec, ...] = field(default=(), kw_only=True)
+    children: Sequence[ChildSpec] = field(default=(), kw_only=True)
     strategy: str = field(default="one_for_one", kw_only=True)
     intensity: int = field(default=3, kw_only=True)
     period: float = field(default=5.0, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
@@ -178,7 +179,7 @@ class SupervisorSpec:
     """A supervisor: its children, in start order, and its rules.
 
     Args:
-        children: ChildSpecs; with simple_one_for_one exactly one, the template.
+        children: a list or tuple of ChildSpecs (a tuple once made); with simple_one_for_one exactly one, the template.
         strategy: one_for_one - only the child that ended is restarted; one_for_all - all are; rest_for_one - it
             and those started after it; simple_one_for_one - children of one template, started by start_child.
         intensity: restarts allowed within `period`; one more ends the supervisor.
@@ -190,7 +191,7 @@ class SupervisorSpec:
         SpecError: names the field, the value and what is legal.
     """
 
-    children: tuple[ChildSpec, ...] = ()
+    children: Sequence[ChildSpec] = ()
     strategy: str = "one_for_one"
     intensity: int = 1
     period: float = 5.0

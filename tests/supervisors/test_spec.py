@@ -20,6 +20,13 @@ def test_defaults_are_those_of_otp():
     assert child.backoff is None
 
 
+# rows: 1
+def test_children_are_given_as_a_list_or_a_tuple_and_kept_as_a_tuple():
+    child = ChildSpec("a", Server)
+    assert SupervisorSpec([child]) == SupervisorSpec((child,))
+    assert SupervisorSpec([child]).children == (child,)
+
+
 # rows: 5
 def test_id_and_start_are_required_and_the_id_is_named_first():
     with pytest.raises(TypeError, match="'id' and 'start'"):
