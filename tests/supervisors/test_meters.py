@@ -22,7 +22,6 @@ class Sleeper(GenServer):
         """Only counted."""
 
 
-# rows: G25
 def test_messages_taken_are_counted(node, supervise):
     supervise([ChildSpec("counted", Counter, name="counted")])
     for _ in range(25):
@@ -33,7 +32,6 @@ def test_messages_taken_are_counted(node, supervise):
     until(lambda: node.stats()[node.pid("counted")].busy == 0.0)
 
 
-# rows: G25
 def test_a_process_that_is_stuck_in_a_handler_shows_what_waits_for_it(node, supervise, tmp_path):
     supervise([ChildSpec("stuck", Sleeper, name="stuck")])
     pid, flag = node.pid("stuck"), tmp_path / "go on"
