@@ -1,6 +1,8 @@
 """DynamicSupervisor: its state machine without processes, and real ones. Rows D1 to D15 of OTP.md."""
 
+import json
 import time
+from pathlib import Path
 
 import pytest
 from core_world import BOOM, Server, World
@@ -9,6 +11,7 @@ from node_helpers import Counter, Init, Recorder, Stubborn, alive, kill, until
 from supervisors import Backoff, ChildSpec, DynamicSupervisorSpec, ExitReason, SupervisorSpec, errors
 from supervisors.cores import core_for
 from supervisors.reason import KILLED, NORMAL, SHUTDOWN, Ref
+from supervisors.runtime.log import LOG_FILE
 
 STRANGER = Ref("h", 9, 9, 9, "stranger")
 
@@ -207,6 +210,22 @@ def test_a_call_that_it_does_not_know_is_refused():
     assert isinstance(world().call("dance"), errors.NotAllowed)
 
 
+# rows: D10, D15
+@pytest.mark.parametrize(
+    ("restart", "reason", "told"),
+    [
+        ("permanent", NORMAL, True), ("permanent", BOOM, True), ("transient", BOOM, True), ("temporary", BOOM, True),
+        ("temporary", KILLED, True), ("transient", NORMAL, False), ("temporary", SHUTDOWN, False),
+        ("transient", ExitReason("shutdown", "x"), False),
+    ],
+)  # fmt: skip
+def test_which_ends_of_its_children_are_reported(restart, reason, told):
+    w = world()
+    w.call("start_child", spec(restart=restart))
+    w.end("a", reason)
+    assert [each.kind for each in w.told if each.kind != "progress"] == ["child_terminated"] * told
+
+
 # --- real processes -----------------------------------------------------------------------------------------------
 
 
@@ -273,6 +292,37 @@ def test_real_mixed_limits_are_kept_side_by_side(node, dynamic):
     node.stop(top)
     assert time.monotonic() - begun < 2.2  # 2.4 s one after the other
     assert not [pid for pid in pids if alive(pid)]
+
+
+# rows: D15
+def test_a_message_that_is_for_no_supervisor_is_logged_and_ignored(node, dynamic):
+    top = dynamic(name="unimpressed")
+    ref = node.start_child(top, ChildSpec("c", Counter))
+
+    def warnings():
+        lines = [json.loads(line) for line in (Path(node.data_dir) / "logs" / LOG_FILE).read_text().splitlines()]
+        return [line for line in lines if line.get("actor") == "unimpressed" and line["level"] == "warning"]
+
+    node.cast(top, "dance")
+    node.send(top, ("dance", 2))
+    with pytest.raises(errors.CallFailed, match="administration calls only"):
+        node.call(top, "dance")
+    until(lambda: len(warnings()) == 2)
+    assert "takes no casts and no other messages" in warnings()[0]["event"]
+    assert node.pid("unimpressed") == top.pid
+    assert [row.ref for row in node.which_children(top)] == [ref]
+
+
+# rows: D10, D15
+def test_the_end_of_a_real_child_is_in_the_log_with_what_it_was(node, dynamic):
+    top = dynamic(name="bereaved")
+    ref = node.start_child(top, ChildSpec("c", Counter, restart="temporary", shutdown=2.5))
+    kill(ref.pid)
+    (told,) = until(
+        lambda: [each for each in node.reports() if each.kind == "child_terminated" and each.supervisor == "bereaved"]
+    )
+    assert (told.id, told.pid, told.reason.kind) == ("c", ref.pid, "killed")
+    assert told.extra == {"restart": "temporary", "shutdown": 2.5, "type": "worker"}
 
 
 # rows: D1

@@ -1,5 +1,6 @@
 """PartitionSupervisor: routing, copies, resize. Rows PS1 to PS8 of OTP.md."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -169,7 +170,8 @@ def parts(node):
 
     yield start
     for ref in started:
-        node.stop(ref, timeout=20.0)
+        with contextlib.suppress(errors.NoProcess):  # a test has stopped it
+            node.stop(ref, timeout=20.0)
 
 
 # rows: PS1, PS2
@@ -190,6 +192,23 @@ def test_calls_by_key_reach_the_same_copy_also_after_its_restart(node, parts):
 
     until(successor)
     assert node.call(Via("parts", "ada"), ("add", 5)) == 5
+
+
+# rows: PS1
+def test_real_copies_are_children_with_texts_as_ids_that_start_in_order_and_stop_in_reverse(node, parts, tmp_path):
+    path = tmp_path / "told"
+    child = ChildSpec("r", Recorder, args=(str(path),))
+    parts(3, child, with_arguments=lambda args, n: (*args, f"copy{n}"))
+    assert [row.id for row in node.which_children("parts")] == ["2", "1", "0"]
+    assert node.get_childspec("parts", "1").id == "1"
+    with pytest.raises(errors.ChildNotFound, match="no child 1; known: 0, 1, 2"):
+        node.get_childspec("parts", 1)
+    counts = node.count_children("parts")
+    assert (counts.specs, counts.active, counts.supervisors, counts.workers) == (3, 3, 0, 3)
+    node.stop("parts")
+    assert path.read_text().splitlines() == [
+        *("+copy0", "+copy1", "+copy2"), *("-copy2 shutdown", "-copy1 shutdown", "-copy0 shutdown"),
+    ]  # fmt: skip
 
 
 # rows: PS3, PS5

@@ -163,6 +163,18 @@ def note(path, item):
     return item
 
 
+def note_behind(gate, path, item):
+    while not os.path.exists(gate):
+        time.sleep(0.01)
+    note(path, item)
+
+
+def fail_behind(gate):
+    while not os.path.exists(gate):
+        time.sleep(0.01)
+    raise ValueError("nobody listens")
+
+
 def notes(path):
     return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
 
@@ -252,10 +264,27 @@ def test_yield_asks_and_shutdown_ends(tasks):
     done = found.async_(double, 4)
     until(lambda: done._future.done())
     assert done.shutdown() == ("ok", 8)
-    ignored = found.async_(sleep, 0.1)
+
+
+# rows: T6
+def test_an_ignored_task_goes_on_and_what_it_has_given_already_is_returned(node, tasks, tmp_path):
+    found, path, gate = tasks(), tmp_path / "notes", tmp_path / "gate"
+    ignored = found.async_(note_behind, str(gate), str(path), "done")
+    monitor = node.monitor(ignored.ref)
+    assert ignored.yield_(0.01) is None
     assert ignored.ignore() is None
-    with pytest.raises(errors.NotAllowed):
-        ignored.yield_()
+    for ask in (ignored.yield_, ignored.await_, ignored.shutdown, ignored.ignore):
+        with pytest.raises(errors.NotAllowed, match="taken once"):
+            ask()
+    assert not path.exists()
+    gate.touch()
+    assert monitor.wait(5.0).reason.kind == "normal"
+    assert notes(path) == [["done", str(ignored.ref.pid)]]
+    done, failed = found.async_(double, 4), found.async_(fail, "y")
+    until(lambda: done._future.done() and failed._future.done())
+    assert done.ignore() == ("ok", 8)
+    kind, reason = failed.ignore()
+    assert (kind, reason.detail["message"]) == ("exit", "y")
 
 
 # rows: T7
@@ -490,6 +519,9 @@ class User(GenServer):
             case ("shutdown", seconds):
                 task = await self.found.async_(sleep, seconds)
                 return await task.shutdown("brutal_kill"), task.ref
+            case ("ignore", function, *args):
+                task = await self.found.async_(function, *args)
+                return await task.ignore(), task.ref
             case ("stream", items, function, fields):
                 return [each async for each in self.found.async_stream(items, function, **fields)]
             case ("nolink stream", items, function, fields):
@@ -540,6 +572,23 @@ def test_a_server_awaits_tasks_and_streams(user):
     assert not alive(ref.pid)
     assert ask(("first", [0.3, 60, 60], sleep)) == ("ok", None)
     until(lambda: ask("children") == [])
+
+
+# rows: T6
+@pytest.mark.parametrize("trap", [False, True])
+def test_the_crash_of_a_task_that_a_server_ignores_is_not_its_own(node, user, tmp_path, trap):
+    ask, gate, path = user(trap), tmp_path / "gate", tmp_path / "notes"
+    pid = node.pid("user")
+    (before, crashing), (_, ending) = (
+        ask(("ignore", fail_behind, str(gate))), ask(("ignore", note_behind, str(gate), str(path), "done")),
+    )  # fmt: skip
+    assert before is None
+    monitors = [node.monitor(ref) for ref in (crashing, ending)]
+    gate.touch()
+    assert [monitor.wait(5.0).reason.kind for monitor in monitors] == ["error", "normal"]
+    assert notes(path) == [["done", str(ending.pid)]]
+    assert ask("seen") == []
+    assert node.pid("user") == pid
 
 
 # rows: T7, T11
