@@ -62,26 +62,23 @@ class WorkerGate:
             self._leasing = self._worker.spawn(self._lease())
         loop = asyncio.get_running_loop()
         end = loop.time() + deadline
-        start: float | None = None
-        try:
-            async with asyncio.timeout(deadline):
-                start = await future
-        except TimeoutError:
-            pass
-        if start is None or start > end:
-            self._give_back(estimated_tokens if start is not None else 0)
-            raise RateLimited(
-                f"its turn under the configured limit did not come within {deadline:.1f} s",
-                retry_after=None if start is None else start - loop.time(),
-                retryable=False,
-            )
         passed = False
         try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(deadline):
+                    await future
+            start = future.result() if _has_turn(future) else None
+            if start is None or start > end:
+                raise RateLimited(
+                    f"its turn under the configured limit did not come within {deadline:.1f} s",
+                    retry_after=None if start is None else start - loop.time(),
+                    retryable=False,
+                )
             if start > loop.time():
                 await asyncio.sleep(start - loop.time())
             passed = True
         finally:
-            if not passed:
+            if not passed and _has_turn(future):
                 self._give_back(estimated_tokens)
 
     def _give_back(self, tokens: int) -> None:
@@ -114,8 +111,10 @@ class WorkerGate:
         while batch := self._next_batch():
             delays = await self._ask([tokens for _, tokens in batch])
             now = loop.time()
-            for (future, _), delay in zip(batch, delays, strict=True):
-                if not future.done():
+            for (future, tokens), delay in zip(batch, delays, strict=True):
+                if future.done():  # who waited has given up meanwhile
+                    self._give_back(tokens)
+                else:
                     future.set_result(now + delay)
             if delays and self._waiting:
                 # The next lease is asked when this one is nearly used up.
@@ -156,3 +155,7 @@ class WorkerGate:
         if self._used:
             self._worker.cast(self._client, ("used", self._used))
             self._used = 0
+
+
+def _has_turn(future: asyncio.Future[float]) -> bool:
+    return future.done() and not future.cancelled()

@@ -113,22 +113,45 @@ def test_a_client_actor_that_is_gone_is_revived():
     assert len(there) == 2
 
 
-def test_a_reservation_that_is_not_used_is_given_back():
-    lm = LM("openai/x", tpm=6000)
+def test_a_reservation_for_a_turn_that_comes_too_late_is_given_back():
     worker = Worker(lambda request: [60.0] * len(request[1]))
 
     async def body():
-        gate = WorkerGate(worker, lm, nothing)
+        gate = WorkerGate(worker, LM("openai/x", tpm=6000), nothing)
         with pytest.raises(RateLimited):
             await gate.acquire(70, 1.0)
-        waiting = asyncio.ensure_future(gate.acquire(30, 100.0))
-        await asyncio.sleep(0.05)
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
         gate._tell()
 
     run(body)
-    assert ("used", 100) in worker.casts
+    assert ("used", 70) in worker.casts
+
+
+@pytest.mark.parametrize("turns", [None, 0, 1, 2, 5])
+def test_the_reservation_of_a_request_that_is_cancelled_is_given_back(turns):
+    """`turns` of the loop after the lease was given; None: while it is being given."""
+
+    async def body():
+        leased = asyncio.Event()
+
+        def answer(request):
+            leased.set()
+            if turns is None:
+                waiting.cancel()
+            return [60.0] * len(request[1])
+
+        worker = Worker(answer)
+        gate = WorkerGate(worker, LM("openai/x", tpm=6000), nothing)
+        waiting = asyncio.ensure_future(gate.acquire(30, 100.0))
+        await leased.wait()
+        for _ in range(turns or 0):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        gate._tell()
+        assert ("used", 30) in worker.casts
+
+    run(body)
 
 
 def test_only_a_pause_of_all_is_told_to_the_others():
