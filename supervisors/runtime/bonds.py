@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from supervisors.errors import CallTimeout, NoProcess, ServerExited
-from supervisors.reason import KILLED, NOPROC, Down, ExitReason, Ref
+from supervisors.reason import KILLED, NODEDOWN, NOPROC, Down, ExitReason, Ref
 from supervisors.runtime.calls import Calls
 from supervisors.runtime.messages import Link, Message, Unlink, Unwatch, Watch
 from supervisors.runtime.peers import Peers
@@ -73,8 +73,8 @@ class Bonds:
         self._monitors[number] = target
         try:
             self._owner.peers.watch(target)
-        except NoProcess:
-            self._owner.loop.call_soon(self.down, number, NOPROC)
+        except NoProcess as error:
+            self._owner.loop.call_soon(self.down, number, error.reason or NOPROC)
         else:
             self._owner.post(target, Watch(target.uid, number, self._owner.ref))
         return number
@@ -88,8 +88,8 @@ class Bonds:
         try:
             with contextlib.suppress(CallTimeout):  # a frozen process does not answer; its pid is watched all the same
                 await self._owner.calls.ask(target, number, watch, 1.0)
-        except (NoProcess, ServerExited):
-            self.down(number, NOPROC)  # it ended before the watch was in force
+        except (NoProcess, ServerExited) as error:  # it ended before the watch was in force
+            self.down(number, NODEDOWN if error.reason == NODEDOWN else NOPROC)
         except asyncio.CancelledError:
             self.demonitor(number)
             raise
@@ -121,10 +121,11 @@ class Bonds:
 
     def gone_before(self, target: Ref) -> None:
         """A process had ended when it was asked to tell of its end."""
-        if self._owner.peers.sees(target):
-            self._last_words.setdefault(target, NOPROC)
-        elif target.host != self._owner.ref.host:
+        far, seen = target.host != self._owner.ref.host, self._owner.peers.sees(target)
+        if far and not seen:
             self.tell_of(target, NOPROC)
+        elif not far and seen:  # elsewhere the door of its node knows: it may be the node that is gone
+            self._last_words.setdefault(target, NOPROC)
 
     def watched(self, message: Watch) -> None:
         """Be watched."""
@@ -153,8 +154,8 @@ class Bonds:
         self._links.add(target)
         try:
             self._owner.peers.watch(target)
-        except NoProcess:
-            self._owner.loop.call_soon(self.tell_of, target, NOPROC)
+        except NoProcess as error:
+            self._owner.loop.call_soon(self.tell_of, target, error.reason or NOPROC)
         else:
             self._owner.post(target, Link(target.uid, self._owner.ref))
 
@@ -165,9 +166,10 @@ class Bonds:
         self._links.add(sender)
         try:
             self._owner.peers.watch(sender)
-        except NoProcess:
+        except NoProcess as error:
             # Its last words were sent before it went, so they are here or have just arrived.
-            self._owner.settle(lambda: self.bury(sender))
+            reason = NODEDOWN if error.reason == NODEDOWN else KILLED
+            self._owner.settle(lambda: self.bury(sender, reason))
 
     def unlink(self, target: Ref) -> None:
         """Undo a link."""
@@ -188,14 +190,21 @@ class Bonds:
 
     def is_ending(self, ref: Ref, reason: ExitReason) -> None:
         """Take the last words of a process; they are passed on when it is gone, its name and port with it."""
-        if ref.host != self._owner.ref.host:
+        far, seen = ref.host != self._owner.ref.host, self._owner.peers.sees(ref)
+        if far and not seen:
             self.tell_of(ref, reason)
-        elif self._owner.peers.sees(ref) or ref in self._links:
+        elif seen or ref in self._links:
             self._last_words[ref] = reason
 
-    def bury(self, ref: Ref) -> None:
-        """A process has ended, and what it had to say has been taken."""
-        self.tell_of(ref, self._last_words.pop(ref, KILLED))
+    def bury(self, ref: Ref, reason: ExitReason = KILLED) -> None:
+        """A process has ended, and what it had to say has been taken; `reason`: if that was nothing."""
+        self.tell_of(ref, self._last_words.pop(ref, reason))
+
+    def needs(self, ref: Ref) -> bool:
+        """Whether anything here waits for this process or its end."""
+        owner = self._owner
+        bound = ref in self._links or ref in self._monitors.values()
+        return bound or owner.calls.asks(ref) or owner.peers.awaited(ref)
 
     def tell_of(self, ref: Ref, reason: ExitReason) -> None:
         """Tell whoever here waits for the end of a process."""

@@ -97,6 +97,10 @@ class Calls:
         if future is not None and not future.done():
             future.set_exception(NoProcess(f"nobody answers at {ref}", reason=NOPROC))
 
+    def asks(self, ref: Ref) -> bool:
+        """Whether an answer of this process is waited for."""
+        return any(callee == ref for _, callee in self._pending.values())
+
     def ended(self, ref: Ref, reason: ExitReason) -> None:
         """Fail what was asked of a process that has ended."""
         for future, callee in list(self._pending.values()):

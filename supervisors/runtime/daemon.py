@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from supervisors.reason import SHUTDOWN, Ref
-from supervisors.runtime import fate, meters
+from supervisors.runtime import fate, identity, meters
 from supervisors.runtime.config import NodeConfig
 from supervisors.runtime.keys import KeyFileError, load_or_create_key
 from supervisors.runtime.log import open_log
@@ -91,6 +91,7 @@ class Daemon:
         self.door.listen(512)
         host, port = self.door.getsockname()[:2]
         self.address = f"{host}:{port}"
+        identity.door_port = port
 
     # --- starting ---------------------------------------------------------------------------------------------------
 

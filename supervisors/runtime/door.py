@@ -284,6 +284,8 @@ class Connection(asyncio.Protocol):
                 self._answer(number, True, self._door.process.node)
         elif self._dest is None:
             self.close()
+        elif operation == "beat":
+            self._answer(number, True, None)
         elif operation == "cancel":
             task = self._tasks.pop(arguments[0], None)
             if task is not None:

@@ -8,8 +8,11 @@ from typing import Any
 from supervisors.reason import Ref
 from supervisors.runtime import fate
 
+#: Port of this node's door; the daemon sets it before it forks anything.
+door_port = 0
+
 
 def own_ref(manager: Any, uid: str) -> Ref:
     """Return the reference of the actor that runs in this process."""
     host, port = manager.myAddress.addressDetails.sockname[:2]
-    return Ref(host, port, os.getpid(), fate.born(os.getpid()), uid)
+    return Ref(host, port, os.getpid(), fate.born(os.getpid()), uid, door_port)

@@ -72,13 +72,12 @@ class Names:
         ref = self._known.get(name)
         if ref is None:
             ref = await self.ask(("whereis", name))
-            if ref is not None:
+            if ref is not None and ref.host == self._peers.host:
                 try:
                     self._peers.on_death(ref, lambda dead: self.forget(name, dead))
                 except NoProcess:
                     return None
-                if ref.host == self._peers.host:
-                    self._known[name] = ref
+                self._known[name] = ref
         return ref
 
     async def _ask_resolver(self, via: Via, request: Any) -> Any:

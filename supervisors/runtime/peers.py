@@ -1,4 +1,4 @@
-"""Deaths of other processes of this host, as one process sees them."""
+"""Deaths of other processes, as one process sees them: those of this host by itself, others through runtime/far.py."""
 
 from __future__ import annotations
 
@@ -6,49 +6,52 @@ import asyncio
 from collections.abc import Callable
 
 from supervisors.errors import NoProcess
-from supervisors.reason import NOPROC, Ref
+from supervisors.reason import KILLED, NODEDOWN, NOPROC, ExitReason, Ref
 from supervisors.runtime import fate
+from supervisors.runtime.far import Far, Owner
 
 #: How often pids are looked at where there are no pidfds, in seconds.
 POLL_SECONDS = 0.5
 
 
 class _Peer:
-    __slots__ = ("ended", "fd", "on_death")
+    __slots__ = ("fd", "gone", "on_death")
 
     def __init__(self, fd: int | None) -> None:
         self.fd = fd
-        self.ended = False
+        self.gone: ExitReason | None = None
         self.on_death: list[Callable[[Ref], None]] = []
 
 
 class Peers:
-    """Processes whose end somebody here waits for, each watched through one pidfd.
+    """Processes whose end somebody here waits for: one pidfd each on this host, one connection per node elsewhere.
 
     Args:
-        host: this host's address; processes elsewhere are not watched here.
-        loop: where deaths are seen.
+        host: this host's address.
+        owner: the process that waits; deaths are seen in its loop.
         settle: calls back once everything that has arrived by now is delivered. A process ends only when its
             last words have been taken, so after that nothing more comes from it.
-        buried: told of a death after that.
+        buried: told of a death after that; its reason is what the process did not say itself.
     """
 
     def __init__(
         self,
         host: str,
-        loop: asyncio.AbstractEventLoop,
+        owner: Owner,
         settle: Callable[[Callable[[], None]], None],
-        buried: Callable[[Ref], None],
+        buried: Callable[[Ref, ExitReason], None],
     ) -> None:
         """Watch nobody yet."""
-        self.host, self._loop, self._settle, self._buried = host, loop, settle, buried
+        self.host, self._owner, self._settle, self._buried = host, owner, settle, buried
+        self._loop: asyncio.AbstractEventLoop = owner.loop
+        self._far: Far | None = None
         self._peers: dict[Ref, _Peer] = {}
 
     def watch(self, ref: Ref) -> None:
         """Make sure that the end of a process will be seen.
 
         Raises:
-            NoProcess: it has ended already.
+            NoProcess: it has ended already, or its node is down.
         """
         peer = self._peers.get(ref)
         if peer is None and ref.host == self.host:
@@ -64,15 +67,20 @@ class Peers:
                 self._loop.add_reader(fd, self._ended, ref)
             else:
                 self._poll(ref)
-        if peer is not None and peer.ended:
-            raise NoProcess(f"{ref} has ended", reason=NOPROC)
+        elif peer is None and ref.door:
+            if self._far is None:
+                self._far = Far(self._owner, self._ended, self._forget)
+            self._far.watch(ref)
+            self._peers[ref] = _Peer(None)
+        if peer is not None and peer.gone is not None:
+            raise NoProcess(f"{ref} has ended", reason=NODEDOWN if peer.gone == NODEDOWN else NOPROC)
 
     def sees(self, ref: Ref) -> bool:
         """Whether the end of this process is being waited for."""
         return ref in self._peers
 
     def on_death(self, ref: Ref, callback: Callable[[Ref], None]) -> None:
-        """Call back once, as soon as a process of this host has ended.
+        """Call back once, as soon as a process has ended.
 
         Raises:
             NoProcess: it has ended already.
@@ -87,16 +95,23 @@ class Peers:
         else:
             self._loop.call_later(POLL_SECONDS, self._poll, ref)
 
-    def _ended(self, ref: Ref) -> None:
+    def _ended(self, ref: Ref, reason: ExitReason = KILLED) -> None:
         peer = self._peers[ref]
-        peer.ended = True
+        peer.gone = reason
         if peer.fd is not None:
             self._loop.remove_reader(peer.fd)
             fate.close_pidfd(peer.fd)
         for callback in peer.on_death:
             callback(ref)
-        self._settle(lambda: self._bury(ref))
+        self._settle(lambda: self._bury(ref, reason))
 
-    def _bury(self, ref: Ref) -> None:
+    def _bury(self, ref: Ref, reason: ExitReason) -> None:
         self._peers.pop(ref, None)
-        self._buried(ref)
+        self._buried(ref, reason)
+
+    def awaited(self, ref: Ref) -> bool:
+        """Whether somebody asked to be called back when this process ends."""
+        return ref in self._peers and bool(self._peers[ref].on_death)
+
+    def _forget(self, ref: Ref) -> None:
+        self._peers.pop(ref, None)

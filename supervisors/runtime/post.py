@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, NoReturn
 
 from thespian.actors import ActorAddress
 from thespian.system.transport import SendStatus, TransmitIntent, TransmitOnly
@@ -21,6 +21,9 @@ from supervisors.runtime.wire import pack
 
 #: A parcel is closed when it has grown to this many bytes.
 PARCEL_BYTES = 1 << 20
+#: Messages wait so long for a receiver whose handler blocks; Thespian would drop them after 5 minutes. One that has
+#: died refuses the connection, and is found out at once.
+MAX_PERIOD = timedelta(days=7)
 #: A process that ends gives its last words this many seconds to get out.
 DRAIN_SECONDS = 1.0
 #: Then it looks for this many seconds whether calls have come in that it must refuse.
@@ -45,11 +48,11 @@ class PostOffice:
         """Send messages to one mailbox, in order."""
         where = address(host, port)
         for data in _parcels(messages):
-            self._manager._send_intent(TransmitIntent(where, data, onError=self._failed))
+            self._manager._send_intent(TransmitIntent(where, data, onError=self._failed, maxPeriod=MAX_PERIOD))
 
     def send_to_child(self, child: ActorAddress, message: bytes) -> None:
         """Send to a child that may still be starting; Thespian keeps it until the child is there."""
-        self._manager._send_intent(TransmitIntent(child, parcel([message])))
+        self._manager._send_intent(TransmitIntent(child, parcel([message]), maxPeriod=MAX_PERIOD))
 
     def forget_child(self, child: ActorAddress) -> None:
         """Let go of the address of a child that is gone; Thespian would keep it as long as this process lives."""
@@ -59,11 +62,11 @@ class PostOffice:
         if status == SendStatus.DeadTarget:
             self._undelivered(intent.message)
 
-    def drain_and_exit(self, leftovers: Callable[[], None] = lambda: None) -> None:
+    def drain_and_exit(self, leftovers: Callable[[], None] = lambda: None) -> NoReturn:
         """Wait until everything is sent (bounded), refuse the calls that came too late, then end the process.
 
         Args:
-            leftovers: sends and refuses what another thread still holds.
+            leftovers: refuses what has been taken in and not been delivered.
 
         `os._exit`: the interpreter's own end would wait for threads that user code may have left.
         """

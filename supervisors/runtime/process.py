@@ -91,9 +91,9 @@ class Process:
         self.meter = Meter()
         ids = itertools.count(1)
         self.mailbox = Mailbox(loop, self.meter.waiting)
-        self.peers = Peers(ref.host, loop, outlet.settle, lambda dead: self.bonds.bury(dead))  # noqa: PLW0108 - not there yet
+        self.peers = Peers(ref.host, self, outlet.settle, lambda *end: self.bonds.bury(*end))  # noqa: PLW0108 - not there yet
         self.calls = Calls(ref, loop, ids, self.post, self.peers)
-        self.bonds = Bonds(self, ids)
+        self.bonds: Bonds = Bonds(self, ids)
         self.names = Names(boot.registry, self.call_packed, self.peers)
 
     # --- life -----------------------------------------------------------------------------------------------

@@ -10,11 +10,13 @@ import socket
 from datetime import timedelta
 from typing import Any
 
+from thespian.system import multiprocCommon
 from thespian.system.timing import ExpirationTimer
 from thespian.system.transport import IPBase, ReceiveEnvelope, TransmitIntent
 from thespian.system.transport import TCPTransport as tcp  # noqa: N813 - a module
 
 from supervisors.runtime.frames import FrameCodec, FrameReader
+from supervisors.runtime.roomy import roomy
 
 __all__ = ["Incoming", "install", "installed_codec"]
 
@@ -78,6 +80,9 @@ def install(key: bytes, host: str) -> FrameCodec:
     tcp.LISTEN_DEPTH = _LISTEN_DEPTH
     # Thespian describes each message it sends for a log that is off, and its contents for one that is on.
     TransmitIntent.identify = ReceiveEnvelope.identify = _identify
+    if not _installed:
+        multiprocCommon.startAdmin = roomy(multiprocCommon.startAdmin)
+        multiprocCommon.startChild = roomy(multiprocCommon.startChild)
     codec = FrameCodec(key)
     _installed[:] = [codec]
     return codec

@@ -25,6 +25,7 @@ from thespian.system.transport import TCPTransport as tcp  # noqa: N813 - a modu
 from supervisors.runtime import allowlist, security_log
 from supervisors.runtime.frames import Frame, FrameError, FrameReader, Opener, counter_of, identity_of
 from supervisors.runtime.lobby import Guest, Lobby
+from supervisors.runtime.polling import OpenSockets, PollingTransport
 from supervisors.runtime.streams import is_closed, peer_of, receive
 from supervisors.runtime.thespian_patches import Incoming, installed_codec
 
@@ -49,7 +50,7 @@ def _address_of(address: Any) -> str:
     return f"{sockname[0]}:{sockname[1]}"
 
 
-class SecureTCPTransport(tcp.TCPTransport):  # type: ignore[misc]
+class SecureTCPTransport(PollingTransport):
     """A `TCPTransport` that speaks sealed frames only and listens on the node's own address only."""
 
     def __init__(self, init_type: Any, *args: Any) -> None:
@@ -58,7 +59,6 @@ class SecureTCPTransport(tcp.TCPTransport):  # type: ignore[misc]
         self._lobby = Lobby()
         # Thespian makes these; named here for the type checker.
         self._incomingSockets: dict[int, Any]
-        self._openSockets: dict[Any, Any]
         self._transmitIntents: dict[int, Any]
         self._waitingTransmits: list[Any]
         super().__init__(init_type, *args)
@@ -93,7 +93,8 @@ class SecureTCPTransport(tcp.TCPTransport):  # type: ignore[misc]
             if sock:
                 sock.close()
         self._lobby.abandon()
-        self._incomingSockets, self._openSockets, self._transmitIntents = {}, {}, {}
+        self._selector.close()
+        self._incomingSockets, self._openSockets, self._transmitIntents = {}, OpenSockets(), {}
         self._waitingTransmits = []
 
     def childResetFileNumList(self) -> list[int]:  # noqa: N802
@@ -297,4 +298,9 @@ def _abandon_after_fork() -> None:
     _transports.clear()
 
 
-os.register_at_fork(after_in_child=_abandon_after_fork)
+def _renew_after_fork() -> None:
+    for transport in list(_transports):
+        transport.after_fork_in_parent()
+
+
+os.register_at_fork(after_in_child=_abandon_after_fork, after_in_parent=_renew_after_fork)

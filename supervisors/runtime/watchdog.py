@@ -1,8 +1,8 @@
 """Notices a handler that blocks its event loop, and shows where it is.
 
 No thread and no polling: the loop's selector notes when it stops waiting, and sets the process's interval timer if it
-is not set. The timer's signal is handled in the main thread, Thespian's, which looks whether the loop is still at the
-same thing. An idle process gets no signal at all, a busy one at most one per limit.
+is not set. The timer's signal interrupts whatever runs, and looks whether the loop is still at the same thing. An idle
+process gets no signal at all, a busy one at most one per limit.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import selectors
 import signal
-import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -25,7 +23,7 @@ class Watchdog(selectors.DefaultSelector):
     """The selector of a loop that is watched.
 
     Args:
-        report: told, in the main thread, for how many seconds the loop has been blocked, and where (a stack as text).
+        report: told for how many seconds the loop has been blocked, and where (a stack as text).
         limit: seconds.
     """
 
@@ -33,7 +31,6 @@ class Watchdog(selectors.DefaultSelector):
         """Make it, in the main thread."""
         super().__init__()
         self._report, self._limit = report, limit
-        self._thread: int | None = None
         self._busy_since: float | None = None
         self._reported: float | None = None
         self._armed = False
@@ -45,7 +42,6 @@ class Watchdog(selectors.DefaultSelector):
         ready = super().select(timeout)
         self._busy_since = time.monotonic()
         if not self._armed:
-            self._thread = threading.get_ident()
             self._arm(self._limit)
         return ready
 
@@ -64,7 +60,6 @@ class Watchdog(selectors.DefaultSelector):
             self._arm(self._limit - blocked)
             return
         self._reported = since
-        where = sys._current_frames().get(self._thread or 0)
-        stack = "".join(traceback.format_stack(where)) if where is not None else ""
-        with contextlib.suppress(Exception):  # this runs in the middle of whatever Thespian is doing
+        stack = "".join(traceback.format_stack(frame))
+        with contextlib.suppress(Exception):  # this runs in the middle of the handler
             self._report(blocked, stack)

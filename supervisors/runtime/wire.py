@@ -34,7 +34,6 @@ _TUPLE, _SET, _FROZENSET, _INT, _ERROR, _TYPED, _PACKED, _PICKLED = 1, 2, 3, 4, 
 
 #: Typed values by number. A number is never reused; a changed layout gets a new one.
 _CODES: dict[type, int] = {
-    Ref: 1,
     ExitReason: 2,
     Down: 3,
     ChildSpec: 4,
@@ -49,6 +48,7 @@ _CODES: dict[type, int] = {
     PartitionSupervisorSpec: 22,
     Via: 23,
     Caller: 30,
+    Ref: 31,
 }
 _TYPES = {code: cls for cls, code in _CODES.items()}
 

@@ -1,0 +1,289 @@
+"""Thespian's main loop over one selector that is kept.
+
+Thespian makes a selector each time it waits and registers every connection with it: with two hundred children that is
+most of what a supervisor does. Here registrations are kept from one wait to the next, and a wait costs what has
+changed. The selector's own descriptor is readable when there is anything to do, so another loop can watch it and call
+`turn`: see runtime/leaf_host.py.
+"""
+
+from __future__ import annotations
+
+import selectors
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from thespian.actors import WatchMessage
+from thespian.system.timing import currentTime
+from thespian.system.transport import (
+    ReceiveEnvelope,
+    Thespian__Run_Expired,
+    Thespian__Run_HandlerResult,
+    Thespian__Run_Terminated,
+    TransmitOnly,
+)
+from thespian.system.transport import TCPTransport as tcp  # noqa: N813 - a module
+from thespian.system.transport.asyncTransportBase import exclusive_processing
+
+READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+#: Connections that have not been used for long (Thespian's limit is 20 minutes) are looked for this often, in seconds.
+IDLE_LOOK_SECONDS = 60.0
+#: A turn ends after so many rounds, also when more keeps coming: its caller has other things to do.
+MAX_ROUNDS = 8
+
+
+class OpenSockets(dict[Any, Any]):
+    """Thespian's idle connections by address, which tells what has changed in it."""
+
+    def __init__(self) -> None:
+        """Hold none."""
+        super().__init__()
+        self.by_fd: dict[int, Any] = {}
+        self.changed: set[int] = set()
+        self._fds: dict[Any, int] = {}
+
+    def __setitem__(self, key: Any, item: Any) -> None:
+        """Note the connection's descriptor."""
+        self._forget(key)
+        fd = item.socket.fileno()
+        self._fds[key] = fd
+        self.by_fd[fd] = item
+        self.changed.add(fd)
+        super().__setitem__(key, item)
+
+    def __delitem__(self, key: Any) -> None:
+        """Forget the connection's descriptor."""
+        super().__delitem__(key)
+        self._forget(key)
+
+    def _forget(self, key: Any) -> None:
+        fd = self._fds.pop(key, None)
+        if fd is not None:
+            self.by_fd.pop(fd, None)
+            self.changed.add(fd)
+
+
+class PollingTransport(tcp.TCPTransport):  # type: ignore[misc]
+    """A `TCPTransport` that keeps its selector."""
+
+    def __init__(self, *args: Any) -> None:
+        """Listen."""
+        #: What is registered: by descriptor the connection (or the descriptor itself) and the events.
+        self._registered: dict[int, tuple[Any, int]] = {}
+        #: Descriptors that are looked at each time, as they come and go with single messages.
+        self._passing: set[int] = set()
+        self._renew_selector()
+        #: Where the loop goes when the actor has one of its own; it does not come back.
+        self.successor: Callable[[], NoReturn] | None = None
+        self._succeeded = False
+        super().__init__(*args)
+        # Thespian has made these; the first is replaced, the others are named here for the type checker.
+        self._openSockets = OpenSockets()
+        self._incomingEnvelopes: list[Any]
+        self._finished_intents: list[Any]
+        self._next_idle_look = time.monotonic() + IDLE_LOOK_SECONDS
+
+    def close(self) -> None:
+        """Close everything."""
+        super().close()
+        self._selector.close()
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when `turn` has something to do."""
+        return self._selector.fileno()
+
+    # --- the loop -----------------------------------------------------------------------------------------------
+
+    def _runWithExpiry(self, incomingHandler: Any) -> Any:  # noqa: N802, N803 - Thespian's names
+        transmit_only = incomingHandler is TransmitOnly or isinstance(incomingHandler, TransmitOnly)
+        self.__dict__.pop("_aborting_run", None)
+        while self._goes_on():
+            if self.successor is not None and not transmit_only:
+                successor, self.successor, self._succeeded = self.successor, None, True
+                successor()
+            if self.run_time.view(currentTime()).expired():
+                break
+            if transmit_only:
+                if not self._sending():
+                    return 0
+            elif (result := self._hand_over(incomingHandler)) is not None:
+                return result
+            before = self._sending()
+            seconds = self._patience()
+            ready = self._round(seconds, transmit_only)
+            if not ready:
+                if self.run_time.view().expired():
+                    return Thespian__Run_Expired()
+            elif transmit_only:
+                if self._sending() < before or not self._sending():
+                    return self._sending()
+            elif (result := self._hand_over(incomingHandler)) is not None:
+                return result
+        return Thespian__Run_Terminated() if hasattr(self, "_aborting_run") else Thespian__Run_Expired()
+
+    def _goes_on(self) -> bool:
+        aborting = getattr(self, "_aborting_run", None)
+        return aborting is None or (aborting and bool(self._sending()))
+
+    def _sending(self) -> int:
+        return len(self._transmitIntents) + len(self._waitingTransmits)
+
+    def _hand_over(self, handler: Any) -> Any:
+        """Give the handler what has come in; return what `run` is to return, None to go on."""
+        while self._incomingEnvelopes:
+            envelope = self._incomingEnvelopes.pop(0)
+            if handler is None:
+                return envelope
+            result = Thespian__Run_HandlerResult(handler(envelope))
+            if not result:
+                return result
+        return None
+
+    def turn(self) -> list[Any]:
+        """Do what there is to do, without waiting; return what has come in, for a loop of one's own."""
+        for _ in range(MAX_ROUNDS):
+            if not self._round(0.0, False):
+                break
+        envelopes, self._incomingEnvelopes = self._incomingEnvelopes, []
+        return envelopes
+
+    def tend(self) -> float | None:
+        """Bring the registrations up to date, for a loop of one's own; return the seconds until a turn is due."""
+        with exclusive_processing(self):
+            self._register(False)
+        return self._shortest_delay()
+
+    def _patience(self) -> float | None:
+        left: float | None = self.run_time.view(currentTime()).remainingSeconds()
+        delay = self._shortest_delay()
+        return left if delay is None else delay if left is None else min(left, delay)
+
+    def _shortest_delay(self) -> float | None:
+        if self._finished_intents or self._incomingEnvelopes:
+            return 0.0
+        now = currentTime()
+        delays = [item.delay(now).total_seconds() for item in self._transmitIntents.values()]
+        delays += [item.delay(now).total_seconds() for item in self._waitingTransmits]
+        delays += [item.delay(now).total_seconds() for item in self._incomingSockets.values()]
+        return max(0.0, min(delays)) if delays else None
+
+    # --- one wait -----------------------------------------------------------------------------------------------
+
+    def _round(self, seconds: float | None, transmit_only: bool) -> bool:
+        """Wait at most so long, then handle what is ready; return whether anything was."""
+        with exclusive_processing(self):
+            self._register(transmit_only)
+        readable, writable = [], []
+        for key, events in self._selector.select(seconds):
+            if events & READ:
+                readable.append(key.fd)
+            if events & WRITE:
+                writable.append(key.fd)
+        with exclusive_processing(self):
+            idle = [(fd, self._openSockets.by_fd[fd]) for fd in readable if fd in self._openSockets.by_fd]
+            for fd in readable:
+                self._readable(fd, transmit_only)
+            for fd, item in idle:
+                self._idle_readable(fd, item)
+            for fd in writable:
+                self._processIntents(fd)
+            self._look_at_limits()
+            watched = [fd for fd in self._watches if fd in readable]
+            if watched:
+                self._incomingEnvelopes.append(ReceiveEnvelope(self.myAddress, WatchMessage(watched)))
+        done, self._finished_intents = self._finished_intents, []
+        for intent, status in done:
+            intent.tx_done(status)
+        return bool(readable or writable)
+
+    def _readable(self, fd: int, transmit_only: bool) -> None:
+        if fd == self._listening and not transmit_only:
+            self._acceptNewIncoming()
+        elif fd in self._incomingSockets:
+            self._keep(self._handlePossibleIncoming(self._incomingSockets.pop(fd), fd, has_exclusive_flag=True))
+        else:
+            self._processIntents(fd)
+
+    def _idle_readable(self, fd: int, item: Any) -> None:
+        if self._openSockets.by_fd.get(fd) is not item:
+            return  # what was handled before has taken or closed it
+        del self._openSockets[tcp.opsKey(item.rmtaddr)]
+        incoming = tcp.TCPIncomingPersistent(item.rmtaddr, item.socket)
+        self._keep(self._handlePossibleIncoming(incoming, fd, has_exclusive_flag=True))
+
+    def _keep(self, incoming: Any) -> None:
+        if incoming is not None:
+            self._incomingSockets[incoming.socket.fileno()] = incoming
+
+    def _look_at_limits(self) -> None:
+        if self._sending():
+            self._processIntentTimeouts()
+        for fd, incoming in list(self._incomingSockets.items()):
+            left = self._handlePossibleIncoming(incoming, -1, has_exclusive_flag=True)
+            if left is None:
+                self._incomingSockets.pop(fd, None)
+            else:
+                self._incomingSockets[fd] = left
+        if time.monotonic() >= self._next_idle_look:
+            self._next_idle_look = time.monotonic() + IDLE_LOOK_SECONDS
+            for key, item in list(self._openSockets.items()):
+                if item.expired():
+                    del self._openSockets[key]
+                    tcp._safeSocketShutdown(item)
+
+    # --- registrations ------------------------------------------------------------------------------------------
+
+    def _register(self, transmit_only: bool) -> None:
+        """Have the selector watch what is to be watched now; only what may have changed is looked at."""
+        wanted: dict[int, tuple[Any, int]] = {fd: (fd, READ) for fd in self._watches}
+        if not transmit_only:
+            wanted[self._listening] = (self.socket, READ)
+        for incoming in self._incomingSockets.values():
+            if not incoming.backoffPause():
+                wanted[incoming.socket.fileno()] = (incoming.socket, READ)
+        for intent in self._transmitIntents.values():
+            if not intent.backoffPause() and hasattr(intent, "socket"):
+                events = WRITE if self._waitForSendable(intent) else READ
+                wanted[intent.socket.fileno()] = (intent.socket, events)
+        open_sockets = self._openSockets
+        for fd in self._passing.union(open_sockets.changed).difference(wanted):
+            idle = open_sockets.by_fd.get(fd)
+            self._watch_fd(fd, None if idle is None else (idle.socket, READ))
+        open_sockets.changed.clear()
+        for fd, what in wanted.items():
+            self._watch_fd(fd, what)
+        self._passing = set(wanted)
+
+    @property
+    def _listening(self) -> int:
+        return self.socket.fileno()  # type: ignore[no-any-return]
+
+    def _watch_fd(self, fd: int, what: tuple[Any, int] | None) -> None:
+        known = self._registered.get(fd)
+        if known == what:
+            return
+        if known is not None and what is not None and known[0] is what[0]:
+            self._selector.modify(fd, what[1])
+        else:
+            # Another connection may have got the descriptor of one that was closed, and the kernel forgets closed ones.
+            if known is not None:
+                self._selector.unregister(fd)
+            if what is not None:
+                self._selector.register(fd, what[1])
+        if what is None:
+            self._registered.pop(fd, None)
+        else:
+            self._registered[fd] = what
+
+    def _renew_selector(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._registered = {}
+        self._passing = set()
+
+    def after_fork_in_parent(self) -> None:
+        """Begin a new selector: as long as the child has copies of them, closed connections would stay in the old."""
+        if self._succeeded:
+            return  # another loop knows this one; such a process forks for its user only, and seldom
+        self._selector.close()
+        self._renew_selector()
+        self._openSockets.changed.update(self._openSockets.by_fd)
