@@ -11,7 +11,7 @@ import time
 NAMES = (
     "idle_node",
     "one_prediction",
-    "restart_latency",
+    "supervision",
     "bootstrap",
     "resilience",
     "evaluate_throughput",

@@ -15,6 +15,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -31,6 +32,7 @@ TARGETS = {
     "call": 1.5,
 }
 PAUSE_SECONDS = 0.0005
+THREADS = 64
 
 #: Bare Thespian: reads how many calls to make, makes them from outside and between two actors, writes their seconds.
 BARE = """
@@ -198,6 +200,25 @@ def calls(node: Node, blocks: int, block: int) -> dict[str, list[float]]:
     return found
 
 
+def rate(node: Node, threads: int, calls: int) -> float:
+    """Return the calls a second of a program whose threads all ask one server at the same time."""
+    top = node.start_supervisor(SupervisorSpec([ChildSpec("s", Server, name="asked")]))
+
+    def ask() -> None:
+        for _ in range(calls):
+            node.call("asked", None)
+
+    workers = [threading.Thread(target=ask) for _ in range(threads)]
+    began = time.perf_counter()
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    seconds = time.perf_counter() - began
+    node.stop(top)
+    return threads * calls / seconds
+
+
 def row(what: str, value: float, unit: str, target: str) -> list[str]:
     """Return a row of the table."""
     limit = TARGETS[target]
@@ -214,6 +235,7 @@ def main() -> None:
         times = [1e3 * each for each in restarts(node, options.kills)]
         groups = group(node, options.group, options.rounds)
         start, mass = flat(node, options.size)
+        many = rate(node, THREADS, options.calls // 20)
     table(
         f"Supervision, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}",
         ["what", "measured", "target", "met"],
@@ -226,7 +248,9 @@ def main() -> None:
             row("call from server to server over bare Thespian's", trips["inside"] / trips["bare inside"], "", "call"),
             row("call from outside over bare Thespian's ask", trips["outside"] / trips["bare outside"], "", "call"),
         ],
-        caption="medians, µs: " + ", ".join(f"{name} {1e6 * each:.0f}" for name, each in trips.items()),
+        caption="medians, µs: "
+        + ", ".join(f"{name} {1e6 * each:.0f}" for name, each in trips.items())
+        + f"; {many:,.0f} calls a second from {THREADS} threads",
     )
 
 
