@@ -5,9 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import subprocess
-import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -28,6 +25,7 @@ from supervisors.genserver import check_timeout, exit_reason
 from supervisors.groups import GroupsHandle
 from supervisors.monitor import Monitor
 from supervisors.node_launch import connect, default_data_dir, launch, read_node_file, stop_process
+from supervisors.own_node import OwnNode
 from supervisors.partition import PartitionSupervisor
 from supervisors.pool import Pool
 from supervisors.pool_spec import PoolSpec
@@ -43,9 +41,6 @@ from supervisors.views import ChildCounts, ChildInfo, ProcessStats, Report
 
 __all__ = ["Monitor", "Node", "default_data_dir", "launch", "read_node_file", "stop_process"]
 
-#: How long a node may take to go down.
-STOP_SECONDS = 150.0
-
 
 class Node:
     """A node, as a program outside sees it. Thread-safe; many calls in flight at once.
@@ -55,20 +50,11 @@ class Node:
     disconnects from the daemon's.
     """
 
-    def __init__(
-        self,
-        data_dir: Path,
-        client: DoorClient,
-        owned: subprocess.Popen[bytes] | None = None,
-        lifeline: int | None = None,
-        temporary: bool = False,
-    ) -> None:
+    def __init__(self, data_dir: Path, client: DoorClient, own: OwnNode | None = None) -> None:
         """Use `start` or `attach` instead."""
         self.data_dir = data_dir
         self._client = client
-        self._owned = owned
-        self._lifeline = lifeline
-        self._temporary = temporary
+        self._own = own
         self._closed = False
         self._lock = threading.Lock()
 
@@ -98,33 +84,19 @@ class Node:
             NodeDown: it did not come up; the message says why and what to do.
             SpecError: an argument that cannot be.
         """
-        temporary = data_dir is None
         config = NodeConfig(
             name=name or f"node-{os.getpid()}",
             data_dir=str(Path(data_dir or ".").absolute()),
             host=host,
             port=port,
-            temporary=temporary,
+            temporary=data_dir is None,
             **options,
         )
-        if temporary:
-            config.data_dir = tempfile.mkdtemp(prefix="node-")
-        folder = Path(config.data_dir)
-        lifeline_read, lifeline_write = os.pipe()
+        own = OwnNode(config)
         try:
-            process, _ = launch(config, lifeline_read)
+            return cls(own.folder, connect(own.folder), own)
         except BaseException:
-            os.close(lifeline_write)
-            if temporary:
-                shutil.rmtree(folder, ignore_errors=True)
-            raise
-        finally:
-            os.close(lifeline_read)
-        try:
-            return cls(folder, connect(folder), process, lifeline_write, temporary)
-        except BaseException:
-            os.close(lifeline_write)
-            process.wait()
+            own.abandon()
             raise
 
     @classmethod
@@ -141,20 +113,10 @@ class Node:
         """Disconnect; an own node is stopped, children first, and gone when this returns."""
         with self._lock:
             self._closed = True
-            process, self._owned = self._owned, None
+            own, self._own = self._own, None
         self._client.close()
-        if process is None:
-            return
-        stop_process(process.pid)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        assert self._lifeline is not None
-        os.close(self._lifeline)
-        if self._temporary:  # the daemon removes it too, unless it was killed
-            shutil.rmtree(self.data_dir, ignore_errors=True)
+        if own is not None:
+            own.stop()
 
     def __enter__(self) -> Node:
         """Return the node."""
