@@ -95,6 +95,7 @@ NORMAL = ExitReason("normal")
 SHUTDOWN = ExitReason("shutdown")
 KILLED = ExitReason("killed")
 NOPROC = ExitReason("noproc")
+NODEDOWN = ExitReason("nodedown")
 #: What `exit(target, "kill")` sends: it cannot be trapped, and others see `killed`.
 KILL = ExitReason("kill")
 
@@ -109,6 +110,7 @@ class Ref:
         pid: process id on that host.
         born: start time of that pid in clock ticks, so that a reused pid is not mistaken for it.
         uid: random, 16 hex digits; a reused port is not mistaken for it either.
+        door: the port of its node's door, at the same host; 0: not known. It is not part of what a process is.
     """
 
     host: str
@@ -116,6 +118,7 @@ class Ref:
     pid: int
     born: int
     uid: str
+    door: int = field(default=0, compare=False)
 
     def __str__(self) -> str:
         """Return it as people write it."""
