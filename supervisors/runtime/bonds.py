@@ -88,6 +88,7 @@ class Bonds:
         try:
             with contextlib.suppress(CallTimeout):  # a frozen process does not answer; its pid is watched all the same
                 await self._owner.calls.ask(target, number, watch, 1.0)
+                self._owner.peers.met(target)
         except (NoProcess, ServerExited) as error:  # it ended before the watch was in force
             self.down(number, NODEDOWN if error.reason == NODEDOWN else NOPROC)
         except asyncio.CancelledError:

@@ -101,7 +101,7 @@ class FarNode:
         """Dial its door."""
         self._far, self._host, self._port = far, host, port
         self._pulse = Pulse(far.loop.time())
-        #: Whether the door has confirmed that it watches them, on this connection or an earlier one.
+        #: Whether the door has watched them over an earlier connection: then they were alive.
         self._watched: dict[Ref, bool] = {}
         self._idle: set[Ref] = set()
         self._numbers = itertools.count(_FIRST)
@@ -145,6 +145,7 @@ class FarNode:
         if self._closed or line is not self._line:
             return
         self._line, self._greeted = None, False
+        self._watched.update(dict.fromkeys(self._monitors.values(), True))
         self._asked.clear()
         self._monitors.clear()
         pause = self._pulse.lost(self._far.loop.time(), refused)
@@ -176,7 +177,7 @@ class FarNode:
             return
         run = info["uid"], info["incarnation"]
         if self._run not in (None, run):  # another run of the node: what was there before is gone
-            for ref in [ref for ref, confirmed in self._watched.items() if confirmed]:
+            for ref in [ref for ref, earlier in self._watched.items() if earlier]:
                 self._ended(ref, NODEDOWN)
         self._run, self._greeted = run, True
         for ref in self._watched:
@@ -185,9 +186,7 @@ class FarNode:
     def _answered(self, ref: Ref, ok: bool, value: Any) -> None:
         if ok:
             self._monitors[value[0]] = ref
-            if ref in self._watched:
-                self._watched[ref] = True
-            else:
+            if ref not in self._watched:
                 self._release(ref)
         elif isinstance(value, NoProcess):
             self._ended(ref, NOPROC)
@@ -210,12 +209,12 @@ class FarNode:
     # --- ends -------------------------------------------------------------------------------------------------------
 
     def _ended(self, ref: Ref, reason: ExitReason) -> None:
-        confirmed = self._watched.pop(ref, None)
-        if confirmed is None:
+        earlier = self._watched.pop(ref, None)
+        if earlier is None:
             return
         if reason.kind != "noproc":
             self._far.ended(ref, reason)
-        elif confirmed:  # it ended while the door was away; its last words, if any, came from itself
+        elif earlier:  # it ended while the door was away; its last words, if any, came from itself
             self._far.ended(ref, KILLED)
         else:
             self._far.loop.call_later(REFUSAL_SECONDS, self._far.ended, ref, NOPROC)

@@ -15,11 +15,12 @@ POLL_SECONDS = 0.5
 
 
 class _Peer:
-    __slots__ = ("fd", "gone", "on_death")
+    __slots__ = ("fd", "gone", "met", "on_death")
 
     def __init__(self, fd: int | None) -> None:
         self.fd = fd
         self.gone: ExitReason | None = None
+        self.met = False
         self.on_death: list[Callable[[Ref], None]] = []
 
 
@@ -75,6 +76,11 @@ class Peers:
         if peer is not None and peer.gone is not None:
             raise NoProcess(f"{ref} has ended", reason=NODEDOWN if peer.gone == NODEDOWN else NOPROC)
 
+    def met(self, ref: Ref) -> None:
+        """Take note that this process has answered, so it was there when its watch began."""
+        if ref in self._peers:
+            self._peers[ref].met = True
+
     def sees(self, ref: Ref) -> bool:
         """Whether the end of this process is being waited for."""
         return ref in self._peers
@@ -97,6 +103,8 @@ class Peers:
 
     def _ended(self, ref: Ref, reason: ExitReason = KILLED) -> None:
         peer = self._peers[ref]
+        if peer.met and reason == NOPROC:  # it ended between its answer and its door's look
+            reason = KILLED
         peer.gone = reason
         if peer.fd is not None:
             self._loop.remove_reader(peer.fd)
