@@ -150,7 +150,7 @@ class FarNode:
         self._monitors.clear()
         pause = self._pulse.lost(self._far.loop.time(), refused)
         if pause is None:
-            self._is_down("its address refuses connections" if refused else "it closes every connection")
+            self._is_down("its address refuses connections" if refused else self._silence())
         else:
             # Many may have lost the same door: they do not come back in one moment.
             self._redial = self._far.loop.call_later(pause * random.uniform(0.7, 1.3), self._dial)  # noqa: S311
@@ -195,7 +195,7 @@ class FarNode:
     def _beat(self) -> None:
         self._timer = self._far.loop.call_later(BEAT_SECONDS, self._beat)
         if not self._pulse.beat(self._far.loop.time()):
-            self._is_down("it does not answer")
+            self._is_down(self._silence())
             return
         self._beats += 1
         if self._beats % SWEEP_BEATS == 0:
@@ -235,6 +235,10 @@ class FarNode:
             del self._monitors[monitor]
             if self._line is not None:
                 self._line.send(next(self._numbers), "demonitor", monitor)
+
+    def _silence(self) -> str:
+        never = "it has not answered once: does it run there, with the same cluster key?"
+        return never if self._run is None else "it does not answer any more"
 
     def _is_down(self, why: str) -> None:
         self._far.owner.log.warning("another node is down", address=f"{self._host}:{self._port}", why=why)
