@@ -20,6 +20,7 @@ PRINTED = {
     "class Session(": "ada@example",
     "class Room(": "hello to you",
     "slow_square": "1024\nok 0\nok 1\nok 4\nok 9",
+    "class Boss(": "job 1 done by 127.0.0.2\nkilled\nworker ended: killed",
     "class Shard(": "[0, 1, 2, 0, ",
     "class Connection(": "rows for select 1",
 }
