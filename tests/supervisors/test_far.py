@@ -169,7 +169,7 @@ def test_a_monitor_that_was_taken_back_says_nothing_and_the_others_still_do(here
     assert seen(here, watcher) == [(target, "killed")]
 
 
-# rows: G10
+# rows: G10, G11
 @pytest.mark.parametrize("what", ["process", "node"])
 def test_calls_under_way_fail_when_the_process_or_its_whole_node_is_killed(here, there, start, what):
     caller, target = start(here), start(there)
@@ -191,6 +191,36 @@ def test_calls_under_way_fail_when_the_process_or_its_whole_node_is_killed(here,
         outside.receive_response(10.0)
     assert failed.value.reason.kind in kinds
     assert time.monotonic() - began < AT_ONCE
+
+
+# rows: G14
+def test_a_last_reply_from_another_node_comes_before_the_end_of_who_gave_it(here, there, start):
+    caller = start(here)
+    for _ in range(5):
+        target = start(there)
+        watch(here, caller, target)
+        assert here.call(caller, ("attempt", target, ("quit", "normal", "bye"))) == "bye"
+        until(lambda target=target: (target, "normal") in seen(here, caller))
+        assert not alive(target.pid)
+
+
+# rows: X3
+def test_a_kill_sent_by_hand_to_another_node_cannot_be_trapped_and_is_seen_as_killed(here, there, start):
+    sender, target = start(here), start(there, trap=True)
+    monitor = here.monitor(target)
+    here.call(sender, ("signal", target, "kill"))
+    assert monitor.wait(5.0) == Down(target, KILLED)
+
+
+# rows: X1
+def test_a_supervisor_of_another_node_can_be_watched_and_stopped(here, there, start):
+    watcher = start(here)
+    supervisor = there.start_supervisor(SupervisorSpec([ChildSpec("p", Peer)]))
+    child = there.which_child(supervisor, "p").ref
+    for target in (supervisor, child):
+        watch(here, watcher, target)
+    here.stop(supervisor, "shutdown")
+    until(lambda: sorted(reason for _, reason in seen(here, watcher)) == ["shutdown", "shutdown"])
 
 
 # rows: X2, X3

@@ -6,7 +6,7 @@ import itertools
 import pytest
 
 from supervisors.errors import NoProcess
-from supervisors.reason import KILLED, NOPROC, ExitReason, Ref
+from supervisors.reason import KILLED, NODEDOWN, NOPROC, ExitReason, Ref
 from supervisors.runtime.bonds import Bonds
 from supervisors.runtime.messages import Link, Unlink, Unwatch, Watch
 
@@ -18,11 +18,11 @@ BOOM = ExitReason("error", {"type": "E", "message": "boom", "traceback": ""})
 
 class Peers:
     def __init__(self):
-        self.dead, self.watched = set(), set()
+        self.dead, self.watched, self.reason = set(), set(), NOPROC
 
     def watch(self, ref):
         if ref in self.dead:
-            raise NoProcess("it has ended")
+            raise NoProcess("it has ended", reason=self.reason)
         if ref.host == ME.host:
             self.watched.add(ref)
 
@@ -32,10 +32,16 @@ class Peers:
     def on_death(self, ref, callback):
         self.watch(ref)
 
+    def awaited(self, ref):
+        return False
+
 
 class Calls:
     def __init__(self):
         self.ends, self.answers = [], []
+
+    def asks(self, ref):
+        return False
 
     def ended(self, ref, reason):
         self.ends.append((ref, reason))
@@ -100,6 +106,39 @@ def test_a_monitor_on_another_host_speaks_at_its_last_word_or_when_nobody_takes_
     second = bonds.monitor(FAR)
     bonds.unwatchable(second)
     assert owner.downs == [(first, FAR, BOOM), (second, FAR, NOPROC)]
+
+
+# rows: X1, X2
+@pytest.mark.parametrize("last_words", [True, False])
+def test_one_on_another_host_that_is_watched_there_speaks_when_it_is_gone_or_its_node(owner, bonds, last_words):
+    owner.peers.watched.add(FAR)
+    number = bonds.monitor(FAR)
+    bonds.link(FAR)
+    assert bonds.needs(FAR)
+    bonds.unwatchable(number)  # nobody takes the Watch: the process is gone, or its whole node
+    bonds.link_refused("far")
+    if last_words:
+        bonds.is_ending(FAR, BOOM)
+    assert owner.downs == owner.signals == []
+    bonds.bury(FAR, NODEDOWN)
+    reason = BOOM if last_words else NODEDOWN
+    assert (owner.downs, owner.signals) == ([(number, FAR, reason)], [(FAR, reason)])
+    assert not bonds.needs(FAR)
+
+
+# rows: X1, X2
+@pytest.mark.parametrize("reason", [NODEDOWN, NOPROC])
+def test_those_of_a_node_that_is_known_to_be_down_are_told_of_at_once(owner, bonds, reason):
+    owner.peers.dead.add(FAR)
+    owner.peers.reason = reason
+    number = bonds.monitor(FAR)
+    bonds.link(FAR)
+    turn(owner)
+    bonds.linked(FAR)
+    owner.settling.pop()()
+    assert owner.downs == [(number, FAR, reason)]
+    assert owner.signals == [(FAR, reason), (FAR, NODEDOWN if reason == NODEDOWN else KILLED)]
+    assert owner.posted == []
 
 
 # rows: X1
