@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from thespian.actors import Actor, ActorExitRequest
@@ -34,6 +34,7 @@ class LeafHost(Actor):  # type: ignore[misc]
         self._inbox: deque[Any] = deque()
         self._outbox: deque[tuple[str, int, bytes]] = deque()
         self._flush_is_due = False
+        self._in_transport = False
         self._timer: asyncio.TimerHandle | None = None
 
     def receiveMessage(self, message: Any, sender: Any) -> None:  # noqa: N802 - Thespian's name
@@ -54,7 +55,7 @@ class LeafHost(Actor):  # type: ignore[misc]
         self._transport = self._myRef.transport
         self._office = PostOffice(self._myRef, self._undelivered)
         self._label, self._boot_node = label, boot.node
-        self._loop = asyncio.SelectorEventLoop(Watchdog(self._blocked))
+        self._loop = asyncio.SelectorEventLoop(Watchdog(self._blocked, self._receive))
         log = open_log(boot.node["logs"], label, boot.node.get("level", "info"))
         self._process = Process(boot, own_ref(self._myRef, boot.to), self, self._loop, log)
         self._loop.call_soon(self._process.start)
@@ -71,9 +72,28 @@ class LeafHost(Actor):  # type: ignore[misc]
 
     # --- in -----------------------------------------------------------------------------------------------------
 
+    def _receive(self) -> None:
+        """Take what has arrived from those who send it; also while a handler blocks the loop."""
+        if not self._in_transport:
+            with self._alone():
+                self._inbox += self._transport.turn()
+            if any(isinstance(envelope.message, ActorExitRequest) for envelope in self._inbox):
+                os._exit(0)
+        if self._process is not None:
+            self._process.meter.arrived(len(self._inbox))
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep the watchdog, whose signal may come at any moment, out of what is not finished."""
+        self._in_transport = True
+        try:
+            yield
+        finally:
+            self._in_transport = False
+
     def _take_in(self) -> None:
         assert self._process is not None
-        self._inbox += self._transport.turn()
+        self._receive()
         while self._inbox:
             self._process.meter.arrived(len(self._inbox))
             envelope = self._inbox.popleft()
@@ -86,7 +106,8 @@ class LeafHost(Actor):  # type: ignore[misc]
 
     def _tend(self) -> None:
         """Have the transport's descriptor and a timer tell of all that it waits for."""
-        seconds = self._transport.tend()
+        with self._alone():
+            seconds = self._transport.tend()
         if seconds is None:
             return
         due = self._loop.time() + seconds
@@ -131,12 +152,14 @@ class LeafHost(Actor):  # type: ignore[misc]
         while self._outbox:
             host, port, message = self._outbox.popleft()
             grouped.setdefault((host, port), []).append(message)
-        for (host, port), messages in grouped.items():
-            self._office.send(host, port, messages)
+        with self._alone():
+            for (host, port), messages in grouped.items():
+                self._office.send(host, port, messages)
 
     def finish(self) -> NoReturn:
         """Send what is queued and end the process."""
         self._send_outbox()
+        self._in_transport = True
         self._office.drain_and_exit(self._leftovers)
 
     def _leftovers(self) -> None:

@@ -123,10 +123,6 @@ class Lobby:
             self.release(guest).close()
         self._selector.close()
 
-    def abandon(self) -> None:
-        """Close this process's copies after a fork; the parent's lobby goes on as if nothing happened."""
-        # Descriptors only: unregistering would act on the selector that is shared with the parent.
-        for guest in self._guests.values():
-            guest.sock.close()
-        self._guests.clear()
-        self._selector.close()
+    def descriptors(self) -> list[int]:
+        """Return what a forked child has copies of: the guests' connections and the selector."""
+        return [*self._guests, self._selector.fileno()]

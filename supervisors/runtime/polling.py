@@ -28,6 +28,8 @@ from thespian.system.transport.asyncTransportBase import exclusive_processing
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 #: Connections that have not been used for long (Thespian's limit is 20 minutes) are looked for this often, in seconds.
 IDLE_LOOK_SECONDS = 60.0
+#: The selector is made anew when it has been ready for nothing so many times in a row.
+MAX_VAIN = 100
 #: A turn ends after so many rounds, also when more keeps coming: its caller has other things to do.
 MAX_ROUNDS = 8
 
@@ -72,13 +74,15 @@ class PollingTransport(tcp.TCPTransport):  # type: ignore[misc]
         self._registered: dict[int, tuple[Any, int]] = {}
         #: Descriptors that are looked at each time, as they come and go with single messages.
         self._passing: set[int] = set()
-        self._renew_selector()
+        #: How often the selector was ready for nothing that is known.
+        self._vain = 0
         #: Where the loop goes when the actor has one of its own; it does not come back.
         self.successor: Callable[[], NoReturn] | None = None
         self._succeeded = False
         super().__init__(*args)
         # Thespian has made these; the first is replaced, the others are named here for the type checker.
         self._openSockets = OpenSockets()
+        self._renew_selector()
         self._incomingEnvelopes: list[Any]
         self._finished_intents: list[Any]
         self._next_idle_look = time.monotonic() + IDLE_LOOK_SECONDS
@@ -174,7 +178,7 @@ class PollingTransport(tcp.TCPTransport):  # type: ignore[misc]
         with exclusive_processing(self):
             self._register(transmit_only)
         readable, writable = [], []
-        for key, events in self._selector.select(seconds):
+        for key, events in self._select(seconds):
             if events & READ:
                 readable.append(key.fd)
             if events & WRITE:
@@ -196,6 +200,20 @@ class PollingTransport(tcp.TCPTransport):  # type: ignore[misc]
             intent.tx_done(status)
         return bool(readable or writable)
 
+    def _select(self, seconds: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+        began = time.monotonic()
+        ready = self._selector.select(seconds)
+        # A connection that was closed stays in the selector while a child that was just forked has a copy of it. That
+        # is over in no time, unless the child is stopped in the middle: then the selector would be ready for ever.
+        if ready or (seconds is not None and time.monotonic() - began >= seconds):
+            self._vain = 0
+        else:
+            self._vain += 1
+            if self._vain > MAX_VAIN and not self._succeeded:
+                self._selector.close()
+                self._renew_selector()
+        return ready
+
     def _readable(self, fd: int, transmit_only: bool) -> None:
         if fd == self._listening and not transmit_only:
             self._acceptNewIncoming()
@@ -205,7 +223,7 @@ class PollingTransport(tcp.TCPTransport):  # type: ignore[misc]
             self._processIntents(fd)
 
     def _idle_readable(self, fd: int, item: Any) -> None:
-        if self._openSockets.by_fd.get(fd) is not item:
+        if fd not in self._openSockets.by_fd or self._openSockets.by_fd[fd] is not item:
             return  # what was handled before has taken or closed it
         del self._openSockets[tcp.opsKey(item.rmtaddr)]
         incoming = tcp.TCPIncomingPersistent(item.rmtaddr, item.socket)
@@ -279,11 +297,5 @@ class PollingTransport(tcp.TCPTransport):  # type: ignore[misc]
         self._selector = selectors.DefaultSelector()
         self._registered = {}
         self._passing = set()
-
-    def after_fork_in_parent(self) -> None:
-        """Begin a new selector: as long as the child has copies of them, closed connections would stay in the old."""
-        if self._succeeded:
-            return  # another loop knows this one; such a process forks for its user only, and seldom
-        self._selector.close()
-        self._renew_selector()
+        self._vain = 0
         self._openSockets.changed.update(self._openSockets.by_fd)

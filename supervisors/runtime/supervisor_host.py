@@ -28,7 +28,7 @@ from supervisors.cores import core_for
 from supervisors.errors import AlreadyStarted, CallFailed, NoProcess, SupervisorsError
 from supervisors.reason import KILLED, NOPROC, SHUTDOWN, Caller, ExitReason, Ref
 from supervisors.root_core import RootCore
-from supervisors.runtime import fate
+from supervisors.runtime import fate, forking
 from supervisors.runtime.deaths import Deaths
 from supervisors.runtime.identity import own_ref
 from supervisors.runtime.leaf_host import LeafHost
@@ -52,6 +52,7 @@ from supervisors.runtime.messages import (
     Watch,
     encode,
     open_parcel,
+    parcel,
 )
 from supervisors.runtime.meters import Meter
 from supervisors.runtime.post import PostOffice
@@ -304,6 +305,7 @@ class SupervisorHost(Actor):  # type: ignore[misc]
             del self._by_pidfd[process.pidfd]
             self._deaths.remove(process.pidfd)
             fate.close_pidfd(process.pidfd)
+        forking.forget_actor(self._myRef, process.pid)
         self._office.forget_child(process.address)
         reason = process.last_word or KILLED
         self._do(self.core.event(events.Exited(process.key, process.generation, reason), now))
@@ -371,12 +373,16 @@ class SupervisorHost(Actor):  # type: ignore[misc]
     def _fork(self, effect: events.Spawn) -> None:
         spec = effect.spec
         nested = isinstance(spec.start, SupervisorSpec)
-        child = self.createActor(SupervisorHost if nested else LeafHost)
-        pid = self._myRef._child_procs[-1].childProc.pid
         name = spec.name or (spec.start.name if isinstance(spec.start, SupervisorSpec) else None)
         uid = uuid.uuid4().hex[:16]
         is_registry = self.boot.parent is None and spec.id == REGISTRY_ID
-        # Not reaped before we look: even if it has died already, its pid is still its own.
+        boot = Boot(
+            uid, effect.key, effect.generation, spec.id, name, spec.start, spec.args, spec.kwargs,
+            self.ref, None if is_registry else self._registry, self.boot.node,
+        )  # fmt: skip
+        host = SupervisorHost if nested else LeafHost
+        child, pid = forking.create_actor(self._myRef, host, parcel([encode(boot)]))
+        # Not collected before we look: even if it has died already, its pid is still its own.
         pidfd = fate.open_pidfd(pid, 0)
         process = self._processes[effect.key] = _ChildProcess(
             effect.key, effect.generation, uid, pid, pidfd, child, is_registry
@@ -385,11 +391,6 @@ class SupervisorHost(Actor):  # type: ignore[misc]
             self._by_pidfd[pidfd] = process
             self._deaths.add(pidfd)
         self._begin_polling()
-        boot = Boot(
-            uid, effect.key, effect.generation, spec.id, name, spec.start, spec.args, spec.kwargs,
-            self.ref, None if is_registry else self._registry, self.boot.node,
-        )  # fmt: skip
-        self._office.send_to_child(child, encode(boot))
 
     def _ask_shutdown(self, process: _ChildProcess | None) -> None:
         if process is not None:

@@ -10,13 +10,12 @@ import socket
 from datetime import timedelta
 from typing import Any
 
-from thespian.system import multiprocCommon
 from thespian.system.timing import ExpirationTimer
 from thespian.system.transport import IPBase, ReceiveEnvelope, TransmitIntent
 from thespian.system.transport import TCPTransport as tcp  # noqa: N813 - a module
 
+from supervisors.runtime import forking
 from supervisors.runtime.frames import FrameCodec, FrameReader
-from supervisors.runtime.roomy import roomy
 
 __all__ = ["Incoming", "install", "installed_codec"]
 
@@ -81,8 +80,7 @@ def install(key: bytes, host: str) -> FrameCodec:
     # Thespian describes each message it sends for a log that is off, and its contents for one that is on.
     TransmitIntent.identify = ReceiveEnvelope.identify = _identify
     if not _installed:
-        multiprocCommon.startAdmin = roomy(multiprocCommon.startAdmin)
-        multiprocCommon.startChild = roomy(multiprocCommon.startChild)
+        forking.install()
     codec = FrameCodec(key)
     _installed[:] = [codec]
     return codec

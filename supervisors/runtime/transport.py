@@ -25,7 +25,7 @@ from thespian.system.transport import TCPTransport as tcp  # noqa: N813 - a modu
 from supervisors.runtime import allowlist, security_log
 from supervisors.runtime.frames import Frame, FrameError, FrameReader, Opener, counter_of, identity_of
 from supervisors.runtime.lobby import Guest, Lobby
-from supervisors.runtime.polling import OpenSockets, PollingTransport
+from supervisors.runtime.polling import PollingTransport
 from supervisors.runtime.streams import is_closed, peer_of, receive
 from supervisors.runtime.thespian_patches import Incoming, installed_codec
 
@@ -84,18 +84,16 @@ class SecureTCPTransport(PollingTransport):
             lobby.close()
 
     def abandon(self) -> None:
-        """Close this process's copies of a transport that belongs to the process it was forked from."""
-        # close() only: a shutdown would end the connections of the parent as well.
-        held = [self.socket, *(item.socket for item in self._openSockets.values())]
-        held += [item.socket for item in self._incomingSockets.values() if isinstance(item, Incoming)]
-        held += [item.socket for item in self._transmitIntents.values() if hasattr(item, "socket")]
-        for sock in held:
-            if sock:
-                sock.close()
-        self._lobby.abandon()
-        self._selector.close()
-        self._incomingSockets, self._openSockets, self._transmitIntents = {}, OpenSockets(), {}
-        self._waitingTransmits = []
+        """Close this process's copies of a transport that belongs to the process it was forked from.
+
+        The bare descriptors only: to touch an object costs a forked process the copy of a page, a shutdown would end
+        the connections of the parent as well, and to change a selector changes the one that is shared with it.
+        """
+        held = {self.socket.fileno(), self._selector.fileno(), *self._openSockets.by_fd}
+        held.update(self._incomingSockets, self._transmitIntents, self._lobby.descriptors())
+        for fd in held:
+            with contextlib.suppress(OSError):
+                os.close(fd)
 
     def childResetFileNumList(self) -> list[int]:  # noqa: N802
         """Nothing for a forked child to close: `abandon` has done it by then."""
@@ -292,15 +290,16 @@ class SecureTCPTransport(PollingTransport):
         return sender
 
 
+#: Transports of the process that this one was forked from; kept, since what is freed closes its descriptors again.
+_abandoned: "list[SecureTCPTransport]" = []
+
+
 def _abandon_after_fork() -> None:
-    for transport in list(_transports):
-        transport.abandon()
+    inherited = list(_transports)
     _transports.clear()
+    for transport in inherited:
+        transport.abandon()
+    _abandoned.extend(inherited)
 
 
-def _renew_after_fork() -> None:
-    for transport in list(_transports):
-        transport.after_fork_in_parent()
-
-
-os.register_at_fork(after_in_child=_abandon_after_fork, after_in_parent=_renew_after_fork)
+os.register_at_fork(after_in_child=_abandon_after_fork)

@@ -2,7 +2,8 @@
 
 No thread and no polling: the loop's selector notes when it stops waiting, and sets the process's interval timer if it
 is not set. The timer's signal interrupts whatever runs, and looks whether the loop is still at the same thing. An idle
-process gets no signal at all, a busy one at most one per limit.
+process gets no signal at all, a busy one at most one per limit, and a blocked one some a second, in which what others
+send to it is taken from them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Any
 
 #: A loop that does not get to wait for its next event within this many seconds is reported.
 LIMIT_SECONDS = 1.0
+#: As long as it is blocked, what comes in is taken in this often, in seconds.
+MEANWHILE_SECONDS = 0.25
 
 
 class Watchdog(selectors.DefaultSelector):
@@ -24,13 +27,16 @@ class Watchdog(selectors.DefaultSelector):
 
     Args:
         report: told for how many seconds the loop has been blocked, and where (a stack as text).
+        meanwhile: called every now and then while it is blocked.
         limit: seconds.
     """
 
-    def __init__(self, report: Callable[[float, str], None], limit: float = LIMIT_SECONDS) -> None:
+    def __init__(
+        self, report: Callable[[float, str], None], meanwhile: Callable[[], None], limit: float = LIMIT_SECONDS
+    ) -> None:
         """Make it, in the main thread."""
         super().__init__()
-        self._report, self._limit = report, limit
+        self._report, self._meanwhile, self._limit = report, meanwhile, limit
         self._busy_since: float | None = None
         self._reported: float | None = None
         self._armed = False
@@ -51,15 +57,17 @@ class Watchdog(selectors.DefaultSelector):
 
     def _look(self, number: int, frame: Any) -> None:
         since = self._busy_since
-        # Unset while the loop waits or has been reported: its next event, which may be hours away, sets it again.
+        # Unset while the loop waits: its next event, which may be hours away, sets it again.
         self._armed = False
-        if since is None or since == self._reported:
+        if since is None:
             return
         blocked = time.monotonic() - since
         if blocked < self._limit:
             self._arm(self._limit - blocked)
             return
-        self._reported = since
-        stack = "".join(traceback.format_stack(frame))
         with contextlib.suppress(Exception):  # this runs in the middle of the handler
-            self._report(blocked, stack)
+            if since != self._reported:
+                self._reported = since
+                self._report(blocked, "".join(traceback.format_stack(frame)))
+            self._meanwhile()
+        self._arm(MEANWHILE_SECONDS)

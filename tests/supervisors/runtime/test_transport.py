@@ -292,18 +292,6 @@ def test_messages_go_on_during_a_storm_of_connections(running):
         thread.join()
 
 
-def test_a_killed_child_is_noticed_through_the_interrupt(running):
-    parent = psutil.Process(_pid_at(running, running.parent.addressDetails.sockname))
-    (child,) = parent.children()
-    child.kill()
-    # The parent collects it: SIGCHLD woke its loop by a connection to itself.
-    until(lambda: not parent.children())
-
-
-def _pid_at(running, address):
-    return next(pid for pid, found in running.listeners().items() if tuple(found[0]) == tuple(address))
-
-
 def test_a_port_in_use_and_a_wildcard_are_refused_at_once(running):
     with pytest.raises(SystemStartError, match=f"127.0.0.1:{running.system.admin_port}"):
         start_system("127.0.0.1", running.system.admin_port, KEY)
