@@ -7,10 +7,16 @@ no process has to live for another one to log.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
-import structlog
+# For its console, which no process of a node has, structlog would bring rich and pygments along: 4 MB in each of them.
+_rich = sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+import structlog  # noqa: E402
+
+if _rich is None:
+    del sys.modules["rich"]
 
 LOG_FILE = "node.jsonl"
 REPORT_FILE = "reports.jsonl"

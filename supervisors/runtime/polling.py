@@ -102,9 +102,6 @@ class PollingTransport(tcp.TCPTransport):  # type: ignore[misc]
         transmit_only = incomingHandler is TransmitOnly or isinstance(incomingHandler, TransmitOnly)
         self.__dict__.pop("_aborting_run", None)
         while self._goes_on():
-            if self.successor is not None and not transmit_only:
-                successor, self.successor, self._succeeded = self.successor, None, True
-                successor()
             if self.run_time.view(currentTime()).expired():
                 break
             if transmit_only:
@@ -112,6 +109,9 @@ class PollingTransport(tcp.TCPTransport):  # type: ignore[misc]
                     return 0
             elif (result := self._hand_over(incomingHandler)) is not None:
                 return result
+            elif self.successor is not None:
+                successor, self.successor, self._succeeded = self.successor, None, True
+                successor()
             before = self._sending()
             seconds = self._patience()
             ready = self._round(seconds, transmit_only)

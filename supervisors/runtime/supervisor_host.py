@@ -335,7 +335,8 @@ class SupervisorHost(Actor):  # type: ignore[misc]
     # --- effects ------------------------------------------------------------------------------------------------
 
     def _do(self, effects: list[events.Effect]) -> None:
-        for effect in effects:
+        # A child that is to be started does not wait until an end has been written down.
+        for effect in sorted(effects, key=lambda effect: not isinstance(effect, events.Spawn)):
             match effect:
                 case events.Spawn():
                     self._spawn(effect)
