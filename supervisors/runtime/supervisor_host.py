@@ -8,14 +8,11 @@ when its words have been taken.
 from __future__ import annotations
 
 import contextlib
-import heapq
-import itertools
 import os
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +53,7 @@ from supervisors.runtime.messages import (
 )
 from supervisors.runtime.meters import Meter
 from supervisors.runtime.post import PostOffice
+from supervisors.runtime.timers import Timers
 from supervisors.runtime.wire import pack, unpack
 from supervisors.spec import SupervisorSpec
 from supervisors.via import Via
@@ -69,9 +67,8 @@ ASK_NAME, ASK_RESOLVER = 0, 1
 POLL_SECONDS = 0.5
 #: What such a look finds dead has this long for its last word to be handed over, in seconds.
 WORD_SECONDS = 0.05
-#: Dead watchers and timers of processes that are gone are cleared away when there are so many of them.
+#: Dead watchers are cleared away when there are so many of them.
 SWEEP_AT = 256
-NEVER = float("inf")
 
 
 @dataclass
@@ -96,10 +93,8 @@ class SupervisorHost(Actor):  # type: ignore[misc]
         self._processes: dict[int, _ChildProcess] = {}
         self._by_pidfd: dict[int, _ChildProcess] = {}
         self._deaths = Deaths()
-        self._timers: list[tuple[float, int, events.Tick]] = []
-        self._timer_ids = itertools.count()
+        self._timers = Timers(self.wakeupAfter, self._wanted)
         self._polling = False
-        self._next_wake = NEVER
         self._watchers: dict[tuple[Ref, int], None] = {}
         self._stopping_for: ExitReason | None = None
         self._started = self._ready = False
@@ -118,8 +113,8 @@ class SupervisorHost(Actor):  # type: ignore[misc]
             elif isinstance(message, WatchMessage):
                 self._see_deaths()
             elif isinstance(message, WakeupMessage):
-                if message.payload == self._next_wake:  # else an earlier timer was set meanwhile, and this one anew
-                    self._run_timers()
+                for tick in self._timers.due(message.payload):
+                    self._tick(tick, time.monotonic())
             elif isinstance(message, ActorExitRequest):
                 os._exit(0)  # the children have asked the kernel to go with this process
             if self._late and not self._deaths.ready():
@@ -320,7 +315,7 @@ class SupervisorHost(Actor):  # type: ignore[misc]
                 handle = known.get(process.pid)
                 ended = handle is None or not handle.is_alive()
             if ended:
-                self._set_timer(WORD_SECONDS, events.Tick(process.key, process.generation, "missed"))
+                self._timers.set(WORD_SECONDS, events.Tick(process.key, process.generation, "missed"))
 
     def _missed(self, tick: events.Tick, now: float) -> None:
         process = self._processes.get(tick.key)
@@ -330,7 +325,7 @@ class SupervisorHost(Actor):  # type: ignore[misc]
     def _begin_polling(self) -> None:
         if not self._polling:
             self._polling = True
-            self._set_timer(POLL_SECONDS, events.Tick(-1, 0, "poll"))
+            self._timers.set(POLL_SECONDS, events.Tick(-1, 0, "poll"))
 
     # --- effects ------------------------------------------------------------------------------------------------
 
@@ -347,7 +342,7 @@ class SupervisorHost(Actor):  # type: ignore[misc]
                     if process is not None and process.generation == generation:
                         fate.kill(process.pid, process.pidfd)
                 case events.SetTimer():
-                    self._set_timer(effect.seconds, events.Tick(effect.key, effect.generation, effect.what))
+                    self._timers.set(effect.seconds, events.Tick(effect.key, effect.generation, effect.what))
                 case events.Answer(caller=caller, value=value, error=error):
                     self._answer(caller, value if error is None else error)
                 case events.Tell():
@@ -470,36 +465,18 @@ class SupervisorHost(Actor):  # type: ignore[misc]
     def _post(self, to: Ref, message: Message) -> None:
         self._office.send(to.host, to.port, [encode(message)])
 
-    def _set_timer(self, seconds: float, tick: events.Tick) -> None:
-        if len(self._timers) >= SWEEP_AT + 4 * len(self._processes):
-            self._timers = [timer for timer in self._timers if self._wanted(timer[2])]
-            heapq.heapify(self._timers)
-        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._timer_ids), tick))
-        self._wake_for_next()
-
     def _wanted(self, tick: events.Tick) -> bool:
         process = self._processes.get(tick.key)
         mine = process is not None and process.generation == tick.generation
         return tick.what in ("retry", "poll") or mine
 
-    def _wake_for_next(self) -> None:
-        """Have Thespian wake us for the first timer; a wakeup cannot be taken back, so a later one is ignored."""
-        if self._timers and self._timers[0][0] < self._next_wake:
-            self._next_wake = self._timers[0][0]
-            self.wakeupAfter(timedelta(seconds=max(0.0, self._next_wake - time.monotonic())), self._next_wake)
-
-    def _run_timers(self) -> None:
-        self._next_wake = NEVER
-        now = time.monotonic()
-        while self._timers and self._timers[0][0] <= now + 0.001:
-            _, _, tick = heapq.heappop(self._timers)
-            if tick.what == "poll":
-                self._polling = False
-                self._poll()
-                if self._processes:
-                    self._begin_polling()
-            elif tick.what == "missed":
-                self._missed(tick, now)
-            else:
-                self._do(self.core.event(tick, now))
-        self._wake_for_next()
+    def _tick(self, tick: events.Tick, now: float) -> None:
+        if tick.what == "poll":
+            self._polling = False
+            self._poll()
+            if self._processes:
+                self._begin_polling()
+        elif tick.what == "missed":
+            self._missed(tick, now)
+        else:
+            self._do(self.core.event(tick, now))
