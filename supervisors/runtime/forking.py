@@ -25,6 +25,7 @@ from thespian.system.systemCommon import actorStartupFailed
 from thespian.system.transport import ReceiveEnvelope, TransmitIntent
 
 from supervisors.runtime.roomy import roomy
+from supervisors.runtime.system import LOG_ENV
 
 #: What the next child of this process is to find in its mailbox.
 _first_words: list[bytes] = []
@@ -131,11 +132,7 @@ def _run_child(parent: Any, actor_class: Any, endpoint: Any, parent_address: Any
 
 def _new_manager(parent: Any, actor_class: Any, endpoint: Any, parent_address: Any, notify: Any) -> Any:
     transport = type(parent.transport)(endpoint)
-    # What is logged by way of the logging module goes to Thespian's logger.
-    level = multiprocCommon.get_min_log_level(parent.logdefs)
-    logging.root = multiprocCommon.ThespianLogForwarder(parent.asLogger, transport, logLevel=level)
-    logging.Logger.root = logging.root
-    logging.Logger.manager = logging.Manager(logging.root)
+    _log_to_file()
     manager = multiprocCommon.MultiProcManager(
         actor_class, None, transport, None, None, parent_address, parent._adminAddr, None, parent.capabilities,
         parent.mpcontext, parent.logdefs,
@@ -143,15 +140,37 @@ def _new_manager(parent: Any, actor_class: Any, endpoint: Any, parent_address: A
     manager.asLogger = parent.asLogger
     connected = TransmitIntent(notify, EndpointConnected(endpoint.addrInst))
     transport.scheduleTransmit(None, connected.addCallback(onFailure=actorStartupFailed))
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     name = getattr(actor_class, "__name__", str(actor_class))
     ending = multiprocCommon.shutdown_signal_detector(name, transport.myAddress, manager)
     for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGABRT):
         signal.signal(number, ending)
+    for number in (signal.SIGINT, signal.SIGUSR1):  # for the daemon, whose handlers are inherited
+        signal.signal(number, lambda number, frame: None)
     return manager
+
+
+def _log_to_file() -> None:
+    """Have what is logged through the logging module written by this process itself.
+
+    Thespian would send it to its logger, in the middle of whatever the transport is doing.
+    """
+    path = os.environ.get(LOG_ENV)
+    handler: logging.Handler = logging.FileHandler(path, delay=True) if path else logging.NullHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logging.root = logging.RootLogger(logging.WARNING)
+    logging.root.addHandler(handler)
+    logging.Logger.root = logging.root
+    logging.Logger.manager = logging.Manager(logging.root)
+
+
+def _signals_after_fork() -> None:
+    # The handlers of the parent mean its transport. An actor sets its own; what a user's code forks has none.
+    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGABRT, signal.SIGALRM, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def install() -> None:
     """Have Thespian start its actors this way."""
+    os.register_at_fork(after_in_child=_signals_after_fork)
     multiprocCommon.MultiProcReplicator._startChildActor = _start_child_actor
     multiprocCommon.startAdmin = roomy(multiprocCommon.startAdmin)

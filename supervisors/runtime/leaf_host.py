@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from thespian.actors import Actor, ActorExitRequest
@@ -35,15 +36,19 @@ class LeafHost(Actor):  # type: ignore[misc]
         self._outbox: deque[tuple[str, int, bytes]] = deque()
         self._flush_is_due = False
         self._in_transport = False
+        self._thread = threading.get_ident()
         self._timer: asyncio.TimerHandle | None = None
 
     def receiveMessage(self, message: Any, sender: Any) -> None:  # noqa: N802 - Thespian's name
         """Take one message from Thespian; nothing that happens here raises into it."""
         if type(message) is bytes:
             if self._process is None:
-                self._boot(message)
+                try:
+                    self._boot(message)
+                except Exception:  # Thespian would call again, and then leave an actor that never says anything
+                    os._exit(1)
             else:
-                self._process.deliver(open_parcel(message))
+                self._deliver(message)
         elif isinstance(message, ActorExitRequest):
             os._exit(0)  # Thespian is going down, or SIGTERM: there is nobody left to tell
 
@@ -55,7 +60,7 @@ class LeafHost(Actor):  # type: ignore[misc]
         self._transport = self._myRef.transport
         self._office = PostOffice(self._myRef, self._undelivered)
         self._label, self._boot_node = label, boot.node
-        self._loop = asyncio.SelectorEventLoop(Watchdog(self._blocked, self._receive))
+        self._loop = asyncio.SelectorEventLoop(Watchdog(self._blocked, self._receive_meanwhile))
         log = open_log(boot.node["logs"], label, boot.node.get("level", "info"))
         self._process = Process(boot, own_ref(self._myRef, boot.to), self, self._loop, log)
         self._loop.call_soon(self._process.start)
@@ -73,41 +78,52 @@ class LeafHost(Actor):  # type: ignore[misc]
     # --- in -----------------------------------------------------------------------------------------------------
 
     def _receive(self) -> None:
-        """Take what has arrived from those who send it; also while a handler blocks the loop."""
-        if not self._in_transport:
-            with self._alone():
+        """Take what has arrived from those who send it."""
+        if not self._in_transport:  # else the watchdog's signal has come in the middle of it
+            self._in_transport = True
+            try:
                 self._inbox += self._transport.turn()
+            finally:
+                self._in_transport = False
             if any(isinstance(envelope.message, ActorExitRequest) for envelope in self._inbox):
                 os._exit(0)
         if self._process is not None:
             self._process.meter.arrived(len(self._inbox))
 
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep the watchdog, whose signal may come at any moment, out of what is not finished."""
-        self._in_transport = True
-        try:
-            yield
-        finally:
-            self._in_transport = False
+    def _receive_meanwhile(self) -> None:
+        """Do so while a handler blocks the loop, from a signal; what came is delivered when the loop is back."""
+        self._receive()
+        # The threadsafe one, since the loop may be just about to wait.
+        self._loop.call_soon_threadsafe(self._take_in)
 
     def _take_in(self) -> None:
+        try:
+            self._receive()
+            while self._inbox:
+                envelope = self._inbox.popleft()
+                if type(envelope.message) is bytes:
+                    self._deliver(envelope.message)
+                else:
+                    self._myRef.handleMessages(envelope)
+        finally:
+            self._tend()
+
+    def _deliver(self, parcel: bytes) -> None:
         assert self._process is not None
-        self._receive()
-        while self._inbox:
-            self._process.meter.arrived(len(self._inbox))
-            envelope = self._inbox.popleft()
-            if type(envelope.message) is bytes:
-                self._process.deliver(open_parcel(envelope.message))
-            else:
-                self._myRef.handleMessages(envelope)
-        self._process.meter.arrived(0)
-        self._tend()
+        self._process.meter.arrived(len(self._inbox))
+        for message in open_parcel(parcel):
+            try:
+                self._process.deliver([message])
+            except Exception as error:  # no file descriptor for a monitor, say: the messages behind it are not to blame
+                self._process.log.error("a message could not be taken", kind=type(message).__name__, exc_info=error)
 
     def _tend(self) -> None:
         """Have the transport's descriptor and a timer tell of all that it waits for."""
-        with self._alone():
+        self._in_transport = True
+        try:
             seconds = self._transport.tend()
+        finally:
+            self._in_transport = False
         if seconds is None:
             return
         due = self._loop.time() + seconds
@@ -140,7 +156,10 @@ class LeafHost(Actor):  # type: ignore[misc]
         self._outbox.append((host, port, message))
         if not self._flush_is_due:
             self._flush_is_due = True
-            self._loop.call_soon(self._flush)
+            if threading.get_ident() == self._thread:
+                self._loop.call_soon(self._flush)
+            else:
+                self._loop.call_soon_threadsafe(self._flush)
 
     def _flush(self) -> None:
         self._flush_is_due = False
@@ -152,9 +171,12 @@ class LeafHost(Actor):  # type: ignore[misc]
         while self._outbox:
             host, port, message = self._outbox.popleft()
             grouped.setdefault((host, port), []).append(message)
-        with self._alone():
+        self._in_transport = True
+        try:
             for (host, port), messages in grouped.items():
                 self._office.send(host, port, messages)
+        finally:
+            self._in_transport = False
 
     def finish(self) -> NoReturn:
         """Send what is queued and end the process."""

@@ -8,9 +8,10 @@ changed. The selector's own descriptor is readable when there is anything to do,
 
 from __future__ import annotations
 
+import contextlib
 import selectors
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from thespian.actors import WatchMessage
@@ -23,13 +24,14 @@ from thespian.system.transport import (
     TransmitOnly,
 )
 from thespian.system.transport import TCPTransport as tcp  # noqa: N813 - a module
-from thespian.system.transport.asyncTransportBase import exclusive_processing
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 #: Connections that have not been used for long (Thespian's limit is 20 minutes) are looked for this often, in seconds.
 IDLE_LOOK_SECONDS = 60.0
 #: The selector is made anew when it has been ready for nothing so many times in a row.
 MAX_VAIN = 100
+#: How long no connection is accepted when one could not be, in seconds.
+ACCEPT_PAUSE_SECONDS = 0.2
 #: A turn ends after so many rounds, also when more keeps coming: its caller has other things to do.
 MAX_ROUNDS = 8
 
@@ -58,6 +60,11 @@ class OpenSockets(dict[Any, Any]):
         super().__delitem__(key)
         self._forget(key)
 
+    def pop(self, key: Any, *default: Any) -> Any:
+        """Take a connection out."""
+        self._forget(key)
+        return super().pop(key, *default)
+
     def _forget(self, key: Any) -> None:
         fd = self._fds.pop(key, None)
         if fd is not None:
@@ -76,6 +83,8 @@ class PollingTransport(tcp.TCPTransport):  # type: ignore[misc]
         self._passing: set[int] = set()
         #: How often the selector was ready for nothing that is known.
         self._vain = 0
+        #: When connections are accepted again; 0: now.
+        self._accept_from = 0.0
         #: Where the loop goes when the actor has one of its own; it does not come back.
         self.successor: Callable[[], NoReturn] | None = None
         self._succeeded = False
@@ -146,14 +155,15 @@ class PollingTransport(tcp.TCPTransport):  # type: ignore[misc]
     def turn(self) -> list[Any]:
         """Do what there is to do, without waiting; return what has come in, for a loop of one's own."""
         for _ in range(MAX_ROUNDS):
-            if not self._round(0.0, False):
+            # A connection that is new, or in the middle of a frame, may have more; each of the others was looked at.
+            if not self._round(0.0, False) or not self._incomingSockets:
                 break
         envelopes, self._incomingEnvelopes = self._incomingEnvelopes, []
         return envelopes
 
     def tend(self) -> float | None:
         """Bring the registrations up to date, for a loop of one's own; return the seconds until a turn is due."""
-        with exclusive_processing(self):
+        with self._exclusively():
             self._register(False)
         return self._shortest_delay()
 
@@ -169,13 +179,29 @@ class PollingTransport(tcp.TCPTransport):  # type: ignore[misc]
         delays = [item.delay(now).total_seconds() for item in self._transmitIntents.values()]
         delays += [item.delay(now).total_seconds() for item in self._waitingTransmits]
         delays += [item.delay(now).total_seconds() for item in self._incomingSockets.values()]
+        if self._accept_from:
+            delays.append(self._accept_from - time.monotonic())
         return max(0.0, min(delays)) if delays else None
+
+    def pause_accepting(self) -> None:
+        """Leave new connections where they are for a moment."""
+        self._accept_from = time.monotonic() + ACCEPT_PAUSE_SECONDS
+
+    @contextlib.contextmanager
+    def _exclusively(self) -> Iterator[None]:
+        """Keep other threads that send out (Thespian's own does not let them in again after an error)."""
+        while not self._exclusively_processing():
+            time.sleep(0.000001)
+        try:
+            yield
+        finally:
+            self._not_processing()
 
     # --- one wait -----------------------------------------------------------------------------------------------
 
     def _round(self, seconds: float | None, transmit_only: bool) -> bool:
         """Wait at most so long, then handle what is ready; return whether anything was."""
-        with exclusive_processing(self):
+        with self._exclusively():
             self._register(transmit_only)
         readable, writable = [], []
         for key, events in self._select(seconds):
@@ -183,7 +209,7 @@ class PollingTransport(tcp.TCPTransport):  # type: ignore[misc]
                 readable.append(key.fd)
             if events & WRITE:
                 writable.append(key.fd)
-        with exclusive_processing(self):
+        with self._exclusively():
             idle = [(fd, self._openSockets.by_fd[fd]) for fd in readable if fd in self._openSockets.by_fd]
             for fd in readable:
                 self._readable(fd, transmit_only)
@@ -254,7 +280,9 @@ class PollingTransport(tcp.TCPTransport):  # type: ignore[misc]
     def _register(self, transmit_only: bool) -> None:
         """Have the selector watch what is to be watched now; only what may have changed is looked at."""
         wanted: dict[int, tuple[Any, int]] = {fd: (fd, READ) for fd in self._watches}
-        if not transmit_only:
+        if self._accept_from and time.monotonic() >= self._accept_from:
+            self._accept_from = 0.0
+        if not transmit_only and not self._accept_from:
             wanted[self._listening] = (self.socket, READ)
         for incoming in self._incomingSockets.values():
             if not incoming.backoffPause():

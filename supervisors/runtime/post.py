@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
 from functools import lru_cache
@@ -43,12 +44,38 @@ class PostOffice:
         """Use the actor's Thespian manager; hand back a parcel when nobody listens at its address."""
         self._manager = manager
         self._undelivered = undelivered
+        # What waits for a parcel that is on its way to the same mailbox. Thespian would count each parcel against all
+        # that this process may have under way, so that one stuck receiver would keep everything else from going.
+        self._waiting: dict[tuple[str, int], deque[bytes]] = {}
+        manager.transport.enableRXPauseFlowControl(False)
 
     def send(self, host: str, port: int, messages: list[bytes]) -> None:
         """Send messages to one mailbox, in order."""
-        where = address(host, port)
-        for data in _parcels(messages):
-            self._manager._send_intent(TransmitIntent(where, data, onError=self._failed, maxPeriod=MAX_PERIOD))
+        waiting = self._waiting.get((host, port))
+        if waiting is None:
+            self._waiting[host, port] = deque(messages)
+            self._send_next((host, port))
+        else:
+            waiting.extend(messages)
+
+    def _send_next(self, where: tuple[str, int]) -> None:
+        """Send a parcel of what waits for a mailbox, and the next one when that has arrived or failed."""
+        waiting = self._waiting[where]
+        if not waiting:
+            del self._waiting[where]
+            return
+
+        def arrived(status: Any, intent: Any) -> None:
+            self._send_next(where)
+
+        def failed(status: Any, intent: Any) -> None:
+            if status == SendStatus.DeadTarget:
+                self._undelivered(intent.message)
+            self._send_next(where)
+
+        data = _next_parcel(waiting)
+        intent = TransmitIntent(address(*where), data, onSuccess=arrived, onError=failed, maxPeriod=MAX_PERIOD)
+        self._manager._send_intent(intent)
 
     def send_to_child(self, child: ActorAddress, message: bytes) -> None:
         """Send to a child that may still be starting; Thespian keeps it until the child is there."""
@@ -57,10 +84,6 @@ class PostOffice:
     def forget_child(self, child: ActorAddress) -> None:
         """Let go of the address of a child that is gone; Thespian would keep it as long as this process lives."""
         self._manager._addrManager._managed[child.addressDetails.addressInstanceNum] = None
-
-    def _failed(self, status: Any, intent: Any) -> None:
-        if status == SendStatus.DeadTarget:
-            self._undelivered(intent.message)
 
     def drain_and_exit(self, leftovers: Callable[[], None] = lambda: None) -> NoReturn:
         """Wait until everything is sent (bounded), refuse the calls that came too late, then end the process.
@@ -73,14 +96,14 @@ class PostOffice:
         with contextlib.suppress(Exception):
             # Thespian's `run` waits for the next wakeup, even when that is after the time that it is given.
             self._manager.transport._pendingWakeups.clear()
-            self._drain()
+            deadline = time.monotonic() + DRAIN_SECONDS
+            self._drain(deadline)
             self._manager.transport.run(self._refuse, timedelta(seconds=LINGER_SECONDS))
             leftovers()
-            self._drain()
+            self._drain(deadline)
         os._exit(0)
 
-    def _drain(self) -> None:
-        deadline = time.monotonic() + DRAIN_SECONDS
+    def _drain(self, deadline: float) -> None:
         transport = self._manager.transport
         while time.monotonic() < deadline and self._sending():
             for intent in transport._waitingTransmits:
@@ -106,17 +129,11 @@ class PostOffice:
                 self.send(who.host, who.port, [encode(Reply(who.uid, message.id, False, gone))])
 
 
-def _parcels(messages: list[bytes]) -> list[bytes]:
-    if len(messages) == 1:
-        return [parcel(messages)]
-    done: list[bytes] = []
-    batch: list[bytes] = []
-    size = 0
-    for message in messages:
-        if batch and size + len(message) > PARCEL_BYTES:
-            done.append(parcel(batch))
-            batch, size = [], 0
-        batch.append(message)
-        size += len(message)
-    done.append(parcel(batch))
-    return done
+def _next_parcel(waiting: deque[bytes]) -> bytes:
+    """Take messages out, as many as go into one parcel."""
+    batch = [waiting.popleft()]
+    size = len(batch[0])
+    while waiting and size + len(waiting[0]) <= PARCEL_BYTES:
+        size += len(waiting[0])
+        batch.append(waiting.popleft())
+    return parcel(batch)

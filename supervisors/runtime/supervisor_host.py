@@ -378,14 +378,15 @@ class SupervisorHost(Actor):  # type: ignore[misc]
         )  # fmt: skip
         host = SupervisorHost if nested else LeafHost
         child, pid = forking.create_actor(self._myRef, host, parcel([encode(boot)]))
-        # Not collected before we look: even if it has died already, its pid is still its own.
-        pidfd = fate.open_pidfd(pid, 0)
         process = self._processes[effect.key] = _ChildProcess(
-            effect.key, effect.generation, uid, pid, pidfd, child, is_registry
+            effect.key, effect.generation, uid, pid, None, child, is_registry
         )
-        if pidfd is not None:
-            self._by_pidfd[pidfd] = process
-            self._deaths.add(pidfd)
+        with contextlib.suppress(OSError):  # no more descriptors: then its death is seen by looking after it
+            # Not collected before we look: even if it has died already, its pid is still its own.
+            process.pidfd = fate.open_pidfd(pid, 0)
+            if process.pidfd is not None:
+                self._by_pidfd[process.pidfd] = process
+                self._deaths.add(process.pidfd)
         self._begin_polling()
 
     def _ask_shutdown(self, process: _ChildProcess | None) -> None:

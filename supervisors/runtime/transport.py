@@ -19,7 +19,7 @@ from typing import Any
 
 from thespian.actors import ActorAddress
 from thespian.system.addressManager import CannotPickleAddress
-from thespian.system.transport import ReceiveEnvelope, SendStatus, Thespian__UpdateWork
+from thespian.system.transport import ReceiveEnvelope, SendStatus
 from thespian.system.transport import TCPTransport as tcp  # noqa: N813 - a module
 
 from supervisors.runtime import allowlist, security_log
@@ -186,7 +186,7 @@ class SecureTCPTransport(PollingTransport):
                 tcp.thesplog("cannot accept a connection: %s", error)
                 if tcp.err_too_many_open_sockets(error):
                     self.close_oldest_idle_sockets(3)
-                self._incomingEnvelopes.append(Thespian__UpdateWork())
+                self.pause_accepting()  # it would be ready at once, and for nothing
                 break
             sock.setblocking(False)
             # macOS refuses this for a connection that has ended already.
