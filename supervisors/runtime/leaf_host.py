@@ -20,7 +20,7 @@ from thespian.actors import Actor, ActorExitRequest
 from supervisors.runtime import fate
 from supervisors.runtime.identity import own_ref
 from supervisors.runtime.log import open_log
-from supervisors.runtime.messages import Boot, open_parcel
+from supervisors.runtime.messages import Boot, Message, open_parcel
 from supervisors.runtime.post import PostOffice
 from supervisors.runtime.process import Process
 from supervisors.runtime.watchdog import Watchdog
@@ -33,6 +33,8 @@ class LeafHost(Actor):  # type: ignore[misc]
         """Wait for Boot; nothing runs before it."""
         self._process: Process | None = None
         self._inbox: deque[Any] = deque()
+        #: What has been opened of the inbox, and not been delivered.
+        self._opened: deque[Message] = deque()
         self._outbox: deque[tuple[str, int, bytes]] = deque()
         self._flush_is_due = False
         self._in_transport = False
@@ -111,7 +113,9 @@ class LeafHost(Actor):  # type: ignore[misc]
     def _deliver(self, parcel: bytes) -> None:
         assert self._process is not None
         self._process.meter.arrived(len(self._inbox))
-        for message in open_parcel(parcel):
+        self._opened.extend(open_parcel(parcel))
+        while self._opened:
+            message = self._opened.popleft()
             try:
                 self._process.deliver([message])
             except Exception as error:  # no file descriptor for a monitor, say: the messages behind it are not to blame
@@ -185,10 +189,11 @@ class LeafHost(Actor):  # type: ignore[misc]
         self._office.drain_and_exit(self._leftovers)
 
     def _leftovers(self) -> None:
+        self._office.refuse(self._opened)
         while self._inbox:
             envelope = self._inbox.popleft()
             if type(envelope.message) is bytes:
-                self._office.refuse(envelope.message)
+                self._office.refuse(open_parcel(envelope.message))
 
     # --- the watchdog -------------------------------------------------------------------------------------------
 

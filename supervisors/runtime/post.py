@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any, NoReturn
@@ -17,7 +17,7 @@ from thespian.system.transport.TCPTransport import TCPTransport
 
 from supervisors.errors import NoProcess
 from supervisors.reason import NOPROC
-from supervisors.runtime.messages import Call, Reply, System, Watch, encode, open_parcel, parcel
+from supervisors.runtime.messages import Call, Message, Reply, System, Watch, encode, open_parcel, parcel
 from supervisors.runtime.wire import pack
 
 #: A parcel is closed when it has grown to this many bytes.
@@ -117,12 +117,12 @@ class PostOffice:
 
     def _refuse(self, envelope: Any) -> bool:
         if type(envelope.message) is bytes:
-            self.refuse(envelope.message)
+            self.refuse(open_parcel(envelope.message))
         return True
 
-    def refuse(self, parcel: bytes) -> None:
-        """Answer the calls of a parcel that came while the process ended: they were not carried out."""
-        for message in open_parcel(parcel):
+    def refuse(self, messages: Iterable[Message]) -> None:
+        """Answer the calls among messages that came while the process ended: they were not carried out."""
+        for message in messages:
             if isinstance(message, Call | System | Watch):
                 who = message.watcher if isinstance(message, Watch) else message.sender
                 gone = pack(NoProcess("the process ended before it took this call", reason=NOPROC))
