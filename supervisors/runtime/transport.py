@@ -38,6 +38,7 @@ _ACK = b"\x06"
 _NAK = b"\x15"
 # Thespian waits 35 s, 70 s, 105 s … between attempts; this spreads its 20 attempts over the same 5 minutes.
 _RETRY_STEP = timedelta(seconds=1.4)
+_FIRST_RETRY = timedelta(seconds=0.01)
 
 _transports: "weakref.WeakSet[SecureTCPTransport]" = weakref.WeakSet()
 
@@ -170,7 +171,9 @@ class SecureTCPTransport(PollingTransport):
         return self._nextTransmitStep(intent)
 
     def _next_XMIT_6(self, intent: Any) -> Any:  # noqa: N802
-        intent.transmit_retry_period = _RETRY_STEP
+        # A connection that breaks is most often that of a process that has just died: the next attempt shows it, and
+        # what waits behind this message must not wait for long.
+        intent.transmit_retry_period = min(_RETRY_STEP, _FIRST_RETRY * 2**intent._attempts)
         return super()._next_XMIT_6(intent)
 
     # --- receiving --------------------------------------------------------------------------------------
