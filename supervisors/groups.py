@@ -14,6 +14,7 @@ without members is none. Only processes of this node join here.
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -170,11 +171,12 @@ class ProcessGroups(GenServer):
                 self.send(watcher, GroupChange(number, kind, name, members))
 
 
-class _Requests:
+class _Requests(ABC):
     _self: Ref | None = None
 
+    @abstractmethod
     def _ask(self, request: Any) -> Any:
-        raise NotImplementedError
+        """Make one request."""
 
     def _members(self, members: tuple[Ref, ...]) -> list[Ref]:
         found: list[Any] = list(members) or [self._self]

@@ -11,6 +11,7 @@ import contextlib
 import inspect
 import itertools
 import os
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -30,13 +31,14 @@ Entries = list[tuple[Ref, Any]]
 _numbers = itertools.count(1)
 
 
-class _Requests:
+class _Requests(ABC):
     """The methods that are one request each; what they return is awaited inside a GenServer."""
 
     _self: Ref | None = None
 
+    @abstractmethod
     def _ask(self, request: Any, timeout: float | None = 5.0) -> Any:
-        raise NotImplementedError
+        """Make one request."""
 
     def _owner(self, owner: Ref | None) -> Ref:
         found = owner or self._self

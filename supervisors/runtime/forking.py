@@ -25,7 +25,7 @@ from thespian.system.systemCommon import actorStartupFailed
 from thespian.system.transport import ReceiveEnvelope, TransmitIntent
 
 from supervisors.runtime.roomy import roomy
-from supervisors.runtime.system import LOG_ENV
+from supervisors.runtime.system import LOG_ENV, LOG_FORMAT
 
 #: What the next child of this process is to find in its mailbox.
 _first_words: list[bytes] = []
@@ -156,7 +156,7 @@ def _log_to_file() -> None:
     """
     path = os.environ.get(LOG_ENV)
     handler: logging.Handler = logging.FileHandler(path, delay=True) if path else logging.NullHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    handler.setFormatter(logging.Formatter(LOG_FORMAT))
     logging.root = logging.RootLogger(logging.WARNING)
     logging.root.addHandler(handler)
     logging.Logger.root = logging.root

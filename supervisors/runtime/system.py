@@ -15,10 +15,13 @@ from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
-__all__ = ["LOG_ENV", "System", "SystemStartError", "start_system"]
+__all__ = ["LOG_ENV", "LOG_FORMAT", "System", "SystemStartError", "start_system"]
 
 LOG_ENV = "DSPEX_THESPIAN_LOG"
 """Names the file for what Thespian and libraries in actors log; without it that goes nowhere."""
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+"""How a line of it looks."""
 
 _MAX_PENDING = 200
 _ATTEMPTS = 3
@@ -154,7 +157,7 @@ def _log_settings() -> dict[str, Any]:
         handler = {"class": "logging.FileHandler", "filename": path, "delay": True, "formatter": "line"}
     return {
         "version": 1,
-        "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+        "formatters": {"line": {"format": LOG_FORMAT}},
         "handlers": {"out": handler},
         "root": {"handlers": ["out"], "level": "WARNING"},
     }

@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from dspex_actors.cli import processes
+from supervisors.testing import wait_until
 
 SECONDS = 60.0
 PROGRAM = """
@@ -71,15 +71,7 @@ class Host:
         for pid in self.pids():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        until(lambda: not self.pids())
-
-
-def until(check, seconds=20.0):
-    deadline = time.monotonic() + seconds
-    while not (value := check()):
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.02)
-    return value
+        wait_until(lambda: not self.pids(), SECONDS)
 
 
 @pytest.fixture
@@ -144,8 +136,10 @@ def test_ctrl_c_pauses_a_run_and_resume_goes_on_without_a_daemon(host):
     words = ("evaluate", "prog:triage", "data.jsonl", "--metric", "exact_match:team", "--lm", "openai/x",
              "--base-url", url, "--max-in-flight", "4", "--run-id", "mine")  # fmt: skip
     process = host.popen(*words)
-    reader = until(lambda: next(host.home.glob("embedded/*/journal.db"), None))
-    until(lambda: reader.exists() and host.json("runs")[0:1] and host.json("runs", "show", "mine")["done"] >= 4)
+    reader = wait_until(lambda: next(host.home.glob("embedded/*/journal.db"), None), SECONDS)
+    wait_until(
+        lambda: reader.exists() and host.json("runs")[0:1] and host.json("runs", "show", "mine")["done"] >= 4, SECONDS
+    )
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=SECONDS)
     assert (process.returncode, out) == (130, "")
@@ -192,7 +186,7 @@ def test_the_doctor_clears_up_after_a_crash(host):
     host.run("start")
     pid = json.loads((host.home / "node.json").read_text())["pid"]
     os.kill(pid, signal.SIGKILL)
-    until(lambda: not host.pids())
+    wait_until(lambda: not host.pids(), SECONDS)
     assert "died" in host.run("status", status=2)[1]
     assert "doctor --fix" in host.run("stop", status=2)[1]
     found = {one["check"]: one for one in host.json("doctor", status=1)}
@@ -219,7 +213,7 @@ def test_a_taken_port_and_an_open_key_are_one_line(host):
 def test_a_node_in_the_foreground_stops_with_ctrl_c(host):
     process = host.popen("start", "--foreground")
     # Only from here on it is the node that Ctrl-C stops; before, it is the start that it breaks off.
-    until(lambda: "Ctrl-C stops it" in process.stdout.readline())
+    wait_until(lambda: "Ctrl-C stops it" in process.stdout.readline(), SECONDS)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=SECONDS)
     assert process.returncode == 0

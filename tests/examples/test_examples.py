@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from supervisors.testing import wait_until
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -74,11 +76,8 @@ def test_a_queue_goes_on_where_a_killed_program_has_left_it(tmp_path):
     file, done = tmp_path / "jobs.sqlite", tmp_path / "done.txt"
     first = start("job_queue.py", "--jobs", file)
     try:
-        deadline = time.monotonic() + 30
-        while not done.exists() or len(done.read_text().splitlines()) < 10:
-            assert time.monotonic() < deadline
-            assert first.poll() is None
-            time.sleep(0.01)
+        wait_until(lambda: done.exists() and len(done.read_text().splitlines()) >= 10, 30.0, 0.01)
+        assert first.poll() is None
     finally:
         first.kill()
         first.communicate()

@@ -80,7 +80,6 @@ class Probe(GenServer):
 
     def idle_and_cast(self, seconds):
         self.cast(self.ref, "queued")
-        time.sleep(0.05)
         self.set_idle_timeout(seconds)
 
     def go_on(self, value):
