@@ -43,8 +43,8 @@ from dspex_actors.settings import configure
 from dspex_actors.settings import settings as program_settings
 from dspex_actors.tree_names import RUNS
 from supervisors import Node
+from supervisors.client.node import default_data_dir
 from supervisors.errors import CallTimeout, NodeDown, NoProcess, ServerExited, SupervisorsError
-from supervisors.node import default_data_dir
 
 #: A run's progress is asked for at first often, then less often, in seconds.
 POLL_FIRST, POLL_LAST = 0.01, 0.25

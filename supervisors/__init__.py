@@ -5,26 +5,26 @@ subclasses, and call them from anywhere with `node.call`.
 """
 
 from supervisors import errors
-from supervisors.application import Application, ApplicationInfo
-from supervisors.dynamic import DynamicSupervisorSpec
+from supervisors.application.application import Application, ApplicationInfo
+from supervisors.client.node import Monitor, Node
+from supervisors.client.requests import Request, RequestIds, Response
 from supervisors.genserver import IGNORE, NO_REPLY, Extra, GenServer, Stop
-from supervisors.groups import GroupChange, ProcessGroups
-from supervisors.matching import ANY, Var
-from supervisors.node import Monitor, Node
-from supervisors.partition import PartitionSupervisor, PartitionSupervisorSpec
-from supervisors.pool import Pool
-from supervisors.pool_spec import PoolSpec
-from supervisors.pool_stats import PoolStats, PoolStatus
-from supervisors.reason import Caller, Down, ExitReason, Ref
-from supervisors.registry import Registry
-from supervisors.requests import Request, RequestIds, Response
-from supervisors.spec import Backoff, ChildSpec, SupervisorSpec, check_childspecs
-from supervisors.task_inside import ServerTasks
-from supervisors.task_server import callers
-from supervisors.task_spec import TaskSupervisorSpec
-from supervisors.tasks import Task, TaskSupervisor
-from supervisors.via import Via
-from supervisors.views import ChildCounts, ChildInfo, ProcessStats, Report
+from supervisors.groups.server import GroupChange, ProcessGroups
+from supervisors.pool.handle import Pool
+from supervisors.pool.spec import PoolSpec
+from supervisors.pool.stats import PoolStats, PoolStatus
+from supervisors.registry.matching import ANY, Var
+from supervisors.registry.server import Registry
+from supervisors.supervisor.dynamic import DynamicSupervisorSpec
+from supervisors.supervisor.partition import PartitionSupervisor, PartitionSupervisorSpec
+from supervisors.supervisor.tasks import TaskSupervisorSpec
+from supervisors.tasks.inside import ServerTasks
+from supervisors.tasks.outside import Task, TaskSupervisor
+from supervisors.tasks.server import callers
+from supervisors.terms.reason import Caller, Down, ExitReason, Ref
+from supervisors.terms.spec import Backoff, ChildSpec, SupervisorSpec, check_childspecs
+from supervisors.terms.via import Via
+from supervisors.terms.views import ChildCounts, ChildInfo, ProcessStats, Report
 
 __version__ = "0.1.0"
 

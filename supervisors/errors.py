@@ -1,152 +1,41 @@
-"""What the calls of this library raise, drawn as a tree.
+"""What the calls of this library raise; `supervisors.terms.errors` draws them as a tree."""
 
-::
+from supervisors.terms.errors import (
+    AlreadyPresent,
+    AlreadyRegistered,
+    AlreadyStarted,
+    CallFailed,
+    CallTimeout,
+    ChildNotFound,
+    ChildRestarting,
+    ChildRunning,
+    MaxChildren,
+    NodeDown,
+    NoProcess,
+    NotAllowed,
+    NotJoined,
+    ServerExited,
+    SpecError,
+    StartError,
+    SupervisorsError,
+)
 
-    SupervisorsError
-     ├─ SpecError (also a ValueError)   a ChildSpec or SupervisorSpec is not legal: field, value, what is
-     ├─ StartError                      a child did not start; `.id`, `.reason`
-     ├─ CallTimeout                     no reply in time; the server goes on, its late reply is dropped
-     ├─ NoProcess                       nobody there under this name or reference
-     ├─ ServerExited                    the server ended during the call; `.reason`
-     ├─ CallFailed                      the server refused the call, or its reply could not be sent
-     ├─ NodeDown                        the node cannot be reached
-     ├─ AlreadyStarted                  id or name is taken by a running process; `.ref`
-     ├─ AlreadyPresent                  the id is known and not running: restart_child or delete_child
-     ├─ ChildRunning                    the child is running
-     ├─ ChildRestarting                 the child is being restarted
-     ├─ ChildNotFound                   no child with this id
-     ├─ MaxChildren                     the supervisor has as many children as it may
-     ├─ NotAllowed                      a call that this supervisor's strategy, or this registry, refuses
-     ├─ AlreadyRegistered               the key of a unique registry has an owner; `.ref`
-     └─ NotJoined                       the process is not a member of this group
-
-Every one can be sent: `to_record` gives plain data, `from_record` rebuilds it.
-"""
-
-from __future__ import annotations
-
-from typing import Any
-
-from supervisors.reason import ExitReason, Ref
-
-
-class SupervisorsError(Exception):
-    """Base of every error that this library raises on purpose."""
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        id: str | None = None,  # noqa: A002 - the name of the contract
-        reason: ExitReason | None = None,
-        ref: Ref | None = None,
-    ) -> None:
-        """Make the error; `id`, `reason` and `ref` are set where the class says so."""
-        super().__init__(message)
-        self.message = str(message)
-        self.id = id
-        self.reason = reason
-        self.ref = ref
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as plain data."""
-        return from_record, (self.to_record(),)
-
-    def to_record(self) -> tuple[str, str, str | None, ExitReason | None, Ref | None]:
-        """Return the error as plain data."""
-        reason = None if self.reason is None else ExitReason.of(self.reason)
-        return type(self).__name__, self.message, self.id, reason, self.ref
-
-
-class SpecError(SupervisorsError, ValueError):
-    """A specification is not legal."""
-
-
-class StartError(SupervisorsError):
-    """A child did not start: its init raised, timed out, or its process died."""
-
-
-class CallTimeout(SupervisorsError):
-    """No reply came in time."""
-
-
-class NoProcess(SupervisorsError):
-    """There is no process under this name or reference."""
-
-
-class ServerExited(SupervisorsError):
-    """The server ended during the call."""
-
-
-class CallFailed(SupervisorsError):
-    """The server cannot answer this call."""
-
-
-class NodeDown(SupervisorsError):
-    """The node cannot be reached, or went away."""
-
-
-class AlreadyStarted(SupervisorsError):
-    """The id or the name is taken by a running process."""
-
-
-class AlreadyPresent(SupervisorsError):
-    """The id is known and its child is not running."""
-
-
-class ChildRunning(SupervisorsError):
-    """The child is running; stop it first."""
-
-
-class ChildRestarting(SupervisorsError):
-    """The child is being restarted."""
-
-
-class ChildNotFound(SupervisorsError):
-    """No child has this id."""
-
-
-class NotAllowed(SupervisorsError):
-    """This supervisor's strategy refuses the call."""
-
-
-class AlreadyRegistered(SupervisorsError):
-    """The key is registered already, in a registry with unique keys."""
-
-
-class MaxChildren(SupervisorsError):
-    """The supervisor has as many children as it may."""
-
-
-class NotJoined(SupervisorsError):
-    """The process is not a member of the group."""
-
-
-_BY_NAME: dict[str, type[SupervisorsError]] = {
-    cls.__name__: cls
-    for cls in (
-        SupervisorsError,
-        SpecError,
-        StartError,
-        CallTimeout,
-        NoProcess,
-        ServerExited,
-        CallFailed,
-        NodeDown,
-        AlreadyStarted,
-        AlreadyPresent,
-        ChildRunning,
-        ChildRestarting,
-        ChildNotFound,
-        NotAllowed,
-        AlreadyRegistered,
-        MaxChildren,
-        NotJoined,
-    )
-}
-
-
-def from_record(record: Any) -> SupervisorsError:
-    """Rebuild an error from `to_record`'s plain data."""
-    name, message, child, reason, ref = record
-    return _BY_NAME.get(name, SupervisorsError)(message, id=child, reason=reason, ref=ref)
+__all__ = [
+    "AlreadyPresent",
+    "AlreadyRegistered",
+    "AlreadyStarted",
+    "CallFailed",
+    "CallTimeout",
+    "ChildNotFound",
+    "ChildRestarting",
+    "ChildRunning",
+    "MaxChildren",
+    "NoProcess",
+    "NodeDown",
+    "NotAllowed",
+    "NotJoined",
+    "ServerExited",
+    "SpecError",
+    "StartError",
+    "SupervisorsError",
+]

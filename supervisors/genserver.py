@@ -24,18 +24,18 @@ import asyncio
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from supervisors.errors import CallFailed, SpecError
-from supervisors.reason import KILL, Caller, ExitReason, Ref
+from supervisors.terms.errors import CallFailed, SpecError
+from supervisors.terms.reason import KILL, Caller, ExitReason, Ref
 
 if TYPE_CHECKING:
-    from supervisors.groups import AsyncGroupsHandle
-    from supervisors.pool import AsyncPool
-    from supervisors.registry_handles import AsyncRegistryHandle
-    from supervisors.runtime.process import Process
-    from supervisors.spec import ChildSpec
-    from supervisors.task_inside import ServerTasks
-    from supervisors.via import Via
-    from supervisors.views import ChildInfo
+    from supervisors.groups.server import AsyncGroupsHandle
+    from supervisors.pool.handle import AsyncPool
+    from supervisors.registry.handle import AsyncRegistryHandle
+    from supervisors.runtime.process.process import Process
+    from supervisors.tasks.inside import ServerTasks
+    from supervisors.terms.spec import ChildSpec
+    from supervisors.terms.via import Via
+    from supervisors.terms.views import ChildInfo
 
 
 class _Marker:
@@ -245,7 +245,7 @@ class GenServer:
 
     async def start_child(self, supervisor: Ref | str | Via, spec: ChildSpec) -> Any:
         """Start a child under another supervisor; as `Node.start_child`. Never under one that waits for this server."""
-        from supervisors.runtime.wire import unpack
+        from supervisors.wire.values import unpack
 
         started = await self._process.supervise(supervisor, "start_child", spec)
         return (started[0], unpack(started[1], trusted=True)) if isinstance(started, tuple) else started
@@ -268,25 +268,25 @@ class GenServer:
 
     def tasks(self, supervisor: Ref | str | Via) -> ServerTasks:
         """Return a task supervisor as this server sees it: async_, async_nolink, start_child, async_stream."""
-        from supervisors.task_inside import ServerTasks
+        from supervisors.tasks.inside import ServerTasks
 
         return ServerTasks(self, supervisor)
 
     def registry(self, name: Ref | str | Via) -> AsyncRegistryHandle:
         """Return the methods of a registry: `await self.registry("reg").register(key)`."""
-        from supervisors.registry_handles import AsyncRegistryHandle
+        from supervisors.registry.handle import AsyncRegistryHandle
 
         return AsyncRegistryHandle(self, name)
 
     def groups(self, name: Ref | str | Via) -> AsyncGroupsHandle:
         """Return the methods of process groups: `await self.groups("pg").join(group)`."""
-        from supervisors.groups import AsyncGroupsHandle
+        from supervisors.groups.server import AsyncGroupsHandle
 
         return AsyncGroupsHandle(self, name)
 
     def pool(self, name: Ref | str | Via) -> AsyncPool:
         """Return the methods of a pool: `await self.pool("db").transaction(request)`."""
-        from supervisors.pool import AsyncPool
+        from supervisors.pool.handle import AsyncPool
 
         return AsyncPool(self, name)
 

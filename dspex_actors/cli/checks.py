@@ -21,10 +21,10 @@ from dspex_actors.cli.output import size_text, span_text
 from dspex_actors.errors import DspexError
 from dspex_actors.foundation.config import Config
 from dspex_actors.foundation.journal_reader import JournalReader, find_journals
+from supervisors.client.node import Node, read_node_file
 from supervisors.errors import SupervisorsError
-from supervisors.node import Node, read_node_file
-from supervisors.runtime import fate
-from supervisors.runtime.keys import KEY_FILE, KEY_SIZE
+from supervisors.host import processes as fate
+from supervisors.wire.keys import KEY_FILE, KEY_SIZE
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 #: Free space under which a run may end for want of it, and under which it is close.

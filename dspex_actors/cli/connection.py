@@ -12,8 +12,8 @@ from dspex_actors.evaluate.run_index import JOURNAL_FILE, folder_of, node_runs
 from dspex_actors.foundation.journal_reader import JournalReader
 from dspex_actors.own_node import start_node
 from dspex_actors.system import System, connect
+from supervisors.client.node import Node, default_data_dir
 from supervisors.errors import NodeDown
-from supervisors.node import Node, default_data_dir
 
 
 def _home() -> Path:

@@ -18,7 +18,7 @@ from dspex_actors.evaluate.run_inputs import dataset_inputs
 from dspex_actors.evaluate.summary import run_summary
 from dspex_actors.foundation.config import load_config
 from dspex_actors.foundation.journal_reader import JournalReader
-from supervisors.node import default_data_dir
+from supervisors.client.node import default_data_dir
 
 
 @click.command()

@@ -18,8 +18,8 @@ from rich.text import Text
 from dspex_actors.cli.output import clock_text, console, iso_seconds, json_option, print_json
 from dspex_actors.cli.shell import DONE
 from dspex_actors.errors import ConfigError
-from supervisors.node import default_data_dir
-from supervisors.runtime.log import LOG_FILE
+from supervisors.client.node import default_data_dir
+from supervisors.host.log import LOG_FILE
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 _STYLES = {"debug": "dim", "info": "green", "warning": "yellow", "error": "red", "critical": "bold red"}

@@ -29,8 +29,8 @@ from dspex_actors.cli.output import (
     table,
 )
 from dspex_actors.cli.shell import DONE, FAILED
+from supervisors.client.node import Node, default_data_dir
 from supervisors.errors import NodeDown
-from supervisors.node import Node, default_data_dir
 
 _ICONS = {"running": ("●", "green"), "stopped": ("○", "red"), "restarting": ("◌", "yellow")}
 

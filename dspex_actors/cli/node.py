@@ -19,9 +19,9 @@ from dspex_actors.cli.output import console, grid, json_option, print_json
 from dspex_actors.cli.shell import DONE, FAILED
 from dspex_actors.evaluate.run_index import node_runs
 from dspex_actors.foundation.config import Config, load_config
+from supervisors.client.node import Node, default_data_dir, launch, read_node_file, stop_process
 from supervisors.errors import NodeDown
-from supervisors.node import Node, default_data_dir, launch, read_node_file, stop_process
-from supervisors.runtime.config import NodeConfig
+from supervisors.host.node_config import NodeConfig
 
 #: Another `dspex start` that was faster is waited for so long, in seconds.
 OTHER_SECONDS = 150.0

@@ -15,12 +15,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from supervisors.client.node import read_node_file
 from supervisors.errors import NodeDown
-from supervisors.node import read_node_file
-from supervisors.runtime import fate
+from supervisors.host import processes as fate
 
 _LINUX = sys.platform.startswith("linux")
-_DAEMON = "supervisors.runtime.daemon"
+_DAEMON = "supervisors.runtime.node.daemon"
 
 
 @dataclass(frozen=True, slots=True)

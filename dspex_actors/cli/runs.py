@@ -35,7 +35,7 @@ from dspex_actors.evaluate.summary import export_lines, run_summary
 from dspex_actors.foundation.journal_errors import JournalCorrupt
 from dspex_actors.foundation.journal_reader import JournalReader, find_journals
 from dspex_actors.foundation.records import RunRow
-from supervisors.node import default_data_dir
+from supervisors.client.node import default_data_dir
 
 _WATCH_SECONDS = 0.25
 _HERE = "dspex_actors.cli.runs"

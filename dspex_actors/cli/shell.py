@@ -92,7 +92,7 @@ def explain(error: BaseException) -> int:
 def _status_of(error: BaseException) -> tuple[int, str]:
     from dspex_actors.errors import ConfigError, DspexError
     from supervisors.errors import SupervisorsError
-    from supervisors.runtime.keys import KeyFileError
+    from supervisors.wire.keys import KeyFileError
 
     if isinstance(error, click.ClickException):
         hint = ""
@@ -112,7 +112,7 @@ def _status_of(error: BaseException) -> tuple[int, str]:
 
 
 def _is_of_home(filename: object) -> bool:
-    from supervisors.node import default_data_dir
+    from supervisors.client.node import default_data_dir
 
     return str(filename).startswith(str(default_data_dir().absolute()))
 

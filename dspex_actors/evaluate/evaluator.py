@@ -30,7 +30,7 @@ from dspex_actors.foundation.journal_errors import JournalError
 from dspex_actors.tree_names import RUNS, worker_name
 from supervisors import Down, GenServer, Ref, Stop
 from supervisors.errors import CallTimeout, NoProcess, ServerExited, SupervisorsError
-from supervisors.runtime import fate
+from supervisors.host import processes as fate
 
 #: A worker that is not there is looked for this often, in seconds.
 LOOK_SECONDS = 0.02

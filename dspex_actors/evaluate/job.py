@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from supervisors.runtime import sealing
+from supervisors.wire import pickles as sealing
 
 Kind = str
 

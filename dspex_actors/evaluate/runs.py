@@ -39,7 +39,7 @@ from supervisors.errors import (
     ServerExited,
     SupervisorsError,
 )
-from supervisors.runtime import fate
+from supervisors.host import processes as fate
 
 #: An evaluator that has ended is cleared away at this interval, in seconds, so many times at most.
 CLEAR_SECONDS, CLEAR_TRIES = 0.05, 200

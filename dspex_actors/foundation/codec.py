@@ -24,7 +24,7 @@ import msgpack  # type: ignore[import-untyped,unused-ignore]
 from pydantic import BaseModel
 
 from dspex_actors.errors import DspexError
-from supervisors.runtime import sealing
+from supervisors.wire import pickles as sealing
 
 _TUPLE, _SET, _FROZENSET, _DATETIME, _DATE, _TIME, _DECIMAL, _INT, _OBJECT = range(1, 10)
 _TEXT_LIMIT = 500

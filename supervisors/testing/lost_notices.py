@@ -5,7 +5,7 @@ What is left to them is the look after the pids of their children.
 
 from __future__ import annotations
 
-from supervisors.runtime.supervisor_host import SupervisorHost
+from supervisors.runtime.thespian.supervisor import SupervisorHost
 
 
 def _no_notices(self: SupervisorHost) -> list[int]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from supervisors.node import Node
+from supervisors.client.node import Node
 from supervisors.testing.waiting import assert_gone, processes_of
 
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from supervisors import events
-from supervisors.core import SupervisorCore
-from supervisors.errors import SupervisorsError
-from supervisors.reason import KILLED, NORMAL, SHUTDOWN, ExitReason, Ref
-from supervisors.spec import ChildSpec, SupervisorSpec
-from supervisors.views import ChildCounts, ChildInfo
+from supervisors.supervisor import events
+from supervisors.supervisor.core import SupervisorCore
+from supervisors.terms.errors import SupervisorsError
+from supervisors.terms.reason import KILLED, NORMAL, SHUTDOWN, ExitReason, Ref
+from supervisors.terms.spec import ChildSpec, SupervisorSpec
+from supervisors.terms.views import ChildCounts, ChildInfo
 
 #: The reason of a child that has failed or crashed, where none is given.
 CRASH = ExitReason("error", {"type": "Crash", "message": "as the test says", "traceback": ""})

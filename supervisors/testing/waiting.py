@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from supervisors.errors import SupervisorsError
-from supervisors.node import Monitor, Node
-from supervisors.reason import Down, Ref
-from supervisors.runtime import fate
+from supervisors.client.node import Monitor, Node
+from supervisors.host import processes as fate
+from supervisors.terms.errors import SupervisorsError
+from supervisors.terms.reason import Down, Ref
 
 T = TypeVar("T")
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import dspex_actors as dspex
 from dspex_actors.app import APP, PRELOAD, AppConfig
-from supervisors.node import launch
-from supervisors.runtime import fate
-from supervisors.runtime.config import NodeConfig
+from supervisors.client.node import launch
+from supervisors.host import processes as fate
+from supervisors.host.node_config import NodeConfig
 
 HERE = Path(__file__).parent
 #: What the stand-in says: half of `tickets` have this label.

@@ -10,7 +10,7 @@ import pytest
 from e2e_kit import Answering, check_whole, metric, tickets, triage
 
 import dspex_actors as dspex
-from supervisors.runtime import fate
+from supervisors.host import processes as fate
 
 #: The usual look of a key, and one that no pattern knows.
 KEYS = ["sk-test-abcdefgh12345678", "Zq9kXw73LmPz51Tb"]

@@ -8,7 +8,7 @@ from e2e_kit import ANSWER, Background, check_whole, gone, metric, run_script, t
 
 import dspex_actors as dspex
 from dspex_actors.evaluate.run_index import list_runs
-from supervisors.runtime import fate
+from supervisors.host import processes as fate
 
 EXAMPLES, IN_FLIGHT, LATENCY = 500, 64, 0.1
 AGAIN = IN_FLIGHT + int(0.25 * IN_FLIGHT / LATENCY)

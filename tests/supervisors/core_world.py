@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections import deque
 
-from supervisors import events
-from supervisors.core import SupervisorCore
 from supervisors.errors import SupervisorsError
 from supervisors.genserver import GenServer
-from supervisors.reason import KILLED, SHUTDOWN, ExitReason, Ref
-from supervisors.spec import ChildSpec, SupervisorSpec
+from supervisors.supervisor import events
+from supervisors.supervisor.core import SupervisorCore
+from supervisors.terms.reason import KILLED, SHUTDOWN, ExitReason, Ref
+from supervisors.terms.spec import ChildSpec, SupervisorSpec
 
 BOOM = ExitReason("error", {"type": "ValueError", "message": "boom", "traceback": ""})
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from core_world import BOOM
 
-from supervisors import IGNORE, Backoff, ChildSpec, GenServer, Ref, Stop, SupervisorSpec, errors, events
-from supervisors.core import SupervisorCore
-from supervisors.reason import NORMAL, SHUTDOWN
+from supervisors import IGNORE, Backoff, ChildSpec, GenServer, Ref, Stop, SupervisorSpec, errors
+from supervisors.supervisor import events
+from supervisors.supervisor.core import SupervisorCore
+from supervisors.terms.reason import NORMAL, SHUTDOWN
 
 REASONS = {"normal": NORMAL, "shutdown": SHUTDOWN, "error": BOOM}
 #: Always one second, so that attempts are made in the order in which they were put off.

@@ -10,8 +10,8 @@ import pytest
 from node_helpers import Counter, Init, Recorder, alive, kill
 
 from supervisors import Application, ChildSpec, Node, SupervisorSpec, errors
-from supervisors.application import start_order
-from supervisors.runtime.log import LOG_FILE
+from supervisors.application.application import start_order
+from supervisors.host.log import LOG_FILE
 from supervisors.testing import assert_down, assert_gone, processes_of, wait_until, wait_until_restarted
 
 

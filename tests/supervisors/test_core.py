@@ -6,8 +6,8 @@ import pytest
 from core_world import BOOM, Server, World, specs, supervisor
 
 from supervisors import errors
-from supervisors.reason import KILLED, NORMAL, SHUTDOWN, ExitReason, Ref
-from supervisors.spec import Backoff, ChildSpec
+from supervisors.terms.reason import KILLED, NORMAL, SHUTDOWN, ExitReason, Ref
+from supervisors.terms.spec import Backoff, ChildSpec
 
 INFO = ExitReason("shutdown", "info")
 
@@ -148,7 +148,7 @@ def test_a_group_restart_revives_children_that_were_stopped():
 
 # rows: 31
 def test_word_of_an_older_process_is_ignored():
-    from supervisors.events import Exited
+    from supervisors.supervisor.events import Exited
 
     world = World(supervisor("A")).start()
     world.end("A")

@@ -5,12 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from supervisors import events
-from supervisors.core import SupervisorCore
-from supervisors.intensity import add_restart
-from supervisors.reason import KILLED, NORMAL, SHUTDOWN, Ref
-from supervisors.spec import RESTARTS, STRATEGIES, Backoff, ChildSpec, SupervisorSpec
-from supervisors.strategy import restart_plan
+from supervisors.supervisor import events
+from supervisors.supervisor.core import SupervisorCore
+from supervisors.supervisor.intensity import add_restart
+from supervisors.supervisor.strategy import restart_plan
+from supervisors.terms.reason import KILLED, NORMAL, SHUTDOWN, Ref
+from supervisors.terms.spec import RESTARTS, STRATEGIES, Backoff, ChildSpec, SupervisorSpec
 
 REASONS = st.sampled_from([NORMAL, SHUTDOWN, BOOM, KILLED])
 BACKOFFS = st.sampled_from([None, None, Backoff(first=0.5, limit=4.0)])

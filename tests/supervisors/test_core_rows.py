@@ -3,8 +3,9 @@
 import pytest
 from core_world import BOOM, Server, World, specs, supervisor
 
-from supervisors import ChildSpec, Ref, errors, events
-from supervisors.reason import KILLED, NORMAL, SHUTDOWN
+from supervisors import ChildSpec, Ref, errors
+from supervisors.supervisor import events
+from supervisors.terms.reason import KILLED, NORMAL, SHUTDOWN
 
 
 # rows: 17

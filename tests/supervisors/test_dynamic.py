@@ -9,9 +9,9 @@ from core_world import BOOM, Server, World
 from node_helpers import Counter, Init, Recorder, Stubborn, alive, kill, until
 
 from supervisors import Backoff, ChildSpec, DynamicSupervisorSpec, ExitReason, SupervisorSpec, errors
-from supervisors.cores import core_for
-from supervisors.reason import KILLED, NORMAL, SHUTDOWN, Ref
-from supervisors.runtime.log import LOG_FILE
+from supervisors.host.log import LOG_FILE
+from supervisors.supervisor.kinds import core_for
+from supervisors.terms.reason import KILLED, NORMAL, SHUTDOWN, Ref
 
 STRANGER = Ref("h", 9, 9, 9, "stranger")
 

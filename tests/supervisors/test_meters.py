@@ -7,7 +7,7 @@ import time
 from node_helpers import Counter, until
 
 from supervisors import ChildSpec, GenServer
-from supervisors.runtime import meters
+from supervisors.host import meters
 
 
 class Sleeper(GenServer):

@@ -11,8 +11,8 @@ import pytest
 from node_helpers import Counter, alive, family, until
 
 from supervisors import ChildSpec, GenServer, Node, SupervisorSpec, errors
-from supervisors.client import KeyRefused
-from supervisors.spec import Backoff
+from supervisors.client.door_client import KeyRefused
+from supervisors.terms.spec import Backoff
 
 
 def one_line(error):

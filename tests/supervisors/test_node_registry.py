@@ -6,7 +6,7 @@ import pytest
 from node_helpers import Counter, kill, until
 
 from supervisors import ChildSpec, Ref, errors
-from supervisors.node_registry import SPARE_LINES, NameFile
+from supervisors.runtime.node.registry import SPARE_LINES, NameFile
 
 
 def ref(number):

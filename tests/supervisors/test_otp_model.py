@@ -14,9 +14,10 @@ from node_helpers import until
 from otp_model import Model
 from otp_scripts import Cores, Maker, happen, outcome
 
-from supervisors import Ref, core, errors
-from supervisors.intensity import add_restart
-from supervisors.strategy import RestartPlan, restart_plan
+from supervisors import Ref, errors
+from supervisors.supervisor import core
+from supervisors.supervisor.intensity import add_restart
+from supervisors.supervisor.strategy import RestartPlan, restart_plan
 
 
 class LikeOtp(RuleBasedStateMachine):

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from node_helpers import Counter, Recorder, alive, kill, until
 
 from supervisors import ChildSpec, DynamicSupervisorSpec, PartitionSupervisorSpec, Ref, Via, errors
-from supervisors.cores import core_for
-from supervisors.partition import canonical, partition_of
+from supervisors.supervisor.kinds import core_for
+from supervisors.supervisor.partition import canonical, partition_of
 
 CHILD = ChildSpec("c", Counter)
 
@@ -50,7 +50,10 @@ def test_an_integer_key_goes_to_its_absolute_value_modulo_n():
 
 # rows: PS2, PS8
 def test_other_keys_go_by_a_hash_that_is_the_same_in_every_interpreter():
-    code = "from supervisors.partition import partition_of as p; print([p(k, 97) for k in ('a', b'a', 1.5, ('u', 7))])"
+    code = (
+        "from supervisors.supervisor.partition import partition_of as p; "
+        "print([p(k, 97) for k in ('a', b'a', 1.5, ('u', 7))])"
+    )
     shown = {
         subprocess.run(
             [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True

@@ -7,8 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from supervisors.pool_core import PoolCore
-from supervisors.pool_events import (
+from supervisors.pool.core import PoolCore
+from supervisors.pool.effects import (
     Borrower,
     CheckWorker,
     Demonitor,
@@ -20,7 +20,7 @@ from supervisors.pool_events import (
     StartWorker,
     StopWorker,
 )
-from supervisors.pool_stats import Waits
+from supervisors.pool.stats import Waits
 
 
 class World:

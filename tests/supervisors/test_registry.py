@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from node_helpers import Counter, kill, until
 
 from supervisors import ANY, ChildSpec, Ref, Registry, Var, errors
-from supervisors.matching import bind, check_guards, fill, holds, strict
-from supervisors.registry_core import Lease, LockTable, RegistryTable
+from supervisors.registry.core import Lease, LockTable, RegistryTable
+from supervisors.registry.matching import bind, check_guards, fill, holds, strict
 
 
 def ref(number):

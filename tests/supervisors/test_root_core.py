@@ -3,11 +3,12 @@
 import pytest
 from node_helpers import Async, Counter, kill
 
-from supervisors import ChildSpec, Node, SupervisorSpec, errors, events
-from supervisors.root_core import RootCore
-from supervisors.runtime.sealing import seal
+from supervisors import ChildSpec, Node, SupervisorSpec, errors
+from supervisors.supervisor import events
+from supervisors.supervisor.root import RootCore
 from supervisors.testing import CoreStepper, wait_until
 from supervisors.testing.stepper import CRASH
+from supervisors.wire.pickles import seal
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from node_helpers import alive, kill, until
 
 from supervisors import ChildSpec, Down, GenServer, Stop, TaskSupervisorSpec, callers, errors
-from supervisors.reason import Ref
-from supervisors.stream import StreamCore, StreamOptions
+from supervisors.tasks.stream_core import StreamCore, StreamOptions
+from supervisors.terms.reason import Ref
 
 
 def options(**fields):
@@ -492,7 +492,7 @@ def chain():
 
 
 async def chain_of_two(name):
-    from supervisors.task_server import current
+    from supervisors.tasks.server import current
 
     task = await current().tasks(name).async_(chain)
     return current().ref, await task.await_()

@@ -6,7 +6,8 @@ import sys
 import pytest
 from node_helpers import Counter
 
-from supervisors import ChildSpec, Node, SupervisorSpec, errors, events
+from supervisors import ChildSpec, Node, SupervisorSpec, errors
+from supervisors.supervisor import events
 from supervisors.testing import (
     LOST_NOTICES,
     CoreStepper,

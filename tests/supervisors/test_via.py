@@ -6,7 +6,7 @@ import pytest
 from node_helpers import Counter, kill, until
 
 from supervisors import ChildSpec, GenServer, Registry, SupervisorSpec, Via, errors
-from supervisors.runtime import wire
+from supervisors.wire import values as wire
 
 
 class Asker(GenServer):

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from supervisors import ChildSpec, Ref, errors
-from supervisors.runtime import fate
+from supervisors.host import processes as fate
 from supervisors.testing import processes_of
 
 #: Within this long a tree is whole again or gone; or within three times what its start took, where that is more: a

@@ -20,7 +20,7 @@ from dspex_actors.cli.failures import lives_of
 from dspex_actors.cli.look import Lights
 from dspex_actors.cli.top import Row, Sample, ordered, page, rows
 from supervisors import ExitReason, Node, Report
-from supervisors.views import ProcessStats
+from supervisors.terms.views import ProcessStats
 
 
 def actor(name, pid, restarts=0, children=(), kind="worker", state="running"):

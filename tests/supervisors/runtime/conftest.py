@@ -10,7 +10,7 @@ import psutil
 import pytest
 import transport_actors
 
-from supervisors.runtime.system import System, start_system
+from supervisors.runtime.thespian.system import System, start_system
 
 KEY = bytes(range(32))
 
@@ -66,7 +66,7 @@ class Running:
 @pytest.fixture(params=["127.0.0.1"])
 def running(request, tmp_path, monkeypatch):
     """Start a system on the given address; end every process of it afterwards, whatever happened."""
-    from supervisors.runtime import transport
+    from supervisors.runtime.thespian import transport
 
     pid_file = tmp_path / "pids"
     pid_file.touch()

@@ -9,7 +9,7 @@ from thespian import actors
 from thespian.system.messages import admin, convention, multiproc
 from thespian.system.transport.IPBase import TCPv4ActorAddress
 
-from supervisors.runtime.allowlist import ALLOWED, loads
+from supervisors.runtime.thespian.allowlist import ALLOWED, loads
 
 ADDRESS = actors.ActorAddress(TCPv4ActorAddress("127.0.0.1", 4000))
 

@@ -6,9 +6,9 @@ import itertools
 import pytest
 
 from supervisors.errors import NoProcess
-from supervisors.reason import KILLED, NODEDOWN, NOPROC, ExitReason, Ref
-from supervisors.runtime.bonds import Bonds
-from supervisors.runtime.messages import Link, Unlink, Unwatch, Watch
+from supervisors.runtime.process.bonds import Bonds
+from supervisors.terms.reason import KILLED, NODEDOWN, NOPROC, ExitReason, Ref
+from supervisors.wire.messages import Link, Unlink, Unwatch, Watch
 
 ME = Ref("10.0.0.1", 1, 1, 1, "me")
 NEAR = Ref("10.0.0.1", 2, 2, 2, "near")

@@ -8,10 +8,10 @@ import pytest
 
 from supervisors import ChildSpec, GenServer, Node, SupervisorSpec
 from supervisors.errors import NoProcess
-from supervisors.reason import KILLED, NODEDOWN, NOPROC
-from supervisors.runtime import far as module
-from supervisors.runtime import pulse
-from supervisors.runtime.far import Far
+from supervisors.runtime.process import far as module
+from supervisors.runtime.process import pulse
+from supervisors.runtime.process.far import Far
+from supervisors.terms.reason import KILLED, NODEDOWN, NOPROC
 
 
 class Sleeper(GenServer):

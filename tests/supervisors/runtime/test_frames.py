@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisors.runtime import frames as frames_module
-from supervisors.runtime import replay
-from supervisors.runtime.frames import (
+from supervisors.wire import frames as frames_module
+from supervisors.wire import replay
+from supervisors.wire.frames import (
     HEADER_SIZE,
     Forged,
     FrameCodec,

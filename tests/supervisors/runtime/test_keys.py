@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from supervisors.runtime.keys import KEY_FILE, KeyFileError, load_or_create_key
+from supervisors.wire.keys import KEY_FILE, KeyFileError, load_or_create_key
 
 
 def test_a_key_is_made_once_and_is_private(tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from supervisors.runtime.pulse import PAUSES, REFUSED_SECONDS, SILENT_SECONDS, Pulse
+from supervisors.runtime.process.pulse import PAUSES, REFUSED_SECONDS, SILENT_SECONDS, Pulse
 
 
 def beats(pulse, start, count, heard=()):

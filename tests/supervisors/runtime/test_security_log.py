@@ -3,8 +3,8 @@ import os
 
 import pytest
 
-from supervisors.runtime import security_log
-from supervisors.runtime.security_log import SecurityLog
+from supervisors.host import security_log
+from supervisors.host.security_log import SecurityLog
 
 
 @pytest.fixture

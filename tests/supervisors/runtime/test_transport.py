@@ -10,16 +10,9 @@ import pytest
 import transport_actors
 from conftest import KEY, has_ended, until
 
-from supervisors.runtime import codec as codec_module
-from supervisors.runtime.frames import (
-    HEADER_SIZE,
-    MAX_FRAME,
-    FrameCodec,
-    FrameReader,
-    FrameTooLarge,
-    Opener,
-)
-from supervisors.runtime.system import SystemStartError, start_system
+from supervisors.runtime.thespian.system import SystemStartError, start_system
+from supervisors.wire import codec as codec_module
+from supervisors.wire.frames import HEADER_SIZE, MAX_FRAME, FrameCodec, FrameReader, FrameTooLarge, Opener
 
 
 class Gadget:

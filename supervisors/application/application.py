@@ -1,0 +1,214 @@
+"""Applications: a supervision tree with a name, dependencies, and a say in whether the node goes on without it.
+
+After Elixir's application.ex and OTP's application_controller.
+
+::
+
+    store = Application("store", SupervisorSpec([ChildSpec("db", Db, name="db")], name="store"))
+    web = Application("web", SupervisorSpec([ChildSpec("http", Http)]), dependencies=("store",), type="permanent")
+    node.ensure_all_started(web, store)         # store, then web
+    node.stop_application("web")
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from supervisors.terms.errors import AlreadyStarted, NoProcess, SpecError
+from supervisors.terms.reason import Ref
+from supervisors.terms.spec import ChildSpec, SupervisorSpec
+
+if TYPE_CHECKING:
+    from supervisors.client.node import Node
+
+TYPES = ("temporary", "transient", "permanent")
+#: The id of the controller among the root's children, and what the ids of applications there begin with.
+CONTROLLER_ID, PREFIX = "application_controller", "application:"
+
+
+@dataclass(frozen=True)
+class Application:
+    """A supervision tree that is started and stopped as one, under the node's root.
+
+    It is stopped in this order: `prep_stop`, the tree (children in reverse), `stop`. A tree that ends by itself has no
+    `prep_stop`, but its `stop`. Nothing restarts an application that has ended.
+
+    Args:
+        name: unique on the node.
+        start: its supervisor, a SupervisorSpec.
+        dependencies: names of the applications that must run before it starts.
+        type: what its end means unless `stop_application` brought it about. temporary - nothing beyond a line in the
+            log; transient - the node goes down if it ended abnormally (a supervisor that gives up ends with
+            `shutdown`, which is not abnormal, so this is of little practical use); permanent - the node goes down. The
+            node goes down by an ordered stop of its daemon, as by `dspex stop`.
+        prep_stop: called on the node before the tree is stopped; what it returns is handed to `stop`.
+        stop: called on the node with that (or None) when the tree is gone.
+        stop_timeout: seconds that each of the two may take before it is killed.
+        start_timeout: seconds that the tree may take to start.
+
+    Raises:
+        SpecError: names the field, the value and what is legal.
+    """
+
+    name: str
+    start: Any
+    dependencies: tuple[str, ...] = ()
+    type: str = "temporary"
+    prep_stop: Callable[[], Any] | None = None
+    stop: Callable[[Any], Any] | None = None
+    stop_timeout: float = 5.0
+    start_timeout: float = 60.0
+
+    def __post_init__(self) -> None:
+        """Validate every field."""
+        if not isinstance(self.name, str) or not self.name:
+            raise SpecError(f"name={self.name!r}: expected a non-empty text")
+        if isinstance(self.dependencies, str) or any(not isinstance(name, str) for name in self.dependencies):
+            raise SpecError(f"dependencies={self.dependencies!r}: expected names of applications")
+        object.__setattr__(self, "dependencies", tuple(self.dependencies))
+        if self.type not in TYPES:
+            raise SpecError(f"type={self.type!r}: expected one of {', '.join(TYPES)}")
+        for field in ("prep_stop", "stop"):
+            if getattr(self, field) is not None and not callable(getattr(self, field)):
+                raise SpecError(f"{field}={getattr(self, field)!r}: expected a function or None")
+        self.child_spec()
+
+    def child_spec(self) -> ChildSpec:
+        """Return what the node's root starts: the tree, between the processes that run its callbacks if it has any."""
+        from supervisors.application.controller import Closer, Opener
+
+        fields: dict[str, Any] = {"restart": "temporary", "start_timeout": self.start_timeout}
+        if self.prep_stop is None and self.stop is None:
+            return ChildSpec(PREFIX + self.name, self.start, **fields)
+        # Stopped in reverse: the opener's end is prep_stop, then the tree, then the closer's end is stop.
+        children = (
+            ChildSpec("closer", Closer, args=(self.stop,), shutdown=self.stop_timeout),
+            ChildSpec("tree", self.start, significant=True, **fields),
+            ChildSpec("opener", Opener, args=(self.prep_stop,), shutdown=self.stop_timeout),
+        )
+        spec = SupervisorSpec(children, intensity=10, period=10.0, auto_shutdown="any_significant")
+        return ChildSpec(PREFIX + self.name, spec, **fields)
+
+
+def has_callbacks(spec: ChildSpec) -> bool:
+    """Whether in what `Application.child_spec` returned the tree is between processes that run callbacks."""
+    children = spec.start.children if isinstance(spec.start, SupervisorSpec) else ()
+    return [child.id for child in children] == ["closer", "tree", "opener"]
+
+
+@dataclass(frozen=True)
+class ApplicationInfo:
+    """A running application.
+
+    Args:
+        name: its name.
+        type: temporary, transient or permanent.
+        dependencies: names of the applications that it needs.
+        ref: its topmost process.
+    """
+
+    name: str
+    type: str
+    dependencies: tuple[str, ...]
+    ref: Ref
+
+
+def start_order(applications: Iterable[Application], running: Iterable[str] = ()) -> list[Application]:
+    """Return applications in an order in which each comes after all it depends on (depth first, otherwise as given).
+
+    Args:
+        applications: to be started.
+        running: names of those that run already; they are left out.
+
+    Raises:
+        SpecError: a dependency is unknown, a name is there twice, or the dependencies go in a circle; it is named.
+    """
+    by_name: dict[str, Application] = {}
+    for each in applications:
+        if by_name.setdefault(each.name, each) is not each:
+            raise SpecError(f"applications: {each.name!r} is there twice: expected each name once")
+    done = set(running)
+    path: list[str] = []
+    order: list[Application] = []
+
+    def visit(name: str, needed_by: str | None) -> None:
+        if name in done:
+            return
+        if name in path:
+            circle = " -> ".join([*path[path.index(name) :], name])
+            raise SpecError(f"dependencies go in a circle: {circle}; expected none")
+        if name not in by_name:
+            raise SpecError(f"application {needed_by!r} depends on {name!r}: it neither runs nor was given")
+        path.append(name)
+        for dependency in by_name[name].dependencies:
+            visit(dependency, name)
+        path.pop()
+        done.add(name)
+        order.append(by_name[name])
+
+    for name in by_name:
+        visit(name, None)
+    return order
+
+
+# --- as a program outside asks for it; Node's methods of these names ------------------------------------------------
+
+
+def start_application(node: Node, application: Application) -> Ref:
+    """Start an application whose dependencies run."""
+    from supervisors.wire.pickles import seal
+
+    about = (application.name, application.type, application.dependencies)
+    return _ask(node, ("start", about, seal(application.child_spec())))  # type: ignore[no-any-return]
+
+
+def ensure_all_started(node: Node, applications: Iterable[Application]) -> list[str]:
+    """Start applications in order; if one does not start, stop those that were started before it."""
+    order = start_order(applications, [each.name for each in which_applications(node)])
+    started: list[str] = []
+    try:
+        for each in order:
+            try:
+                start_application(node, each)
+            except AlreadyStarted:
+                continue  # somebody else was faster
+            started.append(each.name)
+    except BaseException:
+        for name in reversed(started):
+            stop_application(node, name)
+        raise
+    return started
+
+
+def stop_application(node: Node, name: str) -> None:
+    """Stop an application; return when it is gone."""
+    _ask(node, ("stop", name))
+
+
+def which_applications(node: Node) -> list[ApplicationInfo]:
+    """Return the running applications in the order in which they were started."""
+    return [ApplicationInfo(name, kind, tuple(needs), ref) for name, kind, needs, ref in _ask(node, ("which",))]
+
+
+def _ask(node: Node, request: Any) -> Any:
+    """Ask the node's controller, which is started when it is first needed."""
+    from supervisors.application.controller import ApplicationController
+
+    root = Ref(**json.loads((Path(node.data_dir) / "node.json").read_text())["root"])
+    spec = ChildSpec(CONTROLLER_ID, ApplicationController, name=CONTROLLER_ID)
+    for last in (False, True):
+        try:
+            controller = node.start_child(root, spec)
+        except AlreadyStarted as running:
+            controller = running.ref
+        assert controller is not None
+        try:
+            return node.call(controller, request, timeout=None)
+        except NoProcess as error:
+            if last or error.id is not None:
+                raise  # else it was just being restarted, and has not carried this out
+    raise AssertionError("not reached")

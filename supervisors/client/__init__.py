@@ -1,0 +1,1 @@
+"""The program's side of a node: starting one, attaching to one, and calling into its tree."""

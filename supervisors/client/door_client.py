@@ -1,0 +1,203 @@
+"""The connection of a program outside to a node's door: thread-safe, many calls in flight.
+
+A caller's thread seals and sends its own frame; one reader thread hands the answers out. There is no event loop in
+the user's process and no listening socket.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any
+
+from supervisors.terms.errors import CallTimeout, NodeDown, SupervisorsError
+from supervisors.terms.reason import Down, ExitReason
+from supervisors.wire import values as wire
+from supervisors.wire.frames import FrameCodec, FrameError, FrameReader, Opener
+
+#: An answer that the door should have given is waited for this much longer than the call's own timeout.
+SLACK_SECONDS = 10.0
+
+
+class KeyRefused(NodeDown):
+    """A node answered and closed the connection at once."""
+
+
+class DoorClient:
+    """A connection to a door.
+
+    Args:
+        host, port: where the door listens.
+        key: the cluster key.
+        timeout: seconds to connect.
+
+    Raises:
+        NodeDown: nobody listens there, or the key is not that node's.
+    """
+
+    def __init__(self, host: str, port: int, key: bytes, timeout: float = 5.0) -> None:
+        """Connect and say hello."""
+        self._dest = f"{host}:{port}"
+        self._codec = FrameCodec(key)
+        self._name = f"client-{os.urandom(8).hex()}"
+        self._ids = itertools.count(1)
+        self._lock = threading.Lock()
+        self._waiting: dict[int, Future[Any]] = {}
+        self._monitors: dict[int, Callable[[Down], None]] = {}
+        self._closed = False
+        try:
+            self._socket = socket.create_connection((host, port), timeout)
+        except OSError as error:
+            raise NodeDown(f"no node answers at {self._dest}: {error.strerror or error}") from None
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket.settimeout(None)
+        self._thread = threading.Thread(target=self._read, name="dspex-door", daemon=True)
+        self._thread.start()
+        try:
+            self.node: dict[str, Any] = self.request("hello", wire.VERSION, self._name, wait=timeout)
+        except CallTimeout:
+            self.close()
+            raise NodeDown(f"the node at {self._dest} does not answer") from None
+        except NodeDown:
+            self.close()
+            # What a door does to a client without its key; also to one that comes while it goes down.
+            raise KeyRefused(
+                f"the node at {self._dest} closed the connection: it has another cluster key, or is going down"
+            ) from None
+        except SupervisorsError:
+            self.close()
+            raise
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is gone."""
+        return self._closed
+
+    def submit(self, operation: str, *arguments: Any) -> Future[Any]:
+        """Send a request; the future gets its answer.
+
+        Raises:
+            NodeDown: the connection is gone; the request was not carried out.
+            CallFailed: the request is too large.
+        """
+        future: Future[Any] = Future()
+        self._submit(future, next(self._ids), operation, arguments)
+        return future
+
+    def _submit(self, future: Future[Any], number: int, operation: str, arguments: tuple[Any, ...]) -> None:
+        future.request_id = number  # type: ignore[attr-defined]
+        payload = wire.pack_value([number, operation, *arguments], "request")
+        with self._lock:
+            if self._closed:
+                raise NodeDown(f"the node at {self._dest} has gone away")
+            self._waiting[number] = future
+            try:
+                # Sealed under the lock: the receiver takes frames of one sender in order.
+                self._socket.sendall(self._codec.seal(payload, self._dest))
+            except OSError:
+                self._waiting.pop(number, None)
+                raise NodeDown(f"the node at {self._dest} has gone away") from None
+
+    def request(self, operation: str, *arguments: Any, wait: float | None = None) -> Any:
+        """Send a request and wait for its answer, at most `wait` seconds (None: without end)."""
+        return self.wait(self.submit(operation, *arguments), operation, wait)
+
+    def wait(self, future: Future[Any], operation: str, wait: float | None) -> Any:
+        """Wait for the answer to what was submitted, at most `wait` seconds (None: without end)."""
+        try:
+            return future.result(wait)
+        except FutureTimeoutError:
+            self.abandon(future)
+            raise CallTimeout(f"no answer to {operation} from the node at {self._dest} within {wait:g} s") from None
+        except BaseException:
+            if not future.done():  # Ctrl-C while waiting: nobody will read the answer
+                self.abandon(future)
+            raise
+
+    def abandon(self, future: Future[Any]) -> None:
+        """Drop a request: its answer is not wanted any more."""
+        number = future.request_id  # type: ignore[attr-defined]
+        if self._waiting.pop(number, None) is not None:
+            with contextlib.suppress(SupervisorsError):
+                self._notify("cancel", number)
+
+    def _notify(self, operation: str, *arguments: Any) -> None:
+        with self._lock:
+            if not self._closed:
+                with contextlib.suppress(OSError):
+                    self._socket.sendall(self._codec.seal(wire.pack([0, operation, *arguments]), self._dest))
+
+    def watch(self, target: Any, callback: Callable[[Down], None]) -> tuple[int, Any]:
+        """Monitor a process; call back, from the reader's thread, when it ends.
+
+        Returns:
+            The monitor's number and the process's ref.
+        """
+        future: Future[Any] = Future()
+
+        # In the reader's thread, and before it reads what comes next: no Down can be missed.
+        def note(done: Future[Any]) -> None:
+            if not done.cancelled() and done.exception() is None:
+                self._monitors[done.result()[0]] = callback
+
+        future.add_done_callback(note)
+        self._submit(future, next(self._ids), "monitor", (target,))
+        number, ref = self.wait(future, "monitor", SLACK_SECONDS)
+        return number, ref
+
+    def forget_monitor(self, monitor: int) -> None:
+        """Stop waiting for a process's end."""
+        self._monitors.pop(monitor, None)
+        self._notify("demonitor", monitor)
+
+    def close(self) -> None:
+        """Close the connection; what still waits gets NodeDown."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def _read(self) -> None:
+        reader = FrameReader(Opener(self._codec, self._name))
+        try:
+            while data := self._socket.recv(1 << 18):
+                for payload in reader.feed(data):
+                    self._take(wire.unpack(payload, trusted=True))
+        except (OSError, ValueError, FrameError):
+            pass
+        finally:
+            self._gone()
+
+    def _take(self, message: list[Any]) -> None:
+        number, ok, *rest = message
+        if ok == "down":
+            monitor, down = rest
+            callback = self._monitors.pop(monitor, None)
+            if callback is not None:
+                callback(down)
+            return
+        future = self._waiting.pop(number, None)
+        if future is None or not future.set_running_or_notify_cancel():
+            return
+        if ok:
+            future.set_result(rest[0])
+        else:
+            future.set_exception(rest[0])
+
+    def _gone(self) -> None:
+        with self._lock:
+            self._closed = True
+            waiting, self._waiting = self._waiting, {}
+        for future in waiting.values():
+            if future.set_running_or_notify_cancel():
+                future.set_exception(NodeDown(f"the node at {self._dest} has gone away"))
+        monitors, self._monitors = self._monitors, {}
+        for callback in monitors.values():
+            callback(Down(None, ExitReason("nodedown")))
+        with contextlib.suppress(OSError):
+            self._socket.close()

@@ -1,1 +1,0 @@
-"""Several nodes that know each other."""

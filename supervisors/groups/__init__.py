@@ -1,0 +1,1 @@
+"""Process groups: named groups of processes, as Erlang's `pg`."""

@@ -1,0 +1,1 @@
+"""Pool: workers of one kind that are lent and given back."""

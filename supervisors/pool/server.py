@@ -1,0 +1,237 @@
+"""The server of a pool: carries out what pool/core.py decides.
+
+Requests: ("checkout", lease, block, timeout, work_timeout) → (worker, work timeout), or None when the pool is full;
+("checkin", worker); ("timed_out", lease) → whether its worker was taken away; "status"; "stats"; "supervisor". A
+door puts those of a program outside into ("lease", client, packed request), and casts ("gone", client) when that
+program's connection ends.
+Casts: ("checkin", lease), ("checkin", worker, borrower), ("discard", lease, whether the work took too long).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any
+
+from supervisors.genserver import NO_REPLY, GenServer
+from supervisors.host import processes as fate
+from supervisors.pool.core import PoolCore
+from supervisors.pool.effects import (
+    Borrower,
+    CheckWorker,
+    Demonitor,
+    Effect,
+    Grant,
+    KillWorker,
+    Monitor,
+    PoolRules,
+    Refuse,
+    StartWorker,
+    StopWorker,
+)
+from supervisors.terms.errors import CallFailed, CallTimeout, NoProcess, StartError, SupervisorsError
+from supervisors.terms.reason import SHUTDOWN, Down, ExitReason, Ref
+from supervisors.wire import values as wire
+
+#: The id of the workers' supervisor in the pool's tree.
+WORKERS = "workers"
+#: So many checkouts whose work took too long are remembered, until their borrowers ask why their worker is gone.
+MAX_REMEMBERED = 1000
+
+_TICK = "_pool tick"
+
+
+class PoolServer(GenServer):
+    """One pool; `PoolSpec` makes its arguments."""
+
+    async def init(
+        self,
+        rules: dict[str, Any],
+        work_timeout: float | None,
+        health_check: Any,
+        health_timeout: float,
+        shutdown_limit: float | None,
+    ) -> None:
+        """Start the first workers, one after the other."""
+        self._work_timeout, self._shutdown_limit = work_timeout, shutdown_limit
+        self._health_check, self._health_timeout = health_check, health_timeout
+        parent = self._process.boot.parent
+        assert parent is not None
+        self._parent = parent
+        rows = await self.which_children(parent)
+        workers = next((row.ref for row in rows if row.id == WORKERS), None)
+        if workers is None:
+            raise StartError("a pool's server runs beside its workers' supervisor: start it by PoolSpec", id="pool")
+        self._workers: Ref = workers
+        self._callers: dict[str, tuple[Any, float | None, float | None]] = {}
+        self._monitors: dict[Ref, int] = {}
+        self._borrowers: dict[Ref, int] = {}
+        self._late: dict[str, None] = {}
+        self._timer: tuple[float, Any] | None = None
+        self._core = PoolCore(PoolRules(**rules), alive=lambda ref: not fate.has_ended(ref.pid, ref.born))
+        for effect in self._core.start(time.monotonic()):
+            assert isinstance(effect, StartWorker)
+            worker = await self._start_worker()
+            self._do(self._core.started(effect.ticket, worker, time.monotonic()))
+
+    # --- what comes in ----------------------------------------------------------------------------------------------
+
+    def handle_call(self, request: Any, caller: Any) -> Any:
+        """Answer a borrower; one that is outside comes by a door."""
+        match request:
+            case ("lease", str() as client, bytes() as packed):
+                try:
+                    request = wire.unpack(packed, trusted=True)
+                except Exception as error:  # a class that is not here, say: the borrower's mistake
+                    self.reply_error(caller, CallFailed(f"the request cannot be opened here: {error!r}"))
+                    return NO_REPLY
+                return self._answer(Borrower(caller.ref, client), request, caller)
+            case _:
+                return self._answer(Borrower(caller.ref), request, caller)
+
+    def _answer(self, borrower: Borrower, request: Any, caller: Any) -> Any:
+        match request:
+            case ("checkout", str() as lease, bool() as block, (None | int() | float()) as timeout,
+                  (None | int() | float()) as work_timeout) if not self._core.knows(lease):  # fmt: skip
+                limit = self._work_timeout if work_timeout is None else work_timeout
+                self._callers[lease] = (caller, limit, timeout)
+                self._do(self._core.checkout(lease, borrower, block, timeout, limit, time.monotonic()))
+                return NO_REPLY
+            case ("checkin", worker):
+                self._checkin(worker, borrower)
+                return None
+            case ("timed_out", lease):
+                return lease in self._late
+            case "status":
+                return tuple(self._core.status())
+            case "stats":
+                return tuple(self._core.stats(time.monotonic()))
+            case "supervisor":
+                return self._parent
+        self.reply_error(caller, CallFailed(f"a pool does not know {request!r:.200}: use node.pool(...)"))
+        return NO_REPLY
+
+    def handle_cast(self, message: Any) -> None:
+        """Take a worker back."""
+        now = time.monotonic()
+        match message:
+            case ("checkin", str() as lease):
+                self._do(self._core.checkin(lease, now))
+            case ("checkin", worker, borrower):
+                self._checkin(worker, Borrower(borrower))
+            case ("discard", str() as lease, bool() as timed_out):
+                self._do(self._core.discard(lease, timed_out, now))
+            case ("gone", str() as client):
+                self._do(self._core.gone(client, now))
+            case _:
+                self._process.log.warning("message not understood", message=repr(message)[:200])
+
+    def handle_info(self, message: Any) -> None:
+        """Take in that a worker or a borrower ended, or that something is due."""
+        match message:
+            case Down():
+                if message.ref is not None:
+                    self._monitors.pop(message.ref, None)
+                self._do(self._core.down(message.ref, time.monotonic()))
+            case (what, at) if what == _TICK:
+                if self._timer is not None and self._timer[0] == at:
+                    self._timer = None
+                    self._do(self._core.tick(time.monotonic()))
+            case _:
+                super().handle_info(message)
+
+    def _checkin(self, worker: Any, borrower: Borrower) -> None:
+        lease = self._core.lease_of(worker, borrower)
+        if lease is not None:
+            self._do(self._core.checkin(lease, time.monotonic()))
+
+    # --- effects ----------------------------------------------------------------------------------------------------
+
+    def _do(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Grant(lease, worker):
+                    caller, limit, _ = self._callers.pop(lease)
+                    self.reply(caller, (worker, limit))
+                case Refuse(lease, why, error):
+                    self._refuse(lease, why, error)
+                case StartWorker(ticket):
+                    self.spawn(self._start(ticket))
+                case StopWorker(worker):
+                    self._forget(worker)
+                    self._process.stop_process(worker, SHUTDOWN)
+                    if self._shutdown_limit is not None:
+                        self._process.loop.call_later(self._shutdown_limit, _kill, worker)
+                case KillWorker(worker, lease):
+                    self._late[lease] = None
+                    if len(self._late) > MAX_REMEMBERED:
+                        del self._late[next(iter(self._late))]
+                    self._forget(worker)
+                    _kill(worker)
+                case CheckWorker(worker):
+                    self.spawn(self._check(worker))
+                case Monitor(process):
+                    self._borrowers[process] = self.monitor(process)
+                case Demonitor(process):
+                    self.demonitor(self._borrowers.pop(process))
+        self._set_timer()
+
+    def _refuse(self, lease: str, why: str, error: Any) -> None:
+        caller, _, timeout = self._callers.pop(lease)
+        if why == "full":
+            self.reply(caller, None)
+        elif why == "timeout":
+            status = self._core.status()
+            what = f"no worker of pool {self.name!r} was free within {timeout:g} s: {status.checked_out} are out"
+            self.reply_error(caller, CallTimeout(f"{what}, {len(self._core.waiting)} others wait"))
+        else:
+            self.reply_error(caller, error)
+
+    def _forget(self, worker: Ref) -> None:
+        monitor = self._monitors.pop(worker, None)
+        if monitor is not None:
+            self.demonitor(monitor)
+
+    def _set_timer(self) -> None:
+        at = self._core.next_at()
+        if self._timer is not None:
+            if self._timer[0] == at:
+                return
+            self._timer[1].cancel()
+            self._timer = None
+        if at is not None:
+            self._timer = at, self.send_after(max(0.0, at - time.monotonic()), (_TICK, at))
+
+    async def _start(self, ticket: int) -> None:
+        try:
+            worker = await self._start_worker()
+        except SupervisorsError as error:
+            self._process.log.error("a worker did not start", error=str(error))
+            self._do(self._core.start_failed(ticket, error, time.monotonic()))
+        else:
+            self._do(self._core.started(ticket, worker, time.monotonic()))
+
+    async def _start_worker(self) -> Ref:
+        outcome = await self._process.supervise(self._workers, "start_child", ())
+        worker = outcome[0] if isinstance(outcome, tuple) else outcome  # init may have returned Extra
+        if worker is None:
+            reason = ExitReason.of("ignore")
+            raise StartError("a worker's init returned IGNORE: a pool needs its workers", id=WORKERS, reason=reason)
+        self._monitors[worker] = self.monitor(worker)
+        return worker  # type: ignore[no-any-return]
+
+    async def _check(self, worker: Ref) -> None:
+        healthy = False
+        with contextlib.suppress(SupervisorsError):
+            healthy = await self.call(worker, self._health_check, self._health_timeout) is not False
+        if not healthy:
+            self._process.log.warning("a worker failed its health check", worker=str(worker))
+        self._do(self._core.checked(worker, healthy, time.monotonic()))
+
+
+def _kill(worker: Ref) -> None:
+    with contextlib.suppress(ProcessLookupError, NoProcess):
+        pidfd = fate.open_pidfd(worker.pid, worker.born)  # of this very process, not of one with a reused pid
+        fate.kill(worker.pid, pidfd)
+        if pidfd is not None:
+            fate.close_pidfd(pidfd)

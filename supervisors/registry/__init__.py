@@ -1,0 +1,1 @@
+"""Registry: keys that processes register, found by key or pattern."""

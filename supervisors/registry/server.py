@@ -1,0 +1,188 @@
+"""Registry: processes under keys of any kind, unique or not, with a value each; as Elixir's `Registry`.
+
+::
+
+    ChildSpec("reg", Registry, kwargs={"keys": "unique"}, name="reg")
+
+    await self.registry("reg").register("orders")            # inside a GenServer: this server is the owner
+    node.registry("reg").lookup("orders")                    # → [(ref, value)]
+    node.call(Via("reg", "orders"), "how many")              # a unique registry's keys are names too
+    ChildSpec("w", Worker, name=Via("reg", ("worker", 7)))   # start under one
+
+An entry lives as long as its owner, seen through its pidfd. Owners are linked to the registry: as its memory goes with
+it, they end when it crashes, and their supervisors start them, and their entries, anew. So start it before them; under
+rest_for_one its crash counts as one restart, under one_for_one each owner's end is another.
+What it decides is in registry/core.py; what a user calls in registry/handle.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from supervisors.genserver import NO_REPLY, GenServer
+from supervisors.host import processes as fate
+from supervisors.registry.core import Lease, LockTable, RegistryTable
+from supervisors.registry.matching import check_guards
+from supervisors.terms.errors import NoProcess, NotAllowed, SpecError, SupervisorsError
+from supervisors.terms.reason import Caller, Ref
+
+
+class Registry(GenServer):
+    """A local store of who is registered under which key."""
+
+    def init(self, keys: str, listeners: tuple[str, ...] = ()) -> None:
+        """Start empty.
+
+        Args:
+            keys: "unique" - one owner per key; "duplicate" - any number.
+            listeners: names of servers that get ("register", registry, key, owner, value) and
+                ("unregister", registry, key, owner) in handle_info. They are not told when an owner ends: who
+                wants to know that monitors it.
+
+        Raises:
+            SpecError: an argument that cannot be.
+        """
+        if isinstance(listeners, str) or not all(isinstance(each, str) and each for each in listeners):
+            raise SpecError(f"listeners={listeners!r}: expected a list of names")
+        self._table = RegistryTable(keys, self._alive)
+        self._locks = LockTable()
+        self._waiting: dict[Lease, Caller] = {}
+        self._watched: set[Ref] = set()
+        self._listeners = tuple(listeners)
+        self._news: asyncio.Queue[Any] = asyncio.Queue()
+        if self._listeners:
+            self.spawn(self._tell_listeners())
+        self.trap_exit = True
+        table = self._table
+        self._requests: dict[str, Callable[..., Any]] = {
+            "register": self._register,
+            "register_via": self._register_via,
+            "resolve": self._resolve,
+            "unregister": lambda key, owner: self._removed(owner, table.unregister(key, owner)),
+            "unregister_match": lambda key, owner, pattern, guards: self._removed(
+                owner, table.unregister_match(key, owner, pattern, check_guards(guards))
+            ),
+            "value": table.value,
+            "update_value": table.update_value,
+            "lookup": table.lookup,
+            "keys": table.keys,
+            "values": table.values,
+            "count": table.count,
+            "match": lambda key, pattern, guards: table.match(key, pattern, check_guards(guards)),
+            "count_match": lambda key, pattern, guards: len(table.match(key, pattern, check_guards(guards))),
+            "select": lambda pattern, guards, body: table.select(pattern, check_guards(guards), body),
+        }
+
+    def handle_call(self, request: Any, caller: Caller) -> Any:
+        """Answer one request; one that is refused does the registry no harm."""
+        try:
+            match request:
+                case ("lock", key, Ref() as holder, number):
+                    return self._lock(key, Lease(holder, number), caller)
+                case (str(name), *arguments) if name in self._requests:
+                    return self._requests[name](*arguments)
+            raise NotAllowed(f"a registry has no request {request!r:.100}")
+        except SupervisorsError as error:
+            self.reply_error(caller, error)
+        except TypeError as error:  # a wrong number of arguments
+            self.reply_error(caller, NotAllowed(f"a registry refuses {request!r:.100}: {error}"))
+        return NO_REPLY
+
+    def handle_cast(self, message: Any) -> None:
+        """Give a lock back, or leave its line."""
+        match message:
+            case ("unlock", key, Ref() as holder, number):
+                lease = Lease(holder, number)
+                self._waiting.pop(lease, None)
+                self._grant(self._locks.release(key, lease))
+
+    def handle_info(self, message: Any) -> None:
+        """Drop exit signals of owners: their deaths are seen by their pidfds."""
+        if not (isinstance(message, tuple) and message[:1] == ("EXIT",)):
+            super().handle_info(message)
+
+    # --- entries ----------------------------------------------------------------------------------------------------
+
+    def _register(self, key: Any, owner: Ref, value: Any) -> Ref:
+        if not isinstance(owner, Ref) or owner.host != self.ref.host:
+            raise SpecError(f"owner={owner!r:.100}: expected the Ref of a process of this node")
+        first = not self._table.owns(owner)
+        self._table.register(key, owner, value)
+        try:
+            self._watch(owner)
+        except NoProcess:
+            self._table.drop(owner)
+            raise
+        if first and owner != self.ref:
+            self.link(owner)
+        self._tell(("register", self.name, key, owner, value))
+        return owner
+
+    def _removed(self, owner: Ref, entries: list[Any]) -> None:
+        for entry in entries:
+            self._tell(("unregister", self.name, entry.key, owner))
+        if entries and not self._table.owns(owner):
+            self.unlink(owner)
+
+    def _register_via(self, key: Any, owner: Ref, value: Any) -> Ref | None:
+        holder = self._resolve(key)
+        if holder is not None:
+            return None if holder == owner else holder
+        self._register(key, owner, value)
+        return None
+
+    def _resolve(self, key: Any) -> Ref | None:
+        if not self._table.unique:
+            raise NotAllowed(f"registry {self.name} has duplicate keys: Via needs one with unique keys")
+        found = self._table.lookup(key)
+        return found[0][0] if found else None
+
+    # --- locks ------------------------------------------------------------------------------------------------------
+
+    def _lock(self, key: Any, lease: Lease, caller: Caller) -> Any:
+        self._watch(lease.holder)
+        if self._locks.acquire(key, lease):
+            return True
+        self._waiting[lease] = caller
+        return NO_REPLY
+
+    def _grant(self, lease: Lease | None) -> None:
+        if lease is not None:
+            self.reply(self._waiting.pop(lease), True)
+
+    # --- owners -----------------------------------------------------------------------------------------------------
+
+    def _alive(self, owner: Ref) -> bool:
+        return not fate.has_ended(owner.pid, owner.born)
+
+    def _watch(self, owner: Ref) -> None:
+        if owner not in self._watched:
+            self._process.peers.on_death(owner, self._ended)
+            self._watched.add(owner)
+
+    def _ended(self, owner: Ref) -> None:
+        self._watched.discard(owner)
+        self._table.drop(owner)
+        for lease in [lease for lease in self._waiting if lease.holder == owner]:
+            del self._waiting[lease]
+        for lease in self._locks.drop(owner):
+            self._grant(lease)
+
+    # --- listeners --------------------------------------------------------------------------------------------------
+
+    def _tell(self, news: Any) -> None:
+        if self._listeners:
+            self._news.put_nowait(news)
+
+    async def _tell_listeners(self) -> None:
+        # One after the other, so that each hears of everything in its order although names are looked up on the way.
+        while True:
+            news = await self._news.get()
+            for name in self._listeners:
+                try:
+                    ref = await self._process.names.resolve(name)
+                except NoProcess:
+                    continue
+                self.send(ref, news)

@@ -1,0 +1,397 @@
+"""The daemon of a node: starts the actor system, watches it, brings it back, and takes it down.
+
+`python -m supervisors.runtime.node.daemon CONFIG_FILE READY_FD LIFELINE_FD`
+
+It has no threads and runs no user code. What it starts cannot outlive it (host/processes.py); what dies of the three
+that the node cannot do without - admin, logger, root supervisor - makes it end the rest and start the node anew,
+on the same door socket, within a second or two.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import importlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+import time
+import uuid
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from supervisors.host import meters
+from supervisors.host import processes as fate
+from supervisors.host.log import open_log
+from supervisors.host.node_config import NodeConfig
+from supervisors.runtime.thespian import identity
+from supervisors.terms.reason import SHUTDOWN, Ref
+from supervisors.wire.keys import KeyFileError, load_or_create_key
+
+#: A node that falls more often than this within this many seconds is given up.
+MAX_FALLS, FALL_SECONDS = 10, 60.0
+#: An ordered stop that takes longer than this is finished by SIGKILL.
+STOP_SECONDS = 120.0
+BOOT_SECONDS = 120.0
+EXIT_RUNNING, EXIT_FAILED = 3, 1
+
+
+class StartRefusedError(Exception):
+    """The node cannot start here; the message says why and what to do."""
+
+
+class Daemon:
+    """One run of a node, from its first process to its last."""
+
+    def __init__(self, config: NodeConfig, lifeline: int) -> None:
+        """Take the folder, the key and the door's socket, or refuse."""
+        self.config = config
+        self.data_dir = Path(config.data_dir)
+        self.lifeline = lifeline
+        self.logs = self.data_dir / "logs"
+        self.key = load_or_create_key(self.data_dir)
+        for folder in (self.logs, self.data_dir / "run"):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        self._lock()
+        self._open_door()
+        self.log = open_log(self.logs, "daemon", config.level)
+        self.uid = uuid.uuid4().hex[:16]
+        self.started_at = time.time()
+        self.incarnation = 0
+        self.system: Any = None
+        self.root: Ref | None = None
+        self.pillars: dict[int, tuple[str, int | None]] = {}
+        self._owner = fate.open_pidfd(os.getppid(), 0) if lifeline >= 0 else None
+        self._signal_read, self._signal_write = os.pipe()
+        os.set_blocking(self._signal_read, False)
+        os.set_blocking(self._signal_write, False)
+        self._stop_asked = self._stop_now = self._owner_gone = False
+
+    def _lock(self) -> None:
+        self._lock_fd = os.open(self.data_dir / "run" / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StartRefusedError("running") from None
+
+    def _open_door(self) -> None:
+        self.door = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self.door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            self.door.bind((self.config.host, self.config.port))
+        except OSError as error:
+            raise StartRefusedError(
+                f"cannot listen on {self.config.host}:{self.config.port}: {error.strerror}; "
+                "choose another --port, or stop what holds it"
+            ) from None
+        self.door.listen(512)
+        host, port = self.door.getsockname()[:2]
+        self.address = f"{host}:{port}"
+        identity.door_port = port
+
+    # --- starting ---------------------------------------------------------------------------------------------------
+
+    def preload(self) -> None:
+        """Import what the children will need, once, before the first fork."""
+        import threading
+
+        for module in (
+            "supervisors.runtime.thespian.supervisor",
+            "supervisors.runtime.node.door",
+            "supervisors.runtime.node.registry",
+            *self.config.preload,
+        ):
+            importlib.import_module(module)
+        if threading.active_count() > 1:
+            names = [thread.name for thread in threading.enumerate()]
+            raise StartRefusedError(f"preloading started threads ({names}); a process with threads must not fork")
+        meters.share()
+        # What is loaded by now stays for ever: collectors of the children need not walk it, nor copy its pages.
+        gc.collect()
+        gc.freeze()
+
+    def boot(self) -> None:
+        """Start admin, logger and root with its children; return when every child's init has returned."""
+        from supervisors.runtime.thespian.supervisor import SupervisorHost
+        from supervisors.runtime.thespian.system import start_system
+        from supervisors.runtime.thespian.transport import on_transport_start
+        from supervisors.wire.messages import Boot, BootResult, encode, open_parcel, parcel
+
+        on_transport_start[:] = [fate.tie_to(os.getpid())]
+        self.system = start_system(self.config.host, 0, self.key)
+        address = self.system.create_root(SupervisorHost)
+        root = Boot(uuid.uuid4().hex[:16], 0, 0, "root", None, self._root_spec(), (), {}, None, None, self._node())
+        self.system.tell(address, parcel([encode(root)]))
+        deadline = time.monotonic() + BOOT_SECONDS
+        result: BootResult | None = None
+        while result is None:
+            message = self.system.listen(1.0)
+            if isinstance(message, bytes):
+                result = open_parcel(message)[0]  # type: ignore[assignment]
+            elif not fate.descendants(os.getpid()):
+                raise StartRefusedError(f"the actor system ended while it started; see {self.logs}")
+            elif time.monotonic() > deadline:
+                raise StartRefusedError(f"the node did not come up within {BOOT_SECONDS:g} s; see {self.logs}")
+        if result.outcome != "started" or result.ref is None:
+            raise StartRefusedError(str(result.error or result.reason))
+        self.root = result.ref
+        self._watch_pillars()
+        self._write_node_file()
+
+    def _node(self) -> dict[str, Any]:
+        from supervisors import __version__
+
+        host, port = self.system.own_address
+        return {
+            "name": self.config.name,
+            "uid": self.uid,
+            "address": self.address,
+            "pid": os.getpid(),
+            "data_dir": str(self.data_dir),
+            "logs": str(self.logs),
+            "level": self.config.level,
+            "version": __version__,
+            "started_at": self.started_at,
+            "incarnation": self.incarnation,
+            "daemon": [host, port],
+        }
+
+    def _root_spec(self) -> Any:
+        from supervisors.runtime.node.door import Door
+        from supervisors.runtime.node.registry import NodeRegistry
+        from supervisors.runtime.thespian.supervisor import REGISTRY_ID
+        from supervisors.terms.spec import ChildSpec, SupervisorSpec
+        from supervisors.wire.pickles import seal
+
+        children = [
+            ChildSpec(REGISTRY_ID, NodeRegistry, shutdown=1.0),
+            ChildSpec("door", Door, args=(self.door.fileno(), self.address), shutdown=1.0),
+        ]
+        if self.config.app:
+            module, _, function = self.config.app.partition(":")
+            make = getattr(importlib.import_module(module), function)
+            children.extend(make(self.config.app_config, self._node()))
+        # The root lets its children fall often before it gives up: then the daemon starts the whole node anew.
+        return seal(SupervisorSpec(children=tuple(children), strategy="one_for_one", intensity=20, period=10.0))
+
+    def _watch_pillars(self) -> None:
+        """Open a pidfd for admin, logger and root: the processes that the node cannot do without."""
+        assert self.root is not None
+        table = fate.process_table()
+        admin = table.get(self.root.pid, 0)
+        pids = {self.root.pid: "root", admin: "admin"}
+        pids.update({pid: "logger" for pid, parent in table.items() if parent == admin and pid != self.root.pid})
+        for pid, name in pids.items():
+            self.pillars[pid] = (name, None)
+            with contextlib.suppress(ProcessLookupError):  # it has fallen already: the first look will see it
+                self.pillars[pid] = (name, fate.open_pidfd(pid, 0))
+
+    def _fallen(self) -> str | None:
+        for pid, (name, pidfd) in self.pillars.items():
+            if fate.has_ended(pid, 0, pidfd):
+                return name
+        return None
+
+    def _write_node_file(self) -> None:
+        path = self.data_dir / "node.json"
+        text = json.dumps(self._node() | {"root": asdict(self.root)}, indent=2)  # type: ignore[arg-type]
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(text)
+        os.replace(temporary, path)
+
+    # --- running ----------------------------------------------------------------------------------------------------
+
+    def catch_signals(self) -> None:
+        """Turn SIGTERM and SIGINT into an ordered stop, and SIGUSR1 into an immediate one."""
+
+        def stop(signum: int, frame: Any) -> None:
+            self._stop_asked = True
+            self._stop_now = self._stop_now or signum == signal.SIGUSR1
+            self._wake()
+
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            signal.signal(number, stop)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        # Orphans that this process has adopted are buried as soon as they end.
+        signal.signal(signal.SIGCHLD, lambda signum, frame: self._wake())
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._signal_write, b".")
+
+    def run(self) -> int:
+        """Watch until told to stop; return the exit status."""
+        falls: list[float] = []
+        while True:
+            why = self._wait()
+            if why == "stop":
+                self.stop()
+                return 0
+            if why == "owner gone":
+                self.end_all()
+                return 0
+            while why:
+                self.log.error("the node has fallen and is started again", fallen=why)
+                self.end_all()
+                now = time.monotonic()
+                falls = [*(fall for fall in falls if now - fall < FALL_SECONDS), now]
+                if len(falls) > MAX_FALLS:
+                    self.log.critical(f"the node fell {len(falls)} times within {FALL_SECONDS:g} s and is given up")
+                    return EXIT_FAILED
+                self.incarnation += 1
+                why = self._boot_again()
+
+    def _boot_again(self) -> str:
+        """Start the node anew; return why that failed, or nothing."""
+        try:
+            self.boot()
+        except Exception as error:
+            return f"it did not come back: {error!r}"
+        return ""
+
+    def _wait(self) -> str:
+        """Return why the node is to end, or which pillar has fallen."""
+        while True:
+            self._sleep(1.0)
+            self.system.tend()
+            if self._stop_asked:
+                return "stop"
+            if self._owner_gone:
+                return "owner gone"
+            if (fallen := self._fallen()) is not None:
+                return fallen
+
+    def _sleep(self, seconds: float) -> None:
+        """Wait for a signal, or the end of a child, a pillar or the owner, at most so long."""
+        poller = select.poll()
+        watched = {fd for fd in (self._owner, self.lifeline) if fd is not None and fd >= 0}
+        for fd in (self._signal_read, *watched, *(fd for _, fd in self.pillars.values() if fd is not None)):
+            poller.register(fd, select.POLLIN | select.POLLHUP)
+        ready = {fd for fd, _ in poller.poll(seconds * 1000)}
+        self._owner_gone = self._owner_gone or bool(watched & ready)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._signal_read, 4096)
+        _reap()
+
+    # --- ending -----------------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Stop the tree in order, children first; then end what is left. The owner's end cuts it short."""
+        from supervisors.runtime.thespian.post import address
+        from supervisors.wire.messages import Stop, encode, parcel
+
+        if not self._stop_now and self.root is not None:
+            where = address(self.root.host, self.root.port)
+            self.system.tell(where, parcel([encode(Stop(self.root.uid, SHUTDOWN))]))
+            deadline = time.monotonic() + STOP_SECONDS
+            while time.monotonic() < deadline and not self._stop_now:
+                self._sleep(0.5)
+                if self._owner_gone or self._fallen():
+                    break
+        self.end_all()
+
+    def end_all(self) -> None:
+        """Kill every process of the node and wait until none is left."""
+        for _, fd in self.pillars.values():
+            if fd is not None:
+                fate.close_pidfd(fd)
+        self.pillars = {}
+        deadline = time.monotonic() + 10.0
+        while (left := fate.descendants(os.getpid())) and time.monotonic() < deadline:
+            for pid in left:
+                fate.kill(pid)
+            _reap()
+            select.poll().poll(2)
+        _reap()
+        self.root = None
+
+    def clean_up(self) -> None:
+        """Remove what says that a node runs here, and a temporary folder whole."""
+        with contextlib.suppress(FileNotFoundError):
+            (self.data_dir / "node.json").unlink()
+        if self.config.temporary:
+            shutil.rmtree(self.data_dir, ignore_errors=True)
+
+
+def _reap() -> None:
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _detach(logs: Path) -> None:
+    """Let go of the starter's standard streams: a starter whose output is a pipe would wait for us for ever."""
+    null = os.open(os.devnull, os.O_RDWR)
+    err = os.open(logs / "stderr.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.dup2(err, 2)
+    os.close(null)
+    os.close(err)
+
+
+def _say(fd: int, **message: Any) -> None:
+    with contextlib.suppress(OSError):
+        os.write(fd, json.dumps(message).encode() + b"\n")
+        os.close(fd)
+
+
+def main(argv: list[str]) -> int:
+    """Run a node; say on READY_FD whether it came up."""
+    config = NodeConfig(**json.loads(Path(argv[0]).read_text()))
+    ready, lifeline = int(argv[1]), int(argv[2])
+    os.umask(0o077)
+    with contextlib.suppress(PermissionError):
+        os.setsid()
+    fate.set_process_name(f"node {config.name}")
+    fate.adopt_orphans()
+    try:
+        daemon = Daemon(config, lifeline)
+    except StartRefusedError as error:
+        _say(ready, error=str(error), running=str(error) == "running")
+        return EXIT_RUNNING
+    except (KeyFileError, OSError) as error:
+        _say(ready, error=str(error))
+        return EXIT_FAILED
+    if not config.foreground:
+        _detach(daemon.logs)
+    # Thespian reads these when it is imported.
+    os.environ.update(
+        THESPIAN_BASE_IPADDR=config.host,
+        THESPIAN_MAX_PENDING_TRANSMITS="200",
+        THESPLOG_FILE=str(daemon.logs / "thespian.log"),
+        THESPLOG_THRESHOLD="WARNING",
+        DSPEX_SECURITY_LOG=str(daemon.logs / "security.jsonl"),
+    )
+    daemon.catch_signals()
+    try:
+        daemon.preload()
+        daemon.boot()
+    except StartRefusedError as error:
+        daemon.end_all()
+        daemon.clean_up()
+        _say(ready, error=str(error))
+        return EXIT_FAILED
+    except Exception as error:
+        daemon.log.critical("the node did not start", exc_info=error)
+        daemon.end_all()
+        daemon.clean_up()
+        _say(ready, error=f"{type(error).__name__}: {error}; see {daemon.logs}")
+        return EXIT_FAILED
+    _say(ready, ok=True, address=daemon.address, pid=os.getpid())
+    daemon.log.info("node started", address=daemon.address)
+    try:
+        return daemon.run()
+    finally:
+        daemon.end_all()
+        daemon.clean_up()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

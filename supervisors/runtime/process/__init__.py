@@ -1,0 +1,1 @@
+"""A GenServer's life: mailbox, calls, names, links and monitors. It does not know Thespian."""

@@ -1,0 +1,176 @@
+"""How an actor's process begins.
+
+Thespian starts actors through multiprocessing, and tells a new one what it is in a message. Each object that a forked
+process touches for the first time costs it a copy of a page (3 µs where this was measured, and 1,800 of them in a
+start), so what a child does before its `init` decides how long a restart takes. This is the same start with what an
+actor of ours needs, and with its first message inherited: it is in the mailbox when the process begins.
+
+A parent learns of deaths through pidfds (host/deaths.py) and collects its children itself, so an actor takes no
+notice of SIGCHLD; of the admin, which has Thespian's own handler, nothing changes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing.util
+import os
+import signal
+import sys
+from typing import Any, NoReturn
+
+from thespian.system import multiprocCommon
+from thespian.system.messages.multiproc import EndpointConnected
+from thespian.system.systemCommon import actorStartupFailed
+from thespian.system.transport import ReceiveEnvelope, TransmitIntent
+
+from supervisors.host.roomy import roomy
+from supervisors.runtime.thespian.system import LOG_ENV, LOG_FORMAT
+
+#: What the next child of this process is to find in its mailbox.
+_first_words: list[bytes] = []
+
+
+class Child:
+    """A forked process, with what Thespian asks of one: `pid`, `is_alive`, `join`."""
+
+    def __init__(self, pid: int) -> None:
+        """Note a process that was just forked by this one."""
+        self.pid = pid
+        self._collected = False
+
+    def is_alive(self) -> bool:
+        """Look whether it runs; collect it if it has ended."""
+        if not self._collected:
+            try:
+                self._collected = os.waitpid(self.pid, os.WNOHANG)[0] == self.pid
+            except ChildProcessError:
+                self._collected = True
+        return not self._collected
+
+    def join(self, timeout: float | None = None) -> None:
+        """Do nothing: `is_alive` has collected it."""
+
+
+def create_actor(manager: Any, actor_class: type, first_words: bytes) -> tuple[Any, int]:
+    """Start an actor that finds a message in its mailbox.
+
+    Args:
+        manager: Thespian's manager of the parent.
+        actor_class: what to start.
+        first_words: the message.
+
+    Returns:
+        The actor's address, which is known to this process only until the actor has said where it listens, and its
+        process id.
+
+    Raises:
+        OSError: there is no process to be had.
+    """
+    before = len(getattr(manager, "_child_procs", ()))
+    _first_words[:] = [first_words]
+    try:
+        address = manager.createActor(actor_class, None, None)
+    finally:
+        _first_words.clear()
+    if len(manager._child_procs) == before:  # Thespian keeps to itself why
+        raise OSError("no process could be forked: too many processes, or too little memory")
+    return address, manager._child_procs[0].childProc.pid
+
+
+def forget_actor(manager: Any, pid: int) -> None:
+    """Collect a child that has ended, and have Thespian forget it."""
+    for info in manager._child_procs:
+        if info.childProc.pid == pid and not info.childProc.is_alive():
+            manager._child_procs.remove(info)
+            address = getattr(info, "childRealAddr", info.childAddr)
+            manager.transport.deadAddress(manager._addrManager, address)
+            manager._children.clear()  # those that Thespian would stop; nobody reads it
+            return
+
+
+def _start_child_actor(
+    self: Any,
+    childAddr: Any,  # noqa: N803 - Thespian's names
+    childClass: Any,  # noqa: N803
+    globalName: Any,  # noqa: N803
+    parentAddr: Any,  # noqa: N803
+    notifyAddr: Any,  # noqa: N803
+    childRequirements: Any = None,  # noqa: N803
+    sourceHash: Any = None,  # noqa: N803
+    sourceToLoad: Any = None,  # noqa: N803
+) -> None:
+    """Stand for `MultiProcReplicator._startChildActor`."""
+    endpoint = self.transport.prepEndpoint(childAddr, self.capabilities)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError, OSError):
+            stream.flush()  # or the child would have what is in it too
+    pid = os.fork()
+    if pid == 0:
+        _run_child(self, childClass, endpoint, parentAddr, notifyAddr)
+    if not hasattr(self, "_child_procs"):
+        self._child_procs = []
+    # In front, since Thespian looks for it from there, and soon.
+    self._child_procs.insert(0, multiprocCommon.ChildInfo(childAddr, childClass, Child(pid), endpoint.addrInst))
+    self.transport.connectEndpoint(endpoint)
+
+
+@roomy
+def _run_child(parent: Any, actor_class: Any, endpoint: Any, parent_address: Any, notify: Any) -> NoReturn:
+    status = 1
+    try:
+        multiprocessing.process._children = set()  # type: ignore[attr-defined] # those of the parent
+        multiprocessing.util._run_after_forkers()  # type: ignore[attr-defined] # of libraries that rely on it
+        manager = _new_manager(parent, actor_class, endpoint, parent_address, notify)
+        manager.transport._incomingEnvelopes += [ReceiveEnvelope(parent_address, words) for words in _first_words]
+        _first_words.clear()
+        manager.run()
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _new_manager(parent: Any, actor_class: Any, endpoint: Any, parent_address: Any, notify: Any) -> Any:
+    transport = type(parent.transport)(endpoint)
+    _log_to_file()
+    manager = multiprocCommon.MultiProcManager(
+        actor_class, None, transport, None, None, parent_address, parent._adminAddr, None, parent.capabilities,
+        parent.mpcontext, parent.logdefs,
+    )  # fmt: skip
+    manager.asLogger = parent.asLogger
+    connected = TransmitIntent(notify, EndpointConnected(endpoint.addrInst))
+    transport.scheduleTransmit(None, connected.addCallback(onFailure=actorStartupFailed))
+    name = getattr(actor_class, "__name__", str(actor_class))
+    ending = multiprocCommon.shutdown_signal_detector(name, transport.myAddress, manager)
+    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGABRT):
+        signal.signal(number, ending)
+    for number in (signal.SIGINT, signal.SIGUSR1):  # for the daemon, whose handlers are inherited
+        signal.signal(number, lambda number, frame: None)
+    return manager
+
+
+def _log_to_file() -> None:
+    """Have what is logged through the logging module written by this process itself.
+
+    Thespian would send it to its logger, in the middle of whatever the transport is doing.
+    """
+    path = os.environ.get(LOG_ENV)
+    handler: logging.Handler = logging.FileHandler(path, delay=True) if path else logging.NullHandler()
+    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    logging.root = logging.RootLogger(logging.WARNING)
+    logging.root.addHandler(handler)
+    logging.Logger.root = logging.root
+    logging.Logger.manager = logging.Manager(logging.root)
+
+
+def _signals_after_fork() -> None:
+    # The handlers of the parent mean its transport. An actor sets its own; what a user's code forks has none.
+    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGABRT, signal.SIGALRM, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def install() -> None:
+    """Have Thespian start its actors this way."""
+    os.register_at_fork(after_in_child=_signals_after_fork)
+    multiprocCommon.MultiProcReplicator._startChildActor = _start_child_actor
+    multiprocCommon.startAdmin = roomy(multiprocCommon.startAdmin)

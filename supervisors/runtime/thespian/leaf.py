@@ -1,0 +1,205 @@
+"""The Thespian actor that carries a GenServer, in one thread.
+
+Until Boot has come Thespian's own loop runs. Then the server's asyncio loop takes over: Thespian's connections sit
+behind one descriptor (runtime/thespian/polling.py), which it watches like any other. What is sent during one turn of the loop
+leaves at its end, as one parcel for each receiver. A leaf never forks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from thespian.actors import Actor, ActorExitRequest
+
+from supervisors.host import processes as fate
+from supervisors.host.log import open_log
+from supervisors.host.watchdog import Watchdog
+from supervisors.runtime.process.process import Process
+from supervisors.runtime.thespian.identity import own_ref
+from supervisors.runtime.thespian.post import PostOffice
+from supervisors.wire.messages import Boot, Message, open_parcel
+
+
+class LeafHost(Actor):  # type: ignore[misc]
+    """Host of one GenServer."""
+
+    def __init__(self) -> None:
+        """Wait for Boot; nothing runs before it."""
+        self._process: Process | None = None
+        self._inbox: deque[Any] = deque()
+        #: What has been opened of the inbox, and not been delivered.
+        self._opened: deque[Message] = deque()
+        self._outbox: deque[tuple[str, int, bytes]] = deque()
+        self._flush_is_due = False
+        self._in_transport = False
+        self._thread = threading.get_ident()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def receiveMessage(self, message: Any, sender: Any) -> None:  # noqa: N802 - Thespian's name
+        """Take one message from Thespian; nothing that happens here raises into it."""
+        if type(message) is bytes:
+            if self._process is None:
+                try:
+                    self._boot(message)
+                except Exception:  # Thespian would call again, and then leave an actor that never says anything
+                    os._exit(1)
+            else:
+                self._deliver(message)
+        elif isinstance(message, ActorExitRequest):
+            os._exit(0)  # Thespian is going down, or SIGTERM: there is nobody left to tell
+
+    def _boot(self, data: bytes) -> None:
+        (boot,) = open_parcel(data)
+        assert isinstance(boot, Boot)
+        label = str(boot.name or boot.id)
+        fate.set_process_name(label)
+        self._transport = self._myRef.transport
+        self._office = PostOffice(self._myRef, self._undelivered)
+        self._label, self._boot_node = label, boot.node
+        self._loop = asyncio.SelectorEventLoop(Watchdog(self._blocked, self._receive_meanwhile))
+        log = open_log(boot.node["logs"], label, boot.node.get("level", "info"))
+        self._process = Process(boot, own_ref(self._myRef, boot.to), self, self._loop, log)
+        self._loop.call_soon(self._process.start)
+        self._transport.successor = self._run_loop
+
+    def _run_loop(self) -> NoReturn:
+        asyncio.set_event_loop(self._loop)
+        self._loop.add_reader(self._transport.fileno(), self._take_in)
+        self._loop.call_soon(self._take_in)
+        while True:
+            # sys.exit() in a task or callback of the server ends the loop, and must end the server instead.
+            with contextlib.suppress(BaseException):
+                self._loop.run_forever()
+
+    # --- in -----------------------------------------------------------------------------------------------------
+
+    def _receive(self) -> None:
+        """Take what has arrived from those who send it."""
+        if not self._in_transport:  # else the watchdog's signal has come in the middle of it
+            self._in_transport = True
+            try:
+                self._inbox += self._transport.turn()
+            finally:
+                self._in_transport = False
+            if any(isinstance(envelope.message, ActorExitRequest) for envelope in self._inbox):
+                os._exit(0)
+        if self._process is not None:
+            self._process.meter.arrived(len(self._inbox))
+
+    def _receive_meanwhile(self) -> None:
+        """Do so while a handler blocks the loop, from a signal; what came is delivered when the loop is back."""
+        self._receive()
+        # The threadsafe one, since the loop may be just about to wait.
+        self._loop.call_soon_threadsafe(self._take_in)
+
+    def _take_in(self) -> None:
+        try:
+            self._receive()
+            while self._inbox:
+                envelope = self._inbox.popleft()
+                if type(envelope.message) is bytes:
+                    self._deliver(envelope.message)
+                else:
+                    self._myRef.handleMessages(envelope)
+        finally:
+            self._tend()
+
+    def _deliver(self, parcel: bytes) -> None:
+        assert self._process is not None
+        self._process.meter.arrived(len(self._inbox))
+        self._opened.extend(open_parcel(parcel))
+        while self._opened:
+            message = self._opened.popleft()
+            try:
+                self._process.deliver([message])
+            except Exception as error:  # no file descriptor for a monitor, say: the messages behind it are not to blame
+                self._process.log.error("a message could not be taken", kind=type(message).__name__, exc_info=error)
+
+    def _tend(self) -> None:
+        """Have the transport's descriptor and a timer tell of all that it waits for."""
+        self._in_transport = True
+        try:
+            seconds = self._transport.tend()
+        finally:
+            self._in_transport = False
+        if seconds is None:
+            return
+        due = self._loop.time() + seconds
+        # One that comes too early finds nothing to do and sets the next one.
+        if self._timer is None or self._timer.cancelled() or self._timer.when() > due:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(due, self._time_is_up)
+
+    def _time_is_up(self) -> None:
+        self._timer = None
+        self._take_in()
+
+    def _undelivered(self, parcel: bytes) -> None:
+        assert self._process is not None
+        self._process.undelivered(parcel)
+
+    def settle(self, callback: Callable[[], None]) -> None:
+        """Call back once everything that has arrived by now is delivered."""
+        self._loop.call_soon(self._settle, callback)
+
+    def _settle(self, callback: Callable[[], None]) -> None:
+        self._take_in()
+        callback()
+
+    # --- out ----------------------------------------------------------------------------------------------------
+
+    def post(self, host: str, port: int, message: bytes) -> None:
+        """Send a message at the end of this turn of the loop."""
+        self._outbox.append((host, port, message))
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            if threading.get_ident() == self._thread:
+                self._loop.call_soon(self._flush)
+            else:
+                self._loop.call_soon_threadsafe(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_is_due = False
+        self._send_outbox()
+        self._tend()
+
+    def _send_outbox(self) -> None:
+        grouped: dict[tuple[str, int], list[bytes]] = {}
+        while self._outbox:
+            host, port, message = self._outbox.popleft()
+            grouped.setdefault((host, port), []).append(message)
+        self._in_transport = True
+        try:
+            for (host, port), messages in grouped.items():
+                self._office.send(host, port, messages)
+        finally:
+            self._in_transport = False
+
+    def finish(self) -> NoReturn:
+        """Send what is queued and end the process."""
+        self._send_outbox()
+        self._in_transport = True
+        self._office.drain_and_exit(self._leftovers)
+
+    def _leftovers(self) -> None:
+        self._office.refuse(self._opened)
+        while self._inbox:
+            envelope = self._inbox.popleft()
+            if type(envelope.message) is bytes:
+                self._office.refuse(open_parcel(envelope.message))
+
+    # --- the watchdog -------------------------------------------------------------------------------------------
+
+    def _blocked(self, seconds: float, stack: str) -> None:
+        """Report a handler that keeps the loop from everything else; init may."""
+        if self._process is not None and self._process.serving:
+            # A logger of its own: the process's may be in the middle of a line.
+            log = open_log(self._boot_node["logs"], self._label, self._boot_node.get("level", "info"))
+            log.warning("a handler blocks the event loop", seconds=round(seconds, 3), stack=stack)

@@ -1,0 +1,38 @@
+"""Via: a name that another server resolves, as `{:via, Registry, {name, key}}` in Elixir."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from supervisors.terms.errors import SpecError
+
+
+@dataclass(frozen=True)
+class Via:
+    """A target of calls, or a child's name, that the server registered as `name` resolves.
+
+    It is asked ("resolve", key) → Ref or None, and to start under such a name ("register_via", key, ref, value) →
+    None, or the Ref that has it. Registries and partition supervisors answer these.
+
+    Args:
+        name: under which the resolving server is registered on the node.
+        key: what it knows the process by.
+        value: kept with the key by a registry, when a child is started under this name.
+
+    Raises:
+        SpecError: `name` is not a non-empty text.
+    """
+
+    name: str
+    key: Any
+    value: Any = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is no name."""
+        if not isinstance(self.name, str) or not self.name:
+            raise SpecError(f"Via.name={self.name!r}: expected a non-empty text, the resolving server's name")
+
+    def __str__(self) -> str:
+        """Return it as people write it."""
+        return f"{self.name}[{self.key!r:.60}]"
