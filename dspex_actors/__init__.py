@@ -10,6 +10,9 @@ result = dspex.evaluate(triage, "tickets.jsonl", metric=dspex.metrics.exact_matc
 from dspex_actors import errors, metrics
 from dspex_actors.adapters.chat import ChatAdapter
 from dspex_actors.adapters.json import JSONAdapter
+from dspex_actors.client.evaluate import evaluate
+from dspex_actors.client.result import EvaluationResult
+from dspex_actors.client.system import System, connect, current_system
 from dspex_actors.errors import (
     AdapterParseError,
     AuthError,
@@ -29,17 +32,14 @@ from dspex_actors.errors import (
     StreamTruncated,
     Timeout,
 )
-from dspex_actors.evaluate.evaluate import evaluate
-from dspex_actors.evaluate.result import EvaluationResult
 from dspex_actors.example import Example, Prediction
-from dspex_actors.fields import InputField, OutputField
 from dspex_actors.lm.lm import LM
-from dspex_actors.program import Module
 from dspex_actors.programs.chain_of_thought import ChainOfThought
+from dspex_actors.programs.module import Module
 from dspex_actors.programs.predict import Predict
 from dspex_actors.settings import configure, context, settings
-from dspex_actors.signature import Signature
-from dspex_actors.system import System, connect, current_system
+from dspex_actors.signatures.fields import InputField, OutputField
+from dspex_actors.signatures.signature import Signature
 from dspex_actors.teleprompt import BootstrapFewShot, LabeledFewShot
 
 __version__ = "0.1.0"

@@ -11,15 +11,15 @@ from typing import Any
 
 from dspex_actors.embedded.config import EmbeddedConfig
 from dspex_actors.errors import ConfigError
-from dspex_actors.tree_names import CLIENTS, EVALUATORS, RUNS, WORKERS, worker_name
+from dspex_actors.names import CLIENTS, EVALUATORS, RUNS, WORKERS, worker_name
 from supervisors import ChildSpec, SupervisorSpec
 
 #: Imported by the daemon before it forks anything: children share the memory and start in milliseconds.
 PRELOAD = [
-    "dspex_actors.evaluate.runs",
-    "dspex_actors.evaluate.evaluator",
-    "dspex_actors.evaluate.worker",
-    "dspex_actors.lm.client",
+    "dspex_actors.runs.keeper.actor",
+    "dspex_actors.runs.evaluator.actor",
+    "dspex_actors.workers.actor",
+    "dspex_actors.lm.control.client",
     "dspex_actors.embedded.actor",
 ]
 APP = "dspex_actors.app:children"
@@ -69,8 +69,8 @@ def children(config: dict[str, Any], node: dict[str, Any]) -> list[ChildSpec]:
         config: `AppConfig.to_dict()`.
         node: what the daemon says of the node.
     """
-    from dspex_actors.evaluate.runs import Runs
-    from dspex_actors.evaluate.worker import HttpWorker
+    from dspex_actors.runs.keeper.actor import Runs
+    from dspex_actors.workers.actor import HttpWorker
 
     settings = AppConfig(**config)
     workers = [

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel
 
-from dspex_actors.fields import ConfigValueError
+from dspex_actors.signatures.fields import ConfigValueError
 
 _HIDDEN = "dspy_"
 

@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from dspex_actors import configure, settings, system
+from dspex_actors import configure, settings
+from dspex_actors.client import system
 
 
 @pytest.fixture(autouse=True)

@@ -18,8 +18,8 @@ from dspex_actors.adapters.types import type_name
 from dspex_actors.adapters.values import render_value
 from dspex_actors.errors import AdapterParseError
 from dspex_actors.example import Example
-from dspex_actors.fields import constraints_text, description_of
-from dspex_actors.signature import SignatureMeta
+from dspex_actors.signatures.fields import constraints_text, description_of
+from dspex_actors.signatures.signature import SignatureMeta
 
 Message = dict[str, Any]
 Demo = Example | Mapping[str, Any]

@@ -12,7 +12,7 @@ from dspex_actors.adapters.json import JSONAdapter
 from dspex_actors.adapters.plan import Plans
 from dspex_actors.adapters.types import placeholder, type_hint
 from dspex_actors.adapters.values import render_value
-from dspex_actors.signature import SignatureMeta
+from dspex_actors.signatures.signature import SignatureMeta
 
 _MARKER = re.compile(r"\[\[ ## (\w+) ## \]\]")
 _COMPLETED = "[[ ## completed ## ]]"

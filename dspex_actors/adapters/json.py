@@ -12,7 +12,7 @@ from pydantic_core import to_jsonable_python
 from dspex_actors.adapters.base import Adapter, section
 from dspex_actors.adapters.plan import Plans
 from dspex_actors.adapters.types import placeholder, type_hint
-from dspex_actors.signature import SignatureMeta
+from dspex_actors.signatures.signature import SignatureMeta
 
 
 class JSONAdapter(Adapter):

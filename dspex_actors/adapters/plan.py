@@ -18,8 +18,8 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from dspex_actors.adapters.values import ATOMS, Parser, parser_for, render_value
-from dspex_actors.fields import extras
-from dspex_actors.signature import SignatureMeta
+from dspex_actors.signatures.fields import extras
+from dspex_actors.signatures.signature import SignatureMeta
 
 #: Rendered demos kept per signature. Optimisers try many; a prompt rarely has more than some dozens.
 _MAX_DEMOS = 512

@@ -18,9 +18,9 @@ from pathlib import Path
 from dspex_actors.cli import processes
 from dspex_actors.cli.look import data_folders
 from dspex_actors.cli.output import size_text, span_text
+from dspex_actors.config import Config
 from dspex_actors.errors import DspexError
-from dspex_actors.foundation.config import Config
-from dspex_actors.foundation.journal_reader import JournalReader, find_journals
+from dspex_actors.journal.reader import JournalReader, find_journals
 from supervisors.client.node import Node, read_node_file
 from supervisors.errors import SupervisorsError
 from supervisors.host import processes as fate

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from dspex_actors.cli import processes
-from dspex_actors.evaluate.run_index import JOURNAL_FILE, folder_of, node_runs
-from dspex_actors.foundation.journal_reader import JournalReader
-from dspex_actors.own_node import start_node
-from dspex_actors.system import System, connect
+from dspex_actors.client.own_node import start_node
+from dspex_actors.client.system import System, connect
+from dspex_actors.journal.index import JOURNAL_FILE, folder_of, node_runs
+from dspex_actors.journal.reader import JournalReader
 from supervisors.client.node import Node, default_data_dir
 from supervisors.errors import NodeDown
 

@@ -8,8 +8,8 @@ from rich.text import Text
 from dspex_actors.cli.checks import FAIL, OK, WARN, Finding, all_findings
 from dspex_actors.cli.output import console, json_option, print_json, table
 from dspex_actors.cli.shell import DONE, FAILED
+from dspex_actors.config import Config, load_config
 from dspex_actors.errors import ConfigError
-from dspex_actors.foundation.config import Config, load_config
 from supervisors.client.node import default_data_dir
 
 _MARKS = {OK: ("✓", "green"), WARN: ("!", "yellow"), FAIL: ("✗", "red"), "mended": ("✓", "cyan")}

@@ -140,7 +140,7 @@ def _folder(run_id: str | None) -> Path:
 
 def folder_of_run(run_id: str) -> Path:
     """Return the data folder of the node that a run belongs to."""
-    from dspex_actors.evaluate.run_index import find_run
+    from dspex_actors.journal.index import find_run
 
     return find_run(run_id, default_data_dir().absolute())
 

@@ -17,8 +17,8 @@ from dspex_actors.app import APP, PRELOAD, AppConfig
 from dspex_actors.cli import processes
 from dspex_actors.cli.output import console, grid, json_option, print_json
 from dspex_actors.cli.shell import DONE, FAILED
-from dspex_actors.evaluate.run_index import node_runs
-from dspex_actors.foundation.config import Config, load_config
+from dspex_actors.config import Config, load_config
+from dspex_actors.journal.index import node_runs
 from supervisors.client.node import Node, default_data_dir, launch, read_node_file, stop_process
 from supervisors.errors import NodeDown
 from supervisors.host.node_config import NodeConfig

@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
+from dspex_actors.data.dataset import Dataset
 from dspex_actors.errors import AuthError, ConfigError
-from dspex_actors.evaluate.dataset import Dataset
 from dspex_actors.lm.keys import resolve, variable
 from dspex_actors.lm.lm import LM
 from dspex_actors.metrics import FieldMetric

@@ -28,13 +28,13 @@ from dspex_actors.cli.output import (
     table,
 )
 from dspex_actors.cli.shell import DONE, FAILED, INTERRUPTED, MISUSED, LazyGroup, say_error, say_note
+from dspex_actors.client.report import duration_text, report
+from dspex_actors.client.summary import export_lines, run_summary
 from dspex_actors.errors import ConfigError, RunFailed
-from dspex_actors.evaluate.report import duration_text, report
-from dspex_actors.evaluate.run_index import node_runs
-from dspex_actors.evaluate.summary import export_lines, run_summary
-from dspex_actors.foundation.journal_errors import JournalCorrupt
-from dspex_actors.foundation.journal_reader import JournalReader, find_journals
-from dspex_actors.foundation.records import RunRow
+from dspex_actors.journal.errors import JournalCorrupt
+from dspex_actors.journal.index import node_runs
+from dspex_actors.journal.reader import JournalReader, find_journals
+from dspex_actors.journal.records import RunRow
 from supervisors.client.node import default_data_dir
 
 _WATCH_SECONDS = 0.25
@@ -170,7 +170,7 @@ def show_run(run_id: str | None, watch: bool, as_json: bool) -> int:
 
 
 def _follow(reader: JournalReader, row: RunRow) -> RunRow:
-    from dspex_actors.evaluate.progress import RunProgress
+    from dspex_actors.client.progress import RunProgress
 
     with RunProgress(row.run_id) as bar:
         while row.state == "running":

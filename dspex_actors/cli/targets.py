@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from dspex_actors import metrics
+from dspex_actors.config import Config
 from dspex_actors.errors import ConfigError, DspexError
-from dspex_actors.foundation.config import Config
 from dspex_actors.lm.keys import scrub
 from dspex_actors.lm.lm import LM
-from dspex_actors.program import Module
+from dspex_actors.programs.module import Module
 from dspex_actors.programs.rebuild import rebuild
 
 #: Metrics that need no import; their names win over modules of the user's.

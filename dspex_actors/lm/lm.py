@@ -13,8 +13,8 @@ from dspex_actors.errors import ConfigError, LMError
 from dspex_actors.lm import settings as check
 from dspex_actors.lm.backend import current_backend
 from dspex_actors.lm.keys import check_reference
-from dspex_actors.lm.providers import PROVIDERS, Provider
 from dspex_actors.lm.reply import LMReply
+from dspex_actors.lm.wire import PROVIDERS, Provider
 from dspex_actors.settings import book_call, book_failure
 
 #: Settings in the order of the constructor, with their defaults.

@@ -11,7 +11,7 @@ from typing import Any
 from dspex_actors.errors import DeadlineExceeded, Overloaded, from_record
 from dspex_actors.lm.lm import LM
 from dspex_actors.lm.reply import LMReply
-from dspex_actors.tree_names import WORKERS, worker_name
+from dspex_actors.names import WORKERS, worker_name
 from supervisors import Node
 from supervisors.errors import CallTimeout, NodeDown, NoProcess, ServerExited, SupervisorsError
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from dspex_actors.errors import ConfigError
 from dspex_actors.lm.keys import scrub
-from dspex_actors.lm.providers import PROVIDERS
+from dspex_actors.lm.wire import PROVIDERS
 
 #: What people write for our providers elsewhere.
 _ALIASES = {

@@ -2,7 +2,7 @@
 
 Providers count differently: OpenAI's and Gemini's cached tokens are inside the prompt's count, Anthropic's
 are outside; Gemini's thinking is outside the reply's count, OpenAI's inside; Cohere bills other numbers than
-it counts. `providers/` maps all of them to `Usage`, and nothing above ever asks which provider it was.
+it counts. `wire/` maps all of them to `Usage`, and nothing above ever asks which provider it was.
 """
 
 from __future__ import annotations

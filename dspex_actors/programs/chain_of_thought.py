@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from dspex_actors.example import Prediction
-from dspex_actors.fields import OutputField
-from dspex_actors.program import Module
+from dspex_actors.programs.module import Module
 from dspex_actors.programs.predict import Predict
-from dspex_actors.signature import Signature, make_signature
+from dspex_actors.signatures.fields import OutputField
+from dspex_actors.signatures.signature import Signature, make_signature
 
 
 class ChainOfThought(Module):

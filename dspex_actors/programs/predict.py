@@ -21,11 +21,11 @@ from dspex_actors.adapters.types import type_name
 from dspex_actors.adapters.values import jsonable_state
 from dspex_actors.errors import AdapterParseError, ConfigError
 from dspex_actors.example import Example, Prediction, summed_usage
-from dspex_actors.fields import UNDEFINED_TYPE, ConfigValueError, extras
-from dspex_actors.program import Module
-from dspex_actors.programs import state as states
+from dspex_actors.programs import saving as states
+from dspex_actors.programs.module import Module
 from dspex_actors.settings import book_call, check_lm, settings
-from dspex_actors.signature import Signature, SignatureMeta, make_signature
+from dspex_actors.signatures.fields import UNDEFINED_TYPE, ConfigValueError, extras
+from dspex_actors.signatures.signature import Signature, SignatureMeta, make_signature
 
 _log = logging.getLogger(__name__)
 _DEFAULT_ADAPTER = ChatAdapter()

@@ -13,11 +13,11 @@ from typing import Any
 
 from dspex_actors.adapters.types import type_name
 from dspex_actors.errors import ConfigError
-from dspex_actors.program import Module
-from dspex_actors.programs import state as states
+from dspex_actors.programs import saving as states
 from dspex_actors.programs.chain_of_thought import ChainOfThought
+from dspex_actors.programs.module import Module
 from dspex_actors.programs.predict import Predict
-from dspex_actors.signature import Signature, make_signature
+from dspex_actors.signatures.signature import Signature, make_signature
 
 _CLASSES: dict[str, type[Predict] | type[ChainOfThought]] = {"Predict": Predict, "ChainOfThought": ChainOfThought}
 _REASONING = "reasoning"

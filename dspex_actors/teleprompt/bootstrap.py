@@ -18,12 +18,12 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
+from dspex_actors.client.result import Result
+from dspex_actors.client.system import System, current_system
 from dspex_actors.errors import ConfigError, RunFailed, from_record
-from dspex_actors.evaluate.plan_types import PlanSettings
-from dspex_actors.evaluate.result import Result
-from dspex_actors.program import Module
+from dspex_actors.programs.module import Module
+from dspex_actors.runs.plan.types import PlanSettings
 from dspex_actors.settings import DEFAULTS, settings
-from dspex_actors.system import System, current_system
 from dspex_actors.teleprompt.bootstrap_runner import pack_settings
 from dspex_actors.teleprompt.bootstrap_select import Attempt, Bootstrapped, select, student_demos
 from dspex_actors.teleprompt.labeled import LabeledFewShot, whole

@@ -14,15 +14,15 @@ from itertools import compress
 from typing import Any
 
 from dspex_actors.errors import RateLimited
-from dspex_actors.evaluate.job import Job, dump_code, load_code
-from dspex_actors.evaluate.runner import Metric, Outcome, error_record
 from dspex_actors.example import Example
 from dspex_actors.foundation.codec import CodecError, pack
 from dspex_actors.lm.lm import LM
 from dspex_actors.lm.reply import LMReply
-from dspex_actors.program import Module
+from dspex_actors.programs.module import Module
+from dspex_actors.runs.spec import Job, dump_code, load_code
 from dspex_actors.settings import context
 from dspex_actors.teleprompt.bootstrap_select import Attempt, Step
+from dspex_actors.workers.runner import Metric, Outcome, error_record
 
 #: Providers that take a seed.
 _SEEDED = frozenset({"openai", "gemini", "cohere", "embedded"})

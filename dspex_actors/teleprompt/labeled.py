@@ -6,7 +6,7 @@ import random
 from typing import Any, TypeVar
 
 from dspex_actors.errors import ConfigError
-from dspex_actors.program import Module
+from dspex_actors.programs.module import Module
 from dspex_actors.teleprompt.trainset import read_trainset
 
 Program = TypeVar("Program", bound=Module)

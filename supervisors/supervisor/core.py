@@ -3,8 +3,8 @@
 `SupervisorCore` decides everything that a supervisor does (supervisor.erl is its model) and does nothing itself:
 no clock, no process, no socket. Its host (runtime/thespian/supervisor.py) turns what happens into events and what
 comes back into deeds. Operations (start all, restart, stop, a call that changes something) run one at a time and
-in the order in which they came (supervisor/operations.py); calls that only read are answered at once (supervisor/administration.py); how
-one child starts and stops is in supervisor/lifecycle.py. Here is what happens when: the start, exits, restarts, the end.
+in the order in which they came (operations.py); calls that only read are answered at once (administration.py); how
+one child starts and stops is in lifecycle.py. Here is what happens when: the start, exits, restarts, the end.
 """
 
 from __future__ import annotations

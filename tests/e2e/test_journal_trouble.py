@@ -8,11 +8,11 @@ from e2e_kit import Background, check_whole, metric, tickets, until
 
 import dspex_actors as dspex
 from dspex_actors.app import AppConfig
-from dspex_actors.evaluate.run_index import find_run, list_runs
-from dspex_actors.foundation.journal_errors import JournalCorrupt
-from dspex_actors.foundation.journal_reader import JournalReader
-from dspex_actors.own_node import start_node
-from dspex_actors.system import System
+from dspex_actors.client.own_node import start_node
+from dspex_actors.client.system import System
+from dspex_actors.journal.errors import JournalCorrupt
+from dspex_actors.journal.index import find_run, list_runs
+from dspex_actors.journal.reader import JournalReader
 from supervisors.errors import NodeDown
 
 

@@ -7,7 +7,7 @@ import pytest
 from e2e_kit import ANSWER, Background, check_whole, gone, metric, run_script, tickets, triage, until
 
 import dspex_actors as dspex
-from dspex_actors.evaluate.run_index import list_runs
+from dspex_actors.journal.index import list_runs
 from supervisors.host import processes as fate
 
 EXAMPLES, IN_FLIGHT, LATENCY = 500, 64, 0.1

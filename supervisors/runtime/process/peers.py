@@ -1,4 +1,4 @@
-"""Deaths of other processes, as one process sees them: those of this host by itself, others through runtime/process/far.py."""
+"""Deaths of other processes, as one process sees them: of this host by itself, of others through far.py."""
 
 from __future__ import annotations
 

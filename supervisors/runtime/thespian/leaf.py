@@ -1,7 +1,7 @@
 """The Thespian actor that carries a GenServer, in one thread.
 
 Until Boot has come Thespian's own loop runs. Then the server's asyncio loop takes over: Thespian's connections sit
-behind one descriptor (runtime/thespian/polling.py), which it watches like any other. What is sent during one turn of the loop
+behind one descriptor (polling.py), which it watches like any other. What is sent during one turn of the loop
 leaves at its end, as one parcel for each receiver. A leaf never forks.
 """
 

@@ -14,7 +14,7 @@ import pytest
 from dspex_actors.errors import AuthError, ConfigError, LMError
 from dspex_actors.lm import keys
 from dspex_actors.lm.lm import LM
-from dspex_actors.lm.session import LMSession
+from dspex_actors.lm.worker.session import LMSession
 
 KEY = "my-own-gateway-key-42"
 HI = [{"role": "user", "content": "hi"}]

@@ -8,15 +8,15 @@ from contextlib import nullcontext
 from types import SimpleNamespace
 
 from dspex_actors import Module, Predict
+from dspex_actors.client.result import make_result
+from dspex_actors.data.fields import pack_example
 from dspex_actors.errors import InvalidRequest
-from dspex_actors.evaluate.job import Job, dump_code
-from dspex_actors.evaluate.result import make_result
-from dspex_actors.evaluate.runner import make_runner, run_example
-from dspex_actors.evaluate.stop_rule import StopRule
-from dspex_actors.foundation.fields import pack_example
-from dspex_actors.foundation.records import ResultRow
+from dspex_actors.journal.records import ResultRow
 from dspex_actors.lm.lm import LM
 from dspex_actors.lm.reply import LMReply
+from dspex_actors.runs.plan.stop_rule import StopRule
+from dspex_actors.runs.spec import Job, dump_code
+from dspex_actors.workers.runner import make_runner, run_example
 
 MODEL = LM("embedded/nearest")
 

@@ -5,11 +5,11 @@ from bootstrap_fakes import Chain, FakeBackend
 
 from dspex_actors import Example, JSONAdapter, Module, Predict, Signature
 from dspex_actors.errors import InvalidRequest, RateLimited
-from dspex_actors.evaluate.job import Job, dump_code, load_code
-from dspex_actors.fields import InputField, OutputField
 from dspex_actors.foundation.codec import unpack
 from dspex_actors.lm.backend import set_process_backend
 from dspex_actors.lm.lm import LM
+from dspex_actors.runs.spec import Job, dump_code, load_code
+from dspex_actors.signatures.fields import InputField, OutputField
 from dspex_actors.teleprompt.bootstrap_runner import BootstrapRunner, Rollout, pack_settings
 
 QA = "question -> answer"

@@ -1,0 +1,46 @@
+"""A node of a program's own: a folder under DSPEX_HOME/embedded, and gone with the program."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from dspex_actors.app import APP, PRELOAD, AppConfig
+from dspex_actors.journal.index import JOURNAL_FILE
+from dspex_actors.journal.reader import JournalReader
+from supervisors import Node
+from supervisors.errors import NodeDown
+
+
+def start_node(folder: Path, app: AppConfig | None = None) -> Node:
+    """Start a dspex node of this program's own over a data folder."""
+    # One after the other: `parents=True` would leave DSPEX_HOME open to others, and a daemon refuses it then.
+    for place in (folder.parent.parent, folder.parent, folder):
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Node.start(
+        name=f"embedded-{os.getpid()}",
+        data_dir=folder,
+        app=APP,
+        preload=PRELOAD,
+        app_config=(app or AppConfig()).to_dict(),
+    )
+
+
+@contextlib.contextmanager
+def own_node(folder: Path) -> Iterator[Node]:
+    """Give the node over a data folder: the one that runs there, else one of this program's own meanwhile."""
+    try:
+        node = Node.attach(folder)
+    except NodeDown:
+        node = start_node(folder)
+    with node:
+        yield node
+
+
+def forget_if_unused(folder: Path) -> None:
+    """Remove an own node's folder if no run was ever made there."""
+    if not JournalReader(folder / JOURNAL_FILE).list_runs(limit=1):
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,122 @@
+"""The report on a run for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from dspex_actors.client.summary import cost_of, duration_of, score_of
+from dspex_actors.journal.reader import JournalReader
+from dspex_actors.journal.records import ErrorGroup, RunRow
+
+_STYLES = {"finished": "green", "running": "cyan", "paused": "yellow", "failed": "red", "cancelled": "yellow"}
+_POINTS = (0.5, 0.95, 0.99)
+
+
+def report(reader: JournalReader, row: RunRow, now: float | None = None) -> RenderableType:
+    """Return the report: score, counts, speed, tokens, cost, errors by type, and what to do next.
+
+    Args:
+        reader: the journal that has the run.
+        row: the run.
+        now: wall-clock seconds, for a run that is running.
+    """
+    groups = reader.error_groups(row.run_id) if row.failed else []
+    parts: list[RenderableType] = [_figures(row, reader.latency_percentiles(row.run_id, _POINTS), now)]
+    if groups:
+        parts += [Text(), _errors(groups)]
+    advice = advice_for(row)
+    if advice:
+        parts += [Text(), Text(advice, style="yellow")]
+    style = _STYLES[row.state]
+    title = Text.assemble((row.run_id, "bold"), " ", (row.state, style))
+    return Panel(Group(*parts), title=title, title_align="left", border_style=style, padding=(1, 2))
+
+
+def advice_for(row: RunRow) -> str | None:
+    """Return what to do about a run that did not end well, in one or two sentences; None for a good one."""
+    why = f" ({row.reason})" if row.reason else ""
+    if row.state == "paused":
+        left = "" if row.spec.total is None else f" The {row.spec.total - row.done:,} examples left are asked then."
+        return f"Paused{why}. Go on with: dspex runs resume {row.run_id}.{left}"
+    if row.state in ("failed", "cancelled"):
+        return f"{row.state.capitalize()}{why}. Its results so far: dspex runs export {row.run_id}"
+    return None
+
+
+def _figures(row: RunRow, latencies: list[float] | None, now: float | None) -> Table:
+    table = Table.grid(padding=(0, 3))
+    table.add_column(style="dim")
+    table.add_column()
+    score = score_of(row)
+    shown = "– (nothing has a score)" if score is None else f"{score:.2f}"
+    table.add_row("score", Text(shown, style="bold" if score is not None else "dim"))
+    if row.spec.metric_name:
+        table.add_row("metric", Text(row.spec.metric_name))
+    of = "" if row.spec.total in (None, row.done) else f" of {row.spec.total:,}"
+    table.add_row("examples", f"{row.done:,}{of}")
+    table.add_row("failed", Text(f"{row.failed:,}", style="red" if row.failed else ""))
+    seconds = duration_of(row, now)
+    rate = f"  ({row.done / seconds:,.1f} examples/s)" if seconds > 0 and row.done else ""
+    table.add_row("time", duration_text(seconds) + rate)
+    if latencies is not None:
+        named = zip(("p50", "p95", "p99"), latencies, strict=True)
+        table.add_row("latency", "   ".join(f"{name} {duration_text(value)}" for name, value in named))
+    table.add_row("LM calls", f"{row.asked:,}")
+    table.add_row("tokens", _tokens(row.usage))
+    cost = cost_of(row)
+    if cost is None:
+        table.add_row("cost", "unknown (a model without a price)")
+    elif cost:
+        table.add_row("cost", f"${cost:,.4f}")
+    if len(row.nodes) > 1:
+        table.add_row("nodes", Text(", ".join(row.nodes[:8]) + (" …" if len(row.nodes) > 8 else "")))
+    return table
+
+
+def _errors(groups: list[ErrorGroup]) -> Table:
+    table = Table(title="Errors", title_justify="left", title_style="bold red", box=None, padding=(0, 2, 0, 0))
+    table.add_column("type")
+    table.add_column("count", justify="right")
+    table.add_column("first at", justify="right")
+    table.add_column("first message", overflow="fold")
+    for group in groups:
+        # Text, not markup: a message may hold square brackets.
+        message = " ".join(group.first_message.split())
+        short = message if len(message) <= 200 else message[:199] + "…"
+        table.add_row(Text(group.type), f"{group.count:,}", f"{group.first_index:,}", Text(short))
+    return table
+
+
+def _tokens(usage: dict[str, Any]) -> str:
+    """Say the tokens in and out, and of these the kinds that there are any of."""
+    if not usage:
+        return "–"
+    shares = [
+        f"{usage[name]:,} {words}"
+        for name, words in (
+            ("cache_read", "from cache"),
+            ("cache_write", "to cache"),
+            ("reasoning", "reasoning"),
+            ("audio", "audio"),
+        )
+        if usage.get(name)
+    ]
+    of_these = f"  (of these {', '.join(shares)})" if shares else ""
+    return f"{usage.get('input_total', 0):,} in   {usage.get('output_total', 0):,} out{of_these}"
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration as people say it: 8 ms, 1.25 s, 3 min 05 s, 2 h 10 min."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.2f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

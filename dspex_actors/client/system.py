@@ -1,0 +1,385 @@
+"""`connect`: a program's connection to a dspex node. LM calls and runs go through it.
+
+The host's daemon is used if one runs; else a node of this program's own is started, which is gone when the program
+ends. Either way runs are in a journal under DSPEX_HOME and can be listed and resumed later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from dspex_actors.app import AppConfig
+from dspex_actors.client.inputs import check_lms, code_of, dataset_inputs, with_inputs
+from dspex_actors.client.own_node import forget_if_unused, own_node, start_node
+from dspex_actors.client.progress import RunProgress
+from dspex_actors.client.result import EvaluationResult
+from dspex_actors.data.dataset import Dataset, open_dataset
+from dspex_actors.data.spool import spool
+from dspex_actors.errors import ConfigError, DspexError, RunFailed, RunInterrupted, from_record
+from dspex_actors.journal.index import JOURNAL_FILE, SPOOL_FOLDER, find_run, folder_of, list_runs, new_run_id, node_runs
+from dspex_actors.journal.reader import JournalReader
+from dspex_actors.journal.records import RunSpec
+from dspex_actors.lm.backend import set_process_backend
+from dspex_actors.lm.lm import LM
+from dspex_actors.lm.node_backend import NodeBackend
+from dspex_actors.names import RUNS
+from dspex_actors.runs.identity import metric_digest, metric_name, program_digest
+from dspex_actors.settings import configure
+from dspex_actors.settings import settings as program_settings
+from supervisors import Node
+from supervisors.client.node import default_data_dir
+from supervisors.errors import CallTimeout, NodeDown, NoProcess, ServerExited, SupervisorsError
+
+#: A run's progress is asked for at first often, then less often, in seconds.
+POLL_FIRST, POLL_LAST = 0.01, 0.25
+#: How long a node that fell is waited for before a run counts as interrupted, in seconds; and one that is there and
+#: does not answer.
+COME_BACK_SECONDS, PATIENCE_SECONDS = 4.0, 60.0
+_ENDED = ("finished", "failed", "cancelled", "paused")
+
+_current: list[System] = []
+
+
+class System:
+    """A connection to a node. Made by `connect`; a context manager."""
+
+    def __init__(self, node: Node, lm: LM | None, own: bool) -> None:
+        """Use `connect` instead."""
+        self.node = node
+        self.lm = lm
+        self._own = own
+        self._backend = NodeBackend(node)
+        self._closed = False
+
+    # --- the connection ---------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> System:
+        """Return the system."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close it."""
+        self.close()
+
+    def close(self) -> None:
+        """Disconnect; a node of this program's own is stopped. A run that is under way there is paused."""
+        if self._closed:
+            return
+        self._closed = True
+        if self in _current:
+            _current.remove(self)
+            set_process_backend(_current[-1]._backend if _current else None)
+            if program_settings.lm is self.lm and self.lm is not None:
+                configure(lm=_current[-1].lm if _current else None)
+        folder = self.data_dir
+        self.node.close()
+        if self._own and folder.parent.name == "embedded":
+            forget_if_unused(folder)
+
+    @property
+    def data_dir(self) -> Path:
+        """The node's data folder."""
+        return Path(self.node.info["data_dir"])
+
+    @property
+    def journal(self) -> JournalReader:
+        """The node's journal, for reading."""
+        return JournalReader(self.data_dir / JOURNAL_FILE)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ConfigError("this connection is closed: make another one with dspex.connect(...)")
+
+    def _ask(self, *request: Any, timeout: float = 60.0) -> Any:
+        self._check_open()
+        kind, value = self.node.call(RUNS, request, timeout)
+        if kind == "error":
+            raise from_record(value)
+        return value
+
+    def _order(self, run_id: str, *request: Any) -> Any:
+        """Ask for something that changes a run; a node that is gone is one of our errors."""
+        try:
+            return self._ask(*request)
+        except SupervisorsError as error:
+            raise RunInterrupted(
+                f"the node does not answer ({error}): connect again, and continue with run_id={run_id!r}", run_id=run_id
+            ) from None
+
+    # --- runs -------------------------------------------------------------------------------------------------------
+
+    def runs(self, limit: int = 1000) -> list[dict[str, Any]]:
+        """Return the runs of all journals under DSPEX_HOME and of this node, newest first, as summaries."""
+        return list_runs(default_data_dir(), self.data_dir, limit=limit)
+
+    def start_run(
+        self,
+        kind: str,
+        program: Any,
+        devset: Any,
+        metric: Any,
+        *,
+        lm: LM | None = None,
+        settings: dict[str, Any] | None = None,
+        run_id: str | None = None,
+        limit: int | None = None,
+        on_bad_line: str = "stop",
+    ) -> str:
+        """Start a run, or continue the one with this id; return its id at once.
+
+        Args:
+            kind: evaluate or bootstrap.
+            program: a Module, or any callable program.
+            devset: list, iterator, or path to JSONL or CSV (gzip too).
+            metric: `metric(example, prediction, trace=None)`.
+            lm: for predictors that have none of their own; None: the connection's.
+            settings: of the kind.
+            run_id: to continue an earlier run; None makes a new one.
+            limit: only the first so many examples.
+            on_bad_line: stop or skip.
+
+        Raises:
+            ConfigError: something is not usable, or the id belongs to another program, dataset or metric.
+            RunInterrupted: the node is gone.
+        """
+        self._check_open()
+        lm = lm or program_settings.lm or self.lm
+        check_lms(program, lm)
+        run_id = run_id or new_run_id(kind)
+        dataset = open_dataset(
+            with_inputs(devset, program),
+            input_names=dataset_inputs(devset, program),
+            limit=limit,
+            on_bad_line=on_bad_line,  # type: ignore[arg-type]  # refused there
+        )
+        descriptor, digest, total, spooled = self._place(dataset, run_id)
+        spec = RunSpec(
+            run_id=run_id,
+            kind=kind,
+            program=code_of(program, "program"),
+            program_digest=program_digest(program),
+            dataset=descriptor,
+            dataset_digest=digest,
+            metric=code_of(metric, "metric"),
+            metric_name=metric_name(metric),
+            metric_digest=metric_digest(metric),
+            lm=None if lm is None else lm.to_dict(),
+            settings=settings or {},
+            total=total,
+        )
+        try:
+            self._order(run_id, "create", asdict(spec))
+        except BaseException:
+            if spooled is not None:
+                spooled.unlink(missing_ok=True)
+            raise
+        row = self.journal.get_run(run_id)
+        if spooled is not None and row is not None:
+            # Of a run that is continued there may be two: the one that the journal names is in use.
+            for path in spooled.parent.glob(f"{glob.escape(run_id)}-????????.spool"):
+                if row.state == "finished" or str(path) != row.spec.dataset.get("path"):
+                    path.unlink(missing_ok=True)
+        return run_id
+
+    def _place(self, dataset: Dataset, run_id: str) -> tuple[dict[str, Any], str | None, int | None, Path | None]:
+        """Put a dataset where the node can read it, again and again."""
+        if not dataset.needs_spool:
+            return dataset.descriptor, dataset.digest, dataset.count(), None
+        folder = self.data_dir / SPOOL_FOLDER
+        folder.mkdir(mode=0o700, exist_ok=True)
+        path = folder / f"{run_id}-{uuid.uuid4().hex[:8]}.spool"
+        descriptor = spool(dataset.iter_from(0), path, dataset.input_names)
+        return descriptor, descriptor["digest"], descriptor["count"], path
+
+    def wait_run(
+        self,
+        run_id: str,
+        on_progress: Callable[[dict[str, Any]], None] | None = None,
+        display_progress: bool = False,
+        label: str = "evaluating",
+    ) -> EvaluationResult:
+        """Wait for a run to end and return its result.
+
+        Args:
+            run_id: the run.
+            on_progress: called with the run's summary each time it is looked at.
+            display_progress: show a bar on standard error, if that is a terminal.
+            label: what the bar says.
+
+        Raises:
+            RunFailed: it ended without a result.
+            RunInterrupted: it was paused, or the node went away; what was answered is in the journal.
+        """
+        poll = POLL_FIRST
+        progress = RunProgress(label) if display_progress else None
+        with progress or contextlib.nullcontext():
+            while True:
+                found = self._look(run_id)
+                summary = found["summary"]
+                if progress is not None:
+                    progress.update(summary, found["note"])
+                if on_progress is not None:
+                    on_progress(summary | {"note": found["note"]})
+                if summary["state"] in _ENDED:
+                    break
+                time.sleep(poll)
+                poll = min(POLL_LAST, poll * 1.3)
+        return self._ended(run_id)
+
+    def _look(self, run_id: str) -> dict[str, Any]:
+        asked = time.monotonic()
+        while True:
+            try:
+                return self._ask("progress", run_id, timeout=COME_BACK_SECONDS)  # type: ignore[no-any-return]
+            except (NoProcess, ServerExited, CallTimeout, NodeDown) as error:
+                # One that is there and only slow is no reason to give a run up.
+                patience = PATIENCE_SECONDS if isinstance(error, CallTimeout) else COME_BACK_SECONDS
+                if time.monotonic() - asked > patience or not node_runs(self.data_dir):
+                    raise RunInterrupted(
+                        f"the node went away; what was answered is safe. Resume with `dspex runs resume {run_id}` "
+                        f"or system.resume({run_id!r})",
+                        run_id=run_id,
+                    ) from None
+                time.sleep(0.05)
+
+    def _ended(self, run_id: str) -> EvaluationResult:
+        result = EvaluationResult.of(self.journal, run_id, trusted=True)
+        if result.state == "finished":
+            return result
+        row = self.journal.get_run(run_id)
+        reason = (row.reason if row is not None else None) or result.state
+        if result.state == "paused":
+            raise RunInterrupted(
+                f"run {run_id} is paused ({reason}); resume with `dspex runs resume {run_id}` "
+                f"or system.resume({run_id!r})",
+                run_id=run_id,
+            )
+        raise RunFailed(f"run {run_id} {result.state}: {reason}", run_id=run_id)
+
+    def resume(
+        self,
+        run_id: str,
+        *,
+        display_progress: bool = True,
+        on_progress: Callable[[dict[str, Any]], None] | None = None,
+    ) -> EvaluationResult:
+        """Continue a paused run of this node or of an earlier one; only what has no result is asked again.
+
+        Raises:
+            ConfigError: no journal has this run.
+            RunFailed, RunInterrupted: as `wait_run`.
+        """
+        self._check_open()
+        if self.journal.get_run(run_id) is None:
+            find_run(run_id, default_data_dir())  # refuses what is nowhere
+        with self.holding(run_id) as at:
+            return at._resume_here(run_id, display_progress, on_progress)
+
+    @contextlib.contextmanager
+    def holding(self, run_id: str | None) -> Iterator[System]:
+        """Give a connection to the node that has a run: this one, or one over the folder of an earlier one.
+
+        An answer that is paid for is looked for wherever it may be.
+
+        Args:
+            run_id: the run; None for a new one, which belongs here.
+        """
+        self._check_open()
+        folder = None
+        if run_id is not None and self.journal.get_run(run_id) is None:
+            folder = folder_of(run_id, default_data_dir())
+        if folder is None:
+            yield self
+            return
+        with own_node(folder) as node:
+            yield System(node, self.lm, own=True)
+
+    def _resume_here(self, run_id: str, display_progress: bool, on_progress: Any) -> EvaluationResult:
+        self._order(run_id, "resume", run_id)
+        try:
+            return self.wait_run(run_id, on_progress, display_progress)
+        except KeyboardInterrupt:
+            self.pause(run_id)
+            raise
+
+    def pause(self, run_id: str, reason: str = "interrupted") -> None:
+        """Pause a run: what is in flight is given up, what was answered stays."""
+        with contextlib.suppress(SupervisorsError, DspexError):
+            self._ask("pause", run_id, reason)
+
+    def cancel(self, run_id: str, reason: str = "cancelled") -> None:
+        """End a run for good."""
+        self._order(run_id, "cancel", run_id, reason)
+
+
+# --- connecting -----------------------------------------------------------------------------------------------------
+
+
+def connect(
+    lm: LM | str | None = None,
+    *,
+    home: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    embedded: dict[str, Any] | None = None,
+) -> System:
+    """Connect to the host's node, or start one of this program's own.
+
+    1. If the daemon of `home` runs (`dspex start`), connect to it.
+    2. Else start a node in a fresh interpreter, with its journal under `home`/embedded; it goes with this program.
+    3. Make `lm` the LM of all programs that have none of their own, and the node the place where LM calls go.
+
+    Args:
+        lm: an LM or a model string; None: each program brings its own.
+        home: data folder; None: DSPEX_HOME or ~/.dspex.
+        workers: http workers of an own node; None: one per core, at least 2.
+        embedded: settings of an own node's embedded LM (`EmbeddedConfig`): latency_ms, rpm, faults and so on.
+
+    Raises:
+        ConfigError: the LM or the data folder is not usable.
+    """
+    if isinstance(lm, str):
+        lm = LM(lm)
+    elif lm is not None and not isinstance(lm, LM):
+        raise ConfigError(f"connect takes an LM or a model string, got {lm!r}")
+    app = AppConfig(workers=workers, embedded=embedded or {})
+    app.check()
+    folder = Path(home) if home is not None else default_data_dir()
+    try:
+        if (folder / "node.json").exists():
+            with contextlib.suppress(NodeDown):
+                return _use(System(Node.attach(folder), lm, own=False))
+        own = folder / "embedded" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{uuid.uuid4().hex[:4]}"
+        return _use(System(start_node(own, app), lm, own=True))
+    except SupervisorsError as error:
+        raise ConfigError(str(error)) from None
+    except OSError as error:
+        raise ConfigError(
+            f"the data folder {folder} cannot be used: {error.strerror or error}; set DSPEX_HOME to another one"
+        ) from None
+
+
+def _use(system: System) -> System:
+    set_process_backend(system._backend)
+    if system.lm is not None:
+        configure(lm=system.lm)
+    _current.append(system)
+    return system
+
+
+def current_system() -> System:
+    """Return the connection made last.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if not _current:
+        raise ConfigError("no node is connected: call dspex.connect(lm=...) first")
+    return _current[-1]

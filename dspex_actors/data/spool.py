@@ -1,0 +1,137 @@
+"""Spools: examples that cannot be read a second time (a list, a generator), in a file that can.
+
+The file is written once, front to back, and appears under its name only when it is whole::
+
+    "DSPEXSP1"
+    per example:   length (4 bytes), packed example
+    sparse index:  offset (8 bytes) of every 256th example
+    trailer:       count (8), offset of the sparse index (8), SHA-256 of all examples (32), "DSPEXEND"
+
+Numbers are little-endian. Writing and reading need the memory of one example; a seek reads at most 255
+records.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from dspex_actors.data.fields import pack_example
+from dspex_actors.errors import ConfigError, DspexError
+
+_HEAD, _END = b"DSPEXSP1", b"DSPEXEND"
+_EVERY = 256
+_LENGTH = struct.Struct("<I")
+_OFFSET = struct.Struct("<Q")
+_TRAILER = struct.Struct("<QQ32s8s")
+
+
+class SpoolError(DspexError):
+    """The spool cannot be written: no space, no permission."""
+
+
+def spool(
+    items: Iterable[Any], path: str | os.PathLike[str], input_names: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Write examples to a spool file, one at a time, and return its descriptor.
+
+    Args:
+        items: Examples or dicts; read once.
+        path: where the spool goes; replaced if it is there. Mode 0600.
+        input_names: the program's inputs; None leaves it to each Example's `with_inputs`.
+
+    Returns:
+        Plain data for `open_spool` and `evaluate.dataset.from_descriptor`: kind, path, count, digest.
+
+    Raises:
+        ConfigError: an item is no example or lacks an input (says which one), or there are none.
+        SpoolError: no space or no permission; nothing is left behind.
+    """
+    target = Path(path)
+    temporary = target.with_name(f"{target.name}.{os.getpid()}.part")
+    try:
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb", 1 << 18) as out:
+            count, digest = _write(out, items, input_names)
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        what = "no space left for" if error.errno in (errno.ENOSPC, errno.EDQUOT) else f"{error.strerror}:"
+        raise SpoolError(f"{what} the spool of the examples, {target}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return {"kind": "spool", "path": str(target.absolute()), "count": count, "digest": digest}
+
+
+class SpoolReader:
+    """Read a spool, from any example on.
+
+    Args:
+        path: what `spool` wrote.
+
+    Raises:
+        ConfigError: it is not there, or not whole.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Read the trailer."""
+        self.path = Path(path)
+        try:
+            with self.path.open("rb") as file:
+                head = file.read(len(_HEAD))
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - _TRAILER.size))
+                trailer = file.read()
+        except OSError as error:
+            raise ConfigError(f"the spool {self.path} cannot be read: {error.strerror}") from error
+        if head != _HEAD or len(trailer) != _TRAILER.size or not trailer.endswith(_END):
+            raise ConfigError(f"{self.path} is not a whole spool: start the run anew from its examples")
+        self.count, self._index_at, digest, _ = _TRAILER.unpack(trailer)
+        self.digest: str = digest.hex()
+
+    def iter_packed(self, start: int = 0) -> Iterator[bytes]:
+        """Give packed examples from index `start` on."""
+        if start >= self.count:
+            return
+        with self.path.open("rb") as file:
+            file.seek(self._index_at + start // _EVERY * _OFFSET.size)
+            file.seek(_OFFSET.unpack(self._exactly(file, _OFFSET.size))[0])
+            for _ in range(start % _EVERY):
+                file.seek(_LENGTH.unpack(self._exactly(file, 4))[0], os.SEEK_CUR)
+            for _ in range(start, self.count):
+                yield self._exactly(file, _LENGTH.unpack(self._exactly(file, 4))[0])
+
+    def _exactly(self, file: BinaryIO, size: int) -> bytes:
+        data = file.read(size)
+        if len(data) != size:
+            raise ConfigError(f"{self.path} is damaged: start the run anew from its examples")
+        return data
+
+
+def _write(out: BinaryIO, items: Iterable[Any], input_names: Sequence[str] | None) -> tuple[int, str]:
+    out.write(_HEAD)
+    at, count, content = len(_HEAD), 0, hashlib.sha256()
+    offsets = bytearray()
+    for item in items:
+        try:
+            record = pack_example(item, input_names)
+        except ConfigError as error:
+            raise ConfigError(f"example {count:,} (counted from 0): {error.message}") from error
+        if count % _EVERY == 0:
+            offsets += _OFFSET.pack(at)
+        framed = _LENGTH.pack(len(record)) + record
+        content.update(framed)
+        out.write(framed)
+        at += len(framed)
+        count += 1
+    if not count:
+        raise ConfigError("the dataset holds no examples")
+    out.write(offsets)
+    out.write(_TRAILER.pack(count, at, content.digest(), _END))
+    return count, content.hexdigest()

@@ -1,1 +1,0 @@
-"""Evaluation: datasets, the plan of who works on what, results and reports."""

@@ -1,0 +1,1 @@
+"""The journal: runs, results and events of one node in one SQLite file, with one writer."""

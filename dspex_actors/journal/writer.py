@@ -1,0 +1,332 @@
+"""The journal: runs, results and events of one node in one SQLite file, with one writer.
+
+What `Journal` has acknowledged (the method returned) is on the disk: the write-ahead log is synced at every
+commit (`synchronous=FULL`), so neither `kill -9` nor a power cut takes it back. NORMAL would do for `kill
+-9` only; with a commit per batch the sync is not what limits us. A batch of results and the run's counters
+change in one transaction: the counters are always those of the rows that are there.
+
+Readers (`journal_reader.JournalReader`) work while the writer writes.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from dspex_actors.errors import ConfigError
+from dspex_actors.foundation.indexset import IndexSet
+from dspex_actors.journal import queries
+from dspex_actors.journal.errors import corrupt, translated
+from dspex_actors.journal.records import STATES, EventRow, ResultRow, RunRow, RunSpec, RunState
+from dspex_actors.journal.schema import (
+    DDL,
+    INSERT_RESULT,
+    INSERT_RUN,
+    UPDATE_RUN,
+    VERSION,
+    going_on_values,
+    result_values,
+    spec_values,
+    to_json,
+)
+from dspex_actors.journal.tally import Tally
+
+_BUSY_MS = 5_000
+_QUICK_CHECK_LIMIT = 32 << 20
+
+
+class Journal:
+    """Write a journal; the only writer of its file. Safe to use from several threads, one call at a time.
+
+    Args:
+        path: the SQLite file; made with mode 0600, and its folder with 0700, where it is not there.
+        clock: wall-clock seconds since 1970.
+
+    Raises:
+        JournalCorrupt: the file is damaged, no journal, or of a newer version.
+        JournalReadOnly: it cannot be written.
+        JournalFull: there is no space to make it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, clock: Callable[[], float] = time.time) -> None:
+        """Open the journal, or make it; a damaged one is refused here rather than in the middle of a run."""
+        self.path = Path(path)
+        self._clock = clock
+        self._lock = threading.RLock()
+        with translated(self.path):
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # SQLite gives -wal and -shm the mode of the main file, so that one is made before SQLite sees it.
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+            try:
+                self._prepare()
+            except BaseException:
+                self._db.close()
+                raise
+
+    def create_run(self, spec: RunSpec, *, state: RunState = "running") -> RunRow:
+        """Put a run in, or return the one that is there under the same id.
+
+        One that is neither running nor finished takes over how it is to go on: the LM (another address, another
+        key), the settings, where the dataset is now.
+
+        Args:
+            spec: what to run.
+            state: the state of a new run; that of an existing one stays what it is.
+
+        Raises:
+            ConfigError: the id belongs to a run of another kind, program, dataset or metric; says which
+                differ.
+        """
+        with self._transaction():
+            found = queries.run(self._db, spec.run_id)
+            if found is None:
+                now = self._clock()
+                running = now if state == "running" else None
+                self._db.execute(INSERT_RUN, (*spec_values(spec), _checked(state), now, running, running))
+                found = self._run(spec.run_id)
+            _same_run(found.spec, spec)
+            if found.state not in ("running", "finished"):
+                self._db.execute(UPDATE_RUN, (*going_on_values(spec), spec.run_id))
+                found = self._run(spec.run_id)
+            return found
+
+    def add_results(self, run_id: str, results: Iterable[ResultRow]) -> int:
+        """Add results and their counts to the run, all or nothing; on the disk when this returns.
+
+        A result whose index is there already is not counted twice: the first one stays.
+
+        Args:
+            run_id: the run.
+            results: any number; 50 to 1,000 at once are efficient.
+
+        Returns:
+            How many were new.
+
+        Raises:
+            JournalFull: no space; nothing of the batch is in, the same call works once there is space.
+            ConfigError: there is no such run.
+        """
+        batch = list(results)
+        with self._transaction():
+            number, base = queries.number_and_base(self._db, run_id)
+            values = [result_values(base, result) for result in batch]
+            if not batch:
+                return 0
+            self._db.execute("SAVEPOINT batch")
+            written = self._db.executemany(INSERT_RESULT, values).rowcount
+            if written != len(batch):
+                # Some were there, and executemany does not say which: start over with the new ones only.
+                self._db.execute("ROLLBACK TO batch")
+                batch, values = self._only_new(batch, values)
+                self._db.executemany(INSERT_RESULT, values)
+            if batch:
+                Tally.of(batch).add_to(self._db, number)
+        return len(batch)
+
+    def set_state(self, run_id: str, state: RunState, reason: str | None = None) -> RunRow:
+        """Change a run's state, and account for the time it was running.
+
+        A finished run stays finished: a pause that was under way when the last result came in is too late.
+
+        Args:
+            run_id: the run.
+            state: the new one.
+            reason: why, for people; shown for a paused or failed run.
+        """
+        _checked(state)
+        with self._transaction():
+            row, now = self._run(run_id), self._clock()
+            if row.state == "finished":
+                return row
+            active = row.active_seconds
+            if row.running_since is not None:
+                active += max(0.0, now - row.running_since)
+            running = state == "running"
+            self._db.execute(
+                "UPDATE runs SET state = ?, reason = ?, active_seconds = ?, running_since = ?, ended_at = ?, "
+                "started_at = coalesce(started_at, ?) WHERE run_id = ?",
+                (state, reason, active, now if running else None,
+                 None if state in ("running", "paused") else now, now if running else None, run_id),
+            )  # fmt: skip
+            return self._run(run_id)
+
+    def set_total(self, run_id: str, total: int) -> None:
+        """Write down the number of examples, once the dataset has been read to its end."""
+        with self._transaction():
+            self._db.execute("UPDATE runs SET total = ? WHERE run_id = ?", (total, run_id))
+
+    def pause_interrupted(self, reason: str) -> list[str]:
+        """Turn every run that a node left behind as running into a paused one; call it at the node's start.
+
+        Its running time ends with its last result: nobody knows when the node died.
+
+        Returns:
+            The ids of those runs, oldest first.
+        """
+        with self._transaction():
+            ids = [row.run_id for row in queries.runs(self._db, state="running")]
+            self._db.execute(
+                "UPDATE runs SET state = 'paused', reason = ?, running_since = NULL, "
+                "active_seconds = active_seconds + max(0, coalesce(last_result_at - running_since, 0)) "
+                "WHERE state = 'running'",
+                (reason,),
+            )
+        return ids[::-1]
+
+    def add_event(self, kind: str, data: dict[str, Any]) -> int:
+        """Write down that something happened; return the event's number."""
+        with self._transaction():
+            found = self._db.execute(
+                "INSERT INTO events (at, kind, data) VALUES (?, ?, ?)", (self._clock(), kind, to_json(data))
+            )
+            return int(found.lastrowid or 0)
+
+    def delete_run(self, run_id: str) -> bool:
+        """Remove a run and its results; return whether it was there."""
+        with self._transaction():
+            if queries.run(self._db, run_id) is None:
+                return False
+            number, _ = queries.number_and_base(self._db, run_id)
+            queries.delete(self._db, number)
+            return True
+
+    def get_run(self, run_id: str) -> RunRow | None:
+        """Return the run, None where there is none."""
+        with self._reading():
+            return queries.run(self._db, run_id)
+
+    def list_runs(self, *, state: RunState | None = None, limit: int = 1000) -> list[RunRow]:
+        """Return the runs, newest first."""
+        with self._reading():
+            return list(queries.runs(self._db, state=state, limit=limit))
+
+    def done_indices(self, run_id: str) -> IndexSet:
+        """Return the indices that have a result, one bit each."""
+        with self._reading():
+            return queries.done(self._db, run_id)
+
+    def iter_results(self, run_id: str, start: int = 0, limit: int | None = None) -> Iterator[ResultRow]:
+        """Give results in input order, from index `start` on, page by page."""
+        yield from queries.in_pages(lambda after, n: self._page(run_id, after, n), start, limit)
+
+    def events(self, *, after: int = 0, limit: int = 1000) -> list[EventRow]:
+        """Return events with a number above `after`, oldest first."""
+        with self._reading():
+            return queries.events(self._db, after, limit)
+
+    def check(self) -> None:
+        """Read the whole file and check it.
+
+        Raises:
+            JournalCorrupt: something does not fit; says what.
+        """
+        with self._reading():
+            problem = self._db.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        if problem != "ok":
+            raise corrupt(self.path, f"is damaged ({_one_line(problem)})")
+
+    def close(self) -> None:
+        """Close the file; the write-ahead log is folded into it."""
+        with self._lock:
+            self._db.close()
+
+    def __enter__(self) -> Journal:
+        """Return the journal."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        """Close the journal."""
+        self.close()
+
+    def _prepare(self) -> None:
+        db = self._db
+        db.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+        queries.check_schema(self.path, db)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA cache_size = -2048")
+        # A log that once grew (a long reader kept it from being folded in) gives its space back.
+        db.execute("PRAGMA journal_size_limit = 67108864")
+        if db.execute("PRAGMA user_version").fetchone()[0] < VERSION:
+            with self._transaction():
+                if db.execute("PRAGMA user_version").fetchone()[0] < VERSION:
+                    for statement in DDL:
+                        db.execute(statement)
+        elif self.path.stat().st_size <= _QUICK_CHECK_LIMIT:
+            problem = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if problem != "ok":
+                raise corrupt(self.path, f"is damaged ({_one_line(problem)})")
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        with self._lock, translated(self.path):
+            yield
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._lock, translated(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                # On a full disk SQLite may have rolled back by itself.
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def _run(self, run_id: str) -> RunRow:
+        found = queries.run(self._db, run_id)
+        if found is None:
+            raise queries.no_such_run(run_id)
+        return found
+
+    def _page(self, run_id: str, start: int, limit: int) -> list[ResultRow]:
+        with self._reading():
+            return queries.results(self._db, run_id, start, limit)
+
+    def _only_new(
+        self, batch: Sequence[ResultRow], values: Sequence[tuple[Any, ...]]
+    ) -> tuple[list[ResultRow], list[tuple[Any, ...]]]:
+        there = queries.existing(self._db, [value[0] for value in values])
+        new: list[ResultRow] = []
+        new_values: list[tuple[Any, ...]] = []
+        for result, value in zip(batch, values, strict=True):
+            if value[0] not in there:
+                there.add(value[0])
+                new.append(result)
+                new_values.append(value)
+        return new, new_values
+
+
+def _checked(state: str) -> str:
+    if state not in STATES:
+        raise ConfigError(f"a run's state is one of {', '.join(STATES)}; got {state!r}")
+    return state
+
+
+def _same_run(there: RunSpec, asked: RunSpec) -> None:
+    pairs = {
+        "kind": (there.kind, asked.kind),
+        "program": (there.program_digest, asked.program_digest),
+        "dataset": (there.dataset_digest, asked.dataset_digest),
+        "metric": (there.metric_digest, asked.metric_digest),
+    }
+    other = [name for name, (old, new) in pairs.items() if old != new]
+    if other:
+        raise ConfigError(
+            f"run {asked.run_id} is there already with another {' and another '.join(other)}: "
+            "continue it with what it was started with, or choose another run id"
+        )
+
+
+def _one_line(text: str) -> str:
+    return " ".join(str(text).split())[:200]

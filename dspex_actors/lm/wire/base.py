@@ -1,0 +1,252 @@
+"""What every provider's wire format has in common: building a request, reading whatever answers it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+import orjson
+
+from dspex_actors.errors import AuthError, InvalidRequest, LMError, Overloaded, QuotaExhausted, StreamTruncated
+from dspex_actors.lm.wire.exchange import RawReply, WireReply, WireRequest
+from dspex_actors.lm.wire.failures import ErrorBody, error_body, excerpt, kind_of_failure, retry_after
+
+#: Parameters that only tell calls apart (DSPy's `rollout_id`); no provider knows them.
+LOCAL_PARAMS = frozenset({"rollout_id"})
+
+#: HTTP statuses for errors that come inside a 200, by the provider's word for them.
+_STATUS_OF_KIND = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "insufficient_quota": 429,
+    "overloaded_error": 529,
+}
+
+
+class Provider(ABC):
+    """One provider's wire format: pure, without a socket, a clock or a key.
+
+    Streaming will be one more pair of methods here (a body with its stream flag, a reader of events).
+    """
+
+    name: ClassVar[str]
+    #: As the provider's own SDK writes it; None: there is no public one.
+    default_base_url: ClassVar[str | None]
+    #: Reference used when the user names no key; None: none is needed.
+    default_key: ClassVar[str | None]
+    key_header: ClassVar[str] = "authorization"
+    key_prefix: ClassVar[str] = "Bearer "
+    #: Headers beside those that every request has.
+    extra_headers: ClassVar[Mapping[str, str]] = {}
+    request_id_header: ClassVar[str] = "x-request-id"
+
+    @abstractmethod
+    def path(self, model: str) -> str:
+        """Return what follows the base URL."""
+
+    @abstractmethod
+    def payload(self, model: str, messages: list[dict[str, Any]], params: dict[str, Any]) -> dict[str, Any]:
+        """Translate a call into the provider's JSON; `params` are in our normal form.
+
+        Raises:
+            InvalidRequest: the provider has no way to say it.
+        """
+
+    @abstractmethod
+    def parse(self, data: dict[str, Any]) -> WireReply:
+        """Read an answer's JSON.
+
+        Raises:
+            LMError: the answer is a refusal.
+            LookupError, TypeError, ValueError, AttributeError: it has not the provider's shape.
+        """
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers of every request, without the one that carries the key."""
+        return {
+            "content-type": "application/json",
+            "accept": "application/json",
+            # No compression: replies are small, and a compressed one could unpack to anything.
+            "accept-encoding": "identity",
+            "user-agent": "dspex-actors",
+            **self.extra_headers,
+        }
+
+    def body(self, model: str, messages: list[dict[str, Any]], params: dict[str, Any]) -> bytes:
+        """Build the request's body.
+
+        Raises:
+            InvalidRequest: the call cannot be said in this provider's format, or not in JSON.
+        """
+        if not LOCAL_PARAMS.isdisjoint(params):
+            params = {name: value for name, value in params.items() if name not in LOCAL_PARAMS}
+        problem: str
+        try:
+            return orjson.dumps(self.payload(model, messages, params))
+        except LMError:
+            raise
+        except Exception as exc:
+            problem = f"{type(exc).__name__}: {exc}"
+        raise InvalidRequest(f"{self.name}: the call is not plain JSON data: {excerpt(problem)}", retryable=False)
+
+    def build(self, model: str, messages: list[dict[str, Any]], params: dict[str, Any]) -> WireRequest:
+        """Build one whole request, without its key.
+
+        Raises:
+            InvalidRequest: as `body`.
+        """
+        return WireRequest(
+            path=self.path(model),
+            headers=self.headers(),
+            key_header=self.key_header,
+            key_prefix=self.key_prefix,
+            body=self.body(model, messages, params),
+        )
+
+    def read(self, raw: RawReply, now: float) -> WireReply:
+        """Read one HTTP answer.
+
+        Args:
+            raw: the answer.
+            now: the wall clock in seconds since the epoch, for Retry-After dates.
+
+        Raises:
+            LMError: of the type that says what went wrong; `retryable`, `status`, `code`, `retry_after` and
+                `request_id` are set as far as known.
+        """
+        if not 200 <= raw.status < 300:
+            raise self._refusal(raw, now)
+        data = self._json(raw)
+        if isinstance(data, dict) and (data.get("error") or data.get("type") == "error"):
+            raise self._refusal(raw, now)
+        reply = None
+        failure: LMError | None = None
+        try:
+            reply = self.parse(data)
+        except LMError as error:
+            failure = error
+        except (LookupError, TypeError, ValueError, AttributeError):
+            failure = Overloaded(
+                f"{self.name} answered with JSON that is not one of its replies: '{self._start(raw)}' "
+                "— is base_url right?",
+                retryable=True,
+            )
+        request_id = self._request_id(raw)
+        if failure is not None:
+            failure.status = raw.status if failure.status is None else failure.status
+            failure.code = excerpt(failure.code, 80) if failure.code else None
+            failure.request_id = failure.request_id or request_id
+            raise failure
+        assert reply is not None
+        if request_id is None:
+            return reply
+        return WireReply(reply.text, reply.usage, reply.finish_reason, reply.model, request_id)
+
+    def classify(self, status: int, error: ErrorBody) -> tuple[type[LMError], bool, float | None]:
+        """Return the type of a refusal, whether asking again may help, and the body's wait in seconds."""
+        cls, retryable = kind_of_failure(status, error)
+        return cls, retryable, None
+
+    def _request_id(self, raw: RawReply) -> str | None:
+        value = raw.headers.get(self.request_id_header)
+        return excerpt(value, 120) if value else None
+
+    def _start(self, raw: RawReply) -> str:
+        return excerpt(raw.body[:65536].decode("utf-8", "replace"), 120)
+
+    def _json(self, raw: RawReply) -> Any:
+        try:
+            return orjson.loads(raw.body)
+        except orjson.JSONDecodeError:
+            pass  # the error holds the document; it must not become anybody's context
+        body = raw.body.strip()
+        if body[:1] in (b"{", b"[") and body[-1:] not in (b"}", b"]"):
+            raise StreamTruncated(
+                f"{self.name}'s reply ends in the middle, after {len(raw.body)} bytes",
+                status=raw.status,
+                retryable=True,
+            )
+        what = f"something that is not JSON: '{self._start(raw)}'" if body else "an empty body"
+        raise Overloaded(f"{self.name} answered with {what} — is base_url right?", status=raw.status, retryable=True)
+
+    def _refusal(self, raw: RawReply, now: float) -> LMError:
+        """Turn an answer that is an error into the exception for it."""
+        try:
+            data = orjson.loads(raw.body)
+        except orjson.JSONDecodeError:
+            data = None
+        error = error_body(data) or ErrorBody(self._start(raw))
+        status = raw.status
+        if status < 300:  # an error inside a 200, as gateways send it
+            status = int(error.code) if error.code in _HTTP_ERRORS else _STATUS_OF_KIND.get(error.kind, 500)
+        if 300 <= status < 400:
+            return InvalidRequest(
+                f"{self.name} answered {status}, a redirect to {_origin(raw.headers.get('location', ''))}: "
+                "redirects are never followed, they would carry the prompt elsewhere — is base_url right?",
+                status=status,
+                retryable=False,
+            )
+        cls, retryable, wait = self.classify(status, error)
+        advice = raw.headers.get("x-should-retry", "").strip().lower()
+        if advice in ("true", "false") and cls is not QuotaExhausted:
+            retryable = advice == "true"
+        code = excerpt(error.code, 80) or None
+        hint = ""
+        if status == 404 and not code:
+            hint = " — is base_url right?"
+        elif cls is AuthError:
+            hint = " — check the key that api_key refers to"
+        message = excerpt(error.message) or "(no message)"
+        what = f"{status} {code}" if code and code != str(status) else str(status)
+        return cls(
+            f"{self.name} answered {what}: {message}{hint}",
+            status=status,
+            code=code,
+            retryable=retryable,
+            retry_after=retry_after(raw.headers, now) if wait is None else wait,
+            request_id=self._request_id(raw) or _request_id(data),
+        )
+
+
+_HTTP_ERRORS = frozenset(str(status) for status in range(400, 600))
+
+
+def _request_id(data: object) -> str | None:
+    value = (data.get("request_id") or data.get("id")) if isinstance(data, dict) else None
+    return excerpt(value, 120) if isinstance(value, str) else None
+
+
+def _origin(location: str) -> str:
+    try:
+        parts = urlsplit(location)
+        return excerpt(f"{parts.scheme}://{parts.hostname}", 120) if parts.hostname else "a path of the same server"
+    except ValueError:
+        return "an unreadable address"
+
+
+def count(value: object) -> int:
+    """Return a token count that a provider sent: 0 for anything but a non-negative number."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 2**53:
+        return int(value)
+    return 0
+
+
+def word(value: object) -> str | None:
+    """Return a non-empty text that a provider sent; None for anything else."""
+    return value if isinstance(value, str) and value else None
+
+
+def table(value: object) -> dict[str, Any]:
+    """Return `value` if it is a JSON object, else an empty one: providers leave parts out or send null."""
+    return value if isinstance(value, dict) else {}
+
+
+def entries(value: object) -> list[dict[str, Any]]:
+    """Return the JSON objects in `value` if it is an array, else nothing."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -1,0 +1,365 @@
+"""Answers calls to one LM inside one worker: waits its turn, asks, retries; a reply or one clear error."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from dspex_actors.errors import ConfigError, LMError, RateLimited, Timeout
+from dspex_actors.lm.keys import resolve, variable
+from dspex_actors.lm.lm import LM
+from dspex_actors.lm.prices import cost
+from dspex_actors.lm.reply import LMReply
+from dspex_actors.lm.usage import Usage, estimate_tokens, estimate_usage
+from dspex_actors.lm.wire import PROVIDERS
+from dspex_actors.lm.wire.exchange import RawReply, WireReply
+from dspex_actors.lm.worker import retry
+from dspex_actors.lm.worker.http import MAX_CONNECTIONS, HttpClient, Target
+from dspex_actors.lm.worker.refusals import Refusals
+
+#: Longest time, in seconds, that 429s silence the whole session. After it somebody asks again: a wrong header must
+#: not keep an LM away for hours.
+PAUSE_MAX = 60.0
+#: How long a 429 that names no wait does; seconds.
+PAUSE_SHORT = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one request ended, for whoever keeps budgets and circuits.
+
+    Args:
+        estimated_tokens: what was reserved for it.
+        usage: what it used; None when it failed.
+        error: what it failed with; None when it was answered, or cancelled.
+        headers: the answer's, by lower-case name: rate limits are told there. None without an answer.
+        latency: seconds from sending to the end of the answer.
+        cancelled: the caller gave up in the middle.
+        pause: seconds for which all calls of the session wait from now on, because 429s have become a pattern.
+    """
+
+    estimated_tokens: int
+    usage: Usage | None = None
+    error: LMError | None = None
+    headers: dict[str, str] | None = None
+    latency: float = 0.0
+    cancelled: bool = False
+    pause: float | None = None
+
+
+class Gate(Protocol):
+    """Lets requests through at the pace that budgets and circuits allow."""
+
+    async def acquire(self, estimated_tokens: int, deadline: float) -> None:
+        """Wait until one request of so many tokens may be made.
+
+        Args:
+            estimated_tokens: prompt and longest reply.
+            deadline: seconds the call has left.
+
+        Raises:
+            LMError: it will not be let through in time (RateLimited, DeadlineExceeded), or not at all
+                (CircuitOpen).
+        """
+        ...
+
+    def report(self, outcome: Outcome) -> None:
+        """Take note of how a request that was let through ended; called exactly once for each."""
+        ...
+
+
+class LMSession:
+    """Asks one LM, with its settings, over connections that it keeps.
+
+    Every call runs under one total deadline that covers waiting for a slot, the gate, pauses, requests and
+    retries. A 429 makes its own call wait as it was asked to; several make all calls of the session wait, and they
+    come back spread out.
+
+    Args:
+        lm: whom to ask.
+        base_url_override: where, instead of the LM's own address (the embedded LM's is known only to the
+            worker).
+        gate: paces requests; None: none.
+        clock: monotonic seconds.
+        wall: seconds since the epoch, for Retry-After dates.
+        sleep: waits so many seconds.
+        rng: source of jitter.
+        http: makes the requests.
+    """
+
+    def __init__(
+        self,
+        lm: LM,
+        *,
+        base_url_override: str | None = None,
+        gate: Gate | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        rng: random.Random | None = None,
+        http: HttpClient | None = None,
+    ) -> None:
+        """Make the session; nothing is opened and no key is read before the first call.
+
+        Raises:
+            ConfigError: the LM has no address, or none that can be asked.
+        """
+        base = base_url_override or lm.server
+        if base is None:
+            raise ConfigError(f"{lm.model} has no server here: expected base_url_override or base_url, got neither")
+        slots = lm.max_in_flight or MAX_CONNECTIONS
+        self.lm = lm
+        #: HTTP requests made so far.
+        self.asked = 0
+        self._provider = PROVIDERS[lm.provider]
+        self._url = base.rstrip("/") + self._provider.path(lm.model_name)
+        Target(self._url, {})  # a wrong address is found now, while no key is near
+        self._gate = gate
+        self._clock = clock
+        self._wall = wall
+        self._sleep = sleep
+        self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
+        self._http = http or HttpClient(max_connections=slots)
+        # As many slots as connections: who waits, waits here, under the call's deadline, not inside a
+        # request's.
+        self._slots = asyncio.Semaphore(slots)
+        self._target: Target | None = None
+        self._refusals = Refusals()
+        self._in_flight = 0
+        self._paused_until = 0.0
+        self._spread = 0.0
+
+    async def complete(
+        self,
+        messages: list[dict[str, Any]],
+        params: dict[str, Any] | None = None,
+        *,
+        deadline: float | None = None,
+    ) -> LMReply:
+        """Answer one call.
+
+        Args:
+            messages: role/content messages.
+            params: parameters of this call, over the LM's own; None in it takes one away.
+            deadline: seconds the call may take in all; never more than the LM's.
+
+        Returns:
+            The reply, with usage, price and the number of requests it took.
+
+        Raises:
+            LMError: no answer; provider, model and asked are filled in.
+        """
+        total = self.lm.deadline if deadline is None else min(deadline, self.lm.deadline)
+        call = _Call(messages, self.lm.merged(params or {}), self._clock(), total)
+        try:
+            wire = await self._answer(call)
+        except LMError as error:
+            error.provider = error.provider or self.lm.provider
+            error.model = error.model or self.lm.model_name
+            error.asked = call.asked
+            raise
+        usage = wire.usage or estimate_usage(messages, wire.text)
+        model = wire.model or self.lm.model_name
+        price = None
+        if self.lm.base_url is None:
+            # Another server than the provider's own has its own prices, which nobody told us.
+            price = cost(usage, self.lm.provider, model)
+            if price is None and model != self.lm.model_name:
+                price = cost(usage, self.lm.provider, self.lm.model_name)
+        return LMReply(
+            text=wire.text,
+            usage=usage,
+            cost=price,
+            model=model,
+            latency=self._clock() - call.start,
+            finish_reason=wire.finish_reason,
+            request_id=wire.request_id,
+            asked=call.asked,
+            provider=self.lm.provider,
+        )
+
+    def move(self, base_url: str) -> None:
+        """Ask another server from now on; a call that is under way asks there with its next request."""
+        self._url = base_url.rstrip("/") + self._provider.path(self.lm.model_name)
+        self._target = None
+
+    async def aclose(self) -> None:
+        """Close the connections; the session must not be used any more."""
+        await self._http.aclose()
+
+    async def _answer(self, call: _Call) -> WireReply:
+        body = self._provider.body(self.lm.model_name, call.messages, call.params)
+        attempt = 0
+        self._aim()  # a key that is not there is found out before any waiting
+        while True:
+            attempt += 1
+            # What goes wrong before the request is made ends the call: it has waited as long as it may.
+            tokens = await self._turn(call)
+            try:
+                return await self._request(call, self._aim(), body, tokens)
+            except LMError as exc:
+                # Without its frames: their variables hold the raw answer, and an answer may repeat the key.
+                error = exc.with_traceback(None)
+            finally:
+                self._slots.release()
+            step = retry.next_step(error, attempt, self._clock() - call.start, call.deadline, self._rng)
+            if isinstance(step, retry.GiveUp):
+                raise step.error
+            call.last = error
+            await self._sleep(step.delay)
+
+    def _aim(self) -> Target:
+        """Join address, headers and key, once. From here on the key is in the target, and nowhere else."""
+        if self._target is not None:
+            return self._target
+        headers = self._provider.headers()
+        reference = self.lm.key_reference
+        if reference is not None:
+            try:
+                key = resolve(reference)
+            except LMError as error:
+                if self.lm.key_required:
+                    error.message = (
+                        f"{error.message}; {self.lm.provider} needs {variable(reference)}, or another api_key"
+                    )
+                    error.args = (error.message,)
+                    raise
+            else:
+                headers[self._provider.key_header] = self._provider.key_prefix + key
+        self._target = Target(self._url, headers)
+        return self._target
+
+    async def _turn(self, call: _Call) -> int:
+        """Wait until this call may make a request, take a slot, and return the tokens reserved for it."""
+        while True:
+            await self._wait_out_pause(call)
+            await self._take_slot(call)
+            if self._paused_until <= self._clock():
+                break
+            self._slots.release()  # a pause began while this call stood in line
+        if self._gate is None:
+            return 0
+        passed = False
+        try:
+            tokens = estimate_tokens(call.messages, call.params)
+            await self._gate.acquire(tokens, self._left(call))
+            passed = True
+        finally:
+            if not passed:
+                self._slots.release()
+        return tokens
+
+    async def _request(self, call: _Call, target: Target, body: bytes, tokens: int) -> WireReply:
+        sent = self._clock()
+        raw: RawReply | None = None
+        wire: WireReply | None = None
+        error: LMError | None = None
+        self._in_flight += 1
+        try:
+            raw = await self._post(call, target, body)
+            wire = self._provider.read(raw, self._wall())
+        except LMError as exc:
+            error = exc
+            raise
+        finally:
+            self._in_flight -= 1
+            pause = self._note(error) if raw is not None else None
+            if self._gate is not None:
+                self._gate.report(
+                    Outcome(
+                        estimated_tokens=tokens,
+                        usage=(wire.usage or estimate_usage(call.messages, wire.text)) if wire else None,
+                        error=error,
+                        headers=dict(raw.headers) if raw else None,
+                        latency=self._clock() - sent,
+                        cancelled=wire is None and error is None,
+                        pause=pause,
+                    )
+                )
+        return wire
+
+    def _note(self, error: LMError | None) -> float | None:
+        """Take note of how a request was answered; return for how long all calls wait now, if that is a pattern."""
+        if not isinstance(error, RateLimited) or error.retryable is False:
+            self._refusals.answered()
+        elif self._refusals.refused(self._in_flight):
+            return self.pause(error.retry_after)
+        return None
+
+    async def _post(self, call: _Call, target: Target, body: bytes) -> RawReply:
+        left = self._left(call)
+        limit = min(left, self.lm.timeout)
+        self.asked += 1
+        call.asked += 1
+        try:
+            async with asyncio.timeout(limit):
+                return await self._http.post(target, body)
+        except TimeoutError:
+            pass
+        if limit < self.lm.timeout:
+            raise retry.out_of_time(call.deadline, call.last)
+        raise Timeout(f"no complete answer from {self.lm.provider} within {limit:g} s", retryable=True)
+
+    async def _take_slot(self, call: _Call) -> None:
+        if not self._slots.locked():
+            await self._slots.acquire()
+            return
+        try:
+            async with asyncio.timeout(self._left(call)):
+                await self._slots.acquire()
+            return
+        except TimeoutError:
+            pass
+        raise retry.out_of_time(call.deadline, call.last)
+
+    def _left(self, call: _Call) -> float:
+        """Return the seconds the call has left; raise when there are none."""
+        left = call.deadline - (self._clock() - call.start)
+        if left <= 0:
+            raise retry.out_of_time(call.deadline, call.last)
+        return left
+
+    def pause(self, wait: float | None) -> float:
+        """Make every call of the session wait: the provider said, here or to another worker, that the key is too fast.
+
+        Args:
+            wait: seconds; None: it did not say how long.
+
+        Returns:
+            The seconds that calls wait for it.
+        """
+        wait = min(wait, PAUSE_MAX) if wait else PAUSE_SHORT
+        until = self._clock() + wait
+        if until > self._paused_until:
+            self._paused_until = until
+            self._spread = retry.spread(wait)
+        return wait
+
+    async def _wait_out_pause(self, call: _Call) -> None:
+        while (pause := self._paused_until - self._clock()) > 0:
+            left = self._left(call)
+            if pause >= left:
+                raise RateLimited(
+                    f"{self.lm.provider} asked for {pause:.1f} s more, longer than this call may take",
+                    retry_after=pause,
+                    retryable=True,
+                )
+            await self._sleep(min(pause + self._rng.random() * self._spread, (pause + left) / 2))
+
+
+class _Call:
+    """One call on its way: what is asked, since when, and what has happened."""
+
+    __slots__ = ("asked", "deadline", "last", "messages", "params", "start")
+
+    def __init__(self, messages: list[dict[str, Any]], params: dict[str, Any], start: float, deadline: float) -> None:
+        self.messages = messages
+        self.params = params
+        self.start = start
+        self.deadline = deadline
+        self.asked = 0
+        self.last: LMError | None = None

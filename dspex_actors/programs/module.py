@@ -1,0 +1,268 @@
+"""Programs: `Module`, the base of everything that can be called, evaluated, optimised and saved.
+
+::
+
+    class Answer(Module):
+        def __init__(self):
+            self.search = Predict("question -> query")
+            self.answer = ChainOfThought("question, context -> answer")
+
+        def forward(self, question):            # or: async def aforward
+            query = self.search(question=question).query
+            return self.answer(question=question, context=find(query))
+
+Predictors are found wherever they stand: as attributes, in lists, tuples and dicts, in sub-programs. Their
+paths (`search`, `answer.predict`, `steps[0]`, `tools['web']`) are DSPy's; saved programs use them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from dspex_actors.errors import ConfigError
+from dspex_actors.example import Prediction
+from dspex_actors.programs import saving as states
+from dspex_actors.programs.bridge import in_background_loop, in_thread
+from dspex_actors.settings import check_lm, record_calls
+
+if TYPE_CHECKING:
+    from dspex_actors.programs.predict import Predict
+
+
+class Module:
+    """Base of programs: define `forward` (sync) or `aforward` (async), or both.
+
+    Calling works either way: `program(...)` and `await program.acall(...)`. With only one of the two
+    defined, the other way goes through a thread; `__init__` of the base need not be called.
+    """
+
+    #: True on an optimised program: inside another one, optimisers leave it alone and `named_predictors`
+    #: skips it.
+    _compiled: bool = False
+
+    #: Predict is both a program and a parameter of programs.
+    is_predictor: ClassVar[bool] = False
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program and wait for its result.
+
+        Raises:
+            ConfigError: it has only `aforward` and an event loop runs in this thread.
+        """
+        forward, aforward = self._ways()
+        with record_calls() as calls:
+            if forward is not None:
+                result = forward(*args, **kwargs)
+            elif aforward is not None:
+                result = in_background_loop(lambda: aforward(*args, **kwargs), type(self).__name__)
+        return _booked(result, calls)
+
+    async def acall(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program without blocking the event loop."""
+        forward, aforward = self._ways()
+        with record_calls() as calls:
+            if aforward is not None:
+                result = await aforward(*args, **kwargs)
+            elif forward is not None:
+                result = await in_thread(lambda: forward(*args, **kwargs))
+        return _booked(result, calls)
+
+    def _ways(self) -> tuple[Callable[..., Any] | None, Callable[..., Any] | None]:
+        forward = getattr(self, "forward", None)
+        aforward = getattr(self, "aforward", None)
+        if forward is None and aforward is None:
+            raise ConfigError(f"{type(self).__name__} has neither `forward` nor `aforward`; define one of them")
+        return forward, aforward
+
+    def named_predictors(self) -> list[tuple[str, Predict]]:
+        """Return (path, predictor) pairs in the order of the attributes; each predictor once.
+
+        A bare predictor is its own only one, under the path `self`.
+        """
+        if self.is_predictor:
+            return [("self", self)]  # type: ignore[list-item]
+        found: list[tuple[str, Predict]] = []
+        _collect(self, "", found, set())
+        return found
+
+    def predictors(self) -> list[Predict]:
+        """Return the predictors, each once."""
+        return [predictor for _, predictor in self.named_predictors()]
+
+    def named_sub_modules(self, type_: type | None = None, skip_compiled: bool = False) -> Iterator[tuple[str, Module]]:
+        """Walk over the program and the programs in it, nearest first.
+
+        Args:
+            type_: only those of this class; None means any Module.
+            skip_compiled: leave out optimised ones, and what is in them.
+
+        Yields:
+            (path, program), the first being (`self`, this one); each once.
+        """
+        queue: deque[tuple[str, Any]] = deque([("self", self)])
+        seen: set[int] = set()
+        while queue:
+            path, item = queue.popleft()
+            if id(item) in seen:
+                continue
+            seen.add(id(item))
+            if isinstance(item, Module):
+                if isinstance(item, type_ or Module):
+                    yield path, item
+                if not item.is_predictor and not (skip_compiled and item._compiled):
+                    queue.extend((f"{path}.{name}", value) for name, value in vars(item).items())
+            elif isinstance(item, list | tuple):
+                queue.extend((f"{path}[{place}]", value) for place, value in enumerate(item))
+            elif isinstance(item, dict):
+                queue.extend((f"{path}[{key}]", value) for key, value in item.items())
+
+    def map_named_predictors(self, change: Callable[[Predict], Predict]) -> Self:
+        """Replace every predictor by `change(predictor)`, wherever it stands.
+
+        Args:
+            change: returns the new one, or the same.
+
+        Returns:
+            This program.
+        """
+        if self.is_predictor:
+            raise ConfigError("a bare predictor cannot replace itself; call the function on it instead")
+        made = {id(old): change(old) for old in self.predictors()}
+        for name, value in list(vars(self).items()):
+            setattr(self, name, _replaced(value, made))
+        return self
+
+    def set_lm(self, lm: Any) -> None:
+        """Give every predictor this LM.
+
+        Raises:
+            ConfigError: it is none.
+        """
+        check_lm(lm)
+        for predictor in self.predictors():
+            predictor.lm = lm
+
+    def get_lm(self) -> Any:
+        """Return the LM that all predictors share (None: none of them has its own).
+
+        Raises:
+            ConfigError: they have different ones.
+        """
+        lms = [predictor.lm for predictor in self.predictors()]
+        if any(lm != lms[0] for lm in lms):
+            raise ConfigError("the predictors have different LMs; ask them one by one: predictor.lm")
+        return lms[0] if lms else None
+
+    def deepcopy(self) -> Self:
+        """Return a copy that shares no demos and no predictors; LMs, signatures and whatever cannot be
+        copied are shared."""
+        twin = type(self).__new__(type(self))
+        # One memo: a predictor that stands in two places stands in two places of the copy.
+        memo: dict[int, Any] = {id(self): twin}
+        for name, value in vars(self).items():
+            try:
+                vars(twin)[name] = copy.deepcopy(value, memo)
+            except Exception:
+                vars(twin)[name] = value
+        return twin
+
+    def reset_copy(self) -> Self:
+        """Return a copy whose predictors have no demos, traces or LM of their own."""
+        twin = self.deepcopy()
+        for predictor in twin.predictors():
+            predictor.reset()
+        return twin
+
+    def dump_state(self) -> dict[str, Any]:
+        """Return what optimisers change, by predictor path, as JSON data.
+
+        Raises:
+            ConfigError: a demo holds something that JSON has no form for.
+        """
+        return {path: predictor.dump_state() for path, predictor in self.named_predictors()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over what `dump_state` returned for a program of the same structure; all or nothing.
+
+        Args:
+            state: by predictor path; `metadata` and unknown paths are ignored.
+
+        Raises:
+            ConfigError: the structure is another; the program is unchanged.
+        """
+        states.load(self, state)
+
+    def save(self, path: str | Path) -> None:
+        """Save the program's state as JSON that DSPy loads too; an existing file is replaced in one step.
+
+        Args:
+            path: a file ending in `.json`.
+
+        Raises:
+            ConfigError: another ending, or a demo that JSON has no form for.
+        """
+        from dspex_actors.programs.rebuild import describe  # it builds on this module
+
+        states.write(Path(path), self.dump_state(), describe(self))
+
+    def load(self, path: str | Path) -> None:
+        """Load a state that `save`, here or in DSPy, wrote for a program of the same structure.
+
+        Args:
+            path: the file.
+
+        Raises:
+            ConfigError: no such file, no JSON, or another structure; the program is unchanged.
+        """
+        self.load_state(states.read(Path(path)))
+
+    def __repr__(self) -> str:
+        """Show the predictors."""
+        lines = "".join(f"\n  {path} = {predictor!r}" for path, predictor in self.named_predictors())
+        return f"{type(self).__name__}({lines}\n)" if lines else f"{type(self).__name__}()"
+
+
+def _booked(result: Any, calls: list[Any]) -> Any:
+    if isinstance(result, Prediction):
+        result.set_lm_calls(calls)
+    return result
+
+
+def _collect(item: Any, path: str, found: list[tuple[str, Predict]], seen: set[int]) -> None:
+    """Walk as DSPy names: `.` between attributes, `[0]` and `['key']` for members; compiled sub-programs
+    are closed."""
+    if isinstance(item, Module):
+        if id(item) in seen or (path and item._compiled and not item.is_predictor):
+            return
+        seen.add(id(item))
+        if item.is_predictor:
+            found.append((path, item))  # type: ignore[arg-type]
+            return
+        for name, value in vars(item).items():
+            _collect(value, f"{path}.{name}" if path else name, found, seen)
+    elif isinstance(item, list | tuple | dict):
+        if id(item) in seen:
+            return
+        seen.add(id(item))
+        members = item.items() if isinstance(item, dict) else enumerate(item)
+        for key, value in members:
+            _collect(value, f"{path}['{key}']" if isinstance(item, dict) else f"{path}[{key}]", found, seen)
+
+
+def _replaced(value: Any, made: dict[int, Predict]) -> Any:
+    if id(value) in made:
+        return made[id(value)]
+    if isinstance(value, Module):
+        if not value.is_predictor:
+            for name, inner in list(vars(value).items()):
+                setattr(value, name, _replaced(inner, made))
+        return value
+    if type(value) in (list, tuple):
+        return type(value)(_replaced(inner, made) for inner in value)
+    if type(value) is dict:
+        return {key: _replaced(inner, made) for key, inner in value.items()}
+    return value

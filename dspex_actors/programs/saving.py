@@ -1,0 +1,164 @@
+"""Saved programs: DSPy's JSON, checked before anything is changed.
+
+The layout says nothing about field names or types, only prefixes (labels made from the names) by position.
+The checks here make the most of that: a state that cannot belong to the program is refused, with what was
+expected and what was found. A prefix may differ in the last field only, because COPRO rewrites that one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dspex_actors.errors import ConfigError
+from dspex_actors.signatures.fields import extras
+
+if TYPE_CHECKING:
+    from dspex_actors.programs.module import Module
+    from dspex_actors.programs.predict import Predict
+    from dspex_actors.signatures.signature import SignatureMeta
+
+_log = logging.getLogger(__name__)
+
+#: DSPy refuses a state without it; empty, it skips the comparison of versions.
+_METADATA: dict[str, Any] = {"dependency_versions": {}}
+
+_NEEDED = ("demos", "signature")
+
+
+def write(path: Path, state: Mapping[str, Any], about: Mapping[str, Any] | None = None) -> None:
+    """Write a state, through a temporary file beside it: a crash leaves the old one.
+
+    Args:
+        path: the file.
+        state: what `dump_state` returned.
+        about: what the program is (`programs.rebuild`); it goes where DSPy does not look.
+    """
+    if path.suffix != ".json":
+        raise ConfigError(f"programs are saved as JSON: give a name ending in .json, not {str(path)!r}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    metadata = {**_METADATA, **({"dspex": about} if about else {})}
+    text = json.dumps({**state, "metadata": metadata}, indent=2, ensure_ascii=False)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+        # mkstemp makes files that only the owner reads; a saved program is an ordinary file.
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(name, 0o666 & ~mask)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a state.
+
+    Raises:
+        ConfigError: no such file, or it holds no JSON object.
+    """
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the saved program {str(path)!r}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"the saved program {str(path)!r} is no JSON: {error}") from error
+    if not isinstance(state, dict):
+        raise ConfigError(f"the saved program {str(path)!r} holds a {type(state).__name__}, not an object")
+    return state
+
+
+def load(program: Module, state: Mapping[str, Any]) -> None:
+    """Put a state into a program, or raise a ConfigError and change nothing."""
+    if not isinstance(state, Mapping):
+        raise ConfigError(f"a program's state is a dict by predictor path, got {type(state).__name__}")
+    named = program.named_predictors()
+    parts: dict[str, Any] = dict(state)
+    parts.pop("metadata", None)
+    if program.is_predictor:
+        if "signature" not in parts:
+            raise ConfigError(f"expected the state of one predictor (keys {', '.join(_NEEDED)}), found {_found(parts)}")
+        parts = {"self": parts}
+    expected = [path for path, _ in named]
+    missing = [path for path in expected if path not in parts]
+    if missing:
+        raise ConfigError(
+            f"the state is of another program: expected predictors {', '.join(expected) or 'none'}, "
+            f"found {_found(parts)}; missing {', '.join(missing)}"
+        )
+    for path, predictor in named:
+        check(path, predictor, parts[path])
+    extra = [path for path in parts if path not in expected]
+    if extra:
+        _log.warning("the state also has %s, which this program has not; ignored", ", ".join(extra))
+    # Signatures are made first: that is the last thing that can fail.
+    made = [predictor.signature.load_state(parts[path]["signature"]) for path, predictor in named]
+    for (path, predictor), signature in zip(named, made, strict=True):
+        predictor.take_state(parts[path], signature)
+
+
+def _found(parts: Mapping[str, Any]) -> str:
+    if "signature" in parts and "demos" in parts:
+        return f"a single predictor with fields {_prefixes(parts['signature'])}"
+    return ", ".join(str(path) for path in parts) or "nothing"
+
+
+def _prefixes(signature: Any) -> str:
+    try:
+        return ", ".join(str(field["prefix"]).rstrip(":") for field in signature["fields"])
+    except (KeyError, TypeError):
+        return "that cannot be read"
+
+
+def check(path: str, predictor: Predict, part: Any) -> None:
+    """Refuse a predictor's state that cannot be its own.
+
+    Raises:
+        ConfigError: which predictor, what it expects, what the state has.
+    """
+    if isinstance(part, Mapping) and ("extended_signature" in part or "signature_instructions" in part):
+        raise ConfigError(
+            f"predictor {path}: the state was saved by DSPy 2.5 or older; save it again with 2.6 or newer"
+        )
+    if not isinstance(part, Mapping) or any(key not in part for key in _NEEDED):
+        found = ", ".join(part) if isinstance(part, Mapping) else type(part).__name__
+        raise ConfigError(f"predictor {path}: expected a state with {', '.join(_NEEDED)}, found {found or 'nothing'}")
+    signature = predictor.signature
+    names = list(signature.fields)
+    saved = part["signature"].get("fields") if isinstance(part["signature"], Mapping) else None
+    if not isinstance(saved, list) or not all(isinstance(item, Mapping) and "prefix" in item for item in saved):
+        raise ConfigError(f"predictor {path}: its signature's state has no list of fields with a prefix each")
+    if len(saved) != len(names) or not _labels_fit(signature, saved):
+        raise ConfigError(f"predictor {path}: expected fields {', '.join(names)}, found {_prefixes(part['signature'])}")
+    _check_demos(path, signature, part["demos"])
+
+
+def _labels_fit(signature: SignatureMeta, saved: list[Mapping[str, Any]]) -> bool:
+    fields = list(signature.fields.items())
+    for (name, field), item in list(zip(fields, saved, strict=True))[:-1]:
+        if _bare(item["prefix"]) not in (_bare(name), _bare(extras(field)["prefix"])):
+            return False
+    return True
+
+
+def _bare(label: Any) -> str:
+    return "".join(char for char in str(label).lower() if char.isalnum())
+
+
+def _check_demos(path: str, signature: SignatureMeta, demos: Any) -> None:
+    if not isinstance(demos, list) or not all(isinstance(demo, Mapping) for demo in demos):
+        raise ConfigError(f"predictor {path}: its demos are not a list of objects")
+    seen = {name for demo in demos for name in demo}
+    for side, names in (("input", signature.input_fields), ("output", signature.output_fields)):
+        if demos and names and not seen.intersection(names):
+            raise ConfigError(
+                f"predictor {path}: expected demos with the {side} fields {', '.join(names)}, "
+                f"found {', '.join(sorted(seen)) or 'empty ones'}"
+            )

@@ -1,0 +1,1 @@
+"""The evaluator: the actor that carries out one run."""

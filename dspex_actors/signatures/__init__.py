@@ -1,0 +1,1 @@
+"""Signatures: what a language-model program takes, what it gives, and its instructions."""

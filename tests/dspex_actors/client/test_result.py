@@ -1,0 +1,167 @@
+import csv
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from dspex_actors.client.report import advice_for, duration_text
+from dspex_actors.client.result import EvaluationResult
+from dspex_actors.client.summary import export_lines, run_summary
+from dspex_actors.data.fields import pack_example
+from dspex_actors.errors import RunFailed
+from dspex_actors.foundation.codec import pack
+from dspex_actors.journal.reader import JournalReader
+from dspex_actors.journal.records import ResultRow, RunSpec
+from dspex_actors.journal.writer import Journal
+
+
+def finished(tmp_path, *, n=1203, failed=3, settings=None, state="finished", reason=None, cost=0.001):
+    path, now = tmp_path / "journal.db", [1000.0]
+    with Journal(path, clock=lambda: now[0]) as journal:
+        journal.create_run(RunSpec(run_id="r-1", metric_name="exact_match:team", settings=settings or {}, total=n))
+        rows = []
+        for i in range(n):
+            bad = i < failed
+            rows.append(
+                ResultRow(
+                    index=i,
+                    example=pack_example({"ticket": f"t{i}", "team": "bugs"}, ["ticket"]),
+                    prediction=None if bad else pack({"team": "bugs"}),
+                    score=None if bad else float(i % 2),
+                    asked=1,
+                    error={"type": "Timeout", "message": "no [answer]\nin time"} if bad else None,
+                    latency=0.25,
+                    usage={"prompt_tokens": 10},
+                    cost=cost,
+                    worker="n1/w1",
+                    at=1002.0,
+                )
+            )
+        journal.add_results("r-1", rows)
+        now[0] = 1004.0
+        journal.set_state("r-1", state, reason)
+    return JournalReader(path)
+
+
+def shown(result):
+    console = Console(width=110, record=True, file=io.StringIO())
+    console.print(result.table())
+    return console.export_text()
+
+
+def test_the_figures_are_those_of_the_run(tmp_path):
+    result = EvaluationResult.of(finished(tmp_path), "r-1")
+    assert (result.n, result.succeeded, result.failed, result.asked) == (1203, 1200, 3, 1203)
+    assert (result.score, result.mean) == (50.0, 0.5)
+    assert (result.usage, result.duration, result.nodes) == ({"prompt_tokens": 12030}, 4.0, ["n1"])
+    assert result.cost == pytest.approx(1.203)
+    assert repr(result) == "<EvaluationResult r-1: score 50.00, 1,203 examples, 3 failed>"
+    assert "50.0" in result._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("n", "failed", "settings", "score"),
+    [
+        (3, 0, None, 33.33),
+        (3, 1, {"failure_score": 0.0}, 33.33),
+        (3, 3, None, None),
+        (4, 4, {"failure_score": 0.5}, 50.0),
+    ],
+)
+def test_score_counts_failures_only_when_told_to(tmp_path, n, failed, settings, score):
+    assert EvaluationResult.of(finished(tmp_path, n=n, failed=failed, settings=settings), "r-1").score == score
+
+
+def test_an_unknown_price_makes_the_cost_unknown(tmp_path):
+    assert EvaluationResult.of(finished(tmp_path, n=2, cost=None), "r-1").cost is None
+
+
+def test_results_are_read_lazily_in_input_order(tmp_path):
+    result = EvaluationResult.of(finished(tmp_path), "r-1")
+    results = result.results
+    assert len(results) == 1203
+    assert [r.index for r in results] == list(range(1203))
+    assert results[-1].index == 1202
+    assert results[601].example.ticket == "t601"
+    assert dict(results[601].example.inputs().items()) == {"ticket": "t601"}
+    assert results[601].prediction.team == "bugs"
+    assert [r.index for r in results[499:502]] == [499, 500, 501]
+    assert [r.error["type"] for r in result.errors] == ["Timeout"] * 3
+    with pytest.raises(IndexError, match="1,203 results"):
+        results[1203]
+    with pytest.raises(RunFailed, match="no run 'x'"):
+        EvaluationResult.of(JournalReader(tmp_path / "journal.db"), "x")
+
+
+def test_export_and_files_hold_every_result(tmp_path):
+    reader = finished(tmp_path, n=5, failed=1)
+    result = EvaluationResult.of(reader, "r-1")
+    lines = [json.loads(line) for line in export_lines(reader, "r-1")]
+    assert lines[2] == {
+        "index": 2,
+        "inputs": {"ticket": "t2"},
+        "labels": {"team": "bugs"},
+        "prediction": {"team": "bugs"},
+        "score": 0.0,
+        "error": None,
+        "attempts": 1,
+        "latency": 0.25,
+        "usage": {"prompt_tokens": 10},
+    }
+    assert result.to_json(tmp_path / "out.json") is None
+    whole = json.loads((tmp_path / "out.json").read_text())
+    assert whole == json.loads(result.to_json())
+    assert (whole["results"], whole["run_id"]) == (lines, "r-1")
+    result.to_csv(tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert json.loads(rows[0]["error"])["message"] == "no [answer]\nin time"
+    assert len(rows) == 5
+
+
+def test_the_summary_has_the_keys_of_the_contract(tmp_path):
+    summary = run_summary(finished(tmp_path, n=2).get_run("r-1"))
+    keys = [
+        "run_id",
+        "state",
+        "total",
+        "done",
+        "succeeded",
+        "failed",
+        "score",
+        "asked",
+        "usage",
+        "cost",
+        "started_at",
+        "ended_at",
+    ]
+    assert set(keys) <= set(summary)
+    assert summary["started_at"] == "1970-01-01T00:16:40.000Z"
+    json.dumps(summary)
+
+
+def test_the_report_shows_speed_errors_and_what_to_do(tmp_path):
+    text = shown(EvaluationResult.of(finished(tmp_path, state="paused", reason="node stopped"), "r-1"))
+    for words in (
+        "50.00",
+        "1,203",
+        "p95 250 ms",
+        "300.8 examples/s",
+        "Timeout",
+        "no [answer] in time",
+        "$1.2030",
+        "dspex runs resume r-1",
+    ):
+        assert words in text
+
+
+def test_a_good_run_needs_no_advice(tmp_path):
+    assert advice_for(finished(tmp_path, n=2, failed=0).get_run("r-1")) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.008, "8 ms"), (1.25, "1.25 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")]
+)
+def test_durations_read_well(seconds, text):
+    assert duration_text(seconds) == text
