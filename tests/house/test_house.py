@@ -1,0 +1,136 @@
+"""The rules of the house: who may import whom, how long a file may be, what is pure."""
+
+import pytest
+
+from tests.house.imports import PACKAGES, ROOT, circles, graph, imports_of, room_of, sources
+
+#: The rooms of each package from the ground up. A room imports only rooms that stand before it, and itself.
+ROOMS = {
+    "supervisors": (
+        "version",
+        "terms",
+        "errors",
+        "wire",
+        "supervisor",
+        "host",
+        "genserver",
+        "partition",
+        "tasks",
+        "registry",
+        "pool",
+        "groups",
+        "application",
+        "client",
+        "runtime.process",
+        "runtime.thespian",
+        "runtime.node",
+        "runtime",
+        "testing",
+    ),
+    "dspex_actors": (
+        "errors",
+        "names",
+        "foundation",
+        "settings",
+        "metrics",
+        "embedded",
+        "lm",
+        "config",
+        "signatures",
+        "example",
+        "adapters",
+        "programs",
+        "data",
+        "journal",
+        "runs",
+        "workers",
+        "app",
+        "client",
+        "teleprompt",
+        "cli",
+    ),
+}
+
+#: What programs, and dspex_actors, may import of `supervisors`.
+PUBLIC = (
+    "supervisors",
+    "supervisors.errors",
+    "supervisors.testing",
+)
+
+#: Rooms and files without I/O: they decide, others do.
+PURE = ("supervisors/supervisor/*.py", "supervisors/*/core.py", "dspex_actors/runs/plan/*.py")
+IMPURE = {"asyncio", "os", "time", "socket", "threading", "subprocess", "signal", "select", "selectors", "sqlite3"}
+
+MODULES = sources()
+GRAPH = graph(MODULES)
+
+
+def test_no_module_imports_itself_over_others():
+    found = circles(GRAPH)
+    assert not found, "\n".join("circle: " + ", ".join(group) for group in found)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_rooms_import_only_rooms_below_them(package):
+    wrong = []
+    rooms = tuple(" ".join(f"{package}.{name}" for name in room.split()) for room in ROOMS[package])
+    for module, arrows in GRAPH.items():
+        mine = len(rooms) if module in (package, f"{package}.__main__") else room_of(module, rooms)
+        if not module.startswith(package):
+            continue
+        assert mine is not None, f"{module} is in no room of tests/house/test_house.py: give it a place"
+        for other, line in arrows.items():
+            theirs = len(rooms) if other == package else room_of(other, rooms)
+            if other.startswith(package) and theirs is not None and theirs > mine:
+                wrong.append(
+                    f"{MODULES[module].relative_to(ROOT)}:{line}: {module} imports {other}, which stands above it"
+                )
+    assert not wrong, "\n".join(wrong)
+
+
+def test_supervisors_does_not_know_dspex_actors():
+    wrong = [
+        module
+        for module, arrows in GRAPH.items()
+        if module.startswith("supervisors") and any(other.startswith("dspex_actors") for other in arrows)
+    ]
+    assert not wrong
+
+
+def test_dspex_actors_imports_only_what_is_public_of_supervisors():
+    wrong = [
+        f"{MODULES[module].relative_to(ROOT)}:{line}: {other}"
+        for module, arrows in GRAPH.items()
+        if module.startswith("dspex_actors")
+        for other, line in arrows.items()
+        if other.startswith("supervisors") and other not in PUBLIC
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_thespian_is_imported_in_one_folder():
+    wrong = [
+        str(path.relative_to(ROOT))
+        for module, path in MODULES.items()
+        if not module.startswith("supervisors.runtime.thespian")
+        and any(each.module.split(".")[0] == "thespian" for each in imports_of(path, MODULES))
+    ]
+    assert not wrong
+
+
+def test_no_file_is_longer_than_400_lines():
+    long = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in MODULES.values()}
+    assert not {path: lines for path, lines in long.items() if lines > 400}
+
+
+def test_pure_files_do_no_io():
+    paths = {path for pattern in PURE for path in ROOT.glob(pattern)}
+    assert len(paths) > 20  # else the patterns miss what they are for
+    wrong = [
+        f"{path.relative_to(ROOT)}:{each.line}: {each.module}"
+        for path in sorted(paths)
+        for each in imports_of(path, MODULES)
+        if each.module.split(".")[0] in IMPURE
+    ]
+    assert not wrong, "\n".join(wrong)
