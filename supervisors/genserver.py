@@ -24,11 +24,13 @@ import asyncio
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from supervisors.terms.errors import CallFailed, SpecError
-from supervisors.terms.reason import KILL, Caller, ExitReason, Ref
+from supervisors.terms.checks import check_timeout
+from supervisors.terms.errors import CallFailed
+from supervisors.terms.reason import ExitReason, exit_reason
+from supervisors.terms.ref import Caller, Ref
 
 if TYPE_CHECKING:
-    from supervisors.groups.server import AsyncGroupsHandle
+    from supervisors.groups.handle import AsyncGroupsHandle
     from supervisors.pool.handle import AsyncPool
     from supervisors.registry.handle import AsyncRegistryHandle
     from supervisors.runtime.process.process import Process
@@ -280,7 +282,7 @@ class GenServer:
 
     def groups(self, name: Ref | str | Via) -> AsyncGroupsHandle:
         """Return the methods of process groups: `await self.groups("pg").join(group)`."""
-        from supervisors.groups.server import AsyncGroupsHandle
+        from supervisors.groups.handle import AsyncGroupsHandle
 
         return AsyncGroupsHandle(self, name)
 
@@ -289,19 +291,3 @@ class GenServer:
         from supervisors.pool.handle import AsyncPool
 
         return AsyncPool(self, name)
-
-
-def exit_reason(reason: Any) -> ExitReason:
-    """Return the reason of an exit signal: "kill" is special there."""
-    return KILL if isinstance(reason, str) and reason == "kill" else ExitReason.of(reason)
-
-
-def check_timeout(timeout: Any) -> None:
-    """Refuse what is no time to wait.
-
-    Raises:
-        SpecError: neither None nor a number of seconds that is not negative.
-    """
-    number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
-    if timeout is not None and not (number and timeout >= 0):
-        raise SpecError(f"timeout={timeout!r}: expected seconds >= 0, or None for no limit")

@@ -12,18 +12,14 @@ After Elixir's application.ex and OTP's application_controller.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from supervisors.terms.errors import AlreadyStarted, NoProcess, SpecError
-from supervisors.terms.reason import Ref
+from supervisors.application.callbacks import Closer, Opener
+from supervisors.terms.errors import SpecError
+from supervisors.terms.ref import Ref
 from supervisors.terms.spec import ChildSpec, SupervisorSpec
-
-if TYPE_CHECKING:
-    from supervisors.client.node import Node
 
 TYPES = ("temporary", "transient", "permanent")
 #: The id of the controller among the root's children, and what the ids of applications there begin with.
@@ -79,8 +75,6 @@ class Application:
 
     def child_spec(self) -> ChildSpec:
         """Return what the node's root starts: the tree, between the processes that run its callbacks if it has any."""
-        from supervisors.application.controller import Closer, Opener
-
         fields: dict[str, Any] = {"restart": "temporary", "start_timeout": self.start_timeout}
         if self.prep_stop is None and self.stop is None:
             return ChildSpec(PREFIX + self.name, self.start, **fields)
@@ -153,62 +147,3 @@ def start_order(applications: Iterable[Application], running: Iterable[str] = ()
     for name in by_name:
         visit(name, None)
     return order
-
-
-# --- as a program outside asks for it; Node's methods of these names ------------------------------------------------
-
-
-def start_application(node: Node, application: Application) -> Ref:
-    """Start an application whose dependencies run."""
-    from supervisors.wire.pickles import seal
-
-    about = (application.name, application.type, application.dependencies)
-    return _ask(node, ("start", about, seal(application.child_spec())))  # type: ignore[no-any-return]
-
-
-def ensure_all_started(node: Node, applications: Iterable[Application]) -> list[str]:
-    """Start applications in order; if one does not start, stop those that were started before it."""
-    order = start_order(applications, [each.name for each in which_applications(node)])
-    started: list[str] = []
-    try:
-        for each in order:
-            try:
-                start_application(node, each)
-            except AlreadyStarted:
-                continue  # somebody else was faster
-            started.append(each.name)
-    except BaseException:
-        for name in reversed(started):
-            stop_application(node, name)
-        raise
-    return started
-
-
-def stop_application(node: Node, name: str) -> None:
-    """Stop an application; return when it is gone."""
-    _ask(node, ("stop", name))
-
-
-def which_applications(node: Node) -> list[ApplicationInfo]:
-    """Return the running applications in the order in which they were started."""
-    return [ApplicationInfo(name, kind, tuple(needs), ref) for name, kind, needs, ref in _ask(node, ("which",))]
-
-
-def _ask(node: Node, request: Any) -> Any:
-    """Ask the node's controller, which is started when it is first needed."""
-    from supervisors.application.controller import ApplicationController
-
-    root = Ref(**json.loads((Path(node.data_dir) / "node.json").read_text())["root"])
-    spec = ChildSpec(CONTROLLER_ID, ApplicationController, name=CONTROLLER_ID)
-    for last in (False, True):
-        try:
-            controller = node.start_child(root, spec)
-        except AlreadyStarted as running:
-            controller = running.ref
-        assert controller is not None
-        try:
-            return node.call(controller, request, timeout=None)
-        except NoProcess as error:
-            if last or error.id is not None:
-                raise  # else it was just being restarted, and has not carried this out
-    raise AssertionError("not reached")

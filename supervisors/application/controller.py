@@ -1,6 +1,6 @@
-"""The processes behind applications: the node's controller, and those that run an application's callbacks.
+"""The controller of a node's applications: it starts, watches and stops them.
 
-The controller starts and stops applications, one after the other, and watches them; when one ends that should not have,
+It starts and stops them, one after the other, and watches them; when one ends that should not have,
 it has the daemon stop the node. What runs is kept in the node's folder too, so that a controller that was killed knows,
 when it is back, what has ended meanwhile.
 """
@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import json
 import os
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from supervisors.application.application import PREFIX, has_callbacks
 from supervisors.genserver import NO_REPLY, GenServer
-from supervisors.host import processes as fate
 from supervisors.terms.errors import (
     AlreadyStarted,
     ChildNotFound,
@@ -29,7 +27,8 @@ from supervisors.terms.errors import (
     StartError,
     SupervisorsError,
 )
-from supervisors.terms.reason import NOPROC, SHUTDOWN, Down, ExitReason, Ref
+from supervisors.terms.reason import NOPROC, SHUTDOWN, ExitReason
+from supervisors.terms.ref import Down, Ref
 from supervisors.terms.spec import ChildSpec
 
 FILE = "applications.json"
@@ -184,44 +183,3 @@ class ApplicationController(GenServer):
         rows = [asdict(each) | {"left": [asdict(ref) for ref in each.left]} for each in self._running.values()]
         temporary.write_text(json.dumps({"root": self._root.uid, "applications": rows}))
         temporary.replace(self._file)
-
-
-class Closer(GenServer):
-    """Started before an application's tree and ended after it: its end is the application's `stop`."""
-
-    def init(self, stop: Callable[[Any], Any] | None) -> None:
-        """Keep the callback."""
-        self._stop, self._state = stop, None
-
-    def handle_call(self, request: Any, caller: Any) -> None:
-        """Take what `prep_stop` has returned."""
-        _, self._state = request
-
-    async def terminate(self, reason: ExitReason) -> None:
-        """Run the callback."""
-        if self._stop is not None:
-            await _maybe(self._stop(self._state))
-
-
-class Opener(GenServer):
-    """Started after an application's tree and ended before it: its end is the application's `prep_stop`."""
-
-    def init(self, prep_stop: Callable[[], Any] | None) -> None:
-        """Keep the callback."""
-        self._prep_stop = prep_stop
-
-    async def terminate(self, reason: ExitReason) -> None:
-        """Run the callback, unless the tree has ended by itself."""
-        assert self._process.boot.parent is not None
-        others = {row.id: row.ref for row in await self.which_children(self._process.boot.parent)}
-        tree, closer = others.get("tree"), others.get("closer")
-        if self._prep_stop is None or tree is None or fate.has_ended(tree.pid, tree.born):
-            return
-        state = await _maybe(self._prep_stop())
-        with contextlib.suppress(SupervisorsError):  # it may have been killed: then `stop` gets None
-            if closer is not None:
-                await self.call(closer, ("prepared", state))
-
-
-async def _maybe(value: Any) -> Any:
-    return await value if inspect.isawaitable(value) else value

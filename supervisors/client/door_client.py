@@ -17,7 +17,8 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 
 from supervisors.terms.errors import CallTimeout, NodeDown, SupervisorsError
-from supervisors.terms.reason import Down, ExitReason
+from supervisors.terms.reason import ExitReason
+from supervisors.terms.ref import Down
 from supervisors.wire import values as wire
 from supervisors.wire.frames import FrameCodec, FrameError, FrameReader, Opener
 

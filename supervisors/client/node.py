@@ -11,29 +11,24 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from supervisors.application.application import (
-    Application,
-    ApplicationInfo,
-    ensure_all_started,
-    start_application,
-    stop_application,
-    which_applications,
-)
+from supervisors.application.application import Application, ApplicationInfo
+from supervisors.application.handle import ensure_all_started, start_application, stop_application, which_applications
 from supervisors.client.door_client import SLACK_SECONDS, DoorClient
 from supervisors.client.launch import connect, default_data_dir, launch, read_node_file, stop_process
 from supervisors.client.monitor import Monitor
 from supervisors.client.own_node import OwnNode
 from supervisors.client.requests import Request
-from supervisors.genserver import check_timeout, exit_reason
-from supervisors.groups.server import GroupsHandle
+from supervisors.groups.handle import GroupsHandle
 from supervisors.host.node_config import NodeConfig
+from supervisors.partition.handle import PartitionSupervisor
 from supervisors.pool.handle import Pool
 from supervisors.pool.spec import PoolSpec
 from supervisors.registry.handle import RegistryHandle
-from supervisors.supervisor.partition import PartitionSupervisor
 from supervisors.tasks.outside import TaskSupervisor
+from supervisors.terms.checks import check_timeout
 from supervisors.terms.errors import CallTimeout, NodeDown, SpecError, SupervisorsError
-from supervisors.terms.reason import ExitReason, Ref
+from supervisors.terms.reason import ExitReason, exit_reason
+from supervisors.terms.ref import Ref
 from supervisors.terms.spec import ChildSpec, SupervisorSpec
 from supervisors.terms.via import Via
 from supervisors.terms.views import ChildCounts, ChildInfo, ProcessStats, Report

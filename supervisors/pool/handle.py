@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisors.pool.stats import PoolStats, PoolStatus
 from supervisors.terms.errors import CallFailed, CallTimeout, NoProcess, ServerExited, SpecError, SupervisorsError
-from supervisors.terms.reason import Ref
+from supervisors.terms.ref import Ref
 
 if TYPE_CHECKING:
     from supervisors.client.node import Node

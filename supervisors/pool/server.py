@@ -30,7 +30,8 @@ from supervisors.pool.effects import (
     StopWorker,
 )
 from supervisors.terms.errors import CallFailed, CallTimeout, NoProcess, StartError, SupervisorsError
-from supervisors.terms.reason import SHUTDOWN, Down, ExitReason, Ref
+from supervisors.terms.reason import SHUTDOWN, ExitReason
+from supervisors.terms.ref import Down, Ref
 from supervisors.wire import values as wire
 
 #: The id of the workers' supervisor in the pool's tree.

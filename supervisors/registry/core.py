@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from supervisors.registry.matching import Guard, bind, fill, holds, strict
 from supervisors.terms.errors import AlreadyRegistered, NotAllowed, SpecError
-from supervisors.terms.reason import Ref
+from supervisors.terms.ref import Ref
 
 KINDS = ("unique", "duplicate")
 

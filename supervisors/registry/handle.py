@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from supervisors.host import processes as fate
 from supervisors.registry.matching import Guard
 from supervisors.terms.errors import NoProcess, SpecError
-from supervisors.terms.reason import NOPROC, Ref
+from supervisors.terms.reason import NOPROC
+from supervisors.terms.ref import Ref
 
 if TYPE_CHECKING:
     from supervisors.client.node import Node

@@ -26,7 +26,7 @@ from supervisors.host import processes as fate
 from supervisors.registry.core import Lease, LockTable, RegistryTable
 from supervisors.registry.matching import check_guards
 from supervisors.terms.errors import NoProcess, NotAllowed, SpecError, SupervisorsError
-from supervisors.terms.reason import Caller, Ref
+from supervisors.terms.ref import Caller, Ref
 
 
 class Registry(GenServer):

@@ -20,7 +20,7 @@ from supervisors.terms.errors import (
     SpecError,
     SupervisorsError,
 )
-from supervisors.terms.reason import Ref
+from supervisors.terms.ref import Ref
 from supervisors.terms.spec import ChildSpec, check_significant
 
 

@@ -9,7 +9,8 @@ from typing import Any, NoReturn
 from supervisors.tasks.server import TaskServer
 from supervisors.tasks.stream_core import Outcome, StreamOptions
 from supervisors.terms.errors import CallFailed, NodeDown, ServerExited, SpecError, SupervisorsError
-from supervisors.terms.reason import ExitReason, Ref
+from supervisors.terms.reason import ExitReason
+from supervisors.terms.ref import Ref
 from supervisors.terms.spec import ChildSpec, Shutdown
 from supervisors.wire import pickles as sealing
 

@@ -19,7 +19,8 @@ from supervisors.tasks.server import CLAIM, RUN, callers
 from supervisors.tasks.stream import CLOSE_SECONDS
 from supervisors.tasks.stream_core import Began, Emit, Ended, Event, Outcome, StreamOptions, StreamPump
 from supervisors.terms.errors import CallTimeout, MaxChildren, NotAllowed, SupervisorsError
-from supervisors.terms.reason import ExitReason, Ref
+from supervisors.terms.reason import ExitReason
+from supervisors.terms.ref import Ref
 from supervisors.terms.spec import ChildSpec, Shutdown
 
 if TYPE_CHECKING:

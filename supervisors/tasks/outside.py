@@ -29,7 +29,7 @@ from supervisors.tasks.server import CLAIM
 from supervisors.tasks.stream import OutsidePort, consume
 from supervisors.tasks.stream_core import Outcome, StreamOptions
 from supervisors.terms.errors import CallTimeout, NotAllowed, SupervisorsError
-from supervisors.terms.reason import Ref
+from supervisors.terms.ref import Ref
 from supervisors.terms.spec import ChildSpec, Shutdown
 from supervisors.wire import values as wire
 

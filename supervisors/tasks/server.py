@@ -13,7 +13,8 @@ from typing import Any
 
 from supervisors.genserver import NO_REPLY, GenServer, Stop
 from supervisors.terms.errors import CallFailed
-from supervisors.terms.reason import SHUTDOWN, Caller, Down, ExitReason, Ref
+from supervisors.terms.reason import SHUTDOWN, ExitReason
+from supervisors.terms.ref import Caller, Down, Ref
 from supervisors.wire import pickles as sealing
 
 #: A result that nobody has claimed for so many seconds is dropped: whoever started the task is gone.

@@ -14,7 +14,8 @@ from supervisors.tasks.calls import label_of, outcome_of, seal_function, task_sp
 from supervisors.tasks.server import CLAIM, RUN
 from supervisors.tasks.stream_core import Began, Emit, Ended, Event, Outcome, StreamOptions, StreamPump
 from supervisors.terms.errors import MaxChildren, SupervisorsError
-from supervisors.terms.reason import ExitReason, Ref
+from supervisors.terms.reason import ExitReason
+from supervisors.terms.ref import Ref
 from supervisors.terms.spec import ChildSpec
 from supervisors.wire import values as wire
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from supervisors.terms.errors import CallTimeout, ServerExited, SpecError
-from supervisors.terms.reason import ExitReason, Ref
+from supervisors.terms.reason import ExitReason
+from supervisors.terms.ref import Ref
 
 #: What became of an item: ("ok", value) or ("exit", reason).
 Outcome = tuple[str, Any]

@@ -27,7 +27,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from supervisors.terms.reason import ExitReason, Ref
+from supervisors.terms.reason import ExitReason
+from supervisors.terms.ref import Ref
 
 
 class SupervisorsError(Exception):

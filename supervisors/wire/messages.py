@@ -11,7 +11,8 @@ from typing import Any
 
 import msgpack
 
-from supervisors.terms.reason import ExitReason, Ref
+from supervisors.terms.reason import ExitReason
+from supervisors.terms.ref import Ref
 from supervisors.terms.via import Via
 from supervisors.wire.values import VERSION, pack, unpack
 

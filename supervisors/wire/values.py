@@ -13,12 +13,13 @@ from typing import Any
 
 import msgpack
 
-from supervisors.supervisor.dynamic import DynamicSupervisorSpec
-from supervisors.supervisor.partition import PartitionSupervisorSpec
-from supervisors.supervisor.tasks import TaskSupervisorSpec
+from supervisors.terms.dynamic import DynamicSupervisorSpec
 from supervisors.terms.errors import CallFailed, SupervisorsError, from_record
-from supervisors.terms.reason import Caller, Down, ExitReason, Ref
+from supervisors.terms.partition import PartitionSupervisorSpec
+from supervisors.terms.reason import ExitReason
+from supervisors.terms.ref import Caller, Down, Ref
 from supervisors.terms.spec import Backoff, ChildSpec, SealedStart, SupervisorSpec, spec_fields
+from supervisors.terms.tasks import TaskSupervisorSpec
 from supervisors.terms.via import Via
 from supervisors.terms.views import ChildCounts, ChildInfo, Report
 from supervisors.wire import pickles as sealing

@@ -11,7 +11,8 @@ from node_helpers import Counter, Init, Recorder, Stubborn, alive, kill, until
 from supervisors import Backoff, ChildSpec, DynamicSupervisorSpec, ExitReason, SupervisorSpec, errors
 from supervisors.host.log import LOG_FILE
 from supervisors.supervisor.kinds import core_for
-from supervisors.terms.reason import KILLED, NORMAL, SHUTDOWN, Ref
+from supervisors.terms.reason import KILLED, NORMAL, SHUTDOWN
+from supervisors.terms.ref import Ref
 
 STRANGER = Ref("h", 9, 9, 9, "stranger")
 

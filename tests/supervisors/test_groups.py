@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from node_helpers import Counter, kill, until
 
 from supervisors import ChildSpec, GroupChange, ProcessGroups, Ref, errors
-from supervisors.groups.server import GroupTable
+from supervisors.groups.core import GroupTable
 
 
 def ref(number):

@@ -13,7 +13,7 @@ from node_helpers import Counter, Recorder, alive, kill, until
 
 from supervisors import ChildSpec, DynamicSupervisorSpec, PartitionSupervisorSpec, Ref, Via, errors
 from supervisors.supervisor.kinds import core_for
-from supervisors.supervisor.partition import canonical, partition_of
+from supervisors.supervisor.routing import canonical, partition_of
 
 CHILD = ChildSpec("c", Counter)
 

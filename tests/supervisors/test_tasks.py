@@ -14,7 +14,7 @@ from node_helpers import alive, kill, until
 
 from supervisors import ChildSpec, Down, GenServer, Stop, TaskSupervisorSpec, callers, errors
 from supervisors.tasks.stream_core import StreamCore, StreamOptions
-from supervisors.terms.reason import Ref
+from supervisors.terms.ref import Ref
 
 
 def options(**fields):

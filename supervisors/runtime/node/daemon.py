@@ -31,7 +31,8 @@ from supervisors.host import processes as fate
 from supervisors.host.log import open_log
 from supervisors.host.node_config import NodeConfig
 from supervisors.runtime.thespian import identity
-from supervisors.terms.reason import SHUTDOWN, Ref
+from supervisors.terms.reason import SHUTDOWN
+from supervisors.terms.ref import Ref
 from supervisors.wire.keys import KeyFileError, load_or_create_key
 
 #: A node that falls more often than this within this many seconds is given up.
@@ -145,7 +146,7 @@ class Daemon:
         self._write_node_file()
 
     def _node(self) -> dict[str, Any]:
-        from supervisors import __version__
+        from supervisors.version import __version__
 
         host, port = self.system.own_address
         return {

@@ -26,7 +26,8 @@ from supervisors.host import processes as fate
 from supervisors.host.log import REPORT_FILE, last_lines
 from supervisors.tasks.server import claim
 from supervisors.terms.errors import CallFailed, NoProcess, SupervisorsError
-from supervisors.terms.reason import Down, ExitReason, Ref
+from supervisors.terms.reason import ExitReason
+from supervisors.terms.ref import Down, Ref
 from supervisors.terms.spec import ChildSpec, SupervisorSpec
 from supervisors.terms.via import Via
 from supervisors.terms.views import Report

@@ -13,7 +13,7 @@ from typing import Any
 from supervisors.genserver import GenServer
 from supervisors.host import processes as fate
 from supervisors.terms.errors import NoProcess
-from supervisors.terms.reason import Ref
+from supervisors.terms.ref import Ref
 
 #: The file of names is written anew when it has this many lines more than twice those that count.
 SPARE_LINES = 1000

@@ -11,7 +11,8 @@ from typing import Protocol
 from supervisors.runtime.process.calls import Calls
 from supervisors.runtime.process.peers import Peers
 from supervisors.terms.errors import CallTimeout, NoProcess, ServerExited
-from supervisors.terms.reason import KILLED, NODEDOWN, NOPROC, Down, ExitReason, Ref
+from supervisors.terms.reason import KILLED, NODEDOWN, NOPROC, ExitReason
+from supervisors.terms.ref import Down, Ref
 from supervisors.wire.messages import Link, Message, Unlink, Unwatch, Watch
 
 

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from supervisors.host import processes as fate
 from supervisors.runtime.process.peers import Peers
 from supervisors.terms.errors import CallFailed, CallTimeout, NoProcess, ServerExited, SupervisorsError
-from supervisors.terms.reason import NOPROC, Caller, ExitReason, Ref
+from supervisors.terms.reason import NOPROC, ExitReason
+from supervisors.terms.ref import Caller, Ref
 from supervisors.wire.messages import Abandon, Call, Message, Reply, System
 from supervisors.wire.values import pack, pack_value, unpack
 

@@ -17,7 +17,8 @@ from typing import Any, Protocol
 
 from supervisors.runtime.process.pulse import BEAT_SECONDS, Pulse
 from supervisors.terms.errors import NoProcess
-from supervisors.terms.reason import KILLED, NODEDOWN, NOPROC, ExitReason, Ref
+from supervisors.terms.reason import KILLED, NODEDOWN, NOPROC, ExitReason
+from supervisors.terms.ref import Ref
 from supervisors.wire import values as wire
 from supervisors.wire.frames import FrameCodec, FrameError, FrameReader, Opener
 from supervisors.wire.keys import load_or_create_key

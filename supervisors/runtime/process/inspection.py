@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from supervisors.terms.errors import CallFailed
-from supervisors.terms.reason import Caller, ExitReason
+from supervisors.terms.reason import ExitReason
+from supervisors.terms.ref import Caller
 from supervisors.wire.values import pack
 
 if TYPE_CHECKING:

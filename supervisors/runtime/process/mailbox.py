@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from supervisors.terms.reason import Down, ExitReason, Ref
+from supervisors.terms.reason import ExitReason
+from supervisors.terms.ref import Down, Ref
 from supervisors.wire.messages import Stop, System
 
 

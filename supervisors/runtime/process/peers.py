@@ -8,7 +8,8 @@ from collections.abc import Callable
 from supervisors.host import processes as fate
 from supervisors.runtime.process.far import Far, Owner
 from supervisors.terms.errors import NoProcess
-from supervisors.terms.reason import KILLED, NODEDOWN, NOPROC, ExitReason, Ref
+from supervisors.terms.reason import KILLED, NODEDOWN, NOPROC, ExitReason
+from supervisors.terms.ref import Ref
 
 #: How often pids are looked at where there are no pidfds, in seconds.
 POLL_SECONDS = 0.5

@@ -25,7 +25,8 @@ from supervisors.runtime.process.mailbox import Continue, Crash, Local, Mailbox
 from supervisors.runtime.process.names import Names
 from supervisors.runtime.process.peers import Peers
 from supervisors.terms.errors import CallFailed, CallTimeout, NoProcess, SupervisorsError
-from supervisors.terms.reason import KILL, KILLED, NOPROC, NORMAL, Caller, Down, ExitReason, Ref
+from supervisors.terms.reason import KILL, KILLED, NOPROC, NORMAL, ExitReason
+from supervisors.terms.ref import Caller, Down, Ref
 from supervisors.terms.spec import ChildSpec
 from supervisors.terms.via import Via
 from supervisors.wire import pickles as sealing

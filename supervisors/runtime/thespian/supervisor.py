@@ -33,7 +33,8 @@ from supervisors.supervisor.core import SupervisorCore
 from supervisors.supervisor.kinds import core_for
 from supervisors.supervisor.root import RootCore
 from supervisors.terms.errors import AlreadyStarted, CallFailed, NoProcess, SupervisorsError
-from supervisors.terms.reason import KILLED, NOPROC, SHUTDOWN, Caller, ExitReason, Ref
+from supervisors.terms.reason import KILLED, NOPROC, SHUTDOWN, ExitReason
+from supervisors.terms.ref import Caller, Ref
 from supervisors.terms.spec import SupervisorSpec
 from supervisors.terms.via import Via
 from supervisors.wire.messages import (
