@@ -9,15 +9,16 @@ from supervisors.application.application import Application, ApplicationInfo
 from supervisors.client.node import Monitor, Node
 from supervisors.client.requests import Request, RequestIds, Response
 from supervisors.genserver import IGNORE, NO_REPLY, Extra, GenServer, Stop
-from supervisors.groups.handle import GroupChange
+from supervisors.groups.handle import AsyncGroups, GroupChange, Groups
 from supervisors.groups.server import ProcessGroups
-from supervisors.partition.handle import PartitionSupervisor
-from supervisors.pool.handle import Pool
+from supervisors.partition.handle import AsyncPartitionSupervisor, PartitionSupervisor
+from supervisors.pool.handle import AsyncPool, Pool
 from supervisors.pool.spec import PoolSpec
 from supervisors.pool.stats import PoolStats, PoolStatus
+from supervisors.registry.handle import AsyncRegistryHandle, RegistryHandle
 from supervisors.registry.matching import ANY, Var
 from supervisors.registry.server import Registry
-from supervisors.tasks.inside import ServerTasks
+from supervisors.tasks.inside import AsyncTask, AsyncTaskSupervisor
 from supervisors.tasks.outside import Task, TaskSupervisor
 from supervisors.tasks.server import callers
 from supervisors.terms.dynamic import DynamicSupervisorSpec
@@ -36,6 +37,12 @@ __all__ = [
     "NO_REPLY",
     "Application",
     "ApplicationInfo",
+    "AsyncGroups",
+    "AsyncPartitionSupervisor",
+    "AsyncPool",
+    "AsyncRegistryHandle",
+    "AsyncTask",
+    "AsyncTaskSupervisor",
     "Backoff",
     "Caller",
     "ChildCounts",
@@ -47,6 +54,7 @@ __all__ = [
     "Extra",
     "GenServer",
     "GroupChange",
+    "Groups",
     "Monitor",
     "Node",
     "PartitionSupervisor",
@@ -59,11 +67,11 @@ __all__ = [
     "ProcessStats",
     "Ref",
     "Registry",
+    "RegistryHandle",
     "Report",
     "Request",
     "RequestIds",
     "Response",
-    "ServerTasks",
     "Stop",
     "SupervisorSpec",
     "Task",

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from supervisors.application.callbacks import Closer, Opener
+from supervisors.terms.checks import check_choice, check_function, check_text, check_texts
 from supervisors.terms.errors import SpecError
 from supervisors.terms.ref import Ref
 from supervisors.terms.spec import ChildSpec, SupervisorSpec
@@ -61,16 +62,11 @@ class Application:
 
     def __post_init__(self) -> None:
         """Validate every field."""
-        if not isinstance(self.name, str) or not self.name:
-            raise SpecError(f"name={self.name!r}: expected a non-empty text")
-        if isinstance(self.dependencies, str) or any(not isinstance(name, str) for name in self.dependencies):
-            raise SpecError(f"dependencies={self.dependencies!r}: expected names of applications")
-        object.__setattr__(self, "dependencies", tuple(self.dependencies))
-        if self.type not in TYPES:
-            raise SpecError(f"type={self.type!r}: expected one of {', '.join(TYPES)}")
-        for field in ("prep_stop", "stop"):
-            if getattr(self, field) is not None and not callable(getattr(self, field)):
-                raise SpecError(f"{field}={getattr(self, field)!r}: expected a function or None")
+        check_text("name", self.name)
+        object.__setattr__(self, "dependencies", check_texts("dependencies", self.dependencies))
+        check_choice("type", self.type, TYPES)
+        check_function("prep_stop", self.prep_stop, optional=True)
+        check_function("stop", self.stop, optional=True)
         self.child_spec()
 
     def child_spec(self) -> ChildSpec:
@@ -124,7 +120,7 @@ def start_order(applications: Iterable[Application], running: Iterable[str] = ()
     by_name: dict[str, Application] = {}
     for each in applications:
         if by_name.setdefault(each.name, each) is not each:
-            raise SpecError(f"applications: {each.name!r} is there twice: expected each name once")
+            raise SpecError.of("applications", each.name, "each name once")
     done = set(running)
     path: list[str] = []
     order: list[Application] = []
@@ -134,9 +130,9 @@ def start_order(applications: Iterable[Application], running: Iterable[str] = ()
             return
         if name in path:
             circle = " -> ".join([*path[path.index(name) :], name])
-            raise SpecError(f"dependencies go in a circle: {circle}; expected none")
+            raise SpecError(f"dependencies is invalid: got a circle: {circle}, expected none")
         if name not in by_name:
-            raise SpecError(f"application {needed_by!r} depends on {name!r}: it neither runs nor was given")
+            raise SpecError.of(f"dependencies of application {needed_by!r}", name, "one that runs, or is started too")
         path.append(name)
         for dependency in by_name[name].dependencies:
             visit(dependency, name)

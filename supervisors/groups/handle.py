@@ -1,18 +1,14 @@
-"""What a program calls of process groups, outside and inside a GenServer."""
+"""What a program calls of process groups: `Groups` outside, `AsyncGroups` inside a GenServer."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from supervisors.terms.errors import SpecError
+from supervisors.terms.checks import check_ref
+from supervisors.terms.handles import AsyncHandle, Handle
 from supervisors.terms.ref import Ref
-from supervisors.terms.via import Via
-
-if TYPE_CHECKING:
-    from supervisors.client.node import Node
-    from supervisors.genserver import GenServer
 
 
 @dataclass(frozen=True)
@@ -33,7 +29,10 @@ class GroupChange:
 
 
 class _Requests(ABC):
-    _self: Ref | None = None
+    @property
+    def _self(self) -> Ref | None:
+        """Who is meant where no member is given."""
+        return None
 
     @abstractmethod
     def _ask(self, request: Any) -> Any:
@@ -41,8 +40,8 @@ class _Requests(ABC):
 
     def _members(self, members: tuple[Ref, ...]) -> list[Ref]:
         found: list[Any] = list(members) or [self._self]
-        if not all(isinstance(each, Ref) for each in found):
-            raise SpecError(f"members={members!r}: expected the Refs of processes")
+        for each in found:
+            check_ref(each, "members")
         return found
 
     def join(self, group: Any, *members: Ref) -> Any:
@@ -78,23 +77,19 @@ class _Requests(ABC):
         return self._ask(("demonitor", monitor))
 
 
-class GroupsHandle(_Requests):
-    """Process groups, for a program outside: `node.groups(name)`."""
-
-    def __init__(self, node: Node, name: Ref | str | Via) -> None:
-        """Use `node.groups(name)` instead."""
-        self._node, self._name = node, name
+class Groups(Handle, _Requests):
+    """Process groups, for a program outside: `Groups(node, "pg")`. Thread-safe."""
 
     def _ask(self, request: Any) -> Any:
-        return self._node.call(self._name, request)
+        return self._node.call(self._target, request)
 
 
-class AsyncGroupsHandle(_Requests):
-    """Process groups, inside a GenServer: `self.groups(name)`; every method is awaited."""
+class AsyncGroups(AsyncHandle, _Requests):
+    """Process groups, inside a GenServer: `AsyncGroups(self, "pg")`; every method is awaited."""
 
-    def __init__(self, server: GenServer, name: Ref | str | Via) -> None:
-        """Use `self.groups(name)` instead."""
-        self._server, self._name, self._self = server, name, server.ref
+    @property
+    def _self(self) -> Ref:
+        return self._server.ref
 
     def _ask(self, request: Any) -> Any:
-        return self._server.call(self._name, request)
+        return self._server.call(self._target, request)

@@ -1,14 +1,14 @@
 """ProcessGroups: named groups of processes, as Erlang's `pg`.
 
-A process may join a group several times, and is a member until it has left as often. Members go when they end; a group
-without members is none. Only processes of this node join here.
+A process may join a group several times; it is a member until it has left as often. A member that ends leaves all its
+groups. A group exists while it has members. Only processes of the server's own node can join.
 
 ::
 
     ChildSpec("pg", ProcessGroups, name="pg")
 
-    await self.groups("pg").join("resizers")       # inside a GenServer
-    node.groups("pg").members("resizers")          # outside: [ref, ...]
+    await AsyncGroups(self, "pg").join("resizers")       # inside a GenServer
+    Groups(node, "pg").members("resizers")               # outside: [ref, ...]
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from supervisors.genserver import NO_REPLY, GenServer
 from supervisors.groups.core import GroupTable
 from supervisors.groups.handle import GroupChange
 from supervisors.registry.matching import strict
-from supervisors.terms.errors import NoProcess, NotAllowed, SpecError, SupervisorsError
+from supervisors.system_server import SystemServer
+from supervisors.terms.errors import NoProcess, SpecError
+from supervisors.terms.ports import engine_of
 from supervisors.terms.ref import Caller, Ref
 
 
-class ProcessGroups(GenServer):
+class ProcessGroups(SystemServer):
     """The groups of a node, or of one scope of it."""
+
+    WHAT = "ProcessGroups"
 
     def init(self) -> None:
         """Start without groups."""
@@ -34,36 +37,32 @@ class ProcessGroups(GenServer):
         self._monitor_ids = itertools.count(1)
         self._monitors: dict[int, tuple[Any, Any, Ref]] = {}  # number → (group as it is compared, group, watcher)
 
-    def handle_call(self, request: Any, caller: Caller) -> Any:
+    def answer(self, request: Any, caller: Caller) -> Any:
         """Answer one request; one that is refused does the groups no harm."""
-        try:
-            match request:
-                case ("join", group, list(members)):
-                    return self._join(group, members)
-                case ("leave", group, list(members)):
-                    return self._tell("leave", group, self._table.leave(group, members))
-                case ("members", group):
-                    return self._table.members(group)
-                case ("which_groups",):
-                    return self._table.which_groups()
-                case ("monitor", group, Ref() as watcher):
-                    self._watch(watcher)
-                    number = next(self._monitor_ids)
-                    self._monitors[number] = (strict(group), group, watcher)
-                    return number, self._table.members(group)
-                case ("demonitor", int(number)):
-                    self._monitors.pop(number, None)
-                    return None
-            raise NotAllowed(f"process groups have no request {request!r:.100}")
-        except SupervisorsError as error:
-            self.reply_error(caller, error)
-            return NO_REPLY
+        match request:
+            case ("join", group, list(members)):
+                return self._join(group, members)
+            case ("leave", group, list(members)):
+                return self._tell("leave", group, self._table.leave(group, members))
+            case ("members", group):
+                return self._table.members(group)
+            case ("which_groups",):
+                return self._table.which_groups()
+            case ("monitor", group, Ref() as watcher):
+                self._watch(watcher)
+                number = next(self._monitor_ids)
+                self._monitors[number] = (strict(group), group, watcher)
+                return number, self._table.members(group)
+            case ("demonitor", int(number)):
+                self._monitors.pop(number, None)
+                return None
+        raise self.unknown(request)
 
     def _join(self, group: Any, members: list[Ref]) -> None:
         strict(group)
         for member in members:
             if not isinstance(member, Ref) or member.host != self.ref.host:
-                raise SpecError(f"members: {member!r:.100}: expected the Ref of a process of this node")
+                raise SpecError.of("members", member, "the Refs of processes of this node")
             self._watch(member)
         self._table.join(group, members)
         self._tell("join", group, members)
@@ -71,7 +70,7 @@ class ProcessGroups(GenServer):
     def _watch(self, ref: Ref) -> None:
         if ref not in self._watched:
             try:
-                self._process.peers.on_death(ref, self._ended)
+                engine_of(self).peers.on_death(ref, self._ended)
             except NoProcess as error:
                 raise NoProcess(f"group member {ref} has ended", reason=error.reason) from None
             self._watched.add(ref)

@@ -1,20 +1,19 @@
-"""What a program calls of a partition supervisor."""
+"""What a program calls of a partition supervisor: `PartitionSupervisor` outside, `AsyncPartitionSupervisor` inside."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from supervisors.supervisor.routing import canonical
 from supervisors.terms.errors import NoProcess
+from supervisors.terms.handles import AsyncHandle, Handle
+from supervisors.terms.ports import supervise
 from supervisors.terms.reason import NOPROC
 from supervisors.terms.ref import Ref
-from supervisors.terms.via import Via
 
 
-class PartitionSupervisor:
-    """A partition supervisor, as a program outside sees it; made by `node.partitions(name)`."""
-
-    def __init__(self, node: Node, target: Ref | str | Via) -> None:
-        """Make it; nothing is asked yet."""
-        self._node, self._target = node, target
+class PartitionSupervisor(Handle):
+    """A partition supervisor, for a program outside: `PartitionSupervisor(node, "shards")`. Thread-safe."""
 
     def ref(self, key: Any) -> Ref:
         """Return the process that a key belongs to.
@@ -24,14 +23,11 @@ class PartitionSupervisor:
             SpecError: the key is not plain data.
         """
         canonical(key)
-        ref = self._node._supervisor(self._target, "resolve", key)
-        if ref is None:
-            raise NoProcess(f"the partition of key {key!r:.100} is not running: try again", reason=NOPROC)
-        return ref  # type: ignore[no-any-return]
+        return _found(self._node.supervise(self._target, "resolve", key), key)
 
     def partitions(self) -> int:
         """Return how many there are now."""
-        return self._node._supervisor(self._target, "partitions", None)  # type: ignore[no-any-return]
+        return self._node.supervise(self._target, "partitions", None)  # type: ignore[no-any-return]
 
     def resize(self, partitions: int) -> int:
         """Stop or start copies until there are so many, and route by that number; return it.
@@ -43,4 +39,27 @@ class PartitionSupervisor:
             SpecError: another number.
             StartError: a copy did not start; those before it have.
         """
-        return self._node._supervisor(self._target, "resize", partitions)  # type: ignore[no-any-return]
+        return self._node.supervise(self._target, "resize", partitions)  # type: ignore[no-any-return]
+
+
+class AsyncPartitionSupervisor(AsyncHandle):
+    """A partition supervisor, inside a GenServer: `AsyncPartitionSupervisor(self, "shards")`."""
+
+    async def ref(self, key: Any) -> Ref:
+        """Return the process that a key belongs to; as `PartitionSupervisor.ref`."""
+        canonical(key)
+        return _found(await supervise(self._server, self._target, "resolve", key), key)
+
+    async def partitions(self) -> int:
+        """Return how many there are now."""
+        return await supervise(self._server, self._target, "partitions", None)  # type: ignore[no-any-return]
+
+    async def resize(self, partitions: int) -> int:
+        """Stop or start copies until there are so many; as `PartitionSupervisor.resize`."""
+        return await supervise(self._server, self._target, "resize", partitions)  # type: ignore[no-any-return]
+
+
+def _found(ref: Ref | None, key: Any) -> Ref:
+    if ref is None:
+        raise NoProcess(f"the partition of key {key!r:.100} is not running: try again", reason=NOPROC)
+    return ref

@@ -50,7 +50,7 @@ class DynamicCore(SupervisorCore):
 
     def _new_spec(self, argument: Any) -> ChildSpec:
         if not isinstance(argument, ChildSpec):
-            raise SpecError(f"start_child got {argument!r:.100}: expected a ChildSpec")
+            raise SpecError.of("spec", argument, "a ChildSpec")
         check_significant(argument, "never")
         most = self.spec.max_children
         if most is not None and len(self.children) >= most:

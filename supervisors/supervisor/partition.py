@@ -12,6 +12,7 @@ from supervisors.supervisor.core import SupervisorCore
 from supervisors.supervisor.events import Answer, Effect
 from supervisors.supervisor.operations import Operation
 from supervisors.supervisor.routing import partition_of
+from supervisors.terms.checks import is_count
 from supervisors.terms.errors import NotAllowed, SpecError, SupervisorsError
 from supervisors.terms.partition import PartitionSupervisorSpec
 
@@ -47,8 +48,8 @@ class PartitionCore(SupervisorCore):
         return child.ref if child is not None and child.ready else None
 
     def _resize(self, caller: Any, count: Any) -> Operation:
-        if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= self.total:
-            error = SpecError(f"partitions={count!r}: expected 0 to {self.total}, as many as it was started with")
+        if not is_count(count) or count > self.total:
+            error = SpecError.of("partitions", count, f"0 to {self.total}, as many as it was started with")
             self._answer(caller, error=error)
             return
         # No key leads to a copy that is about to stop, nor to one that is not up yet.

@@ -60,7 +60,7 @@ def canonical(key: Any) -> bytes:
             return _tagged(b"d", b"".join(sorted(canonical(each) for each in key.items())))
         case Ref():
             return _tagged(b"r", canonical((key.host, key.port, key.pid, key.born, key.uid)))
-    raise SpecError(f"key {key!r:.100} of type {type(key).__name__}: expected plain data (numbers, texts, tuples, ...)")
+    raise SpecError.of("key", key, f"plain data (numbers, texts, tuples, ...), not {type(key).__name__}")
 
 
 def _tagged(tag: bytes, data: bytes) -> bytes:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from supervisors.terms.checks import check_count
 from supervisors.terms.errors import SpecError
 from supervisors.terms.spec import ChildSpec, SupervisorSpec
+from supervisors.terms.via import Via
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class DynamicSupervisorSpec(SupervisorSpec):
         extra_arguments: put before every child's own `args`, at start and restart.
         intensity: restarts allowed within `period`; one more ends the supervisor.
         period: the window in seconds.
-        name: registered while it lives.
+        name: as a ChildSpec's.
         children, strategy, auto_shutdown: of every supervisor; here they are (), "one_for_one" and "never".
 
     Raises:
@@ -36,20 +38,18 @@ class DynamicSupervisorSpec(SupervisorSpec):
     intensity: int = field(default=3, kw_only=True)
     period: float = field(default=5.0, kw_only=True)
     auto_shutdown: str = field(default="never", kw_only=True)
-    name: str | None = field(default=None, kw_only=True)
+    name: str | Via | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         """Validate the whole before anything starts."""
-        most = self.max_children
-        if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 0):
-            raise SpecError(f"max_children={most!r}: expected a whole number >= 0 or None")
+        check_count("max_children", self.max_children, optional=True)
         if not isinstance(self.extra_arguments, tuple | list):
-            raise SpecError(f"extra_arguments={self.extra_arguments!r}: expected a tuple")
+            raise SpecError.of("extra_arguments", self.extra_arguments, "a tuple")
         object.__setattr__(self, "extra_arguments", tuple(self.extra_arguments))
         if self.children:
-            raise SpecError(f"children={self.children!r:.100}: expected none, a dynamic supervisor begins empty")
+            raise SpecError.of("children", self.children, "none: a dynamic supervisor begins empty")
         if self.strategy != "one_for_one":
-            raise SpecError(f'strategy={self.strategy!r}: expected "one_for_one", the only one of a dynamic supervisor')
+            raise SpecError.of("strategy", self.strategy, '"one_for_one", the only one of a dynamic supervisor')
         if self.auto_shutdown != "never":
-            raise SpecError(f'auto_shutdown={self.auto_shutdown!r}: expected "never" for a dynamic supervisor')
+            raise SpecError.of("auto_shutdown", self.auto_shutdown, '"never" for a dynamic supervisor')
         super().__post_init__()

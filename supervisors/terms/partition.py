@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import InitVar, dataclass, field, replace
 from typing import Any
 
+from supervisors.terms.checks import check_count, check_function, check_name
 from supervisors.terms.errors import SpecError
 from supervisors.terms.spec import ChildSpec, SupervisorSpec
+from supervisors.terms.via import Via
 
 WithArguments = Callable[[tuple[Any, ...], int], tuple[Any, ...] | list[Any]]
 
@@ -21,7 +23,7 @@ class PartitionSupervisorSpec(SupervisorSpec):
         child: the spec of every copy; its id is not used, and it may have no name (all would claim the same).
         partitions: how many; None - the number of CPUs of the machine where the spec is made.
         with_arguments: `with_arguments(args, partition)` returns the args of that copy; called where the spec is made.
-        name: registered while it lives; required, since keys are found by it.
+        name: as a ChildSpec's, but required, since keys are found by it.
         intensity, period: restarts allowed within `period` seconds.
         auto_shutdown: only "never".
         children, strategy: what `child` becomes, under one_for_one; not to be given.
@@ -38,38 +40,34 @@ class PartitionSupervisorSpec(SupervisorSpec):
     intensity: int = field(default=3, kw_only=True)
     period: float = field(default=5.0, kw_only=True)
     auto_shutdown: str = field(default="never", kw_only=True)
-    name: str | None = field(default=None, kw_only=True)
+    name: str | Via | None = field(default=None, kw_only=True)
 
     def __post_init__(self, child: ChildSpec | None, with_arguments: WithArguments | None) -> None:
         """Validate the whole, and make the copies."""
-        if self.partitions is None:
-            object.__setattr__(self, "partitions", os.cpu_count() or 1)
-        count = self.partitions
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-            raise SpecError(f"partitions={count!r}: expected a whole number >= 1 or None")
-        if not self.name:
-            raise SpecError(f"name={self.name!r}: expected a non-empty text, a partition supervisor is found by it")
+        count = os.cpu_count() or 1 if self.partitions is None else self.partitions
+        check_count("partitions", count, least=1)
+        object.__setattr__(self, "partitions", count)
+        check_name(self.name, optional=False)
         if self.auto_shutdown != "never":
-            raise SpecError(f'auto_shutdown={self.auto_shutdown!r}: expected "never" for a partition supervisor')
+            raise SpecError.of("auto_shutdown", self.auto_shutdown, '"never" for a partition supervisor')
         if self.strategy != "one_for_one":
-            raise SpecError(f'strategy={self.strategy!r}: expected "one_for_one" for a partition supervisor')
+            raise SpecError.of("strategy", self.strategy, '"one_for_one" for a partition supervisor')
         if not self.children:
             object.__setattr__(self, "children", _copies(child, count, with_arguments))
         if len(self.children) != count:
-            raise SpecError(f"children={len(self.children)} specs: expected one per partition, give `child` instead")
+            raise SpecError.of("children", f"{len(self.children)} specs", "one per partition: give `child` instead")
         super().__post_init__()
 
 
 def _copies(child: Any, count: int, with_arguments: Any) -> tuple[ChildSpec, ...]:
     if not isinstance(child, ChildSpec):
-        raise SpecError(f"child={child!r:.100}: expected a ChildSpec, copied once per partition")
+        raise SpecError.of("child", child, "a ChildSpec, which is copied once per partition")
     inner = child.start.name if isinstance(child.start, SupervisorSpec) else None
     if child.name is not None or inner is not None:
-        raise SpecError(f"child.name={child.name or inner!r}: expected None, all copies would claim the same name")
+        raise SpecError.of("child.name", child.name or inner, "None: all copies would claim the same name")
     if with_arguments is None:
         return tuple(replace(child, id=str(number)) for number in range(count))
-    if not callable(with_arguments):
-        raise SpecError(f"with_arguments={with_arguments!r:.100}: expected a function of (args, partition), or None")
+    check_function("with_arguments", with_arguments)
     return tuple(
         replace(child, id=str(number), args=with_arguments(child.args, number))  # ChildSpec checks what it returns
         for number in range(count)

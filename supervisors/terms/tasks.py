@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from supervisors.terms.checks import check_shutdown
+from supervisors.terms.checks import Shutdown, check_shutdown
 from supervisors.terms.dynamic import DynamicSupervisorSpec
 from supervisors.terms.errors import SpecError
-from supervisors.terms.spec import Shutdown
 
 
 @dataclass(frozen=True)
@@ -18,7 +17,7 @@ class TaskSupervisorSpec(DynamicSupervisorSpec):
         max_children: how many tasks may run at the same time; None - no limit.
         shutdown: what a task gets when it is stopped and has no `shutdown` of its own: seconds, "brutal_kill",
             "infinity".
-        name: registered while it lives.
+        name: as a ChildSpec's.
         intensity, period: for tasks that are restarted (`start_child(..., restart="permanent")`).
 
     Raises:
@@ -30,8 +29,6 @@ class TaskSupervisorSpec(DynamicSupervisorSpec):
     def __post_init__(self) -> None:
         """Validate the whole before anything starts."""
         if self.extra_arguments:
-            raise SpecError(f"extra_arguments={self.extra_arguments!r:.100}: expected none for a task supervisor")
-        if self.shutdown is None:
-            raise SpecError('shutdown=None: expected seconds >= 0, "brutal_kill" or "infinity"')
-        check_shutdown(self.shutdown)
+            raise SpecError.of("extra_arguments", self.extra_arguments, "none for a task supervisor")
+        check_shutdown(self.shutdown, optional=False)
         super().__post_init__()

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from node_helpers import Counter, kill, until
 
-from supervisors import ChildSpec, GroupChange, ProcessGroups, Ref, errors
+from supervisors import AsyncGroups, ChildSpec, GroupChange, Groups, ProcessGroups, Ref, errors
 from supervisors.groups.core import GroupTable
 
 
@@ -64,7 +64,7 @@ class Member(Counter):
     async def handle_call(self, request, caller):
         match request:
             case ("groups", method, arguments):
-                return await getattr(self.groups("pg"), method)(*arguments)
+                return await getattr(AsyncGroups(self, "pg"), method)(*arguments)
         return super().handle_call(request, caller)
 
     def handle_info(self, message):
@@ -77,7 +77,7 @@ def groups(node, supervise):
         [ChildSpec("pg", ProcessGroups, name="pg")]
         + [ChildSpec(name, Member, name=name, restart="temporary") for name in "abc"]
     )
-    return node.groups("pg")
+    return Groups(node, "pg")
 
 
 # rows: X7
@@ -163,5 +163,5 @@ def test_only_processes_of_this_node_join(node, groups):
     with pytest.raises(errors.NotAllowed):
         node.call("pg", "junk")
     with pytest.raises(errors.NoProcess, match="nowhere"):
-        node.groups("nowhere").members("g")
+        Groups(node, "nowhere").members("g")
     assert groups.which_groups() == []

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from node_helpers import Counter, Recorder, alive, kill, until
 
-from supervisors import ChildSpec, DynamicSupervisorSpec, PartitionSupervisorSpec, Ref, Via, errors
+from supervisors import ChildSpec, DynamicSupervisorSpec, PartitionSupervisor, PartitionSupervisorSpec, Ref, Via, errors
 from supervisors.supervisor.kinds import core_for
 from supervisors.supervisor.routing import canonical, partition_of
 
@@ -169,7 +169,7 @@ def parts(node):
 
     def start(*args, **fields):
         started.append(node.start_supervisor(spec(*args, **fields)))
-        return node.partitions("parts")
+        return PartitionSupervisor(node, "parts")
 
     yield start
     for ref in started:
@@ -238,6 +238,6 @@ def test_real_copies_get_their_arguments_and_resize(node, parts, tmp_path):
 def test_an_unknown_partition_supervisor_is_nobody(node):
     for ask in (lambda found: found.ref(1), lambda found: found.resize(1), lambda found: found.partitions()):
         with pytest.raises(errors.NoProcess):
-            ask(node.partitions("nobody"))
+            ask(PartitionSupervisor(node, "nobody"))
     with pytest.raises(errors.NoProcess):
         node.call(Via("nobody", 1), "pid")

@@ -12,7 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from node_helpers import alive, kill, until
 
-from supervisors import ChildSpec, Down, GenServer, Stop, TaskSupervisorSpec, callers, errors
+from supervisors import (
+    AsyncTaskSupervisor,
+    ChildSpec,
+    Down,
+    GenServer,
+    Stop,
+    TaskSupervisor,
+    TaskSupervisorSpec,
+    callers,
+    errors,
+)
 from supervisors.tasks.stream_core import StreamCore, StreamOptions
 from supervisors.terms.ref import Ref
 
@@ -121,7 +131,7 @@ def tasks(node):
 
     def start(**fields):
         started.append(node.start_supervisor(TaskSupervisorSpec(**fields)))
-        return node.tasks(started[-1])
+        return TaskSupervisor(node, started[-1])
 
     yield start
     for ref in started:
@@ -477,8 +487,8 @@ def test_a_linked_task_ends_with_the_connection_that_started_it_and_another_one_
 
     tasks(name="shared")
     other = Node.attach(node.data_dir)
-    linked = other.tasks("shared").async_(sleep, 60)
-    free = other.tasks("shared").async_nolink(sleep, 60)
+    linked = TaskSupervisor(other, "shared").async_(sleep, 60)
+    free = TaskSupervisor(other, "shared").async_nolink(sleep, 60)
     other.close()
     until(lambda: not alive(linked.ref.pid))
     assert alive(free.ref.pid)
@@ -494,7 +504,7 @@ def chain():
 async def chain_of_two(name):
     from supervisors.tasks.server import current
 
-    task = await current().tasks(name).async_(chain)
+    task = await AsyncTaskSupervisor(current(), name).async_(chain)
     return current().ref, await task.await_()
 
 
@@ -502,7 +512,7 @@ class User(GenServer):
     """Starts tasks as it is told."""
 
     def init(self, name, trap=False):
-        self.trap_exit, self.found, self.seen = trap, self.tasks(name), []
+        self.trap_exit, self.found, self.seen = trap, AsyncTaskSupervisor(self, name), []
 
     async def handle_call(self, request, caller):
         match request:
@@ -533,7 +543,7 @@ class User(GenServer):
             case ("start", function, *args):
                 return (await self.found.async_(function, *args)).ref
             case ("narrow", name):
-                stream = self.tasks(name).async_stream(range(8), double, max_concurrency=2)
+                stream = AsyncTaskSupervisor(self, name).async_stream(range(8), double, max_concurrency=2)
                 return [value async for _, value in stream]
             case "children":
                 return await self.found.children()

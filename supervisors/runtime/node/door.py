@@ -18,15 +18,15 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from supervisors.genserver import GenServer
 from supervisors.host import meters, security_log
 from supervisors.host import processes as fate
 from supervisors.host.log import REPORT_FILE, last_lines
-from supervisors.tasks.server import claim
+from supervisors.runtime.process.process import Process
 from supervisors.terms.errors import CallFailed, NoProcess, SupervisorsError
-from supervisors.terms.reason import ExitReason
+from supervisors.terms.reason import SHUTDOWN, ExitReason
 from supervisors.terms.ref import Down, Ref
 from supervisors.terms.spec import ChildSpec, SupervisorSpec
 from supervisors.terms.via import Via
@@ -85,9 +85,11 @@ class Door(GenServer):
     # --- connections ------------------------------------------------------------------------------------------------
 
     @property
-    def process(self) -> Any:
+    def process(self) -> Process:
         """The process of this server, for its connections."""
-        return self._process
+        return cast("Process", self._supervisors_engine)
+
+    _process = process
 
     def new_reader(self) -> FrameReader:
         """Return a reader for frames sealed for this door."""
@@ -113,7 +115,12 @@ class Door(GenServer):
         return await self._process.call_name(target, request, timeout)
 
     async def _op_claim(self, task: Ref, request: bytes, linked: bool) -> bytes:
-        return await claim(self._process, task, request, linked)
+        try:
+            return await self._process.call_packed(task, request, None)
+        except asyncio.CancelledError:  # whoever started the task does not wait any more
+            if linked:
+                self._process.stop_process(task, SHUTDOWN)
+            raise
 
     async def _op_cast(self, target: Ref | str | Via, message: bytes) -> None:
         await self._process.send_packed(target, Cast("", message))

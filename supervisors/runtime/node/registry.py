@@ -10,9 +10,10 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
-from supervisors.genserver import GenServer
 from supervisors.host import processes as fate
+from supervisors.system_server import SystemServer
 from supervisors.terms.errors import NoProcess
+from supervisors.terms.ports import engine_of
 from supervisors.terms.ref import Ref
 
 #: The file of names is written anew when it has this many lines more than twice those that count.
@@ -75,28 +76,30 @@ def _line(name: str, ref: Ref) -> str:
     return json.dumps([name, *astuple(ref)]) + "\n"
 
 
-class NodeRegistry(GenServer):
+class NodeRegistry(SystemServer):
     """Holds the names of one node.
 
     Requests: ("register", name, ref) → None, or the ref that holds the name; ("whereis", name) → ref or None;
     ("names",) → dict.
     """
 
+    WHAT = "the node's registry"
+
     def init(self) -> None:
         """Start with the names of a predecessor that was killed: nobody may take one whose holder lives.
 
         Whoever has a name registers it again too, when the supervisor tells of a new registry.
         """
-        node = self._process.node
+        node = self.node
         self._file = NameFile(Path(node["data_dir"]) / "run" / "names", f"{node['uid']} {node['incarnation']}")
         self._names: dict[str, Ref] = {}
         try:
             for name, ref in self._file.load(self._alive).items():
                 self._hold(name, ref)
         except OSError as error:
-            self._process.log.error("the names cannot be kept for a successor", error=repr(error))
+            self.log.error("the names cannot be kept for a successor", error=repr(error))
 
-    def handle_call(self, request: Any, caller: Any) -> Any:
+    def answer(self, request: Any, caller: Any) -> Any:
         """Answer one request."""
         match request:
             case ("register", str(name), Ref() as ref):
@@ -105,13 +108,15 @@ class NodeRegistry(GenServer):
                 return self._lookup(name)
             case ("names",):
                 return dict(self._names)
-        raise ValueError(f"the registry does not know {request!r}")
+        raise self.unknown(request)
 
     def handle_cast(self, message: Any) -> None:
         """Forget a name whose holder is ending."""
         match message:
             case ("unregister", str(name), Ref() as ref):
                 self._drop(name, ref)
+            case _:
+                super().handle_cast(message)
 
     def _alive(self, ref: Ref) -> bool:
         return ref.host != self.ref.host or not fate.has_ended(ref.pid, ref.born)
@@ -132,12 +137,12 @@ class NodeRegistry(GenServer):
             try:
                 self._file.add(name, ref, self._names)
             except OSError as error:  # a full disk: only a successor would have read it
-                self._process.log.error("a name cannot be kept for a successor", name=name, error=repr(error))
+                self.log.error("a name cannot be kept for a successor", name=name, error=repr(error))
         return None
 
     def _hold(self, name: str, ref: Ref) -> bool:
         try:
-            self._process.peers.on_death(ref, lambda dead: self._drop(name, dead))
+            engine_of(self).peers.on_death(ref, lambda dead: self._drop(name, dead))
         except NoProcess:
             return False
         self._names[name] = ref

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from supervisors.terms.errors import CallFailed
+from supervisors.terms.ports import ENGINE, engine_of
 from supervisors.terms.reason import ExitReason
 from supervisors.terms.ref import Caller
 from supervisors.wire.values import pack
@@ -41,7 +42,7 @@ def answer(process: Process, server: GenServer, name: str, argument: Any) -> Any
 
 def state_of(server: GenServer) -> dict[str, Any]:
     """Return a server's attributes, without this library's own."""
-    return {name: value for name, value in vars(server).items() if name != "_process"}
+    return {name: value for name, value in vars(server).items() if name != ENGINE}
 
 
 def replace_state(server: GenServer, function: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
@@ -59,10 +60,10 @@ def replace_state(server: GenServer, function: Callable[[dict[str, Any]], dict[s
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         got = type(state).__name__
         raise CallFailed(f"replace_state: the function returned {got}, expected a dict of attributes; nothing changed")
-    process = server._process
+    engine = engine_of(server)
     vars(server).clear()
     vars(server).update(state)
-    server._process = process
+    setattr(server, ENGINE, engine)
     return state_of(server)
 
 

@@ -135,7 +135,7 @@ class Process:
         if self.name is not None:
             await self.names.register(self.name, self.ref)
         server: GenServer = cls()
-        server._process = self
+        server._supervisors_engine = self
         self._server = server
         outcome = await _maybe(server.init(*args, **kwargs))
         if isinstance(outcome, Extra):
