@@ -160,7 +160,7 @@ def test_only_processes_of_this_node_join(node, groups):
             groups.join("g", wrong)
     with pytest.raises(errors.SpecError):
         groups.join("g")
-    with pytest.raises(errors.NotAllowed):
+    with pytest.raises(errors.CallFailed):
         node.call("pg", "junk")
     with pytest.raises(errors.NoProcess, match="nowhere"):
         Groups(node, "nowhere").members("g")

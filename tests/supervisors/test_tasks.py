@@ -322,9 +322,9 @@ def test_a_task_has_the_supervisors_shutdown_or_its_own(node, tasks):
     found = tasks(shutdown=0.25, name="limits")
     assert node.get_childspec("limits", found.start_child(sleep, 60)).shutdown == 0.25
     assert node.get_childspec("limits", found.async_(sleep, 60, shutdown="brutal_kill").ref).shutdown == "brutal_kill"
-    with pytest.raises(errors.SpecError, match="shutdown='soon'"):
+    with pytest.raises(errors.SpecError, match="shutdown is invalid: got 'soon'"):
         found.async_(sleep, 60, shutdown="soon")
-    with pytest.raises(errors.SpecError, match="shutdown=None"):
+    with pytest.raises(errors.SpecError, match="shutdown is invalid: got None"):
         TaskSupervisorSpec(shutdown=None)
     with pytest.raises(errors.SpecError, match="extra_arguments"):
         TaskSupervisorSpec(extra_arguments=(1,))
@@ -336,7 +336,7 @@ def test_a_stream_refuses_what_is_not_legal_before_anything_starts(tasks):
     for wrong in ({"max_concurrency": 0}, {"on_timeout": "x"}, {"shutdown": -1}):
         with pytest.raises(errors.SpecError):
             found.async_stream([1], double, **wrong)
-    with pytest.raises(errors.SpecError, match="max_workers=2"):
+    with pytest.raises(errors.SpecError, match="max_workers is invalid: got 2"):
         found.async_stream_nolink([1], double, max_workers=2)
     with pytest.raises(errors.SpecError, match="expected a function"):
         found.async_stream([1], 3)
