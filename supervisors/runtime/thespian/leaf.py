@@ -199,7 +199,7 @@ class LeafHost(Actor):  # type: ignore[misc]
 
     def _blocked(self, seconds: float, stack: str) -> None:
         """Report a handler that keeps the loop from everything else; init may."""
-        if self._process is not None and self._process.serving:
+        if self._process is not None and self._process.life.serving:
             # A logger of its own: the process's may be in the middle of a line.
             log = open_log(self._boot_node["logs"], self._label, self._boot_node.get("level", "info"))
             log.warning("a handler blocks the event loop", seconds=round(seconds, 3), stack=stack)
