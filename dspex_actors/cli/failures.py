@@ -55,7 +55,7 @@ def failures(
     as_json: bool,
 ) -> int:
     """Show what supervisors reported: which child ended, why, and what they did not manage to start."""
-    from supervisors.runtime.node.door import read_reports
+    from supervisors.host.reports import read_reports
 
     every = read_reports(_folder(run_id) / "logs", _ALL)
     if history:

@@ -19,7 +19,6 @@ if _rich is None:
     del sys.modules["rich"]
 
 LOG_FILE = "node.jsonl"
-REPORT_FILE = "reports.jsonl"
 #: When a log file has grown to this many bytes it is renamed to `.1` (the one before is dropped).
 ROTATE_BYTES = 32 * 1024 * 1024
 

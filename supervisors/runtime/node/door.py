@@ -10,20 +10,17 @@ comes unasked. Users' requests and replies pass through as bytes that the door d
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import os
 import socket
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
 from supervisors.genserver import GenServer
 from supervisors.host import meters, security_log
 from supervisors.host import processes as fate
-from supervisors.host.log import REPORT_FILE, last_lines
+from supervisors.host.reports import read_reports
 from supervisors.runtime.process.process import Process
 from supervisors.terms.errors import CallFailed, NoProcess, SupervisorsError
 from supervisors.terms.reason import SHUTDOWN, ExitReason
@@ -212,17 +209,6 @@ class Door(GenServer):
 
     async def _op_reports(self, limit: int) -> list[Report]:
         return read_reports(Path(self._process.node["logs"]), limit)
-
-
-def read_reports(logs: Path, limit: int) -> list[Report]:
-    """Return the last `limit` reports of a node's supervisors, oldest first; works while no node runs too."""
-    reports = []
-    for line in last_lines(logs / REPORT_FILE, limit):
-        with contextlib.suppress(ValueError, KeyError):
-            item = json.loads(line)
-            item["reason"] = None if item["reason"] is None else ExitReason(*item["reason"])
-            reports.append(Report(**{field.name: item[field.name] for field in fields(Report)}))
-    return reports
 
 
 def _flatten(tree: dict[str, Any]) -> Any:
