@@ -20,6 +20,8 @@ from supervisors.host.node_config import NodeConfig
 from supervisors.terms.errors import NodeDown
 from supervisors.wire.keys import KEY_FILE, KeyFileError, load_or_create_key
 
+#: What a daemon is started as: `python -m` this.
+DAEMON_MODULE = "supervisors.runtime.node"
 #: How long a node that does not answer is tried again, how often, and how many refusals are no accident.
 CONNECT_SECONDS, PAUSE_SECONDS, MAX_REFUSALS = 5.0, 0.1, 4
 #: How long a node may take to come up.
@@ -59,7 +61,7 @@ def launch(config: NodeConfig, lifeline: int | None = None) -> tuple[subprocess.
             [
                 sys.executable,
                 "-m",
-                "supervisors.runtime.node.daemon",
+                DAEMON_MODULE,
                 str(file),
                 str(ready_write),
                 str(-1 if lifeline is None else lifeline),
