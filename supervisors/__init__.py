@@ -6,6 +6,7 @@ subclasses, and call them from anywhere with `node.call`.
 
 from supervisors import errors
 from supervisors.application.application import Application, ApplicationInfo
+from supervisors.client.home import Home
 from supervisors.client.node import Monitor, Node
 from supervisors.client.requests import Request, RequestIds, Response
 from supervisors.genserver import IGNORE, NO_REPLY, Extra, GenServer, Stop
@@ -55,6 +56,7 @@ __all__ = [
     "GenServer",
     "GroupChange",
     "Groups",
+    "Home",
     "Monitor",
     "Node",
     "PartitionSupervisor",

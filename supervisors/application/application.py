@@ -41,7 +41,7 @@ class Application:
         type: what its end means unless `stop_application` brought it about. temporary - nothing beyond a line in the
             log; transient - the node goes down if it ended abnormally (a supervisor that gives up ends with
             `shutdown`, which is not abnormal, so this is of little practical use); permanent - the node goes down. The
-            node goes down by an ordered stop of its daemon, as by `dspex stop`.
+            node goes down by an ordered stop of its daemon.
         prep_stop: called on the node before the tree is stopped; what it returns is handed to `stop`.
         stop: called on the node with that (or None) when the tree is gone.
         stop_timeout: seconds that each of the two may take before it is killed.

@@ -58,7 +58,7 @@ class DoorClient:
             raise NodeDown(f"no node answers at {self._dest}: {error.strerror or error}") from None
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.settimeout(None)
-        self._thread = threading.Thread(target=self._read, name="dspex-door", daemon=True)
+        self._thread = threading.Thread(target=self._read, name="node-door", daemon=True)
         self._thread.start()
         try:
             self.node: dict[str, Any] = self.request("hello", wire.VERSION, self._name, wait=timeout)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from supervisors.client.door_client import SLACK_SECONDS, DoorClient
-from supervisors.client.launch import connect
+from supervisors.client.home import Home
+from supervisors.client.launch import HOME, connect
 from supervisors.client.own_node import OwnNode
 from supervisors.terms.checks import Target, check_target
 from supervisors.terms.errors import NodeDown
@@ -22,13 +23,14 @@ class Link:
         data_dir: the node's folder, where its address and key are.
         client: the first connection.
         own: the node, where it is this program's own and ends with it.
+        home: for the words of messages.
     """
 
-    def __init__(self, data_dir: Path, client: DoorClient, own: OwnNode | None = None) -> None:
+    def __init__(self, data_dir: Path, client: DoorClient, own: OwnNode | None = None, home: Home = HOME) -> None:
         """Use `Node.start` or `Node.attach` instead."""
         self.data_dir = data_dir
         self._client = client
-        self._own = own
+        self._own, self._home = own, home
         self._closed = False
         self._lock = threading.Lock()
 
@@ -80,7 +82,7 @@ class Link:
             if self._closed:
                 raise NodeDown("this Node is closed")
             if self._client.closed:
-                self._client = connect(self.data_dir)
+                self._client = connect(self.data_dir, self._home)
             return self._client
 
     def supervise(self, supervisor: Target, name: str, argument: Any) -> Any:

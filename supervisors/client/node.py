@@ -12,7 +12,8 @@ from typing import Any
 from supervisors.application.application import Application, ApplicationInfo
 from supervisors.application.handle import ensure_all_started, start_application, stop_application, which_applications
 from supervisors.client.door_client import SLACK_SECONDS
-from supervisors.client.launch import connect, default_data_dir, launch, read_node_file, stop_process
+from supervisors.client.home import Home
+from supervisors.client.launch import HOME, connect, launch, read_node_file, stop_process
 from supervisors.client.link import Link
 from supervisors.client.monitor import Monitor
 from supervisors.client.own_node import OwnNode
@@ -29,7 +30,7 @@ from supervisors.terms.views import ChildCounts, ChildInfo, ProcessStats, Report
 from supervisors.wire import values
 from supervisors.wire.pickles import seal_spec, seal_start, unseal
 
-__all__ = ["Monitor", "Node", "default_data_dir", "launch", "read_node_file", "stop_process"]
+__all__ = ["Monitor", "Node", "launch", "read_node_file", "stop_process"]
 
 
 class Node(Link):
@@ -49,6 +50,7 @@ class Node(Link):
         host: str = "127.0.0.1",
         port: int = 0,
         data_dir: str | os.PathLike[str] | None = None,
+        home: Home = HOME,
         **options: Any,
     ) -> Node:
         """Start a node of this program's own and connect to it.
@@ -60,6 +62,7 @@ class Node(Link):
             host: address that everything of the node binds to.
             port: of its door; 0 picks a free one.
             data_dir: its folder; None: a temporary one that goes with the node.
+            home: for the words of messages.
             **options: further fields of NodeConfig (app, app_config, preload, level).
 
         Raises:
@@ -74,22 +77,26 @@ class Node(Link):
             temporary=data_dir is None,
             **options,
         )
-        own = OwnNode(config)
+        own = OwnNode(config, home)
         try:
-            return cls(own.folder, connect(own.folder), own)
+            return cls(own.folder, connect(own.folder, home), own, home)
         except BaseException:
             own.abandon()
             raise
 
     @classmethod
-    def attach(cls, data_dir: str | os.PathLike[str] | None = None) -> Node:
-        """Connect to the node that the host's daemon runs in `data_dir` (default: DSPEX_HOME or ~/.dspex).
+    def attach(cls, data_dir: str | os.PathLike[str] | None = None, home: Home = HOME) -> Node:
+        """Connect to the node that the host's daemon runs.
+
+        Args:
+            data_dir: its folder; None: that of `home`.
+            home: the default folder (SUPERVISORS_HOME, or ~/.supervisors), and the words of messages.
 
         Raises:
             NodeDown: no node runs there.
         """
-        folder = default_data_dir() if data_dir is None else Path(data_dir)
-        return cls(folder, connect(folder))
+        folder = home.folder() if data_dir is None else Path(data_dir)
+        return cls(folder, connect(folder, home), home=home)
 
     # --- calls ------------------------------------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ ROOMS = {
     "dspex_actors": (
         "errors",
         "names",
+        "home",
         "foundation",
         "settings",
         "metrics",

@@ -132,7 +132,7 @@ def test_a_folder_that_cannot_be_written(folder):
 
 
 def test_attach_without_a_node(folder):
-    with pytest.raises(errors.NodeDown, match=r"no node runs in .*dspex start") as error:
+    with pytest.raises(errors.NodeDown, match=r"no node runs in .*Node.start") as error:
         Node.attach(folder)
     one_line(error)
     assert list(folder.iterdir()) == []

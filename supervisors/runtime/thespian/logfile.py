@@ -4,7 +4,7 @@ import logging
 import os
 from typing import Any
 
-LOG_ENV = "DSPEX_THESPIAN_LOG"
+LOG_ENV = "SUPERVISORS_THESPIAN_LOG"
 """Names the file; without it nothing is written."""
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
