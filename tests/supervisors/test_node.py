@@ -143,7 +143,7 @@ def test_attach_to_a_node_that_was_killed(folder):
     pids = family(node.info["pid"])
     os.kill(node.info["pid"], 9)
     until(lambda: not [pid for pid in pids if alive(pid)])
-    with pytest.raises(errors.NodeDown, match="doctor") as error:
+    with pytest.raises(errors.NodeDown, match="remove its node") as error:
         Node.attach(folder)
     one_line(error)
     node.close()
