@@ -1,7 +1,7 @@
 """Run a node: `python -m supervisors.runtime.node CONFIG_FILE READY_FD LIFELINE_FD`.
 
-CONFIG_FILE is a NodeConfig as JSON. READY_FD gets one line of JSON: whether the node came up. LIFELINE_FD is the read end
-of a pipe, and the node ends when the other end is closed; -1: it stays.
+CONFIG_FILE is a NodeConfig as JSON. READY_FD gets one line of JSON: whether the node came up. LIFELINE_FD is the read
+end of a pipe, and the node ends when the other end is closed; -1: it stays.
 """
 
 from __future__ import annotations

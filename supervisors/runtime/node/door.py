@@ -13,32 +13,28 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast
 
 from supervisors.genserver import GenServer
-from supervisors.host import meters, security_log
+from supervisors.host import meters
 from supervisors.host import processes as fate
 from supervisors.host.reports import read_reports
+from supervisors.runtime.node.connection import Connection, Operation
 from supervisors.runtime.process.process import Process
-from supervisors.terms.errors import CallFailed, NoProcess, SupervisorsError
+from supervisors.terms.errors import SupervisorsError
 from supervisors.terms.reason import SHUTDOWN, ExitReason
-from supervisors.terms.ref import Down, Ref
+from supervisors.terms.ref import Ref
 from supervisors.terms.spec import ChildSpec, SupervisorSpec
 from supervisors.terms.via import Via
 from supervisors.terms.views import Report
 from supervisors.wire import values as wire
-from supervisors.wire.frames import FrameCodec, FrameError, FrameReader, FrameTooLarge, Opener
+from supervisors.wire.frames import FrameCodec, FrameReader, Opener
 from supervisors.wire.keys import load_or_create_key
 from supervisors.wire.messages import Cast, Info
 
-#: A connection that has not shown the key within this many seconds is closed.
-HANDSHAKE_SECONDS = 5.0
 #: At most so many connections that have not shown the key; a further one closes the oldest.
 MAX_UNAUTHENTICATED = 64
-
-Operation = Callable[..., Awaitable[Any]]
 
 
 class Door(GenServer):
@@ -215,144 +211,3 @@ def _flatten(tree: dict[str, Any]) -> Any:
     yield tree
     for child in tree["children"]:
         yield from _flatten(child)
-
-
-class Connection(asyncio.Protocol):
-    """One client."""
-
-    def __init__(self, door: Door) -> None:
-        """Wait for its first frame."""
-        self._door = door
-        self._reader = door.new_reader()
-        self._dest: str | None = None
-        self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._monitors: set[int] = set()
-        self._lenders: list[Ref | str | Via] = []
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Give it a little time to show the key."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._door.stranger(self)
-        self._timer = asyncio.get_running_loop().call_later(HANDSHAKE_SECONDS, self.close)
-
-    def close(self) -> None:
-        """Drop the connection."""
-        self._transport.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel what it still waits for: nobody would read the answers."""
-        self._timer.cancel()
-        self._door.no_stranger(self)
-        for task in self._tasks.values():
-            task.cancel()
-        for monitor in self._monitors:
-            self._door.process.demonitor(monitor)
-        for lender in self._lenders:
-            self._door.process.cast(lender, ("gone", self._dest))
-
-    def data_received(self, data: bytes) -> None:
-        """Take in bytes; a peer without the key is out at its first header."""
-        try:
-            payloads = self._reader.feed(data)
-        except FrameError as error:
-            host = (self._transport.get_extra_info("peername") or ("?",))[0]
-            security_log.note("refused connection", host, f"{type(error).__name__}: {error}")
-            self.close()
-            return
-        if self._reader.authenticated:
-            self._timer.cancel()
-            self._door.no_stranger(self)
-        for payload in payloads:
-            self._request(wire.unpack(payload))
-
-    def _request(self, request: Any) -> None:
-        number, operation, *arguments = request
-        if operation == "hello":
-            version, self._dest = arguments
-            if version != wire.VERSION:
-                self._answer(
-                    number,
-                    False,
-                    CallFailed(f"this node speaks version {wire.VERSION}, the client {version}"),
-                )
-            else:
-                self._answer(number, True, self._door.process.node)
-        elif self._dest is None:
-            self.close()
-        elif operation == "beat":
-            self._answer(number, True, None)
-        elif operation == "cancel":
-            task = self._tasks.pop(arguments[0], None)
-            if task is not None:
-                task.cancel()
-        else:
-            task = asyncio.get_running_loop().create_task(self._run(number, operation, arguments))
-            self._tasks[number] = task
-
-    async def _run(self, number: int, operation: str, arguments: list[Any]) -> None:
-        try:
-            if operation == "monitor":
-                value: Any = await self._monitor(*arguments)
-            elif operation == "lease":
-                value = await self._lease(*arguments)
-            elif operation == "demonitor":
-                self._monitors.discard(arguments[0])
-                self._door.process.demonitor(arguments[0])
-                value = None
-            else:
-                run = self._door.operations.get(operation)
-                if run is None:
-                    raise CallFailed(f"the door has no operation {operation!r}")
-                value = await run(*arguments)
-        except SupervisorsError as error:
-            self._answer(number, False, error)
-        except Exception as error:  # a malformed request must not take the door down
-            self._door.process.log.error("request failed", operation=operation, exc_info=error)
-            self._answer(number, False, CallFailed(f"{operation}: {error!r}"))
-        else:
-            self._answer(number, True, value)
-        finally:
-            self._tasks.pop(number, None)
-
-    async def _lease(self, target: Ref | str | Via, request: bytes, timeout: float | None) -> bytes:
-        """Carry a borrower's call; who lends (a pool) is told when this connection ends."""
-        if target not in self._lenders:
-            self._lenders.append(target)
-        lease = wire.pack(("lease", self._dest, request))
-        reply: bytes = await self._door.process.call_name(target, lease, timeout)
-        return reply
-
-    async def _monitor(self, target: Ref | str | Via) -> tuple[int, Ref | None]:
-        process = self._door.process
-        number: list[int] = []
-        early: list[Down] = []
-
-        def down(message: Down) -> None:
-            if number:
-                self._monitors.discard(number[0])
-                self._send([0, "down", number[0], message])
-            else:
-                early.append(message)
-
-        try:
-            ref = await process.names.resolve(target)
-        except NoProcess as error:
-            raise NoProcess(error.message, reason=error.reason) from None
-        monitor = await process.watch_once(ref, down)
-        number.append(monitor)
-        if early:
-            asyncio.get_running_loop().call_soon(down, early[0])
-        else:
-            self._monitors.add(monitor)
-        return monitor, ref
-
-    def _answer(self, number: int, ok: bool, value: Any) -> None:
-        try:
-            self._send([number, ok, value])
-        except FrameTooLarge as error:
-            self._send([number, False, CallFailed(f"the answer cannot be sent: {error}")])
-
-    def _send(self, value: Any) -> None:
-        if not self._transport.is_closing() and self._dest is not None:
-            self._transport.write(self._door.seal(value, self._dest))
