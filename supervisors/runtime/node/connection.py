@@ -12,6 +12,7 @@ from supervisors.runtime.process.process import Process
 from supervisors.terms.errors import CallFailed, NoProcess, SupervisorsError
 from supervisors.terms.ref import Down, Ref
 from supervisors.terms.via import Via
+from supervisors.wire import door_protocol as protocol
 from supervisors.wire import values as wire
 from supervisors.wire.frames import FrameError, FrameReader, FrameTooLarge
 
@@ -56,6 +57,11 @@ class Connection(asyncio.Protocol):
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._monitors: set[int] = set()
         self._lenders: list[Ref | str | Via] = []
+        self._own: dict[str, Operation] = {
+            protocol.MONITOR: self._monitor,
+            protocol.DEMONITOR: self._demonitor,
+            protocol.LEASE: self._lease,
+        }
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Give it a little time to show the key."""
@@ -92,47 +98,45 @@ class Connection(asyncio.Protocol):
             self._timer.cancel()
             self._door.no_stranger(self)
         for payload in payloads:
-            self._request(wire.unpack(payload))
+            try:
+                self._request(*_parts(payload))
+            except ValueError as error:
+                # It has the key, so this is a client's mistake, and with no number there is nothing to answer to.
+                self._door.process.log.warning("a client sent what is no request: it is disconnected", error=str(error))
+                self.close()
+                return
 
-    def _request(self, request: Any) -> None:
-        number, operation, *arguments = request
-        if operation == "hello":
-            version, self._dest = arguments
-            if version != wire.VERSION:
-                self._answer(
-                    number,
-                    False,
-                    CallFailed(f"this node speaks version {wire.VERSION}, the client {version}"),
-                )
-            else:
-                self._answer(number, True, self._door.process.node)
+    def _request(self, number: int, operation: str, arguments: list[Any]) -> None:
+        if operation == protocol.HELLO:
+            self._hello(number, arguments)
         elif self._dest is None:
             self.close()
-        elif operation == "beat":
+        elif operation == protocol.BEAT:
             self._answer(number, True, None)
-        elif operation == "cancel":
-            task = self._tasks.pop(arguments[0], None)
-            if task is not None:
-                task.cancel()
+        elif operation == protocol.CANCEL:
+            for cancelled in arguments:
+                task = self._tasks.pop(cancelled, None) if isinstance(cancelled, int) else None
+                if task is not None:
+                    task.cancel()
         else:
             task = asyncio.get_running_loop().create_task(self._run(number, operation, arguments))
             self._tasks[number] = task
 
+    def _hello(self, number: int, arguments: list[Any]) -> None:
+        match arguments:
+            case [wire.VERSION, str(dest)]:
+                self._dest = dest
+                self._answer(number, True, self._door.process.node)
+            case [version, str(dest)]:
+                self._dest = dest
+                other = CallFailed(f"this node speaks version {wire.VERSION}, the client {version!r:.20}")
+                self._answer(number, False, other)
+            case _:
+                self.close()  # nobody to answer to
+
     async def _run(self, number: int, operation: str, arguments: list[Any]) -> None:
         try:
-            if operation == "monitor":
-                value: Any = await self._monitor(*arguments)
-            elif operation == "lease":
-                value = await self._lease(*arguments)
-            elif operation == "demonitor":
-                self._monitors.discard(arguments[0])
-                self._door.process.demonitor(arguments[0])
-                value = None
-            else:
-                run = self._door.operations.get(operation)
-                if run is None:
-                    raise CallFailed(f"the door has no operation {operation!r}")
-                value = await run(*arguments)
+            value = await self._operation(operation)(*arguments)
         except SupervisorsError as error:
             self._answer(number, False, error)
         except Exception as error:  # a malformed request must not take the door down
@@ -142,6 +146,13 @@ class Connection(asyncio.Protocol):
             self._answer(number, True, value)
         finally:
             self._tasks.pop(number, None)
+
+    def _operation(self, name: str) -> Operation:
+        """Return what does an operation: this connection where it has to do with the connection, else the door."""
+        run = self._own.get(name) or self._door.operations.get(name)
+        if run is None:
+            raise CallFailed(f"the door has no operation {name!r:.100}")
+        return run
 
     async def _lease(self, target: Ref | str | Via, request: bytes, timeout: float | None) -> bytes:
         """Carry a borrower's call; who lends (a pool) is told when this connection ends."""
@@ -159,7 +170,7 @@ class Connection(asyncio.Protocol):
         def down(message: Down) -> None:
             if number:
                 self._monitors.discard(number[0])
-                self._send([0, "down", number[0], message])
+                self._send([protocol.UNASKED, protocol.DOWN, number[0], message])
             else:
                 early.append(message)
 
@@ -175,6 +186,11 @@ class Connection(asyncio.Protocol):
             self._monitors.add(monitor)
         return monitor, ref
 
+    async def _demonitor(self, number: int) -> None:
+        if number in self._monitors:
+            self._monitors.discard(number)
+            self._door.process.demonitor(number)
+
     def _answer(self, number: int, ok: bool, value: Any) -> None:
         try:
             self._send([number, ok, value])
@@ -184,3 +200,18 @@ class Connection(asyncio.Protocol):
     def _send(self, value: Any) -> None:
         if not self._transport.is_closing() and self._dest is not None:
             self._transport.write(self._door.seal(value, self._dest))
+
+
+def _parts(payload: bytes) -> tuple[int, str, list[Any]]:
+    """Return number, operation and arguments of a request.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        match wire.unpack(payload):
+            case [int(number), str(operation), *arguments]:
+                return number, operation, arguments
+    except Exception as error:  # bytes that are no value at all: msgpack has errors of its own for each way
+        raise ValueError(f"bytes that cannot be unpacked: {error!r:.200}") from error
+    raise ValueError("expected [number, operation, *arguments]")

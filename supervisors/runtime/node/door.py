@@ -1,9 +1,8 @@
 """The door of a node: where programs outside come in.
 
 One listening socket, opened by the daemon before anything else and kept over restarts of the door, so that clients
-that come meanwhile wait in its queue. Frames are sealed with the cluster key (wire/frames.py); inside, each is
-`[request id, operation, *arguments]`, answered by `[request id, ok, value or error]`. `[0, "down", monitor, Down]`
-comes unasked. Users' requests and replies pass through as bytes that the door does not open.
+that come meanwhile wait in its queue. Frames are sealed with the cluster key (wire/frames.py); what is in them is
+listed in wire/door_protocol.py. A connection (connection.py) has them carried out by the operations here.
 """
 # ruff: noqa: ASYNC109 - `timeout` is the name of the contract
 
@@ -16,18 +15,19 @@ import time
 from pathlib import Path
 from typing import Any, cast
 
-from supervisors.genserver import GenServer
 from supervisors.host import meters
 from supervisors.host import processes as fate
 from supervisors.host.reports import read_reports
 from supervisors.runtime.node.connection import Connection, Operation
 from supervisors.runtime.process.process import Process
+from supervisors.system_server import SystemServer
 from supervisors.terms.errors import SupervisorsError
 from supervisors.terms.reason import SHUTDOWN, ExitReason
 from supervisors.terms.ref import Ref
 from supervisors.terms.spec import ChildSpec, SupervisorSpec
 from supervisors.terms.via import Via
 from supervisors.terms.views import Report
+from supervisors.wire import door_protocol as protocol
 from supervisors.wire import values as wire
 from supervisors.wire.frames import FrameCodec, FrameReader, Opener
 from supervisors.wire.keys import load_or_create_key
@@ -37,12 +37,14 @@ from supervisors.wire.messages import Cast, Info
 MAX_UNAUTHENTICATED = 64
 
 
-class Door(GenServer):
+class Door(SystemServer):
     """Server of the connections from outside. Argument: the listening socket's descriptor and its address."""
+
+    WHAT = "the node's door"
 
     async def init(self, fd: int, address: str) -> None:
         """Serve the socket that the daemon opened."""
-        self._codec = FrameCodec(load_or_create_key(Path(self._process.node["data_dir"])))
+        self._codec = FrameCodec(load_or_create_key(Path(self.node["data_dir"])))
         self.address = address
         # One for all connections, so that a frame is taken once, whichever connection it comes on; frames that were
         # sealed while the door was being restarted are still good.
@@ -54,21 +56,21 @@ class Door(GenServer):
             lambda: Connection(self), sock=listening, backlog=512
         )
         self.operations: dict[str, Operation] = {
-            "call": self._op_call,
-            "cast": self._op_cast,
-            "claim": self._op_claim,
-            "send": self._op_send,
-            "exit": self._op_exit,
-            "system": self._op_system,
-            "stop": self._op_stop,
-            "whereis": self._op_whereis,
-            "supervisor": self._op_supervisor,
-            "start_supervisor": self._op_start_supervisor,
-            "tree": self._op_tree,
-            "status": self._op_status,
-            "reports": self._op_reports,
-            "names": self._op_names,
-            "stats": self._op_stats,
+            protocol.CALL: self._op_call,
+            protocol.CAST: self._op_cast,
+            protocol.CLAIM: self._op_claim,
+            protocol.SEND: self._op_send,
+            protocol.EXIT: self._op_exit,
+            protocol.SYSTEM: self._op_system,
+            protocol.STOP: self._op_stop,
+            protocol.WHEREIS: self._op_whereis,
+            protocol.SUPERVISOR: self._op_supervisor,
+            protocol.START_SUPERVISOR: self._op_start_supervisor,
+            protocol.TREE: self._op_tree,
+            protocol.STATUS: self._op_status,
+            protocol.REPORTS: self._op_reports,
+            protocol.NAMES: self._op_names,
+            protocol.STATS: self._op_stats,
         }
 
     async def terminate(self, reason: ExitReason) -> None:
@@ -81,8 +83,6 @@ class Door(GenServer):
     def process(self) -> Process:
         """The process of this server, for its connections."""
         return cast("Process", self._supervisors_engine)
-
-    _process = process
 
     def new_reader(self) -> FrameReader:
         """Return a reader for frames sealed for this door."""
@@ -105,41 +105,41 @@ class Door(GenServer):
     # --- operations -------------------------------------------------------------------------------------------------
 
     async def _op_call(self, target: Ref | str | Via, request: bytes, timeout: float | None) -> bytes:
-        return await self._process.call_name(target, request, timeout)
+        return await self.process.call_name(target, request, timeout)
 
     async def _op_claim(self, task: Ref, request: bytes, linked: bool) -> bytes:
         try:
-            return await self._process.call_packed(task, request, None)
+            return await self.process.call_packed(task, request, None)
         except asyncio.CancelledError:  # whoever started the task does not wait any more
             if linked:
-                self._process.stop_process(task, SHUTDOWN)
+                self.process.stop_process(task, SHUTDOWN)
             raise
 
     async def _op_cast(self, target: Ref | str | Via, message: bytes) -> None:
-        await self._process.send_packed(target, Cast("", message))
+        await self.process.send_packed(target, Cast("", message))
 
     async def _op_send(self, target: Ref | str | Via, message: bytes) -> None:
-        await self._process.send_packed(target, Info("", message))
+        await self.process.send_packed(target, Info("", message))
 
     async def _op_stop(self, target: Ref | str | Via, reason: ExitReason, timeout: float | None) -> None:
-        await self._process.stop(await self._process.names.resolve(target), reason, timeout)
+        await self.process.stop(await self.process.names.resolve(target), reason, timeout)
 
     async def _op_exit(self, target: Ref | str | Via, reason: ExitReason) -> None:
-        self._process.exit(await self._process.names.resolve(target), reason)
+        self.process.exit(await self.process.names.resolve(target), reason)
 
     async def _op_system(self, target: Ref | str | Via, name: str, argument: bytes, timeout: float | None) -> bytes:
-        ref = await self._process.names.resolve(target)
-        return await self._process.calls.system(ref, name, argument, timeout)
+        ref = await self.process.names.resolve(target)
+        return await self.process.calls.system(ref, name, argument, timeout)
 
     async def _op_whereis(self, name: str | Via) -> Ref | None:
-        return await self._process.names.whereis(name)
+        return await self.process.names.whereis(name)
 
     async def _op_names(self) -> Any:
-        return await self._process.names.ask(("names",))
+        return await self.process.names.ask(("names",))
 
     async def _op_supervisor(self, target: Ref | str | Via, name: str, argument: Any) -> Any:
-        ref = await self._process.names.resolve(target)
-        return wire.unpack(await self._process.call_packed(ref, wire.pack((name, argument)), None))
+        ref = await self.process.names.resolve(target)
+        return wire.unpack(await self.process.call_packed(ref, wire.pack((name, argument)), None))
 
     async def _op_start_supervisor(self, spec: SupervisorSpec) -> Ref | None:
         child = ChildSpec(f"{spec.name or 'supervisor'}-{os.urandom(4).hex()}", spec, restart="temporary")
@@ -147,14 +147,14 @@ class Door(GenServer):
 
     @property
     def _root(self) -> Ref:
-        root = self._process.boot.parent
+        root = self.process.boot.parent
         assert root is not None
         return root
 
     async def _op_tree(self) -> dict[str, Any]:
         return {
             "id": "root",
-            "name": self._process.node["name"],
+            "name": self.node["name"],
             "type": "supervisor",
             "state": "running",
             "pid": self._root.pid,
@@ -184,7 +184,7 @@ class Door(GenServer):
         return list(await asyncio.gather(*(node(row) for row in reversed(rows))))
 
     async def _op_status(self) -> dict[str, Any]:
-        node = self._process.node
+        node = self.node
         tree = await self._op_tree()
         flat = list(_flatten(tree))
         return {
@@ -201,10 +201,10 @@ class Door(GenServer):
         }
 
     async def _op_stats(self) -> list[tuple[int, int, int, float]]:
-        return meters.read(fate.descendants(self._process.node["pid"]))
+        return meters.read(fate.descendants(self.node["pid"]))
 
     async def _op_reports(self, limit: int) -> list[Report]:
-        return read_reports(Path(self._process.node["logs"]), limit)
+        return read_reports(Path(self.node["logs"]), limit)
 
 
 def _flatten(tree: dict[str, Any]) -> Any:

@@ -102,7 +102,7 @@ class NodeRegistry(SystemServer):
     def answer(self, request: Any, caller: Any) -> Any:
         """Answer one request."""
         match request:
-            case ("register", str(name), Ref() as ref):
+            case ("register", str(name), Ref(host=str(), pid=int(), born=int()) as ref):
                 return self._register(name, ref)
             case ("whereis", str(name)):
                 return self._lookup(name)
@@ -111,7 +111,7 @@ class NodeRegistry(SystemServer):
         raise self.unknown(request)
 
     def handle_cast(self, message: Any) -> None:
-        """Forget a name whose holder is ending."""
+        """Forget a name whose holder is ending; log and drop anything else."""
         match message:
             case ("unregister", str(name), Ref() as ref):
                 self._drop(name, ref)

@@ -19,6 +19,7 @@ from supervisors.runtime.process.pulse import BEAT_SECONDS, Pulse
 from supervisors.terms.errors import NoProcess
 from supervisors.terms.reason import KILLED, NODEDOWN, NOPROC, ExitReason
 from supervisors.terms.ref import Ref
+from supervisors.wire import door_protocol as protocol
 from supervisors.wire import values as wire
 from supervisors.wire.frames import FrameCodec, FrameError, FrameReader, Opener
 from supervisors.wire.keys import load_or_create_key
@@ -126,7 +127,7 @@ class FarNode:
         if self._line is not None and self._greeted:
             number = next(self._numbers)
             self._asked[number] = ref
-            self._line.send(number, "monitor", ref)
+            self._line.send(number, protocol.MONITOR, ref)
 
     # --- the connection ---------------------------------------------------------------------------------------------
 
@@ -162,7 +163,7 @@ class FarNode:
             return
         self._pulse.heard(self._far.loop.time())
         number, ok, *rest = message
-        if ok == "down":
+        if ok == protocol.DOWN:
             monitor, down = rest
             ref = self._monitors.pop(monitor, None)
             if ref is not None:
@@ -202,7 +203,7 @@ class FarNode:
         if self._beats % SWEEP_BEATS == 0:
             self._sweep()
         if self._line is not None and self._greeted:
-            self._line.send(_BEAT, "beat")
+            self._line.send(_BEAT, protocol.BEAT)
             asked = {*self._asked.values(), *self._monitors.values()}
             for ref in self._watched.keys() - asked:
                 self._ask(ref)
@@ -235,7 +236,7 @@ class FarNode:
         for monitor in [monitor for monitor, watched in self._monitors.items() if watched == ref]:
             del self._monitors[monitor]
             if self._line is not None:
-                self._line.send(next(self._numbers), "demonitor", monitor)
+                self._line.send(next(self._numbers), protocol.DEMONITOR, monitor)
 
     def _silence(self) -> str:
         never = "it has not answered once: does it run there, with the same cluster key?"
@@ -272,7 +273,7 @@ class Line(asyncio.Protocol):
         """Say hello."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self.send(_HELLO, "hello", wire.VERSION, self._name)
+        self.send(_HELLO, protocol.HELLO, wire.VERSION, self._name)
 
     def send(self, number: int, operation: str, *arguments: Any) -> None:
         """Send a request."""

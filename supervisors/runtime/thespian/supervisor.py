@@ -162,13 +162,12 @@ class SupervisorHost(Actor):  # type: ignore[misc]
 
     def _call(self, message: Call, now: float) -> None:
         caller = Caller(message.sender, message.id)
-        try:
-            name, argument = unpack(message.request)
-        except (ValueError, TypeError):
-            what = "a supervisor takes administration calls only (start_child, which_children, ...)"
-            self._answer(caller, CallFailed(what))
-        else:
-            self._do(self.core.call(caller, name, argument, now))
+        match _opened(message.request):
+            case [str(name), argument]:
+                self._do(self.core.call(caller, name, argument, now))
+            case _:
+                what = "a supervisor takes administration calls only (start_child, which_children, ...)"
+                self._answer(caller, CallFailed(what))
 
     def _boot(self, boot: Boot) -> None:
         self.boot = boot
@@ -341,3 +340,10 @@ class SupervisorHost(Actor):  # type: ignore[misc]
     def _tick(self, tick: events.Tick) -> None:
         if not self._children.tick(tick):
             self._do(self.core.event(tick, time.monotonic()))
+
+
+def _opened(request: bytes) -> Any:
+    """Return what a caller asks; None for what cannot be opened here, such as an object of a user's class."""
+    with contextlib.suppress(Exception):
+        return unpack(request)
+    return None
