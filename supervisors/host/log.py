@@ -26,7 +26,7 @@ _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 
 
 class LineFile:
-    """Appends lines to a file that others append to as well."""
+    """A file of lines that several processes append to."""
 
     def __init__(self, path: Path) -> None:
         """Remember the path; the file is opened at the first line."""

@@ -1,4 +1,4 @@
-"""One program outside, at the door of a node: its requests, and what the door owes it while it is connected."""
+"""The connection of one program outside to the door of a node."""
 # ruff: noqa: ASYNC109 - `timeout` is the name of the contract
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Doorkeeper(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """One client."""
+    """One client: its requests, and its monitors and leases, which end with the connection."""
 
     def __init__(self, door: Doorkeeper) -> None:
         """Wait for its first frame."""
@@ -64,7 +64,7 @@ class Connection(asyncio.Protocol):
         }
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Give it a little time to show the key."""
+        """Begin the time within which the client has to show the key."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._door.stranger(self)
@@ -75,7 +75,7 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel what it still waits for: nobody would read the answers."""
+        """Cancel the requests that are under way, since nobody would read the answers, and its monitors and leases."""
         self._timer.cancel()
         self._door.no_stranger(self)
         for task in self._tasks.values():
@@ -86,7 +86,7 @@ class Connection(asyncio.Protocol):
             self._door.process.cast(lender, ("gone", self._dest))
 
     def data_received(self, data: bytes) -> None:
-        """Take in bytes; a peer without the key is out at its first header."""
+        """Take in bytes. A peer without the key is disconnected at its first header."""
         try:
             payloads = self._reader.feed(data)
         except FrameError as error:
@@ -155,7 +155,7 @@ class Connection(asyncio.Protocol):
         return run
 
     async def _lease(self, target: Ref | str | Via, request: bytes, timeout: float | None) -> bytes:
-        """Carry a borrower's call; who lends (a pool) is told when this connection ends."""
+        """Pass on the call of a borrower. The lender (a pool) is told when this connection ends."""
         if target not in self._lenders:
             self._lenders.append(target)
         lease = wire.pack(("lease", self._dest, request))

@@ -1,8 +1,8 @@
 """The daemon of a node: starts the actor system, watches it, brings it back, and takes it down.
 
-It has no threads and runs no user code. What it starts cannot outlive it (host/processes.py); what dies of the three
-that the node cannot do without - admin, logger, root supervisor - makes it end the rest and start the node anew,
-on the same door socket, within a second or two.
+The daemon has no threads and runs no user code. Nothing that it starts can outlive it (host/processes.py). When the
+admin, the logger or the root supervisor dies (pillars.py), the daemon ends the rest and starts the node anew within a
+second or two, on the same door socket.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from supervisors.terms.ref import Ref
 from supervisors.version import __version__
 from supervisors.wire.keys import load_or_create_key
 
-#: A node that falls more often than this within this many seconds is given up.
+#: A node that falls more than MAX_FALLS times within FALL_SECONDS is given up.
 MAX_FALLS, FALL_SECONDS = 10, 60.0
 #: An ordered stop that takes longer than this is finished by SIGKILL.
 STOP_SECONDS = 120.0

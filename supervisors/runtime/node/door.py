@@ -1,8 +1,8 @@
-"""The door of a node: where programs outside come in.
+"""The door of a node: the server that programs outside connect to.
 
-One listening socket, opened by the daemon before anything else and kept over restarts of the door, so that clients
-that come meanwhile wait in its queue. Frames are sealed with the cluster key (wire/frames.py); what is in them is
-listed in wire/door_protocol.py. A connection (connection.py) has them carried out by the operations here.
+The daemon opens the listening socket before anything else and keeps it while the door is restarted: clients that come
+meanwhile wait in its queue. Frames are sealed with the cluster key (wire/frames.py), and wire/door_protocol.py lists
+what is in them. A connection (connection.py) takes the requests, and calls the operations that are here.
 """
 # ruff: noqa: ASYNC109 - `timeout` is the name of the contract
 
@@ -38,16 +38,21 @@ MAX_UNAUTHENTICATED = 64
 
 
 class Door(SystemServer):
-    """Server of the connections from outside. Argument: the listening socket's descriptor and its address."""
+    """The server of the connections from outside."""
 
     WHAT = "the node's door"
 
     async def init(self, fd: int, address: str) -> None:
-        """Serve the socket that the daemon opened."""
+        """Serve the socket that the daemon has opened.
+
+        Args:
+            fd: the descriptor of the listening socket.
+            address: its "ip:port".
+        """
         self._codec = FrameCodec(load_or_create_key(Path(self.node["data_dir"])))
         self.address = address
-        # One for all connections, so that a frame is taken once, whichever connection it comes on; frames that were
-        # sealed while the door was being restarted are still good.
+        # One opener serves all connections: a frame is taken once, whichever connection it comes on. The grace is for
+        # frames that were sealed while the door was being restarted.
         self._opener = Opener(self._codec, address, grace=5.0)
         self._strangers: dict[Connection, None] = {}
         listening = socket.socket(fileno=os.dup(fd))

@@ -21,30 +21,31 @@ SPARE_LINES = 1000
 
 
 class NameFile:
-    """What a registry leaves to its successor: a line per name, in the file before the holder is told that it has it.
+    """The names of a registry in a file, from which its successor reads them after a crash.
 
-    It outlives the registry's process, not the machine: it is not synced to the disk.
+    A name is in the file before its holder is told that it has the name. The file is not synced to the disk: it
+    survives the registry's process, and not a crash of the machine.
 
     Args:
-        path: of the file.
-        run: text that tells this run of the node from others; what another one left does not count.
+        path: the file.
+        run: identifies this run of the node. Names that another run has written are ignored.
     """
 
     def __init__(self, path: Path, run: str) -> None:
-        """Remember where; nothing is written before `load`."""
+        """Remember the path. The file is written by `load` and `add`."""
         self._path, self._run = path, run
         self._lines = 0
 
     def load(self, alive: Callable[[Ref], bool]) -> dict[str, Ref]:
-        """Return the names whose holders live, and leave only these in the file."""
+        """Return the names whose holders are alive, and rewrite the file with these alone."""
         names: dict[str, Ref] = {}
         try:
             run, *lines = self._path.read_text().split("\n")
         except (OSError, ValueError):
             run, lines = "", []
         if run == json.dumps(self._run):
-            for line in lines[:-1]:  # without its line end a line is none: nobody was told of it
-                with contextlib.suppress(ValueError, TypeError):  # what a full disk left of one
+            for line in lines[:-1]:  # a last line without its end was never told to its holder
+                with contextlib.suppress(ValueError, TypeError):  # a line that a full disk has cut
                     name, *fields = json.loads(line)
                     names[name] = Ref(*fields)
         names = {name: ref for name, ref in names.items() if alive(ref)}
@@ -52,7 +53,7 @@ class NameFile:
         return names
 
     def add(self, name: str, ref: Ref, names: dict[str, Ref]) -> None:
-        """Add a name to the file; `names` are all that there are now."""
+        """Append a name to the file. It is rewritten with `names`, which are all of now, when it has grown long."""
         self._lines += 1
         if self._lines > 2 * len(names) + SPARE_LINES:
             self._write(names)
@@ -77,7 +78,7 @@ def _line(name: str, ref: Ref) -> str:
 
 
 class NodeRegistry(SystemServer):
-    """Holds the names of one node.
+    """The names of one node, each with the process that holds it.
 
     Requests: ("register", name, ref) → None, or the ref that holds the name; ("whereis", name) → ref or None;
     ("names",) → dict.
@@ -86,9 +87,9 @@ class NodeRegistry(SystemServer):
     WHAT = "the node's registry"
 
     def init(self) -> None:
-        """Start with the names of a predecessor that was killed: nobody may take one whose holder lives.
+        """Begin with the names of a predecessor that was killed, so that nobody takes a name whose holder is alive.
 
-        Whoever has a name registers it again too, when the supervisor tells of a new registry.
+        The holders register again as well, when their supervisors tell them of the new registry.
         """
         node = self.node
         self._file = NameFile(Path(node["data_dir"]) / "run" / "names", f"{node['uid']} {node['incarnation']}")

@@ -1,4 +1,4 @@
-"""A server as it looks from outside: its state, its status, and what a crash report says of it."""
+"""What can be seen of a server from outside: its state, its status, and its crash report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names as one process knows them: its own, and those of others that it has looked up."""
+"""How one process registers its own name and looks up those of others."""
 
 from __future__ import annotations
 

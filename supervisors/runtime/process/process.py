@@ -111,7 +111,7 @@ class Process:
     # --- what comes in --------------------------------------------------------------------------------------
 
     def deliver(self, messages: list[Message]) -> None:
-        """Take messages in; those of the system at once, the user's in order."""
+        """Take messages in: those of the system are dealt with at once, the user's go to the mailbox in order."""
         for message in messages:
             if message.to != self.ref.uid or (self.life.ending and isinstance(message, Call | System)):
                 if isinstance(message, Call | System):
@@ -147,7 +147,7 @@ class Process:
                     self.mailbox.put(message)
 
     def undelivered(self, parcel: bytes) -> None:
-        """Fail the calls of a parcel that nobody took: they were not carried out."""
+        """Fail the calls of a parcel that nobody has taken: they were not carried out."""
         for message in open_parcel(parcel):
             if isinstance(message, Call | System | Watch):
                 self.bonds.unwatchable(message.id)
@@ -156,7 +156,7 @@ class Process:
                 self.bonds.link_refused(message.to)
 
     def down(self, number: int, ref: Ref | None, reason: ExitReason) -> None:
-        """Have handle_info told what a monitor saw."""
+        """Put what a monitor has seen into the mailbox, for handle_info."""
         self.mailbox.down(number, ref, reason)
 
     def settle(self, callback: Callable[[], None]) -> None:
@@ -185,7 +185,7 @@ class Process:
         return unpack(await self.call_name(target, pack_value(request, "request"), timeout), trusted=True)
 
     async def call_name(self, target: Ref | str | Via, request: bytes, timeout: float | None) -> bytes:
-        """Ask with a packed request; a name that was just taken over is looked up once more."""
+        """Ask with a packed request. A name whose holder has ended is looked up once more, for a successor."""
         ref = await self.names.resolve(target)
         try:
             return await self.call_packed(ref, request, timeout)
@@ -218,7 +218,7 @@ class Process:
             self.spawn(self.send_packed(target, message))
 
     async def send_packed(self, target: Ref | str | Via, message: Cast | Info) -> None:
-        """Send to a name; nobody there is fine too."""
+        """Send to a target whose name is looked up first. Where nobody has the name, the message is dropped."""
         with contextlib.suppress(SupervisorsError):
             ref = await self.names.resolve(target)
             self.post(ref, type(message)(ref.uid, message.message))
@@ -277,7 +277,7 @@ class Process:
             self.bonds.down(number, NOPROC)
 
     async def watch_once(self, target: Ref, on_down: Callable[[Down], None]) -> int:
-        """Watch a process for a caller outside; in force when this returns."""
+        """Watch a process once, for a caller that is no server. The watch is in force when this returns."""
         return await self.bonds.watch_once(target, on_down)
 
     def demonitor(self, number: int, flush: bool = False) -> None:
