@@ -6,7 +6,7 @@ import socket
 import pytest
 from node_helpers import Counter, until
 
-from supervisors import ChildSpec, Ref, errors
+from supervisors import ChildSpec, GenServer, Ref, errors
 from supervisors.wire import door_protocol as protocol
 from supervisors.wire import values as wire
 from supervisors.wire.frames import FrameCodec, FrameReader, Opener
@@ -63,6 +63,26 @@ def test_a_supervisor_refuses_what_is_no_administration_call(node, supervise):
         node.cast(top, junk)
         node.send(top, junk)
     assert [row.id for row in node.which_children(top)] == ["counter"]
+
+
+class Babbler(GenServer):
+    """Sends bytes that are no message."""
+
+    def handle_cast(self, message):
+        target, words = message
+        self._process._outlet.post(target.host, target.port, words)
+
+
+@pytest.mark.parametrize("words", [b"", b"\xc1", b"\xff" * 9, wire.pack(7), wire.pack([99, "x"]), wire.pack([2])])
+def test_a_parcel_that_cannot_be_opened_is_dropped_by_servers_and_supervisors(node, supervise, words):
+    top = supervise([ChildSpec("babbler", Babbler, name="babbler"), ChildSpec("counter", Counter, name="counter")])
+    before = node.which_children(top)
+    for target in (top, node.whereis("counter"), root_of(node), *system_servers(node).values()):
+        dropped = log_of(node).count("a parcel that cannot be opened")
+        node.cast("babbler", (target, words))
+        until(lambda: log_of(node).count("a parcel that cannot be opened") > dropped)  # noqa: B023 - waited for here
+    assert node.which_children(top) == before
+    assert node.whereis("counter") is not None
 
 
 @pytest.mark.parametrize(

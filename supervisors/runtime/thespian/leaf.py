@@ -113,7 +113,10 @@ class LeafHost(Actor):  # type: ignore[misc]
     def _deliver(self, parcel: bytes) -> None:
         assert self._process is not None
         self._process.meter.arrived(len(self._inbox))
-        self._opened.extend(open_parcel(parcel))
+        try:
+            self._opened.extend(open_parcel(parcel))
+        except Exception as error:  # msgpack has errors of its own for each way in which bytes can be wrong
+            self._process.log.error("a parcel that cannot be opened was dropped", error=repr(error))
         while self._opened:
             message = self._opened.popleft()
             try:

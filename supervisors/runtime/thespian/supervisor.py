@@ -80,10 +80,7 @@ class SupervisorHost(Actor):  # type: ignore[misc]
         """Take one message from Thespian."""
         try:
             if type(message) is bytes:
-                items = open_parcel(message)
-                for item in items:
-                    self._take(item)
-                self._meter.took(len(items))
+                self._take_parcel(message)
             elif isinstance(message, WatchMessage):
                 self._children.bury_dead()
             elif isinstance(message, WakeupMessage):
@@ -109,6 +106,18 @@ class SupervisorHost(Actor):  # type: ignore[misc]
         return self._children.descriptors() if self._booted else []
 
     # --- what comes in ------------------------------------------------------------------------------------------
+
+    def _take_parcel(self, data: bytes) -> None:
+        try:
+            items = open_parcel(data)
+        except Exception as error:  # msgpack has errors of its own for each way in which bytes can be wrong
+            if not self._booted:
+                raise
+            self._log.error("a parcel that cannot be opened was dropped", error=repr(error))
+            return
+        for item in items:
+            self._take(item)
+        self._meter.took(len(items))
 
     def _take(self, message: Message) -> None:
         if isinstance(message, Boot):
