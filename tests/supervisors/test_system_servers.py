@@ -7,6 +7,7 @@ import pytest
 from node_helpers import Counter, until
 
 from supervisors import ChildSpec, GenServer, Ref, errors
+from supervisors.terms.ports import engine_of
 from supervisors.wire import door_protocol as protocol
 from supervisors.wire import values as wire
 from supervisors.wire.frames import FrameCodec, FrameReader, Opener
@@ -70,7 +71,7 @@ class Babbler(GenServer):
 
     def handle_cast(self, message):
         target, words = message
-        self._process._outlet.post(target.host, target.port, words)
+        engine_of(self)._outlet.post(target.host, target.port, words)
 
 
 @pytest.mark.parametrize("words", [b"", b"\xc1", b"\xff" * 9, wire.pack(7), wire.pack([99, "x"]), wire.pack([2])])
