@@ -20,7 +20,7 @@ from dspex_actors.cli.look import data_folders
 from dspex_actors.cli.output import size_text, span_text
 from dspex_actors.config import Config
 from dspex_actors.errors import DspexError
-from dspex_actors.home import HOME
+from dspex_actors.foundation.home import HOME
 from dspex_actors.journal.reader import JournalReader, find_journals
 from supervisors.client.node import Node, read_node_file
 from supervisors.errors import SupervisorsError

@@ -10,7 +10,7 @@ from typing import Any
 from dspex_actors.cli import processes
 from dspex_actors.client.own_node import start_node
 from dspex_actors.client.system import System, connect
-from dspex_actors.home import HOME, default_data_dir
+from dspex_actors.foundation.home import HOME, default_data_dir
 from dspex_actors.journal.index import JOURNAL_FILE, folder_of, node_runs
 from dspex_actors.journal.reader import JournalReader
 from supervisors.client.node import Node

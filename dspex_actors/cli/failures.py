@@ -14,7 +14,7 @@ from rich.text import Text
 
 from dspex_actors.cli.output import clock_text, console, json_option, print_json, show, span_text, table
 from dspex_actors.cli.shell import DONE
-from dspex_actors.home import default_data_dir
+from dspex_actors.foundation.home import default_data_dir
 from supervisors.terms.views import Report
 
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}

@@ -29,7 +29,7 @@ from dspex_actors.cli.output import (
     table,
 )
 from dspex_actors.cli.shell import DONE, FAILED
-from dspex_actors.home import HOME, default_data_dir
+from dspex_actors.foundation.home import HOME, default_data_dir
 from supervisors.client.node import Node
 from supervisors.errors import NodeDown
 

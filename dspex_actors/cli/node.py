@@ -18,7 +18,7 @@ from dspex_actors.cli import processes
 from dspex_actors.cli.output import console, grid, json_option, print_json
 from dspex_actors.cli.shell import DONE, FAILED
 from dspex_actors.config import Config, load_config
-from dspex_actors.home import HOME, default_data_dir
+from dspex_actors.foundation.home import HOME, default_data_dir
 from dspex_actors.journal.index import node_runs
 from supervisors.client.node import Node, launch, read_node_file, stop_process
 from supervisors.errors import NodeDown

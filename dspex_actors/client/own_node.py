@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dspex_actors.app import APP, PRELOAD, AppConfig
-from dspex_actors.home import HOME
+from dspex_actors.foundation.home import HOME
 from dspex_actors.journal.index import JOURNAL_FILE
 from dspex_actors.journal.reader import JournalReader
 from supervisors import Node

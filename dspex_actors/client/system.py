@@ -24,7 +24,7 @@ from dspex_actors.client.result import EvaluationResult
 from dspex_actors.data.dataset import Dataset, open_dataset
 from dspex_actors.data.spool import spool
 from dspex_actors.errors import ConfigError, DspexError, RunFailed, RunInterrupted, from_record
-from dspex_actors.home import HOME, default_data_dir
+from dspex_actors.foundation.home import HOME, default_data_dir
 from dspex_actors.journal.index import JOURNAL_FILE, SPOOL_FOLDER, find_run, folder_of, list_runs, new_run_id, node_runs
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import RunSpec

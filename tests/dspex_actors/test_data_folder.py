@@ -2,7 +2,7 @@
 
 import pytest
 
-from dspex_actors.home import HOME, default_data_dir
+from dspex_actors.foundation.home import HOME, default_data_dir
 from supervisors import Node, errors
 
 

@@ -31,7 +31,6 @@ ROOMS = {
     "dspex_actors": (
         "errors",
         "names",
-        "home",
         "foundation",
         "settings",
         "metrics",
