@@ -27,6 +27,7 @@ from supervisors.terms.ref import Ref
 from supervisors.terms.spec import ChildSpec, SupervisorSpec
 from supervisors.terms.via import Via
 from supervisors.terms.views import ChildCounts, ChildInfo, ProcessStats, Report
+from supervisors.wire import door_protocol as protocol
 from supervisors.wire import values
 from supervisors.wire.pickles import seal_spec, seal_start, unseal
 
@@ -116,14 +117,14 @@ class Node(Link):
         check_timeout(timeout)
         wait = None if timeout is None else timeout + SLACK_SECONDS
         return values.unpack(
-            self.request("call", target, values.pack_value(request, "request"), timeout, wait=wait), trusted=True
+            self.request(protocol.CALL, target, values.pack_value(request, "request"), timeout, wait=wait), trusted=True
         )
 
     async def acall(self, target: Target, request: Any, timeout: float | None = 5.0) -> Any:
         """Do what `call` does, from an event loop."""
         check_target(target)
         check_timeout(timeout)
-        client, future = self.submit("call", target, values.pack_value(request, "request"), timeout)
+        client, future = self.submit(protocol.CALL, target, values.pack_value(request, "request"), timeout)
         try:
             async with asyncio.timeout(None if timeout is None else timeout + SLACK_SECONDS):
                 return values.unpack(await asyncio.wrap_future(future), trusted=True)
@@ -141,17 +142,17 @@ class Node(Link):
             CallFailed, NodeDown: it could not be sent; all other errors come with the response.
         """
         check_target(target)
-        return Request(*self.submit("call", target, values.pack_value(request, "request"), None))
+        return Request(*self.submit(protocol.CALL, target, values.pack_value(request, "request"), None))
 
     def cast(self, target: Target, message: Any) -> None:
         """Send a message and do not wait; to nobody is fine too."""
         check_target(target)
-        self.submit("cast", target, values.pack_value(message, "message"))
+        self.submit(protocol.CAST, target, values.pack_value(message, "message"))
 
     def send(self, target: Target, message: Any) -> None:
         """Send a message to a server's handle_info; to nobody is fine too."""
         check_target(target)
-        self.submit("send", target, values.pack_value(message, "message"))
+        self.submit(protocol.SEND, target, values.pack_value(message, "message"))
 
     def exit(self, target: Target, reason: Any) -> None:
         """Send an exit signal: "kill" ends it at once; others end it without terminate, unless it traps exits.
@@ -163,7 +164,7 @@ class Node(Link):
             NoProcess: nobody is registered under that name.
         """
         check_target(target)
-        self.request("exit", target, exit_reason(reason))
+        self.request(protocol.EXIT, target, exit_reason(reason))
 
     def stop(self, target: Target, reason: Any = "normal", timeout: float | None = None) -> None:
         """End a server, or a supervisor with its children first; return when it is gone.
@@ -175,12 +176,12 @@ class Node(Link):
         """
         check_target(target)
         check_timeout(timeout)
-        self.request("stop", target, ExitReason.of(reason), timeout)
+        self.request(protocol.STOP, target, ExitReason.of(reason), timeout)
 
     def whereis(self, name: str | Via) -> Ref | None:
         """Return who is registered under a name; raises NoProcess where a Via's own registry is not there."""
         check_name(name, optional=False)
-        return self.request("whereis", name)  # type: ignore[no-any-return]
+        return self.request(protocol.WHEREIS, name)  # type: ignore[no-any-return]
 
     def pid(self, target: Target) -> int | None:
         """Return the process id behind a ref or a name; None when there is none."""
@@ -209,7 +210,7 @@ class Node(Link):
         spec = spec.as_supervisor() if isinstance(spec, PoolSpec) else spec
         if not isinstance(spec, SupervisorSpec):
             raise SpecError.of("spec", spec, "a SupervisorSpec or a PoolSpec")
-        return self.request("start_supervisor", seal_spec(spec))  # type: ignore[no-any-return]
+        return self.request(protocol.START_SUPERVISOR, seal_spec(spec))  # type: ignore[no-any-return]
 
     def start_child(self, supervisor: Target, spec: ChildSpec | tuple[Any, ...] | list[Any]) -> Any:
         """Start a child; under simple_one_for_one give a tuple of arguments, added to the template's.
@@ -326,26 +327,26 @@ class Node(Link):
         check_timeout(timeout)
         wait = None if timeout is None else timeout + SLACK_SECONDS
         packed = values.pack_value(argument, "argument")
-        return values.unpack(self.request("system", target, name, packed, timeout, wait=wait), trusted=True)
+        return values.unpack(self.request(protocol.SYSTEM, target, name, packed, timeout, wait=wait), trusted=True)
 
     # --- seeing -----------------------------------------------------------------------------------------------------
 
     def reports(self, limit: int = 1000) -> list[Report]:
         """Return what supervisors reported, oldest first."""
-        return self.request("reports", limit)  # type: ignore[no-any-return]
+        return self.request(protocol.REPORTS, limit)  # type: ignore[no-any-return]
 
     def tree(self) -> dict[str, Any]:
         """Return the supervision tree as nested dicts: id, name, type, state, pid, restarts, children."""
-        return self.request("tree", wait=10.0)  # type: ignore[no-any-return]
+        return self.request(protocol.TREE, wait=10.0)  # type: ignore[no-any-return]
 
     def status(self) -> dict[str, Any]:
         """Return name, state, address, pid, uptime in seconds, version, processes and restarts."""
-        return self.request("status", wait=10.0)  # type: ignore[no-any-return]
+        return self.request(protocol.STATUS, wait=10.0)  # type: ignore[no-any-return]
 
     def stats(self) -> dict[int, ProcessStats]:
         """Return pid → what each process has counted of itself; also of one that is stuck in a handler."""
-        return {row[0]: ProcessStats(*row) for row in self.request("stats", wait=10.0)}
+        return {row[0]: ProcessStats(*row) for row in self.request(protocol.STATS, wait=10.0)}
 
     def names(self) -> dict[str, Ref]:
         """Return all registered names."""
-        return self.request("names", wait=10.0)  # type: ignore[no-any-return]
+        return self.request(protocol.NAMES, wait=10.0)  # type: ignore[no-any-return]

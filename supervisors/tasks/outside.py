@@ -42,6 +42,7 @@ from supervisors.terms.handles import Handle
 from supervisors.terms.ports import Connection
 from supervisors.terms.ref import Ref
 from supervisors.terms.spec import ChildSpec
+from supervisors.wire import door_protocol as protocol
 from supervisors.wire import values
 
 
@@ -212,15 +213,15 @@ class TaskSupervisor(Handle):
 
     def claim(self, ref: Ref, linked: bool, request: Any = CLAIM) -> tuple[Connection, Future[Any]]:
         """Ask a task for its result; return the connection and the future of the packed answer."""
-        return self._node.submit("claim", ref, values.pack_value(request, "request"), linked)
+        return self._node.submit(protocol.CLAIM, ref, values.pack_value(request, "request"), linked)
 
     def submit_start(self, spec: ChildSpec) -> Future[Any]:
         """Start a task; return the future of its Ref."""
-        return self._node.submit("supervisor", self._target, "start_child", spec)[1]
+        return self._node.submit(protocol.SUPERVISOR, self._target, "start_child", spec)[1]
 
     def submit_shutdown(self, refs: list[Ref], shutdown: Shutdown) -> Future[Any]:
         """Stop tasks at the same time; the future is done when they are gone."""
-        return self._node.submit("supervisor", self._target, "shutdown_tasks", (refs, shutdown))[1]
+        return self._node.submit(protocol.SUPERVISOR, self._target, "shutdown_tasks", (refs, shutdown))[1]
 
     def shutdown_tasks(self, refs: list[Ref], shutdown: Shutdown = None) -> None:
         """Stop tasks at the same time, and return when they are gone; a supervisor that is gone has none."""
