@@ -14,7 +14,7 @@ import threading
 import time
 from collections import Counter
 
-from supervisors import ChildSpec, GenServer, Node, PoolSpec, errors
+from supervisors import ChildSpec, GenServer, Node, Pool, PoolSpec, errors
 
 
 class Helper(GenServer):
@@ -35,7 +35,7 @@ class Helper(GenServer):
 
 def work(node: Node, outcomes: Counter[str], jobs: list[object], lock: threading.Lock) -> None:
     """Do jobs until there are none, each with a helper of its own for so long."""
-    helpers = node.pool("helpers")
+    helpers = Pool(node, "helpers")
     while True:
         with lock:
             if not jobs:
@@ -61,7 +61,7 @@ def main() -> int:
         node.start_supervisor(spec)
         outcomes: Counter[str] = Counter()
         lock = threading.Lock()
-        print("before:", node.pool("helpers").status())
+        print("before:", Pool(node, "helpers").status())
         threads = [threading.Thread(target=work, args=(node, outcomes, jobs, lock)) for _ in range(10)]
         for thread in threads:
             thread.start()
@@ -70,7 +70,7 @@ def main() -> int:
         for outcome, count in outcomes.most_common():
             print(f"{count:>4} jobs: {outcome}")
         deadline = time.monotonic() + 10.0
-        while (stats := node.pool("helpers").stats()).idle < 2 and time.monotonic() < deadline:
+        while (stats := Pool(node, "helpers").stats()).idle < 2 and time.monotonic() < deadline:
             time.sleep(0.01)
         print(
             f"checkouts {stats.served}, helpers replaced {stats.replaced}, taken from work {stats.work_timed_out};"

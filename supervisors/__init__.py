@@ -6,27 +6,31 @@ subclasses, and call them from anywhere with `node.call`.
 
 from supervisors import errors
 from supervisors.application.application import Application, ApplicationInfo
+from supervisors.client.home import Home
 from supervisors.client.node import Monitor, Node
 from supervisors.client.requests import Request, RequestIds, Response
 from supervisors.genserver import IGNORE, NO_REPLY, Extra, GenServer, Stop
-from supervisors.groups.server import GroupChange, ProcessGroups
-from supervisors.pool.handle import Pool
+from supervisors.groups.handle import AsyncGroups, GroupChange, Groups
+from supervisors.groups.server import ProcessGroups
+from supervisors.partition.handle import AsyncPartitionSupervisor, PartitionSupervisor
+from supervisors.pool.handle import AsyncPool, Pool
 from supervisors.pool.spec import PoolSpec
 from supervisors.pool.stats import PoolStats, PoolStatus
+from supervisors.registry.handle import AsyncRegistryHandle, RegistryHandle
 from supervisors.registry.matching import ANY, Var
 from supervisors.registry.server import Registry
-from supervisors.supervisor.dynamic import DynamicSupervisorSpec
-from supervisors.supervisor.partition import PartitionSupervisor, PartitionSupervisorSpec
-from supervisors.supervisor.tasks import TaskSupervisorSpec
-from supervisors.tasks.inside import ServerTasks
+from supervisors.tasks.inside import AsyncTask, AsyncTaskSupervisor
 from supervisors.tasks.outside import Task, TaskSupervisor
 from supervisors.tasks.server import callers
-from supervisors.terms.reason import Caller, Down, ExitReason, Ref
+from supervisors.terms.dynamic import DynamicSupervisorSpec
+from supervisors.terms.partition import PartitionSupervisorSpec
+from supervisors.terms.reason import ExitReason
+from supervisors.terms.ref import Caller, Down, Ref
 from supervisors.terms.spec import Backoff, ChildSpec, SupervisorSpec, check_childspecs
+from supervisors.terms.tasks import TaskSupervisorSpec
 from supervisors.terms.via import Via
 from supervisors.terms.views import ChildCounts, ChildInfo, ProcessStats, Report
-
-__version__ = "0.1.0"
+from supervisors.version import __version__ as __version__
 
 __all__ = [
     "ANY",
@@ -34,6 +38,12 @@ __all__ = [
     "NO_REPLY",
     "Application",
     "ApplicationInfo",
+    "AsyncGroups",
+    "AsyncPartitionSupervisor",
+    "AsyncPool",
+    "AsyncRegistryHandle",
+    "AsyncTask",
+    "AsyncTaskSupervisor",
     "Backoff",
     "Caller",
     "ChildCounts",
@@ -45,6 +55,8 @@ __all__ = [
     "Extra",
     "GenServer",
     "GroupChange",
+    "Groups",
+    "Home",
     "Monitor",
     "Node",
     "PartitionSupervisor",
@@ -57,11 +69,11 @@ __all__ = [
     "ProcessStats",
     "Ref",
     "Registry",
+    "RegistryHandle",
     "Report",
     "Request",
     "RequestIds",
     "Response",
-    "ServerTasks",
     "Stop",
     "SupervisorSpec",
     "Task",

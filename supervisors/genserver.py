@@ -21,21 +21,21 @@ A server handles one message at a time, in the order in which they came. Every h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from collections.abc import Coroutine, Mapping
+from types import MappingProxyType
+from typing import Any
 
-from supervisors.terms.errors import CallFailed, SpecError
-from supervisors.terms.reason import KILL, Caller, ExitReason, Ref
-
-if TYPE_CHECKING:
-    from supervisors.groups.server import AsyncGroupsHandle
-    from supervisors.pool.handle import AsyncPool
-    from supervisors.registry.handle import AsyncRegistryHandle
-    from supervisors.runtime.process.process import Process
-    from supervisors.tasks.inside import ServerTasks
-    from supervisors.terms.spec import ChildSpec
-    from supervisors.terms.via import Via
-    from supervisors.terms.views import ChildInfo
+from supervisors.terms.behaviour import Behaviour
+from supervisors.terms.checks import Target, check_name, check_ref, check_target, check_timeout
+from supervisors.terms.errors import CallFailed
+from supervisors.terms.ports import Engine, supervise
+from supervisors.terms.reason import ExitReason, exit_reason
+from supervisors.terms.ref import Caller, Ref
+from supervisors.terms.spec import ChildSpec
+from supervisors.terms.via import Via
+from supervisors.terms.views import ChildInfo
+from supervisors.wire.pickles import seal_start
+from supervisors.wire.values import with_extra
 
 
 class _Marker:
@@ -86,10 +86,13 @@ class Stop(Exception):
         self.has_reply = reply is not _NOTHING
 
 
-class GenServer:
-    """Base class of servers: subclass it and override what you need."""
+class GenServer(Behaviour):
+    """Base class of servers: subclass it and override what you need.
 
-    _process: Process
+    Attributes that a subclass sets are its own, but for the names below and `_supervisors_engine`.
+    """
+
+    _supervisors_engine: Engine
 
     # --- what a subclass overrides ----------------------------------------------------------------------------------
 
@@ -109,7 +112,7 @@ class GenServer:
 
     def handle_info(self, message: Any) -> Any:
         """Take any other message: Down, a timer's, ("EXIT", ref, reason), "timeout". Default: log and drop it."""
-        self._process.log.warning("message not understood", message=repr(message)[:200])
+        self.log.warning("message not understood", message=repr(message)[:200])
 
     def handle_continue(self, value: Any) -> Any:
         """Take what `self.continue_with(value)` has put before every message that waits."""
@@ -131,14 +134,28 @@ class GenServer:
     @property
     def ref(self) -> Ref:
         """The reference of this incarnation."""
-        return self._process.ref
+        return self._supervisors_engine.ref
 
     @property
     def name(self) -> str | Via | None:
         """The name this server is registered under."""
-        return self._process.name
+        return self._supervisors_engine.name
 
-    async def call(self, target: Ref | str | Via, request: Any, timeout: float | None = 5.0) -> Any:
+    @property
+    def node(self) -> Mapping[str, Any]:
+        """What is known of the node that this server runs on; read-only.
+
+        `name`, `address` ("host:port" of its door), `data_dir` and `logs` (its folders), `pid` and `uid` (of its
+        daemon), `version`, `started_at` (seconds since the epoch), `incarnation` (how often it was brought back).
+        """
+        return MappingProxyType(self._supervisors_engine.node)
+
+    @property
+    def log(self) -> Any:
+        """The log of this process: `self.log.info("what happened", about=1)`; debug, info, warning, error, critical."""
+        return self._supervisors_engine.log
+
+    async def call(self, target: Target, request: Any, timeout: float | None = 5.0) -> Any:
         """Ask another server and return its reply.
 
         Args:
@@ -148,48 +165,54 @@ class GenServer:
 
         Raises:
             CallTimeout, NoProcess, ServerExited, CallFailed: as their names say.
+            SpecError: `target` is no process, or `timeout` no number of seconds; nothing was sent.
         """
-        return await self._process.call(target, request, timeout)
+        check_target(target)
+        check_timeout(timeout)
+        return await self._supervisors_engine.call(target, request, timeout)
 
-    def cast(self, target: Ref | str | Via, message: Any) -> None:
+    def cast(self, target: Target, message: Any) -> None:
         """Send a message and do not wait; to nobody is fine too."""
-        self._process.cast(target, message)
+        check_target(target)
+        self._supervisors_engine.cast(target, message)
 
-    def send(self, target: Ref | str | Via, message: Any) -> None:
+    def send(self, target: Target, message: Any) -> None:
         """Send a message to another server's handle_info; to nobody is fine too."""
-        self._process.send(target, message)
+        check_target(target)
+        self._supervisors_engine.send(target, message)
 
-    async def stop(self, target: Ref | str | Via, reason: Any = "normal", timeout: float | None = None) -> None:
+    async def stop(self, target: Target, reason: Any = "normal", timeout: float | None = None) -> None:
         """End another server and return when it is gone; itself it ends by `raise Stop`.
 
         Raises:
             NoProcess, CallTimeout, CallFailed: as for `Node.stop`; CallFailed where the target is this server.
             SpecError: `timeout` is no number of seconds; nothing was stopped.
         """
+        check_target(target)
         check_timeout(timeout)
-        ref = await self._process.names.resolve(target)
+        ref = await self._supervisors_engine.names.resolve(target)
         if ref == self.ref:
             raise CallFailed("a server cannot stop itself by a call: it would wait for itself; raise Stop(reason)")
-        await self._process.stop(ref, ExitReason.of(reason), timeout)
+        await self._supervisors_engine.stop(ref, ExitReason.of(reason), timeout)
 
     def reply(self, caller: Caller, value: Any) -> None:
         """Answer a call for which handle_call returned NO_REPLY; a second answer is dropped.
 
         `caller` can be sent to another server, which may answer in this one's place.
         """
-        self._process.reply(caller, value)
+        self._supervisors_engine.reply(caller, value)
 
     def reply_error(self, caller: Caller, error: Exception) -> None:
         """Answer such a call by raising `error` at the caller (sent as text unless it is one of this library's)."""
-        self._process.reply_error(caller, error)
+        self._supervisors_engine.reply_error(caller, error)
 
     def send_after(self, seconds: float, message: Any) -> asyncio.TimerHandle:
         """Deliver `message` to handle_info in so many seconds; `.cancel()` on what is returned takes it back."""
-        return self._process.send_after(seconds, message)
+        return self._supervisors_engine.send_after(seconds, message)
 
     def continue_with(self, value: Any) -> None:
         """Have handle_continue take `value` next, before any message that waits; from init: before the first."""
-        self._process.mailbox.put_first(value)
+        self._supervisors_engine.mailbox.put_first(value)
 
     def set_idle_timeout(self, seconds: float | None) -> None:
         """Get "timeout" in handle_info if no message comes within so many seconds after this handler.
@@ -201,107 +224,69 @@ class GenServer:
         Raises:
             SpecError: not a number of seconds.
         """
-        check_timeout(seconds)
-        self._process.mailbox.idle = seconds
+        check_timeout(seconds, "seconds")
+        self._supervisors_engine.mailbox.idle = seconds
 
-    def monitor(self, target: Ref | str | Via) -> int:
+    def monitor(self, target: Target) -> int:
         """Get `Down(ref, reason)` in handle_info when `target` ends (at once, noproc, if it has).
 
         Each monitor is separate. Returns its number.
         """
-        return self._process.monitor(target)
+        check_target(target)
+        return self._supervisors_engine.monitor(target)
 
     def demonitor(self, monitor: int, flush: bool = False) -> None:
         """Forget a monitor; with `flush` also a Down of it that waits in the mailbox."""
-        self._process.demonitor(monitor, flush)
+        self._supervisors_engine.demonitor(monitor, flush)
 
     @property
     def trap_exit(self) -> bool:
         """Whether exit signals come as ("EXIT", ref, reason) to handle_info, instead of ending this server."""
-        return self._process.trap_exit
+        return self._supervisors_engine.trap_exit
 
     @trap_exit.setter
     def trap_exit(self, value: bool) -> None:
-        self._process.trap_exit = bool(value)
+        self._supervisors_engine.trap_exit = bool(value)
 
     def link(self, target: Ref) -> None:
         """Link this server and another, both ways: when one ends abnormally, so does the other, unless it traps exits.
 
         Linking twice is linking once. A target that has ended gives the exit signal noproc at once.
         """
-        self._process.bonds.link(target)
+        check_ref(target)
+        self._supervisors_engine.bonds.link(target)
 
     def unlink(self, target: Ref) -> None:
         """Undo a link, whoever made it; no exit message of it comes after this, not even one that waits."""
-        self._process.unlink(target)
+        check_ref(target)
+        self._supervisors_engine.unlink(target)
 
     def exit(self, target: Ref, reason: Any) -> None:
         """Send an exit signal; "kill" cannot be trapped, and is seen as killed by others."""
-        self._process.exit(target, exit_reason(reason))
+        check_ref(target)
+        self._supervisors_engine.exit(target, exit_reason(reason))
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run a coroutine beside the handlers; its crash is the server's crash."""
-        return self._process.spawn(coroutine)
+        return self._supervisors_engine.spawn(coroutine)
 
-    async def start_child(self, supervisor: Ref | str | Via, spec: ChildSpec) -> Any:
+    async def start_child(self, supervisor: Target, spec: ChildSpec | tuple[Any, ...] | list[Any]) -> Any:
         """Start a child under another supervisor; as `Node.start_child`. Never under one that waits for this server."""
-        from supervisors.wire.values import unpack
+        return with_extra(await supervise(self, supervisor, "start_child", seal_start(spec)))
 
-        started = await self._process.supervise(supervisor, "start_child", spec)
-        return (started[0], unpack(started[1], trusted=True)) if isinstance(started, tuple) else started
-
-    async def terminate_child(self, supervisor: Ref | str | Via, child: str | Ref) -> None:
+    async def terminate_child(self, supervisor: Target, child: str | Ref) -> None:
         """Stop a child of another supervisor."""
-        await self._process.supervise(supervisor, "terminate_child", child)
+        await supervise(self, supervisor, "terminate_child", child)
 
-    async def delete_child(self, supervisor: Ref | str | Via, child: str) -> None:
+    async def delete_child(self, supervisor: Target, child: str) -> None:
         """Make another supervisor forget a child that is stopped."""
-        await self._process.supervise(supervisor, "delete_child", child)
+        await supervise(self, supervisor, "delete_child", child)
 
-    async def which_children(self, supervisor: Ref | str) -> list[ChildInfo]:
+    async def which_children(self, supervisor: Target) -> list[ChildInfo]:
         """Return a row per child of a supervisor, newest first."""
-        return await self._process.supervise(supervisor, "which_children", None)  # type: ignore[no-any-return]
+        return await supervise(self, supervisor, "which_children", None)  # type: ignore[no-any-return]
 
     async def whereis(self, name: str | Via) -> Ref | None:
         """Return who is registered under a name."""
-        return await self._process.names.whereis(name)
-
-    def tasks(self, supervisor: Ref | str | Via) -> ServerTasks:
-        """Return a task supervisor as this server sees it: async_, async_nolink, start_child, async_stream."""
-        from supervisors.tasks.inside import ServerTasks
-
-        return ServerTasks(self, supervisor)
-
-    def registry(self, name: Ref | str | Via) -> AsyncRegistryHandle:
-        """Return the methods of a registry: `await self.registry("reg").register(key)`."""
-        from supervisors.registry.handle import AsyncRegistryHandle
-
-        return AsyncRegistryHandle(self, name)
-
-    def groups(self, name: Ref | str | Via) -> AsyncGroupsHandle:
-        """Return the methods of process groups: `await self.groups("pg").join(group)`."""
-        from supervisors.groups.server import AsyncGroupsHandle
-
-        return AsyncGroupsHandle(self, name)
-
-    def pool(self, name: Ref | str | Via) -> AsyncPool:
-        """Return the methods of a pool: `await self.pool("db").transaction(request)`."""
-        from supervisors.pool.handle import AsyncPool
-
-        return AsyncPool(self, name)
-
-
-def exit_reason(reason: Any) -> ExitReason:
-    """Return the reason of an exit signal: "kill" is special there."""
-    return KILL if isinstance(reason, str) and reason == "kill" else ExitReason.of(reason)
-
-
-def check_timeout(timeout: Any) -> None:
-    """Refuse what is no time to wait.
-
-    Raises:
-        SpecError: neither None nor a number of seconds that is not negative.
-    """
-    number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
-    if timeout is not None and not (number and timeout >= 0):
-        raise SpecError(f"timeout={timeout!r}: expected seconds >= 0, or None for no limit")
+        check_name(name, optional=False)
+        return await self._supervisors_engine.names.whereis(name)

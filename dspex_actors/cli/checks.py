@@ -20,6 +20,7 @@ from dspex_actors.cli.look import data_folders
 from dspex_actors.cli.output import size_text, span_text
 from dspex_actors.config import Config
 from dspex_actors.errors import DspexError
+from dspex_actors.foundation.home import HOME
 from dspex_actors.journal.reader import JournalReader, find_journals
 from supervisors.client.node import Node, read_node_file
 from supervisors.errors import SupervisorsError
@@ -136,7 +137,7 @@ def node(home: Path, config: Config) -> Iterator[Finding]:
         )
         return
     try:
-        with Node.attach(home) as attached:
+        with Node.attach(home, HOME) as attached:
             found = attached.status()
     except SupervisorsError as error:
         yield Finding("node", FAIL, f"it runs and does not answer: {error}", "dspex stop --now, then dspex start")
@@ -252,7 +253,7 @@ def ports(home: Path, config: Config) -> Iterator[Finding]:
     if not wanted:
         yield Finding("port", OK, "any free one")
         return
-    if processes.is_alive(home) and str(read_node_file(home)["address"]) == f"{host}:{wanted}":
+    if processes.is_alive(home) and str(read_node_file(home, HOME)["address"]) == f"{host}:{wanted}":
         yield Finding("port", OK, f"{host}:{wanted} is the node's")
         return
     with socket.socket() as probe:

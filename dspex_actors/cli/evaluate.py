@@ -17,8 +17,8 @@ from dspex_actors.client.summary import run_summary
 from dspex_actors.config import load_config
 from dspex_actors.data.dataset import open_dataset
 from dspex_actors.errors import RunFailed
+from dspex_actors.foundation.home import default_data_dir
 from dspex_actors.journal.reader import JournalReader
-from supervisors.client.node import default_data_dir
 
 
 @click.command()

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from dspex_actors.cli.output import clock_text, console, json_option, print_json, show, span_text, table
 from dspex_actors.cli.shell import DONE
-from supervisors.client.node import default_data_dir
+from dspex_actors.foundation.home import default_data_dir
 from supervisors.terms.views import Report
 
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
@@ -55,7 +55,7 @@ def failures(
     as_json: bool,
 ) -> int:
     """Show what supervisors reported: which child ended, why, and what they did not manage to start."""
-    from supervisors.runtime.node.door import read_reports
+    from supervisors.host.reports import read_reports
 
     every = read_reports(_folder(run_id) / "logs", _ALL)
     if history:

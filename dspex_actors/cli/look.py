@@ -29,7 +29,8 @@ from dspex_actors.cli.output import (
     table,
 )
 from dspex_actors.cli.shell import DONE, FAILED
-from supervisors.client.node import Node, default_data_dir
+from dspex_actors.foundation.home import HOME, default_data_dir
+from supervisors.client.node import Node
 from supervisors.errors import NodeDown
 
 _ICONS = {"running": ("●", "green"), "stopped": ("○", "red"), "restarting": ("◌", "yellow")}
@@ -44,7 +45,7 @@ def attached() -> Node:
     folder = default_data_dir().absolute()
     if (folder / "node.json").exists() and not processes.is_alive(folder):
         raise NodeDown(f"the node in {folder} has died and left things behind: `dspex start` starts it anew")
-    return Node.attach(folder)
+    return Node.attach(folder, HOME)
 
 
 @click.command()

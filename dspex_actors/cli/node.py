@@ -18,8 +18,9 @@ from dspex_actors.cli import processes
 from dspex_actors.cli.output import console, grid, json_option, print_json
 from dspex_actors.cli.shell import DONE, FAILED
 from dspex_actors.config import Config, load_config
+from dspex_actors.foundation.home import HOME, default_data_dir
 from dspex_actors.journal.index import node_runs
-from supervisors.client.node import Node, default_data_dir, launch, read_node_file, stop_process
+from supervisors.client.node import Node, launch, read_node_file, stop_process
 from supervisors.errors import NodeDown
 from supervisors.host.node_config import NodeConfig
 
@@ -65,7 +66,7 @@ def start(
     if foreground:
         return _stay(node)
     fresh = _launch_or_find(node)
-    info = read_node_file(folder)
+    info = read_node_file(folder, HOME)
     if as_json:
         print_json({key: info[key] for key in ("name", "address", "pid", "data_dir", "version")} | {"started": fresh})
     else:
@@ -122,7 +123,7 @@ def _launch_or_find(config: NodeConfig) -> bool:
     while True:
         if not node_runs(folder):
             try:
-                launch(config)
+                launch(config, home=HOME)
             except NodeDown as error:
                 # Somebody was faster, or only had a look at the lock; anything else is an error.
                 if not str(error).startswith("a node runs in"):
@@ -132,7 +133,7 @@ def _launch_or_find(config: NodeConfig) -> bool:
                 return True
         if processes.is_alive(folder):
             with contextlib.suppress(NodeDown):
-                Node.attach(folder).close()
+                Node.attach(folder, HOME).close()
                 return False
         if time.monotonic() > deadline:
             raise NodeDown(f"another start of the node in {folder} does not come to an end; see {folder / 'logs'}")
@@ -149,12 +150,12 @@ def _stay(config: NodeConfig) -> int:
     lines = Lines(folder / "logs", from_end=True)
     lifeline_read, lifeline_write = os.pipe()
     try:
-        process, _ = launch(config, lifeline_read)
+        process, _ = launch(config, lifeline_read, HOME)
     finally:
         os.close(lifeline_read)
     out = console()
     try:
-        _print_node("The node runs; Ctrl-C stops it.", read_node_file(folder))
+        _print_node("The node runs; Ctrl-C stops it.", read_node_file(folder, HOME))
         while process.poll() is None:
             for line in lines.new():
                 show_line(out, line)
@@ -180,7 +181,7 @@ def stop(now: bool, as_json: bool) -> int:
     pid = processes.daemon_of(folder)
     if pid is None:
         raise NodeDown(_why_not(folder))
-    info = read_node_file(folder)
+    info = read_node_file(folder, HOME)
     began = time.monotonic()
     count = len(processes.of_folder(folder))
     stop_process(pid, now)

@@ -20,7 +20,7 @@ from supervisors.errors import NodeDown
 from supervisors.host import processes as fate
 
 _LINUX = sys.platform.startswith("linux")
-_DAEMON = "supervisors.runtime.node.daemon"
+_DAEMON = "supervisors.runtime.node"
 
 
 @dataclass(frozen=True, slots=True)

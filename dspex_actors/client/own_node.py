@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dspex_actors.app import APP, PRELOAD, AppConfig
+from dspex_actors.foundation.home import HOME
 from dspex_actors.journal.index import JOURNAL_FILE
 from dspex_actors.journal.reader import JournalReader
 from supervisors import Node
@@ -23,6 +24,7 @@ def start_node(folder: Path, app: AppConfig | None = None) -> Node:
     return Node.start(
         name=f"embedded-{os.getpid()}",
         data_dir=folder,
+        home=HOME,
         app=APP,
         preload=PRELOAD,
         app_config=(app or AppConfig()).to_dict(),
@@ -33,7 +35,7 @@ def start_node(folder: Path, app: AppConfig | None = None) -> Node:
 def own_node(folder: Path) -> Iterator[Node]:
     """Give the node over a data folder: the one that runs there, else one of this program's own meanwhile."""
     try:
-        node = Node.attach(folder)
+        node = Node.attach(folder, HOME)
     except NodeDown:
         node = start_node(folder)
     with node:

@@ -24,6 +24,7 @@ from dspex_actors.client.result import EvaluationResult
 from dspex_actors.data.dataset import Dataset, open_dataset
 from dspex_actors.data.spool import spool
 from dspex_actors.errors import ConfigError, DspexError, RunFailed, RunInterrupted, from_record
+from dspex_actors.foundation.home import HOME, default_data_dir
 from dspex_actors.journal.index import JOURNAL_FILE, SPOOL_FOLDER, find_run, folder_of, list_runs, new_run_id, node_runs
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import RunSpec
@@ -35,7 +36,6 @@ from dspex_actors.runs.identity import metric_digest, metric_name, program_diges
 from dspex_actors.settings import configure
 from dspex_actors.settings import settings as program_settings
 from supervisors import Node
-from supervisors.client.node import default_data_dir
 from supervisors.errors import CallTimeout, NodeDown, NoProcess, ServerExited, SupervisorsError
 
 #: A run's progress is asked for at first often, then less often, in seconds.
@@ -355,7 +355,7 @@ def connect(
     try:
         if (folder / "node.json").exists():
             with contextlib.suppress(NodeDown):
-                return _use(System(Node.attach(folder), lm, own=False))
+                return _use(System(Node.attach(folder, HOME), lm, own=False))
         own = folder / "embedded" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{uuid.uuid4().hex[:4]}"
         return _use(System(start_node(own, app), lm, own=True))
     except SupervisorsError as error:

@@ -12,18 +12,15 @@ After Elixir's application.ex and OTP's application_controller.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from supervisors.terms.errors import AlreadyStarted, NoProcess, SpecError
-from supervisors.terms.reason import Ref
+from supervisors.application.callbacks import Closer, Opener
+from supervisors.terms.checks import check_choice, check_function, check_text, check_texts
+from supervisors.terms.errors import SpecError
+from supervisors.terms.ref import Ref
 from supervisors.terms.spec import ChildSpec, SupervisorSpec
-
-if TYPE_CHECKING:
-    from supervisors.client.node import Node
 
 TYPES = ("temporary", "transient", "permanent")
 #: The id of the controller among the root's children, and what the ids of applications there begin with.
@@ -44,7 +41,7 @@ class Application:
         type: what its end means unless `stop_application` brought it about. temporary - nothing beyond a line in the
             log; transient - the node goes down if it ended abnormally (a supervisor that gives up ends with
             `shutdown`, which is not abnormal, so this is of little practical use); permanent - the node goes down. The
-            node goes down by an ordered stop of its daemon, as by `dspex stop`.
+            node goes down by an ordered stop of its daemon.
         prep_stop: called on the node before the tree is stopped; what it returns is handed to `stop`.
         stop: called on the node with that (or None) when the tree is gone.
         stop_timeout: seconds that each of the two may take before it is killed.
@@ -65,22 +62,15 @@ class Application:
 
     def __post_init__(self) -> None:
         """Validate every field."""
-        if not isinstance(self.name, str) or not self.name:
-            raise SpecError(f"name={self.name!r}: expected a non-empty text")
-        if isinstance(self.dependencies, str) or any(not isinstance(name, str) for name in self.dependencies):
-            raise SpecError(f"dependencies={self.dependencies!r}: expected names of applications")
-        object.__setattr__(self, "dependencies", tuple(self.dependencies))
-        if self.type not in TYPES:
-            raise SpecError(f"type={self.type!r}: expected one of {', '.join(TYPES)}")
-        for field in ("prep_stop", "stop"):
-            if getattr(self, field) is not None and not callable(getattr(self, field)):
-                raise SpecError(f"{field}={getattr(self, field)!r}: expected a function or None")
+        check_text("name", self.name)
+        object.__setattr__(self, "dependencies", check_texts("dependencies", self.dependencies))
+        check_choice("type", self.type, TYPES)
+        check_function("prep_stop", self.prep_stop, optional=True)
+        check_function("stop", self.stop, optional=True)
         self.child_spec()
 
     def child_spec(self) -> ChildSpec:
         """Return what the node's root starts: the tree, between the processes that run its callbacks if it has any."""
-        from supervisors.application.controller import Closer, Opener
-
         fields: dict[str, Any] = {"restart": "temporary", "start_timeout": self.start_timeout}
         if self.prep_stop is None and self.stop is None:
             return ChildSpec(PREFIX + self.name, self.start, **fields)
@@ -130,7 +120,7 @@ def start_order(applications: Iterable[Application], running: Iterable[str] = ()
     by_name: dict[str, Application] = {}
     for each in applications:
         if by_name.setdefault(each.name, each) is not each:
-            raise SpecError(f"applications: {each.name!r} is there twice: expected each name once")
+            raise SpecError.of("applications", each.name, "each name once")
     done = set(running)
     path: list[str] = []
     order: list[Application] = []
@@ -140,9 +130,9 @@ def start_order(applications: Iterable[Application], running: Iterable[str] = ()
             return
         if name in path:
             circle = " -> ".join([*path[path.index(name) :], name])
-            raise SpecError(f"dependencies go in a circle: {circle}; expected none")
+            raise SpecError(f"dependencies is invalid: got a circle: {circle}, expected none")
         if name not in by_name:
-            raise SpecError(f"application {needed_by!r} depends on {name!r}: it neither runs nor was given")
+            raise SpecError.of(f"dependencies of application {needed_by!r}", name, "one that runs, or is started too")
         path.append(name)
         for dependency in by_name[name].dependencies:
             visit(dependency, name)
@@ -153,62 +143,3 @@ def start_order(applications: Iterable[Application], running: Iterable[str] = ()
     for name in by_name:
         visit(name, None)
     return order
-
-
-# --- as a program outside asks for it; Node's methods of these names ------------------------------------------------
-
-
-def start_application(node: Node, application: Application) -> Ref:
-    """Start an application whose dependencies run."""
-    from supervisors.wire.pickles import seal
-
-    about = (application.name, application.type, application.dependencies)
-    return _ask(node, ("start", about, seal(application.child_spec())))  # type: ignore[no-any-return]
-
-
-def ensure_all_started(node: Node, applications: Iterable[Application]) -> list[str]:
-    """Start applications in order; if one does not start, stop those that were started before it."""
-    order = start_order(applications, [each.name for each in which_applications(node)])
-    started: list[str] = []
-    try:
-        for each in order:
-            try:
-                start_application(node, each)
-            except AlreadyStarted:
-                continue  # somebody else was faster
-            started.append(each.name)
-    except BaseException:
-        for name in reversed(started):
-            stop_application(node, name)
-        raise
-    return started
-
-
-def stop_application(node: Node, name: str) -> None:
-    """Stop an application; return when it is gone."""
-    _ask(node, ("stop", name))
-
-
-def which_applications(node: Node) -> list[ApplicationInfo]:
-    """Return the running applications in the order in which they were started."""
-    return [ApplicationInfo(name, kind, tuple(needs), ref) for name, kind, needs, ref in _ask(node, ("which",))]
-
-
-def _ask(node: Node, request: Any) -> Any:
-    """Ask the node's controller, which is started when it is first needed."""
-    from supervisors.application.controller import ApplicationController
-
-    root = Ref(**json.loads((Path(node.data_dir) / "node.json").read_text())["root"])
-    spec = ChildSpec(CONTROLLER_ID, ApplicationController, name=CONTROLLER_ID)
-    for last in (False, True):
-        try:
-            controller = node.start_child(root, spec)
-        except AlreadyStarted as running:
-            controller = running.ref
-        assert controller is not None
-        try:
-            return node.call(controller, request, timeout=None)
-        except NoProcess as error:
-            if last or error.id is not None:
-                raise  # else it was just being restarted, and has not carried this out
-    raise AssertionError("not reached")

@@ -1,6 +1,6 @@
-"""The processes behind applications: the node's controller, and those that run an application's callbacks.
+"""The controller of a node's applications: it starts, watches and stops them.
 
-The controller starts and stops applications, one after the other, and watches them; when one ends that should not have,
+It starts and stops them, one after the other, and watches them; when one ends that should not have,
 it has the daemon stop the node. What runs is kept in the node's folder too, so that a controller that was killed knows,
 when it is back, what has ended meanwhile.
 """
@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import json
 import os
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from supervisors.application.application import PREFIX, has_callbacks
-from supervisors.genserver import NO_REPLY, GenServer
-from supervisors.host import processes as fate
+from supervisors.genserver import NO_REPLY
+from supervisors.system_server import SystemServer
 from supervisors.terms.errors import (
     AlreadyStarted,
     ChildNotFound,
@@ -29,7 +28,9 @@ from supervisors.terms.errors import (
     StartError,
     SupervisorsError,
 )
-from supervisors.terms.reason import NOPROC, SHUTDOWN, Down, ExitReason, Ref
+from supervisors.terms.ports import engine_of
+from supervisors.terms.reason import NOPROC, SHUTDOWN, ExitReason
+from supervisors.terms.ref import Caller, Down, Ref
 from supervisors.terms.spec import ChildSpec
 
 FILE = "applications.json"
@@ -57,20 +58,22 @@ class _Running:
     left: set[Ref]
 
 
-class ApplicationController(GenServer):
+class ApplicationController(SystemServer):
     """Starts, watches and stops the applications of a node.
 
     Requests: ("start", (name, type, dependencies), ChildSpec) → Ref; ("stop", name); ("which",) → rows.
     """
 
+    WHAT = "the application controller"
+
     def init(self) -> None:
         """Take up what ran when an earlier controller was killed."""
         self._running: dict[str, _Running] = {}
         self._one_at_a_time = asyncio.Lock()
-        root = self._process.boot.parent
+        root = engine_of(self).boot.parent
         assert root is not None
         self._root = root
-        self._file = Path(self._process.node["data_dir"]) / "run" / FILE
+        self._file = Path(self.node["data_dir"]) / "run" / FILE
         self._take_up()
 
     def _take_up(self) -> None:
@@ -86,7 +89,7 @@ class ApplicationController(GenServer):
             left = {Ref(**each) for each in row["left"]}
             self._watch(_Running(row["name"], row["type"], tuple(row["dependencies"]), ref, tree, left))
 
-    def handle_call(self, request: Any, caller: Any) -> Any:
+    def answer(self, request: Any, caller: Caller) -> Any:
         """Begin what is asked; the reply comes when it is done."""
         match request:
             case ("start", (str(name), str(kind), needs), ChildSpec() as spec):
@@ -97,7 +100,7 @@ class ApplicationController(GenServer):
                 return NO_REPLY
             case ("which",):
                 return [(each.name, each.type, each.dependencies, each.ref) for each in self._running.values()]
-        raise ValueError(f"the application controller does not know {request!r:.200}")
+        raise self.unknown(request)
 
     async def _answer(self, caller: Any, work: Coroutine[Any, Any, Any]) -> None:
         try:
@@ -127,7 +130,7 @@ class ApplicationController(GenServer):
         tree = await self._tree_of(ref, spec)
         self._watch(_Running(name, kind, needs, ref, tree, {ref, tree or ref}))
         self._keep()
-        self._process.log.info("application started", application=name, type=kind)
+        self.log.info("application started", application=name, type=kind)
         if tree is None:
             self._has_ended(name, kind, NOPROC)
         return ref
@@ -151,9 +154,9 @@ class ApplicationController(GenServer):
             raise NoProcess(f"application {name!r} does not run", id=name)
         self._keep()
         gone: asyncio.Future[Down] = asyncio.get_running_loop().create_future()
-        await self._process.watch_once(running.ref, gone.set_result)
+        await engine_of(self).watch_once(running.ref, gone.set_result)
         if not gone.done():
-            self._process.stop_process(running.ref, SHUTDOWN)
+            engine_of(self).stop_process(running.ref, SHUTDOWN)
             await gone
         with contextlib.suppress(ChildNotFound):  # the root has to have heard of it before the name is started again
             await self.terminate_child(self._root, PREFIX + name)
@@ -163,6 +166,7 @@ class ApplicationController(GenServer):
     def handle_info(self, message: Any) -> None:
         """See a process of an application end."""
         if not isinstance(message, Down):
+            super().handle_info(message)
             return
         for each in [each for each in self._running.values() if message.ref in each.left]:
             if message.ref == each.tree:
@@ -174,54 +178,13 @@ class ApplicationController(GenServer):
             self._keep()
 
     def _has_ended(self, name: str, kind: str, reason: ExitReason) -> None:
-        self._process.log.error("application ended", application=name, type=kind, reason=str(reason))
+        self.log.error("application ended", application=name, type=kind, reason=str(reason))
         if kind == "permanent" or (kind == "transient" and reason.abnormal):
-            self._process.log.critical(f"the node stops: its {kind} application {name} has ended ({reason})")
-            os.kill(self._process.node["pid"], signal.SIGTERM)
+            self.log.critical(f"the node stops: its {kind} application {name} has ended ({reason})")
+            os.kill(self.node["pid"], signal.SIGTERM)
 
     def _keep(self) -> None:
         temporary = self._file.with_suffix(".tmp")
         rows = [asdict(each) | {"left": [asdict(ref) for ref in each.left]} for each in self._running.values()]
         temporary.write_text(json.dumps({"root": self._root.uid, "applications": rows}))
         temporary.replace(self._file)
-
-
-class Closer(GenServer):
-    """Started before an application's tree and ended after it: its end is the application's `stop`."""
-
-    def init(self, stop: Callable[[Any], Any] | None) -> None:
-        """Keep the callback."""
-        self._stop, self._state = stop, None
-
-    def handle_call(self, request: Any, caller: Any) -> None:
-        """Take what `prep_stop` has returned."""
-        _, self._state = request
-
-    async def terminate(self, reason: ExitReason) -> None:
-        """Run the callback."""
-        if self._stop is not None:
-            await _maybe(self._stop(self._state))
-
-
-class Opener(GenServer):
-    """Started after an application's tree and ended before it: its end is the application's `prep_stop`."""
-
-    def init(self, prep_stop: Callable[[], Any] | None) -> None:
-        """Keep the callback."""
-        self._prep_stop = prep_stop
-
-    async def terminate(self, reason: ExitReason) -> None:
-        """Run the callback, unless the tree has ended by itself."""
-        assert self._process.boot.parent is not None
-        others = {row.id: row.ref for row in await self.which_children(self._process.boot.parent)}
-        tree, closer = others.get("tree"), others.get("closer")
-        if self._prep_stop is None or tree is None or fate.has_ended(tree.pid, tree.born):
-            return
-        state = await _maybe(self._prep_stop())
-        with contextlib.suppress(SupervisorsError):  # it may have been killed: then `stop` gets None
-            if closer is not None:
-                await self.call(closer, ("prepared", state))
-
-
-async def _maybe(value: Any) -> Any:
-    return await value if inspect.isawaitable(value) else value

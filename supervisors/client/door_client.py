@@ -17,7 +17,9 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 
 from supervisors.terms.errors import CallTimeout, NodeDown, SupervisorsError
-from supervisors.terms.reason import Down, ExitReason
+from supervisors.terms.reason import ExitReason
+from supervisors.terms.ref import Down
+from supervisors.wire import door_protocol as protocol
 from supervisors.wire import values as wire
 from supervisors.wire.frames import FrameCodec, FrameError, FrameReader, Opener
 
@@ -57,10 +59,10 @@ class DoorClient:
             raise NodeDown(f"no node answers at {self._dest}: {error.strerror or error}") from None
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.settimeout(None)
-        self._thread = threading.Thread(target=self._read, name="dspex-door", daemon=True)
+        self._thread = threading.Thread(target=self._read, name="node-door", daemon=True)
         self._thread.start()
         try:
-            self.node: dict[str, Any] = self.request("hello", wire.VERSION, self._name, wait=timeout)
+            self.node: dict[str, Any] = self.request(protocol.HELLO, wire.VERSION, self._name, wait=timeout)
         except CallTimeout:
             self.close()
             raise NodeDown(f"the node at {self._dest} does not answer") from None
@@ -125,13 +127,15 @@ class DoorClient:
         number = future.request_id  # type: ignore[attr-defined]
         if self._waiting.pop(number, None) is not None:
             with contextlib.suppress(SupervisorsError):
-                self._notify("cancel", number)
+                self._notify(protocol.CANCEL, number)
 
     def _notify(self, operation: str, *arguments: Any) -> None:
         with self._lock:
             if not self._closed:
                 with contextlib.suppress(OSError):
-                    self._socket.sendall(self._codec.seal(wire.pack([0, operation, *arguments]), self._dest))
+                    self._socket.sendall(
+                        self._codec.seal(wire.pack([protocol.UNASKED, operation, *arguments]), self._dest)
+                    )
 
     def watch(self, target: Any, callback: Callable[[Down], None]) -> tuple[int, Any]:
         """Monitor a process; call back, from the reader's thread, when it ends.
@@ -147,14 +151,14 @@ class DoorClient:
                 self._monitors[done.result()[0]] = callback
 
         future.add_done_callback(note)
-        self._submit(future, next(self._ids), "monitor", (target,))
-        number, ref = self.wait(future, "monitor", SLACK_SECONDS)
+        self._submit(future, next(self._ids), protocol.MONITOR, (target,))
+        number, ref = self.wait(future, protocol.MONITOR, SLACK_SECONDS)
         return number, ref
 
     def forget_monitor(self, monitor: int) -> None:
         """Stop waiting for a process's end."""
         self._monitors.pop(monitor, None)
-        self._notify("demonitor", monitor)
+        self._notify(protocol.DEMONITOR, monitor)
 
     def close(self) -> None:
         """Close the connection; what still waits gets NodeDown."""
@@ -175,7 +179,7 @@ class DoorClient:
 
     def _take(self, message: list[Any]) -> None:
         number, ok, *rest = message
-        if ok == "down":
+        if ok == protocol.DOWN:
             monitor, down = rest
             callback = self._monitors.pop(monitor, None)
             if callback is not None:

@@ -15,28 +15,31 @@ from pathlib import Path
 from typing import Any
 
 from supervisors.client.door_client import DoorClient, KeyRefused
+from supervisors.client.home import Home
 from supervisors.host import processes as fate
 from supervisors.host.node_config import NodeConfig
 from supervisors.terms.errors import NodeDown
 from supervisors.wire.keys import KEY_FILE, KeyFileError, load_or_create_key
 
+#: What a daemon is started as: `python -m` this.
+DAEMON_MODULE = "supervisors.runtime.node"
 #: How long a node that does not answer is tried again, how often, and how many refusals are no accident.
 CONNECT_SECONDS, PAUSE_SECONDS, MAX_REFUSALS = 5.0, 0.1, 4
 #: How long a node may take to come up.
 START_SECONDS = 150.0
+#: For programs that bring no commands of their own.
+HOME = Home()
 
 
-def default_data_dir() -> Path:
-    """Return DSPEX_HOME, or ~/.dspex."""
-    return Path(os.environ.get("DSPEX_HOME") or Path.home() / ".dspex")
-
-
-def launch(config: NodeConfig, lifeline: int | None = None) -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
+def launch(
+    config: NodeConfig, lifeline: int | None = None, home: Home = HOME
+) -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
     """Start a daemon in a fresh interpreter and wait until its node is up.
 
     Args:
         config: what it is started with.
         lifeline: read end of a pipe; the daemon ends its node when the other end is closed. None: it stays.
+        home: names the variable of the data folder, for a message.
 
     Returns:
         The process, and what it said: address and pid.
@@ -51,7 +54,8 @@ def launch(config: NodeConfig, lifeline: int | None = None) -> tuple[subprocess.
         file = folder / "run" / f"config-{os.getpid()}-{threading.get_ident()}.json"
         file.write_text(config.to_json())
     except OSError as error:
-        raise NodeDown(f"cannot write to {folder}: {error.strerror}; choose another data folder (DSPEX_HOME)") from None
+        what = f"cannot write to {folder}: {error.strerror}; choose another data folder ({home.variable})"
+        raise NodeDown(what) from None
     ready_read, ready_write = os.pipe()
     fds = [ready_write, *([lifeline] if lifeline is not None else [])]
     try:
@@ -59,7 +63,7 @@ def launch(config: NodeConfig, lifeline: int | None = None) -> tuple[subprocess.
             [
                 sys.executable,
                 "-m",
-                "supervisors.runtime.node.daemon",
+                DAEMON_MODULE,
                 str(file),
                 str(ready_write),
                 str(-1 if lifeline is None else lifeline),
@@ -107,7 +111,7 @@ def stop_process(pid: int, now: bool = False) -> None:
         os.kill(pid, signal.SIGUSR1 if now else signal.SIGTERM)
 
 
-def read_node_file(folder: Path) -> dict[str, Any]:
+def read_node_file(folder: Path, home: Home = HOME) -> dict[str, Any]:
     """Return what the daemon of a data folder wrote about its node.
 
     Raises:
@@ -116,17 +120,17 @@ def read_node_file(folder: Path) -> dict[str, Any]:
     try:
         return json.loads((folder / "node.json").read_text())  # type: ignore[no-any-return]
     except FileNotFoundError:
-        raise NodeDown(f"no node runs in {folder}: start one with `dspex start`") from None
+        raise NodeDown(f"no node runs in {folder}: {home.start}") from None
     except (OSError, ValueError) as error:
-        raise NodeDown(f"{folder / 'node.json'} cannot be read ({error}); run `dspex doctor`") from None
+        raise NodeDown(f"{folder / 'node.json'} cannot be read ({error}); {home.repair}") from None
 
 
-def connect(folder: Path) -> DoorClient:
+def connect(folder: Path, home: Home = HOME) -> DoorClient:
     """Dial the node of a folder; a node that is being brought back is waited for."""
     deadline = time.monotonic() + CONNECT_SECONDS
     refusals = 0
     while True:
-        node = read_node_file(folder)
+        node = read_node_file(folder, home)
         host, _, port = node["address"].rpartition(":")
         key = _read_key(folder)
         try:
@@ -137,7 +141,7 @@ def connect(folder: Path) -> DoorClient:
                 raise
         except NodeDown as error:
             if time.monotonic() > deadline or not _alive(node["pid"]):
-                raise NodeDown(f"{error.message}; data folder {folder}: run `dspex doctor`") from None
+                raise NodeDown(f"{error.message}; data folder {folder}: {home.repair}") from None
         time.sleep(PAUSE_SECONDS)
 
 

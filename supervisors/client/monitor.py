@@ -6,7 +6,8 @@ import threading
 
 from supervisors.client.door_client import DoorClient
 from supervisors.terms.errors import NoProcess
-from supervisors.terms.reason import NOPROC, Down, Ref
+from supervisors.terms.reason import NOPROC
+from supervisors.terms.ref import Down, Ref
 from supervisors.terms.via import Via
 
 

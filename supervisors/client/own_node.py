@@ -9,7 +9,8 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from supervisors.client.launch import launch, stop_process
+from supervisors.client.home import Home
+from supervisors.client.launch import HOME, launch, stop_process
 from supervisors.host.node_config import NodeConfig
 
 #: How long a node may take to go down.
@@ -19,11 +20,12 @@ STOP_SECONDS = 150.0
 class OwnNode:
     """The daemon of an own node, and the pipe that holds it: the node ends when the other end, here, is closed."""
 
-    def __init__(self, config: NodeConfig) -> None:
+    def __init__(self, config: NodeConfig, home: Home = HOME) -> None:
         """Launch it; return when it is up.
 
         Args:
             config: what it is started with; `temporary`: its folder is made here and goes with it.
+            home: names the variable of the data folder, for a message.
 
         Raises:
             NodeDown: it did not come up; nothing is left of it.
@@ -34,7 +36,7 @@ class OwnNode:
         self.folder = Path(config.data_dir)
         lifeline, self._lifeline = os.pipe()
         try:
-            self._process, _ = launch(config, lifeline)
+            self._process, _ = launch(config, lifeline, home)
         except BaseException:
             os.close(self._lifeline)
             self._remove_folder()

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from supervisors.client.door_client import DoorClient
-from supervisors.genserver import check_timeout
+from supervisors.terms.checks import check_timeout
 from supervisors.terms.errors import CallFailed, CallTimeout, SupervisorsError
 from supervisors.wire import values as wire
 

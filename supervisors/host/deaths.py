@@ -1,4 +1,4 @@
-"""The ends of a supervisor's children, all through one descriptor.
+"""The deaths of a supervisor's children, seen through one descriptor.
 
 Thespian registers every descriptor that it watches anew each time it waits, so with a hundred children a hundred of
 them would be most of what a supervisor does. An epoll of their pidfds is one, however many children there are.

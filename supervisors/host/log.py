@@ -19,7 +19,6 @@ if _rich is None:
     del sys.modules["rich"]
 
 LOG_FILE = "node.jsonl"
-REPORT_FILE = "reports.jsonl"
 #: When a log file has grown to this many bytes it is renamed to `.1` (the one before is dropped).
 ROTATE_BYTES = 32 * 1024 * 1024
 
@@ -27,7 +26,7 @@ _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 
 
 class LineFile:
-    """Appends lines to a file that others append to as well."""
+    """A file of lines that several processes append to."""
 
     def __init__(self, path: Path) -> None:
         """Remember the path; the file is opened at the first line."""

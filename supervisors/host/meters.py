@@ -47,26 +47,26 @@ class Meter:
         self._slot[_PID] = pid
 
     def arrived(self, parcels: int) -> None:
-        """Say how many parcels nobody has opened yet."""
+        """Note how many parcels have come in and are not opened yet."""
         self._slot[_INBOX] = parcels
 
     def waiting(self, messages: int) -> None:
-        """Say how many messages are in the mailbox."""
+        """Note how many messages are in the mailbox."""
         self._slot[_WAITING] = messages
 
     def begin(self, waiting: int) -> None:
-        """Take one message from the mailbox; so many stay there."""
+        """Note that a handler begins with a message, and how many messages wait behind it."""
         slot = self._slot
         slot[_TAKEN] += 1
         slot[_WAITING] = waiting
         slot[_SINCE] = time.monotonic_ns() // 1000
 
     def end(self) -> None:
-        """Be done with it."""
+        """Note that the handler has returned."""
         self._slot[_SINCE] = 0
 
     def took(self, messages: int) -> None:
-        """Count messages that are dealt with at once."""
+        """Count messages that were dealt with at once."""
         self._slot[_TAKEN] += messages
 
 

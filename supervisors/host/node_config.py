@@ -1,4 +1,4 @@
-"""What a daemon is started with."""
+"""The settings of a node, checked before anything is started."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ class NodeConfig:
     Args:
         name: the node's name.
         data_dir: its folder.
-        host: address that everything binds to.
+        host: the IPv4 address, or the name, that every process of the node binds to.
         port: the door's port; 0 picks a free one.
-        app: `module:function` that returns the ChildSpecs under root, given `app_config` and the incarnation.
-        app_config: plain data for it.
-        preload: modules to import before anything is forked, so that children start fast and share memory.
-        temporary: remove data_dir at the end.
-        level: least log level.
-        foreground: keep the terminal's standard streams.
+        app: `module:function`. The function is given `app_config` and the node's information (a dict), and returns the
+            ChildSpecs that stand under the root.
+        app_config: plain data for that function.
+        preload: modules that are imported before the first fork: children start faster and share their memory.
+        temporary: whether data_dir is removed at the end.
+        level: the least log level that is written: debug, info, warning, error or critical.
+        foreground: whether the daemon keeps the standard streams of its terminal.
 
     Raises:
-        SpecError: a field that cannot be; names it, its value and what is legal.
+        SpecError: a field has an illegal value. The message names the field, the value and what is legal.
     """
 
     name: str
@@ -43,7 +44,7 @@ class NodeConfig:
     foreground: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what no daemon could start with; a host's name becomes its address."""
+        """Check the fields, and replace a host's name by its address."""
         if not isinstance(self.name, str) or not self.name:
             raise SpecError(f"name={self.name!r}: expected a non-empty text")
         if not isinstance(self.port, int) or isinstance(self.port, bool) or not 0 <= self.port <= 65535:

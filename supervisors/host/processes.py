@@ -1,4 +1,4 @@
-"""Life and death of processes: who dies with whom, who is still there, what is left behind.
+"""Processes of this machine: who dies with whom, which are alive, which are below another one.
 
 On Linux a process asks the kernel to be killed when its parent dies (PR_SET_PDEATHSIG), and the daemon adopts what
 loses its parent (PR_SET_CHILD_SUBREAPER), so that a `kill -9` of anything leaves nothing behind. Elsewhere a
@@ -142,7 +142,7 @@ def close_pidfd(fd: int) -> None:
 
 
 def has_ended(pid: int, ticks: int, pidfd: int | None = None) -> bool:
-    """Whether the process has ended; a zombie has."""
+    """Return whether the process has ended; a zombie has."""
     if pidfd is not None:
         poller = select.poll()
         poller.register(pidfd, select.POLLIN)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 __all__ = ["LOG_ENV", "SecurityLog", "note", "refused"]
 
-LOG_ENV = "DSPEX_SECURITY_LOG"
+LOG_ENV = "SUPERVISORS_SECURITY_LOG"
 PERIOD = 60.0
 SOURCES = 256
 BURST = 60
@@ -24,7 +24,7 @@ class SecurityLog:
     """Decide which events are written, and write them.
 
     Args:
-        write: takes one line; by default it goes to the file named in `DSPEX_SECURITY_LOG`, else to stderr.
+        write: takes one line; by default it goes to the file that `LOG_ENV` names, else to stderr.
         clock: seconds, monotonic.
     """
 

@@ -9,49 +9,28 @@ there are fewer than `size` left.
 
 from __future__ import annotations
 
-import heapq
 import itertools
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from supervisors.pool.alarms import Alarms
+from supervisors.pool.borrowers import Borrowers
 from supervisors.pool.effects import (
     Borrower,
     CheckWorker,
-    Demonitor,
     Effect,
     Grant,
     KillWorker,
-    Monitor,
     PoolRules,
     Refuse,
     StartWorker,
     StopWorker,
 )
+from supervisors.pool.entries import Checkout, Worker
 from supervisors.pool.stats import PoolStats, PoolStatus, Waits
 
 #: A start in the background that failed is tried again after so many seconds, then after twice as long, and so on.
 RETRY_FIRST, RETRY_LIMIT = 0.5, 30.0
-#: Alarms that ring for nothing are cleared away when there are so many beyond those that count.
-SWEEP_AT = 256
-
-
-@dataclass
-class _Worker:
-    state: str  # new, idle, out, checking
-    checked: float
-    since: float
-    lease: str | None = None
-
-
-@dataclass
-class _Checkout:
-    borrower: Borrower
-    since: float
-    work_timeout: float | None
-    deadline: float | None = None
-    worker: Any = None
 
 
 class PoolCore:
@@ -66,19 +45,17 @@ class PoolCore:
         """Make one that has no worker yet."""
         self.rules = rules
         self.size = rules.size
-        self.workers: dict[Any, _Worker] = {}
+        self.workers: dict[Any, Worker] = {}
         self.idle: dict[Any, None] = {}  # the longest idle first
         self.starting: set[int] = set()
-        self.waiting: dict[str, _Checkout] = {}  # the first to come first
-        self.leases: dict[str, _Checkout] = {}
+        self.waiting: dict[str, Checkout] = {}  # the first to come first
+        self.leases: dict[str, Checkout] = {}
         self.waits = Waits(rules.stats_window)
         self._alive = alive
         self._checking = 0
-        self._borrowers: dict[Borrower, dict[str, None]] = {}
-        self._processes: Counter[Hashable] = Counter()  # how many borrowers each stands for
+        self._borrowers = Borrowers()
         self._tickets = itertools.count(1)
-        self._alarms: list[tuple[float, int, str, Any]] = []
-        self._alarm_ids = itertools.count()
+        self._alarms = Alarms(self._matters)
         self._failures, self._retry_at = 0, 0.0
         self._out: list[Effect] = []
         self._now = 0.0
@@ -122,8 +99,6 @@ class PoolCore:
 
     def stats(self, now: float) -> PoolStats:
         """Return everything that is counted."""
-        counts = self.waits.counts
-        p50, p95, p99, longest = self.waits.percentiles(now)
         return PoolStats(
             size=self.size,
             workers=len(self.workers),
@@ -132,18 +107,7 @@ class PoolCore:
             in_use=len(self.leases),
             overflow=self.overflow,
             queue=len(self.waiting),
-            served=counts["served"],
-            full=counts["full"],
-            timed_out=counts["timed_out"],
-            work_timed_out=counts["work_timed_out"],
-            failed_starts=counts["failed_starts"],
-            unhealthy=counts["unhealthy"],
-            replaced=counts["replaced"],
-            p50=p50,
-            p95=p95,
-            p99=p99,
-            longest=longest,
-            window=self.waits.window,
+            **self.waits.shown(now),
         )
 
     # --- what happens -----------------------------------------------------------------------------------------------
@@ -168,13 +132,8 @@ class PoolCore:
             now: the time in seconds.
         """
         self._now = now
-        entry = self.waiting[lease] = _Checkout(borrower, now, work_timeout)
-        if borrower not in self._borrowers:
-            self._borrowers[borrower] = {}
-            self._processes[borrower.process] += 1
-            if self._processes[borrower.process] == 1:
-                self._out.append(Monitor(borrower.process))
-        self._borrowers[borrower][lease] = None
+        entry = self.waiting[lease] = Checkout(borrower, now, work_timeout)
+        self._out += self._borrowers.add(borrower, lease)
         self._serve()
         if lease in self.waiting:
             if not block and len(self.waiting) > self._incoming:
@@ -206,7 +165,7 @@ class PoolCore:
         if ticket in self.starting:
             self.starting.discard(ticket)
             self._failures, self._retry_at = 0, 0.0
-            self.workers[worker] = _Worker("new", now, now)
+            self.workers[worker] = Worker("new", now, now)
             self._offer(worker, fresh=True)
         return self._take()
 
@@ -231,13 +190,13 @@ class PoolCore:
         self._now = now
         if process in self.workers:
             self._lost(process)
-        self._release_all([each for each in self._borrowers if each.process == process])
+        self._release_all(self._borrowers.of_process(process))
         return self._take()
 
     def gone(self, client: str, now: float) -> list[Effect]:
         """Note that a program outside is gone: what it has comes back."""
         self._now = now
-        self._release_all([each for each in self._borrowers if each.client == client])
+        self._release_all(self._borrowers.of_client(client))
         return self._take()
 
     def checked(self, worker: Any, healthy: bool, now: float) -> list[Effect]:
@@ -257,30 +216,21 @@ class PoolCore:
 
     def next_at(self) -> float | None:
         """Return when `tick` is due."""
-        while self._alarms and not self._matters(self._alarms[0]):
-            heapq.heappop(self._alarms)
-        return self._alarms[0][0] if self._alarms else None
+        return self._alarms.next_at()
 
     def tick(self, now: float) -> list[Effect]:
         """Do what has become due."""
         self._now = now
-        while self._alarms and self._alarms[0][0] <= now:
-            alarm = heapq.heappop(self._alarms)
-            if self._matters(alarm):
-                self._ring(*alarm[2:])
+        for what, about in self._alarms.due(now):
+            self._ring(what, about)
         return self._take()
 
     # --- alarms -----------------------------------------------------------------------------------------------------
 
     def _alarm(self, at: float, what: str, about: Any) -> None:
-        count = len(self.waiting) + len(self.leases) + 2 * len(self.workers)
-        if len(self._alarms) > SWEEP_AT + 2 * count:
-            self._alarms = [alarm for alarm in self._alarms if self._matters(alarm)]
-            heapq.heapify(self._alarms)
-        heapq.heappush(self._alarms, (at, next(self._alarm_ids), what, about))
+        self._alarms.set(at, what, about, 2 * (len(self.waiting) + len(self.leases) + 2 * len(self.workers)))
 
-    def _matters(self, alarm: tuple[float, int, str, Any]) -> bool:
-        at, _, what, about = alarm
+    def _matters(self, at: float, what: str, about: Any) -> bool:
         if what == "wait":
             return about in self.waiting
         if what == "work":
@@ -313,17 +263,9 @@ class PoolCore:
     # --- borrowers --------------------------------------------------------------------------------------------------
 
     def _unborrow(self, lease: str, borrower: Borrower) -> None:
-        mine = self._borrowers[borrower]
-        del mine[lease]
-        if not mine:
-            del self._borrowers[borrower]
-            self._processes[borrower.process] -= 1
-            if not self._processes[borrower.process]:
-                del self._processes[borrower.process]
-                self._out.append(Demonitor(borrower.process))
+        self._out += self._borrowers.drop(borrower, lease)
 
-    def _release_all(self, borrowers: list[Borrower]) -> None:
-        leases = [lease for borrower in borrowers for lease in self._borrowers[borrower]]
+    def _release_all(self, leases: list[str]) -> None:
         # What waits first: else a worker that comes back would be handed to one who is gone.
         for lease in sorted(leases, key=lambda each: each not in self.waiting):
             self._release(lease)
@@ -392,7 +334,7 @@ class PoolCore:
     def _in_turn(self) -> Iterator[Any]:
         return reversed(self.idle) if self.rules.strategy == "lifo" else iter(self.idle)
 
-    def _due(self, entry: _Worker) -> bool:
+    def _due(self, entry: Worker) -> bool:
         interval = self.rules.health_interval
         return interval is not None and self._now - entry.checked >= interval
 

@@ -1,11 +1,11 @@
-"""Pools of workers: borrow one, use it, give it back; as poolboy.
+"""What a program calls of a pool: `Pool` outside, `AsyncPool` inside a GenServer; as poolboy.
 
 ::
 
     node.start_supervisor(PoolSpec(ChildSpec("connection", Connection), name="db", size=5, max_overflow=10))
-    db = node.pool("db")
-    rows = db.transaction(("query", "select 1"), timeout=1.0, work_timeout=10.0)
-    db.transaction(lambda worker: node.call(worker, ("query", "select 1")))
+    db = Pool(node, "db")
+    rows = db.transaction(("query", "select 1"), timeout=1.0, work_timeout=10.0)    # a request to a worker
+    db.run(lambda worker: node.call(worker, ("query", "select 1")))                 # a function of a worker's Ref
 
 Whoever borrows is watched: when a process ends, or a program outside loses its connection to the node, what it had
 goes back to the pool. A checkout that is given up (time is up, Ctrl-C, a cancelled task) never costs a worker, even
@@ -18,18 +18,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from supervisors.pool.stats import PoolStats, PoolStatus
-from supervisors.terms.errors import CallFailed, CallTimeout, NoProcess, ServerExited, SpecError, SupervisorsError
-from supervisors.terms.reason import Ref
-
-if TYPE_CHECKING:
-    from supervisors.client.node import Node
-    from supervisors.genserver import GenServer
-    from supervisors.terms.via import Via
+from supervisors.terms.awaitable import maybe_await
+from supervisors.terms.checks import check_function, check_seconds, check_timeout
+from supervisors.terms.errors import CallFailed, CallTimeout, NoProcess, ServerExited, SupervisorsError
+from supervisors.terms.handles import AsyncHandle, Handle
+from supervisors.terms.ref import Ref
 
 #: poolboy's: how long a checkout waits.
 CHECKOUT_SECONDS = 5.0
@@ -41,15 +39,9 @@ def _new_lease() -> str:
     return os.urandom(8).hex()
 
 
-def _check(name: str, seconds: Any, least: str) -> None:
-    number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    if seconds is not None and not (number and (seconds > 0 if least == "> 0" else seconds >= 0)):
-        raise SpecError(f"{name}={seconds!r}: expected seconds {least}, or None")
-
-
 def _checkout_request(lease: str, block: bool, timeout: Any, work_timeout: Any) -> tuple[Any, ...]:
-    _check("timeout", timeout, ">= 0")
-    _check("work_timeout", work_timeout, "> 0")
+    check_timeout(timeout)
+    check_seconds("work_timeout", work_timeout, positive=True, optional=True)
     return ("checkout", lease, bool(block), timeout, work_timeout)
 
 
@@ -58,12 +50,8 @@ def _too_long(limit: float | None) -> CallTimeout:
     return CallTimeout(f"the work took {took}; its worker was killed and is replaced")
 
 
-class Pool:
-    """A pool, as a program outside sees it; `Node.pool` makes it. Thread-safe."""
-
-    def __init__(self, node: Node, target: Ref | str | Via) -> None:
-        """Speak of the pool that is registered under this name."""
-        self._node, self._target = node, target
+class Pool(Handle):
+    """A pool, for a program outside: `Pool(node, "db")`. Thread-safe."""
 
     def checkout(
         self, block: bool = True, timeout: float | None = CHECKOUT_SECONDS, work_timeout: float | None = None
@@ -89,37 +77,27 @@ class Pool:
             self._node.lease(self._target, ("checkin", worker), None, answered=False)
 
     def transaction(
-        self, work: Any, timeout: float | None = CHECKOUT_SECONDS, work_timeout: float | None = None
+        self, request: Any, timeout: float | None = CHECKOUT_SECONDS, work_timeout: float | None = None
     ) -> Any:
-        """Borrow a worker, use it, give it back whatever happens; return what came of it.
+        """Borrow a worker, send it a request, give it back whatever happens; return the worker's reply.
 
         Args:
-            work: a function of the worker's Ref; or a request, which the worker's handle_call answers.
+            request: what the worker's handle_call gets.
             timeout: seconds to wait for a worker.
-            work_timeout: seconds that the work may take. Then the worker is killed and replaced; a request ends at
-                that moment, a function when it next calls the worker (a thread cannot be interrupted).
-                None - as the pool's spec says.
+            work_timeout: seconds that the answer may take; then the worker is killed and replaced. None - as the
+                pool's spec says.
 
         Raises:
             CallTimeout: no worker was free in time, or the work took too long; the message says which.
             StartError, NoProcess, NodeDown: as for `checkout`.
             ServerExited: the worker died.
-            Exception: whatever `work` raises.
+            CallFailed: the worker refused the request.
         """
         lease = _new_lease()
         worker, limit = self._borrow(lease, True, timeout, work_timeout)
-        if callable(work):
-            try:
-                return work(worker)
-            except (ServerExited, NoProcess):
-                if self._timed_out(lease):
-                    raise _too_long(limit) from None
-                raise
-            finally:
-                self._cast(("checkin", lease))
         ending: tuple[Any, ...] = ("discard", lease, False)  # what is interrupted is busy still: no good for the next
         try:
-            value = self._node.call(worker, work, timeout=limit)
+            value = self._node.call(worker, request, timeout=limit)
             ending = ("checkin", lease)
             return value
         except CallTimeout:
@@ -134,6 +112,37 @@ class Pool:
             raise
         finally:
             self._cast(ending)
+
+    def run(
+        self,
+        function: Callable[[Ref], Any],
+        timeout: float | None = CHECKOUT_SECONDS,
+        work_timeout: float | None = None,
+    ) -> Any:
+        """Borrow a worker, run a function here that uses it, give it back whatever happens; return what it returns.
+
+        Args:
+            function: of the worker's Ref.
+            timeout: seconds to wait for a worker.
+            work_timeout: seconds that the function may take. Then the worker is killed and replaced, and the function
+                fails when it next calls it (a thread cannot be interrupted). None - as the pool's spec says.
+
+        Raises:
+            SpecError: `function` is none.
+            CallTimeout, StartError, NoProcess, NodeDown, ServerExited: as for `transaction`.
+            Exception: whatever the function raises.
+        """
+        check_function("function", function)
+        lease = _new_lease()
+        worker, limit = self._borrow(lease, True, timeout, work_timeout)
+        try:
+            return function(worker)
+        except (ServerExited, NoProcess):
+            if self._timed_out(lease):
+                raise _too_long(limit) from None
+            raise
+        finally:
+            self._cast(("checkin", lease))
 
     def status(self) -> PoolStatus:
         """Return state, idle workers, overflow and workers that are out."""
@@ -172,12 +181,8 @@ class Pool:
             return False
 
 
-class AsyncPool:
-    """A pool, as a GenServer sees it; `self.pool(...)` makes it. The same names, awaited."""
-
-    def __init__(self, server: GenServer, target: Ref | str | Via) -> None:
-        """Speak of the pool that is registered under this name."""
-        self._server, self._target = server, target
+class AsyncPool(AsyncHandle):
+    """A pool, inside a GenServer: `AsyncPool(self, "db")`. The same names; all but `checkin` are awaited."""
 
     async def checkout(
         self, block: bool = True, timeout: float | None = CHECKOUT_SECONDS, work_timeout: float | None = None
@@ -187,31 +192,56 @@ class AsyncPool:
         return None if granted is None else granted[0]
 
     def checkin(self, worker: Ref) -> None:
-        """Give a worker back; one that this server has not (any more) is ignored."""
+        """Give a worker back, and do not wait; one that this server has not (any more) is ignored."""
         self._server.cast(self._target, ("checkin", worker, self._server.ref))
 
     async def transaction(
-        self, work: Any, timeout: float | None = CHECKOUT_SECONDS, work_timeout: float | None = None
+        self, request: Any, timeout: float | None = CHECKOUT_SECONDS, work_timeout: float | None = None
     ) -> Any:
-        """Borrow a worker, use it, give it back whatever happens; as `Pool.transaction`.
-
-        Args:
-            work: a function of the worker's Ref, async or not; or a request for the worker.
-            timeout: seconds to wait for a worker.
-            work_timeout: seconds that the work may take; an async function is cancelled then.
-        """
+        """Borrow a worker, send it a request, give it back whatever happens; as `Pool.transaction`."""
         lease = _new_lease()
-        worker, limit = await self._borrow(lease, True, timeout, work_timeout)
-        ending: tuple[Any, ...] = ("discard", lease, False) if not callable(work) else ("checkin", lease)
+        granted = await self._borrow(lease, True, timeout, work_timeout)
+        return await self._use(
+            lease, granted, lambda worker: self._server.call(worker, request, timeout=None), unfinished="discard"
+        )
+
+    async def run(
+        self,
+        function: Callable[[Ref], Any],
+        timeout: float | None = CHECKOUT_SECONDS,
+        work_timeout: float | None = None,
+    ) -> Any:
+        """Borrow a worker, run a function here that uses it, give it back whatever happens; as `Pool.run`.
+
+        The function may be `async def`, and is then cancelled when `work_timeout` is over.
+        """
+        check_function("function", function)
+        lease = _new_lease()
+        granted = await self._borrow(lease, True, timeout, work_timeout)
+        return await self._use(lease, granted, function, unfinished="checkin")
+
+    async def status(self) -> PoolStatus:
+        """Return state, idle workers, overflow and workers that are out."""
+        return PoolStatus(*await self._server.call(self._target, "status"))
+
+    async def stats(self) -> PoolStats:
+        """Return queue, waits as percentiles, and what has happened so far."""
+        return PoolStats(*await self._server.call(self._target, "stats"))
+
+    async def stop(self, timeout: float | None = None) -> None:
+        """Stop the pool and its workers; as `Pool.stop`."""
+        await self._server.stop(await self._server.call(self._target, "supervisor"), "shutdown", timeout)
+
+    async def _use(self, lease: str, granted: Any, work: Callable[[Ref], Any], unfinished: str) -> Any:
+        """Work with a worker and give it back. `unfinished`: what becomes of one whose work broke off."""
+        worker, limit = granted
+        ending: tuple[Any, ...] = ("discard", lease, False) if unfinished == "discard" else ("checkin", lease)
         clock = asyncio.timeout(limit)
         try:
             async with clock:
-                if callable(work):
-                    value = work(worker)
-                    return await value if inspect.isawaitable(value) else value
-                value = await self._server.call(worker, work, timeout=None)
-                ending = ("checkin", lease)
-                return value
+                value = await maybe_await(work(worker))
+            ending = ("checkin", lease)
+            return value
         except TimeoutError:
             if not clock.expired():
                 raise
@@ -226,14 +256,6 @@ class AsyncPool:
             raise
         finally:
             self._server.cast(self._target, ending)
-
-    async def status(self) -> PoolStatus:
-        """Return state, idle workers, overflow and workers that are out."""
-        return PoolStatus(*await self._server.call(self._target, "status"))
-
-    async def stats(self) -> PoolStats:
-        """Return queue, waits as percentiles, and what has happened so far."""
-        return PoolStats(*await self._server.call(self._target, "stats"))
 
     async def _borrow(self, lease: str, block: bool, timeout: float | None, work_timeout: float | None) -> Any:
         request = _checkout_request(lease, block, timeout, work_timeout)

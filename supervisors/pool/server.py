@@ -13,7 +13,7 @@ import contextlib
 import time
 from typing import Any
 
-from supervisors.genserver import NO_REPLY, GenServer
+from supervisors.genserver import NO_REPLY
 from supervisors.host import processes as fate
 from supervisors.pool.core import PoolCore
 from supervisors.pool.effects import (
@@ -29,8 +29,11 @@ from supervisors.pool.effects import (
     StartWorker,
     StopWorker,
 )
+from supervisors.system_server import SystemServer
 from supervisors.terms.errors import CallFailed, CallTimeout, NoProcess, StartError, SupervisorsError
-from supervisors.terms.reason import SHUTDOWN, Down, ExitReason, Ref
+from supervisors.terms.ports import engine_of, supervise
+from supervisors.terms.reason import SHUTDOWN, ExitReason
+from supervisors.terms.ref import Caller, Down, Ref
 from supervisors.wire import values as wire
 
 #: The id of the workers' supervisor in the pool's tree.
@@ -41,8 +44,10 @@ MAX_REMEMBERED = 1000
 _TICK = "_pool tick"
 
 
-class PoolServer(GenServer):
+class PoolServer(SystemServer):
     """One pool; `PoolSpec` makes its arguments."""
+
+    WHAT = "a pool"
 
     async def init(
         self,
@@ -55,7 +60,7 @@ class PoolServer(GenServer):
         """Start the first workers, one after the other."""
         self._work_timeout, self._shutdown_limit = work_timeout, shutdown_limit
         self._health_check, self._health_timeout = health_check, health_timeout
-        parent = self._process.boot.parent
+        parent = engine_of(self).boot.parent
         assert parent is not None
         self._parent = parent
         rows = await self.which_children(parent)
@@ -76,15 +81,14 @@ class PoolServer(GenServer):
 
     # --- what comes in ----------------------------------------------------------------------------------------------
 
-    def handle_call(self, request: Any, caller: Any) -> Any:
+    def answer(self, request: Any, caller: Caller) -> Any:
         """Answer a borrower; one that is outside comes by a door."""
         match request:
             case ("lease", str() as client, bytes() as packed):
                 try:
                     request = wire.unpack(packed, trusted=True)
                 except Exception as error:  # a class that is not here, say: the borrower's mistake
-                    self.reply_error(caller, CallFailed(f"the request cannot be opened here: {error!r}"))
-                    return NO_REPLY
+                    raise CallFailed(f"the request cannot be opened here: {error!r}") from None
                 return self._answer(Borrower(caller.ref, client), request, caller)
             case _:
                 return self._answer(Borrower(caller.ref), request, caller)
@@ -108,8 +112,7 @@ class PoolServer(GenServer):
                 return tuple(self._core.stats(time.monotonic()))
             case "supervisor":
                 return self._parent
-        self.reply_error(caller, CallFailed(f"a pool does not know {request!r:.200}: use node.pool(...)"))
-        return NO_REPLY
+        raise self.unknown(request)
 
     def handle_cast(self, message: Any) -> None:
         """Take a worker back."""
@@ -124,7 +127,7 @@ class PoolServer(GenServer):
             case ("gone", str() as client):
                 self._do(self._core.gone(client, now))
             case _:
-                self._process.log.warning("message not understood", message=repr(message)[:200])
+                super().handle_cast(message)
 
     def handle_info(self, message: Any) -> None:
         """Take in that a worker or a borrower ended, or that something is due."""
@@ -159,9 +162,9 @@ class PoolServer(GenServer):
                     self.spawn(self._start(ticket))
                 case StopWorker(worker):
                     self._forget(worker)
-                    self._process.stop_process(worker, SHUTDOWN)
+                    engine_of(self).stop_process(worker, SHUTDOWN)
                     if self._shutdown_limit is not None:
-                        self._process.loop.call_later(self._shutdown_limit, _kill, worker)
+                        engine_of(self).loop.call_later(self._shutdown_limit, _kill, worker)
                 case KillWorker(worker, lease):
                     self._late[lease] = None
                     if len(self._late) > MAX_REMEMBERED:
@@ -206,13 +209,13 @@ class PoolServer(GenServer):
         try:
             worker = await self._start_worker()
         except SupervisorsError as error:
-            self._process.log.error("a worker did not start", error=str(error))
+            self.log.error("a worker did not start", error=str(error))
             self._do(self._core.start_failed(ticket, error, time.monotonic()))
         else:
             self._do(self._core.started(ticket, worker, time.monotonic()))
 
     async def _start_worker(self) -> Ref:
-        outcome = await self._process.supervise(self._workers, "start_child", ())
+        outcome = await supervise(self, self._workers, "start_child", ())
         worker = outcome[0] if isinstance(outcome, tuple) else outcome  # init may have returned Extra
         if worker is None:
             reason = ExitReason.of("ignore")
@@ -225,7 +228,7 @@ class PoolServer(GenServer):
         with contextlib.suppress(SupervisorsError):
             healthy = await self.call(worker, self._health_check, self._health_timeout) is not False
         if not healthy:
-            self._process.log.warning("a worker failed its health check", worker=str(worker))
+            self.log.warning("a worker failed its health check", worker=str(worker))
         self._do(self._core.checked(worker, healthy, time.monotonic()))
 
 

@@ -5,25 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from supervisors.genserver import GenServer
 from supervisors.pool.effects import PoolRules
 from supervisors.pool.server import WORKERS, PoolServer
+from supervisors.terms.behaviour import Behaviour
+from supervisors.terms.checks import check_choice, check_count, check_name, check_seconds
 from supervisors.terms.errors import SpecError
 from supervisors.terms.spec import ChildSpec, SealedStart, SupervisorSpec
+from supervisors.terms.via import Via
 
 POOL_STRATEGIES = ("lifo", "fifo")
-
-
-def _refuse(name: str, value: Any, legal: str) -> SpecError:
-    return SpecError(f"{name}={value!r}: expected {legal}")
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_seconds(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
 
 
 @dataclass(frozen=True)
@@ -38,7 +28,7 @@ class PoolSpec:
     Args:
         worker: how a worker is started and stopped: a ChildSpec with a GenServer class and no name. Its `restart`
             does not matter.
-        name: under which the pool's server is registered, and `Node.pool` finds it.
+        name: as a ChildSpec's; of the pool's server, which handles speak to.
         size: workers at the start.
         max_overflow: workers beyond that, started while others wait and stopped as soon as nobody does.
         strategy: lifo - the worker that was returned last is next; fifo - the one that has been idle for longest.
@@ -59,7 +49,7 @@ class PoolSpec:
     """
 
     worker: ChildSpec
-    name: str | None = None
+    name: str | Via | None = None
     size: int = 5
     max_overflow: int = 10
     strategy: str = "lifo"
@@ -78,30 +68,24 @@ class PoolSpec:
         """Validate every field; nothing is started with a spec that is not legal."""
         worker = self.worker
         if not isinstance(worker, ChildSpec):
-            raise _refuse("worker", worker, "a ChildSpec")
+            raise SpecError.of("worker", worker, "a ChildSpec")
         if not isinstance(worker.start, SealedStart) and not (
-            isinstance(worker.start, type) and issubclass(worker.start, GenServer)
+            isinstance(worker.start, type) and issubclass(worker.start, Behaviour)
         ):
-            raise _refuse("worker.start", worker.start, "a GenServer class")
+            raise SpecError.of("worker.start", worker.start, "a GenServer class")
         if worker.name is not None:
-            raise _refuse("worker.name", worker.name, "None, for there are many workers")
-        for name in ("size", "max_overflow"):
-            if not _is_count(getattr(self, name)):
-                raise _refuse(name, getattr(self, name), "a whole number >= 0")
-        if self.strategy not in POOL_STRATEGIES:
-            raise _refuse("strategy", self.strategy, "one of " + ", ".join(POOL_STRATEGIES))
-        if self.min_size is not None and not (_is_count(self.min_size) and self.min_size <= self.size):
-            raise _refuse("min_size", self.min_size, f"a whole number from 0 to size ({self.size}), or None")
-        if self.max_size is not None and not (_is_count(self.max_size) and self.max_size >= self.size):
-            raise _refuse("max_size", self.max_size, f"a whole number >= size ({self.size}), or None")
+            raise SpecError.of("worker.name", worker.name, "None, for there are many workers")
+        check_name(self.name)
+        check_count("size", self.size)
+        check_count("max_overflow", self.max_overflow)
+        check_choice("strategy", self.strategy, POOL_STRATEGIES)
+        check_count("min_size", self.min_size, most=self.size, optional=True)
+        check_count("max_size", self.max_size, least=self.size, optional=True)
         for name in ("idle_seconds", "health_interval"):
-            if not _is_seconds(getattr(self, name)):
-                raise _refuse(name, getattr(self, name), "seconds >= 0")
+            check_seconds(name, getattr(self, name))
         for name in ("health_timeout", "stats_window"):
-            if not _is_seconds(getattr(self, name)) or not getattr(self, name):
-                raise _refuse(name, getattr(self, name), "seconds > 0")
-        if self.work_timeout is not None and not (_is_seconds(self.work_timeout) and self.work_timeout > 0):
-            raise _refuse("work_timeout", self.work_timeout, "seconds > 0 or None")
+            check_seconds(name, getattr(self, name), positive=True)
+        check_seconds("work_timeout", self.work_timeout, positive=True, optional=True)
         self.as_supervisor()
 
     @property

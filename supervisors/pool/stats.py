@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+#: What a pool counts, as PoolStats has it.
+COUNTED = ("served", "full", "timed_out", "work_timed_out", "failed_starts", "unhealthy", "replaced")
 
 #: No more waits than this are kept, however busy the window.
 MAX_SAMPLES = 20_000
@@ -95,3 +98,9 @@ class Waits:
             return None, None, None, None
         p50, p95, p99 = (waits[math.ceil(share * len(waits)) - 1] for share in (0.50, 0.95, 0.99))
         return p50, p95, p99, waits[-1]
+
+    def shown(self, now: float) -> dict[str, Any]:
+        """Return the counts, the percentiles and the window, by their names in PoolStats."""
+        names = ("p50", "p95", "p99", "longest")
+        counts = {name: self.counts[name] for name in COUNTED}
+        return {**counts, **dict(zip(names, self.percentiles(now), strict=True)), "window": self.window}

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from supervisors.registry.matching import Guard, bind, fill, holds, strict
-from supervisors.terms.errors import AlreadyRegistered, NotAllowed, SpecError
-from supervisors.terms.reason import Ref
+from supervisors.terms.checks import check_choice
+from supervisors.terms.errors import AlreadyRegistered, NotAllowed
+from supervisors.terms.ref import Ref
 
 KINDS = ("unique", "duplicate")
 
@@ -34,8 +35,7 @@ class RegistryTable:
 
     def __init__(self, keys: str, alive: Callable[[Ref], bool] = lambda owner: True) -> None:
         """Begin empty."""
-        if keys not in KINDS:
-            raise SpecError(f'keys={keys!r}: expected "unique" or "duplicate"')
+        check_choice("keys", keys, KINDS)
         self.unique = keys == "unique"
         self._alive = alive
         self._by_key: dict[Any, list[Entry]] = {}

@@ -1,4 +1,4 @@
-"""What a program calls of a registry: `node.registry(name)` outside, `self.registry(name)` inside a GenServer.
+"""What a program calls of a registry: `RegistryHandle` outside, `AsyncRegistryHandle` inside a GenServer.
 
 Both have the same methods; inside a server they are awaited, and the server is the owner unless another is given.
 """
@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import itertools
 import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from supervisors.host import processes as fate
 from supervisors.registry.matching import Guard
-from supervisors.terms.errors import NoProcess, SpecError
-from supervisors.terms.reason import NOPROC, Ref
-
-if TYPE_CHECKING:
-    from supervisors.client.node import Node
-    from supervisors.genserver import GenServer
-    from supervisors.terms.via import Via
+from supervisors.terms.awaitable import maybe_await
+from supervisors.terms.checks import check_ref
+from supervisors.terms.errors import NoProcess
+from supervisors.terms.handles import AsyncHandle, Handle
+from supervisors.terms.reason import NOPROC
+from supervisors.terms.ref import Ref
 
 Entries = list[tuple[Ref, Any]]
 
@@ -34,17 +32,19 @@ _numbers = itertools.count(1)
 class _Requests(ABC):
     """The methods that are one request each; what they return is awaited inside a GenServer."""
 
-    _self: Ref | None = None
+    @property
+    def _self(self) -> Ref | None:
+        """Who is the owner where none is given."""
+        return None
 
     @abstractmethod
     def _ask(self, request: Any, timeout: float | None = 5.0) -> Any:
         """Make one request."""
 
     def _owner(self, owner: Ref | None) -> Ref:
-        found = owner or self._self
-        if not isinstance(found, Ref):
-            raise SpecError(f"owner={found!r}: expected the Ref of the process that owns the entry")
-        return found
+        found: Any = self._self if owner is None else owner
+        check_ref(found, "owner")
+        return found  # type: ignore[no-any-return]
 
     def register(self, key: Any, value: Any = None, *, owner: Ref | None = None) -> Any:
         """Register a process under a key; return its Ref.
@@ -105,22 +105,18 @@ class _Requests(ABC):
         return self._ask(("select", pattern, list(guards), body))
 
 
-class RegistryHandle(_Requests):
-    """A registry, for a program outside."""
-
-    def __init__(self, node: Node, name: Ref | str | Via) -> None:
-        """Use `node.registry(name)` instead."""
-        self._node, self._name = node, name
+class RegistryHandle(Handle, _Requests):
+    """A registry, for a program outside: `RegistryHandle(node, "reg")`. Thread-safe."""
 
     def _ask(self, request: Any, timeout: float | None = 5.0) -> Any:
         try:
-            return self._node.call(self._name, request, timeout=timeout)
+            return self._node.call(self._target, request, timeout=timeout)
         except NoProcess:
-            if isinstance(self._name, Ref) or self._node.whereis(self._name) is not None:
+            if isinstance(self._target, Ref) or self._node.whereis(self._target) is not None:
                 raise
-            raise _unknown(self._name) from None
+            raise _unknown(self._target) from None
 
-    def update_value(self, key: Any, function: Callable[[Any], Any], *, owner: Ref) -> tuple[Any, Any]:
+    def update_value(self, key: Any, function: Callable[[Any], Any], *, owner: Ref | None = None) -> tuple[Any, Any]:
         """Replace the owner's value by `function(value)`, which runs here; return (new, old).
 
         Raises:
@@ -128,7 +124,7 @@ class RegistryHandle(_Requests):
         """
         old = self._ask(("value", key, self._owner(owner)))
         new = function(old)
-        self._ask(("update_value", key, owner, new))
+        self._ask(("update_value", key, self._owner(owner), new))
         return new, old
 
     def dispatch(self, key: Any, function: Callable[[Entries], Any], *, parallel: bool = False) -> None:
@@ -164,23 +160,23 @@ class RegistryHandle(_Requests):
             self._ask(("lock", key, holder, number), timeout)
             yield
         finally:
-            self._node.cast(self._name, ("unlock", key, holder, number))
+            self._node.cast(self._target, ("unlock", key, holder, number))
 
 
-class AsyncRegistryHandle(_Requests):
-    """A registry, inside a GenServer."""
+class AsyncRegistryHandle(AsyncHandle, _Requests):
+    """A registry, inside a GenServer: `AsyncRegistryHandle(self, "reg")`."""
 
-    def __init__(self, server: GenServer, name: Ref | str | Via) -> None:
-        """Use `self.registry(name)` instead."""
-        self._server, self._name, self._self = server, name, server.ref
+    @property
+    def _self(self) -> Ref:
+        return self._server.ref
 
     async def _ask(self, request: Any, timeout: float | None = 5.0) -> Any:
         try:
-            return await self._server.call(self._name, request, timeout=timeout)
+            return await self._server.call(self._target, request, timeout=timeout)
         except NoProcess:
-            if isinstance(self._name, Ref) or await self._server.whereis(self._name) is not None:
+            if isinstance(self._target, Ref) or await self._server.whereis(self._target) is not None:
                 raise
-            raise _unknown(self._name) from None
+            raise _unknown(self._target) from None
 
     async def update_value(
         self, key: Any, function: Callable[[Any], Any], *, owner: Ref | None = None
@@ -195,9 +191,9 @@ class AsyncRegistryHandle(_Requests):
         """Call `function`, which may be async, here; `parallel` runs it for all entries at once."""
         entries: Entries = await self.lookup(key)
         if parallel:
-            await asyncio.gather(*(_maybe(function, [entry]) for entry in entries))
+            await asyncio.gather(*(maybe_await(function([entry])) for entry in entries))
         elif entries:
-            await _maybe(function, entries)
+            await maybe_await(function(entries))
 
     @contextlib.asynccontextmanager
     async def lock(self, key: Any, timeout: float | None = None) -> AsyncIterator[None]:
@@ -207,13 +203,7 @@ class AsyncRegistryHandle(_Requests):
             await self._ask(("lock", key, self._self, number), timeout)
             yield
         finally:
-            self._server.cast(self._name, ("unlock", key, self._self, number))
-
-
-async def _maybe(function: Callable[[Entries], Any], entries: Entries) -> None:
-    value = function(entries)
-    if inspect.isawaitable(value):
-        await value
+            self._server.cast(self._target, ("unlock", key, self._self, number))
 
 
 def _unknown(name: Any) -> NoProcess:

@@ -61,7 +61,7 @@ def strict(value: Any) -> Any:
     try:
         hash(value)
     except TypeError:
-        raise SpecError(f"{value!r:.200}: expected plain data or an object that can be hashed") from None
+        raise SpecError.of("key", value, "plain data or an object that can be hashed") from None
     return kind, value
 
 
@@ -106,13 +106,13 @@ def check_guards(guards: Iterable[Guard]) -> tuple[Guard, ...]:
     """Return the guards as a tuple.
 
     Raises:
-        SpecError: one is none, or has an operator that there is not.
+        SpecError: one is not a (variable, operator, value), or its operator is not one of those above.
     """
     checked = []
     for guard in guards:
         if not isinstance(guard, tuple | list) or len(guard) != 3 or guard[1] not in _OPERATORS:
-            raise SpecError(
-                f"guard={guard!r}: expected (variable, operator, value), operator one of {list(_OPERATORS)}"
+            raise SpecError.of(
+                "guard", guard, f"(variable, operator, value) with one of {list(_OPERATORS)} as operator"
             )
         checked.append((guard[0], guard[1], guard[2]))
     return tuple(checked)
@@ -138,7 +138,7 @@ def fill(template: Any, bound: dict[str, Any]) -> Any:
     """
     if isinstance(template, Var):
         if template.name not in bound:
-            raise SpecError(f"body: {template} is not in the pattern, which binds {sorted(bound)}")
+            raise SpecError.of("body", template, f"variables of the pattern, which binds {sorted(bound)}")
         return bound[template.name]
     if isinstance(template, tuple):
         return tuple(fill(part, bound) for part in template)

@@ -4,10 +4,10 @@
 
     ChildSpec("reg", Registry, kwargs={"keys": "unique"}, name="reg")
 
-    await self.registry("reg").register("orders")            # inside a GenServer: this server is the owner
-    node.registry("reg").lookup("orders")                    # → [(ref, value)]
-    node.call(Via("reg", "orders"), "how many")              # a unique registry's keys are names too
-    ChildSpec("w", Worker, name=Via("reg", ("worker", 7)))   # start under one
+    await AsyncRegistryHandle(self, "reg").register("orders")   # inside a GenServer: this server is the owner
+    RegistryHandle(node, "reg").lookup("orders")                # → [(ref, value)]
+    node.call(Via("reg", "orders"), "how many")                 # a unique registry's keys are names too
+    ChildSpec("w", Worker, name=Via("reg", ("worker", 7)))      # start under one
 
 An entry lives as long as its owner, seen through its pidfd. Owners are linked to the registry: as its memory goes with
 it, they end when it crashes, and their supervisors start them, and their entries, anew. So start it before them; under
@@ -21,16 +21,21 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from supervisors.genserver import NO_REPLY, GenServer
+from supervisors.genserver import NO_REPLY
 from supervisors.host import processes as fate
 from supervisors.registry.core import Lease, LockTable, RegistryTable
 from supervisors.registry.matching import check_guards
-from supervisors.terms.errors import NoProcess, NotAllowed, SpecError, SupervisorsError
-from supervisors.terms.reason import Caller, Ref
+from supervisors.system_server import SystemServer
+from supervisors.terms.checks import check_texts
+from supervisors.terms.errors import NoProcess, NotAllowed, SpecError
+from supervisors.terms.ports import engine_of
+from supervisors.terms.ref import Caller, Ref
 
 
-class Registry(GenServer):
+class Registry(SystemServer):
     """A local store of who is registered under which key."""
+
+    WHAT = "a registry"
 
     def init(self, keys: str, listeners: tuple[str, ...] = ()) -> None:
         """Start empty.
@@ -44,13 +49,11 @@ class Registry(GenServer):
         Raises:
             SpecError: an argument that cannot be.
         """
-        if isinstance(listeners, str) or not all(isinstance(each, str) and each for each in listeners):
-            raise SpecError(f"listeners={listeners!r}: expected a list of names")
         self._table = RegistryTable(keys, self._alive)
         self._locks = LockTable()
         self._waiting: dict[Lease, Caller] = {}
         self._watched: set[Ref] = set()
-        self._listeners = tuple(listeners)
+        self._listeners = check_texts("listeners", listeners)
         self._news: asyncio.Queue[Any] = asyncio.Queue()
         if self._listeners:
             self.spawn(self._tell_listeners())
@@ -75,20 +78,17 @@ class Registry(GenServer):
             "select": lambda pattern, guards, body: table.select(pattern, check_guards(guards), body),
         }
 
-    def handle_call(self, request: Any, caller: Caller) -> Any:
+    def answer(self, request: Any, caller: Caller) -> Any:
         """Answer one request; one that is refused does the registry no harm."""
-        try:
-            match request:
-                case ("lock", key, Ref() as holder, number):
-                    return self._lock(key, Lease(holder, number), caller)
-                case (str(name), *arguments) if name in self._requests:
+        match request:
+            case ("lock", key, Ref() as holder, number):
+                return self._lock(key, Lease(holder, number), caller)
+            case (str(name), *arguments) if name in self._requests:
+                try:
                     return self._requests[name](*arguments)
-            raise NotAllowed(f"a registry has no request {request!r:.100}")
-        except SupervisorsError as error:
-            self.reply_error(caller, error)
-        except TypeError as error:  # a wrong number of arguments
-            self.reply_error(caller, NotAllowed(f"a registry refuses {request!r:.100}: {error}"))
-        return NO_REPLY
+                except TypeError as error:  # a wrong number of arguments
+                    raise self.unknown(request, str(error)) from None
+        raise self.unknown(request)
 
     def handle_cast(self, message: Any) -> None:
         """Give a lock back, or leave its line."""
@@ -97,6 +97,8 @@ class Registry(GenServer):
                 lease = Lease(holder, number)
                 self._waiting.pop(lease, None)
                 self._grant(self._locks.release(key, lease))
+            case _:
+                super().handle_cast(message)
 
     def handle_info(self, message: Any) -> None:
         """Drop exit signals of owners: their deaths are seen by their pidfds."""
@@ -107,7 +109,7 @@ class Registry(GenServer):
 
     def _register(self, key: Any, owner: Ref, value: Any) -> Ref:
         if not isinstance(owner, Ref) or owner.host != self.ref.host:
-            raise SpecError(f"owner={owner!r:.100}: expected the Ref of a process of this node")
+            raise SpecError.of("owner", owner, "the Ref of a process of this node")
         first = not self._table.owns(owner)
         self._table.register(key, owner, value)
         try:
@@ -159,7 +161,7 @@ class Registry(GenServer):
 
     def _watch(self, owner: Ref) -> None:
         if owner not in self._watched:
-            self._process.peers.on_death(owner, self._ended)
+            engine_of(self).peers.on_death(owner, self._ended)
             self._watched.add(owner)
 
     def _ended(self, owner: Ref) -> None:
@@ -182,7 +184,7 @@ class Registry(GenServer):
             news = await self._news.get()
             for name in self._listeners:
                 try:
-                    ref = await self._process.names.resolve(name)
+                    ref = await engine_of(self).names.resolve(name)
                 except NoProcess:
                     continue
                 self.send(ref, news)

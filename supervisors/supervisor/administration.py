@@ -20,7 +20,7 @@ from supervisors.terms.errors import (
     SpecError,
     SupervisorsError,
 )
-from supervisors.terms.reason import Ref
+from supervisors.terms.ref import Ref
 from supervisors.terms.spec import ChildSpec, check_significant
 
 
@@ -70,11 +70,11 @@ class Administration(Lifecycle):
     def _new_spec(self, argument: Any) -> ChildSpec:
         if self.dynamic:
             if not isinstance(argument, tuple | list):
-                raise SpecError(f"start_child got {argument!r}: expected a tuple of arguments, added to the template's")
+                raise SpecError.of("spec", argument, "a tuple of arguments, which are added to the template's")
             template = self.spec.children[0]
             return replace(template, args=(*template.args, *argument))
         if not isinstance(argument, ChildSpec):
-            raise SpecError(f"start_child got {argument!r}: expected a ChildSpec")
+            raise SpecError.of("spec", argument, "a ChildSpec")
         check_significant(argument, self.spec.auto_shutdown)
         known = self.children.with_id(argument.id)
         if known is None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from supervisors.terms.errors import ChildNotFound
-from supervisors.terms.reason import ExitReason, Ref
+from supervisors.terms.reason import ExitReason
+from supervisors.terms.ref import Ref
 from supervisors.terms.spec import ChildSpec
 from supervisors.terms.views import ChildCounts, ChildInfo
 

@@ -7,61 +7,17 @@ by Ref; their ids are labels and may repeat. A child that ends for good is forgo
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from supervisors.supervisor.children import Child, Children
 from supervisors.supervisor.core import SupervisorCore
+from supervisors.terms.dynamic import DynamicSupervisorSpec
 from supervisors.terms.errors import MaxChildren, NotAllowed, SpecError
-from supervisors.terms.reason import Ref
-from supervisors.terms.spec import ChildSpec, SupervisorSpec, check_significant
+from supervisors.terms.ref import Ref
+from supervisors.terms.spec import ChildSpec, check_significant
 from supervisors.terms.views import ChildCounts
-
-
-@dataclass(frozen=True)
-class DynamicSupervisorSpec(SupervisorSpec):
-    """A supervisor that begins with no children and takes any by `start_child`.
-
-    Usable wherever a SupervisorSpec is. Children are restarted one by one, and stopped all at once, each with its
-    own `shutdown`.
-
-    Args:
-        max_children: how many it takes at most, those that are being restarted included; None - no limit.
-        extra_arguments: put before every child's own `args`, at start and restart.
-        intensity: restarts allowed within `period`; one more ends the supervisor.
-        period: the window in seconds.
-        name: registered while it lives.
-        children, strategy, auto_shutdown: of every supervisor; here they are (), "one_for_one" and "never".
-
-    Raises:
-        SpecError: names the field, the value and what is legal.
-    """
-
-    max_children: int | None = None
-    extra_arguments: tuple[Any, ...] = ()
-    children: Sequence[ChildSpec] = field(default=(), kw_only=True)
-    strategy: str = field(default="one_for_one", kw_only=True)
-    intensity: int = field(default=3, kw_only=True)
-    period: float = field(default=5.0, kw_only=True)
-    auto_shutdown: str = field(default="never", kw_only=True)
-    name: str | None = field(default=None, kw_only=True)
-
-    def __post_init__(self) -> None:
-        """Validate the whole before anything starts."""
-        most = self.max_children
-        if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 0):
-            raise SpecError(f"max_children={most!r}: expected a whole number >= 0 or None")
-        if not isinstance(self.extra_arguments, tuple | list):
-            raise SpecError(f"extra_arguments={self.extra_arguments!r}: expected a tuple")
-        object.__setattr__(self, "extra_arguments", tuple(self.extra_arguments))
-        if self.children:
-            raise SpecError(f"children={self.children!r:.100}: expected none, a dynamic supervisor begins empty")
-        if self.strategy != "one_for_one":
-            raise SpecError(f'strategy={self.strategy!r}: expected "one_for_one", the only one of a dynamic supervisor')
-        if self.auto_shutdown != "never":
-            raise SpecError(f'auto_shutdown={self.auto_shutdown!r}: expected "never" for a dynamic supervisor')
-        super().__post_init__()
 
 
 class DynamicChildren(Children):
@@ -94,7 +50,7 @@ class DynamicCore(SupervisorCore):
 
     def _new_spec(self, argument: Any) -> ChildSpec:
         if not isinstance(argument, ChildSpec):
-            raise SpecError(f"start_child got {argument!r:.100}: expected a ChildSpec")
+            raise SpecError.of("spec", argument, "a ChildSpec")
         check_significant(argument, "never")
         most = self.spec.max_children
         if most is not None and len(self.children) >= most:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from supervisors.supervisor.core import SupervisorCore
-from supervisors.supervisor.dynamic import DynamicCore, DynamicSupervisorSpec
-from supervisors.supervisor.partition import PartitionCore, PartitionSupervisorSpec
-from supervisors.supervisor.tasks import TaskCore, TaskSupervisorSpec
-from supervisors.terms.reason import Ref
+from supervisors.supervisor.dynamic import DynamicCore
+from supervisors.supervisor.partition import PartitionCore
+from supervisors.supervisor.tasks import TaskCore
+from supervisors.terms.dynamic import DynamicSupervisorSpec
+from supervisors.terms.partition import PartitionSupervisorSpec
+from supervisors.terms.ref import Ref
 from supervisors.terms.spec import SupervisorSpec
+from supervisors.terms.tasks import TaskSupervisorSpec
 
 
 def core_for(spec: SupervisorSpec, alive: Callable[[Ref], bool] = lambda ref: True) -> SupervisorCore:

@@ -14,7 +14,8 @@ from typing import Any
 from supervisors.supervisor.children import Child, Children
 from supervisors.supervisor.events import Answer, Effect, Event, SetTimer, Tell
 from supervisors.terms.errors import ServerExited, StartError, SupervisorsError
-from supervisors.terms.reason import SHUTDOWN, ExitReason, Ref
+from supervisors.terms.reason import SHUTDOWN, ExitReason
+from supervisors.terms.ref import Ref
 from supervisors.terms.spec import SupervisorSpec
 
 #: Yields the keys of the children whose events it waits for.

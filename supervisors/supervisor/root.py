@@ -15,7 +15,8 @@ from supervisors.supervisor.core import SupervisorCore
 from supervisors.supervisor.events import Effect, Event, Exited
 from supervisors.supervisor.intensity import add_restart
 from supervisors.supervisor.operations import Operation
-from supervisors.terms.reason import ExitReason, Ref
+from supervisors.terms.reason import ExitReason
+from supervisors.terms.ref import Ref
 from supervisors.terms.spec import SupervisorSpec
 
 #: Ids of the children whose restarts wait for nothing.

@@ -1,17 +1,19 @@
-"""What tasks are started with and what their ends mean, for tasks/outside.py (outside) and tasks/inside.py (inside)."""
+"""What tasks are started with and what their ends mean, for tasks/outside.py and tasks/inside.py alike."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypedDict
 
 from supervisors.tasks.server import TaskServer
 from supervisors.tasks.stream_core import Outcome, StreamOptions
+from supervisors.terms.checks import Shutdown, check_function, check_shutdown
 from supervisors.terms.errors import CallFailed, NodeDown, ServerExited, SpecError, SupervisorsError
-from supervisors.terms.reason import ExitReason, Ref
-from supervisors.terms.spec import ChildSpec, Shutdown
-from supervisors.wire import pickles as sealing
+from supervisors.terms.reason import ExitReason
+from supervisors.terms.ref import Ref
+from supervisors.terms.spec import ChildSpec
+from supervisors.wire import pickles
 
 
 def seal_function(function: Callable[..., Any]) -> bytes:
@@ -20,12 +22,11 @@ def seal_function(function: Callable[..., Any]) -> bytes:
     Raises:
         SpecError: not a function, or one that cannot be sent.
     """
-    if not callable(function):
-        raise SpecError(f"function={function!r:.100}: expected a function")
+    check_function("function", function)
     try:
-        return sealing.dumps(function)
+        return pickles.dumps(function)
     except Exception as error:
-        raise SpecError(f"function={function!r:.100}: it cannot be sent: {error}") from None
+        raise SpecError.of("function", function, f"one that can be sent ({error})") from None
 
 
 def task_spec(
@@ -45,7 +46,7 @@ def task_spec(
     """
     spec = ChildSpec(label, TaskServer, (function, *rest), restart=restart, shutdown=shutdown)
     try:
-        return sealing.seal(spec)  # type: ignore[no-any-return]
+        return pickles.seal(spec)  # type: ignore[no-any-return]
     except Exception as error:
         raise SpecError(f"the arguments of task {label!r} cannot be sent: {error}") from None
 
@@ -77,20 +78,30 @@ def raise_exit(label: str, ref: Ref, reason: ExitReason) -> NoReturn:
     raise ServerExited(f"await of task {label} {ref}: it ended: {reason}", reason=reason, ref=ref)
 
 
-def stream_options(options: dict[str, Any], linked: bool) -> StreamOptions:
-    """Return what a stream was given by name, checked.
+class StreamKeywords(TypedDict, total=False):
+    """The options of `async_stream`, which `TaskSupervisor.async_stream` explains."""
+
+    max_concurrency: int | None
+    ordered: bool
+    timeout: float | None
+    on_timeout: str
+    zip_input_on_exit: bool
+    reuse: bool
+    shutdown: Shutdown
+
+
+def stream_options(options: StreamKeywords, linked: bool) -> tuple[StreamOptions, Shutdown]:
+    """Return what a stream was given by name, checked; and how its tasks are stopped by others.
 
     Raises:
         SpecError: names the option.
     """
-    known = ("max_concurrency", "ordered", "timeout", "on_timeout", "zip_input_on_exit", "reuse")
-    for name in options:
+    known = StreamKeywords.__annotations__
+    for name, value in options.items():
         if name not in known:
-            raise SpecError(f"{name}={options[name]!r}: expected one of {', '.join(known)}, shutdown")
-    rest = {name: value for name, value in options.items() if name != "max_concurrency"}
-    return StreamOptions(cpus(options.get("max_concurrency")), linked=linked, **rest)
-
-
-def cpus(given: Any) -> Any:
-    """Return `given`, or the number of CPUs here for None."""
-    return (os.cpu_count() or 1) if given is None else given
+            raise SpecError.of(name, value, f"an option of a stream: {', '.join(known)}")
+    given: dict[str, Any] = dict(options)
+    shutdown = given.pop("shutdown", None)
+    check_shutdown(shutdown)
+    most = given.pop("max_concurrency", None)
+    return StreamOptions((os.cpu_count() or 1) if most is None else most, linked=linked, **given), shutdown

@@ -12,25 +12,33 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
-from supervisors.tasks.calls import label_of, outcome_of, raise_exit, seal_function, stream_options, task_spec
+from supervisors.tasks.calls import (
+    StreamKeywords,
+    label_of,
+    outcome_of,
+    raise_exit,
+    seal_function,
+    stream_options,
+    task_spec,
+)
 from supervisors.tasks.server import CLAIM, RUN, callers
 from supervisors.tasks.stream import CLOSE_SECONDS
 from supervisors.tasks.stream_core import Began, Emit, Ended, Event, Outcome, StreamOptions, StreamPump
+from supervisors.terms.checks import Shutdown, check_shutdown, check_timeout
 from supervisors.terms.errors import CallTimeout, MaxChildren, NotAllowed, SupervisorsError
-from supervisors.terms.reason import ExitReason, Ref
-from supervisors.terms.spec import ChildSpec, Shutdown
+from supervisors.terms.handles import AsyncHandle
+from supervisors.terms.ports import Inside, supervise
+from supervisors.terms.reason import ExitReason
+from supervisors.terms.ref import Ref
+from supervisors.terms.spec import ChildSpec
 
-if TYPE_CHECKING:
-    from supervisors.genserver import GenServer
-    from supervisors.terms.via import Via
 
-
-class ServerTask:
+class AsyncTask:
     """A task that a server has started: `ref` is its process. Only that server may wait for it."""
 
-    def __init__(self, supervisor: ServerTasks, ref: Ref, label: str, linked: bool) -> None:
+    def __init__(self, supervisor: AsyncTaskSupervisor, ref: Ref, label: str, linked: bool) -> None:
         """Claim its result."""
         self.ref, self.label, self.linked = ref, label, linked
         self._supervisor = supervisor
@@ -39,6 +47,7 @@ class ServerTask:
 
     async def await_(self, timeout: float | None = 5.0) -> Any:
         """Return the task's result; once. As `Task.await_`."""
+        check_timeout(timeout)
         outcome = await self._outcome(timeout)
         self._taken = True
         if outcome is None:
@@ -51,12 +60,14 @@ class ServerTask:
 
     async def yield_(self, timeout: float | None = 5.0) -> Outcome | None:
         """Return ("ok", value), ("exit", reason), or None when it is not done in time; then ask again later."""
+        check_timeout(timeout)
         outcome = await self._outcome(timeout)
         self._taken = outcome is not None
         return outcome
 
     async def shutdown(self, shutdown: Shutdown = None) -> Outcome | None:
         """Stop the task and return when it is gone. As `Task.shutdown`."""
+        check_shutdown(shutdown)
         outcome = await self._outcome(0.0)
         self._taken = True
         if outcome is None:
@@ -85,22 +96,23 @@ class ServerTask:
         return self._claim.result() if done else None
 
 
-class ServerTasks:
-    """A task supervisor, as a GenServer sees it; made by `self.tasks(target)`."""
+class AsyncTaskSupervisor(AsyncHandle):
+    """A task supervisor, inside a GenServer: `AsyncTaskSupervisor(self, "tasks")`."""
 
-    def __init__(self, server: GenServer, target: Ref | str | Via) -> None:
-        """Make it; nothing is asked yet."""
-        self.server, self._target = server, target
+    @property
+    def server(self) -> Inside:
+        """The server that this is for."""
+        return self._server
 
     async def async_(
         self, function: Callable[..., Any], *args: Any, shutdown: Shutdown = None, **kwargs: Any
-    ) -> ServerTask:
+    ) -> AsyncTask:
         """Run a function in a process of its own, linked to this server. As `TaskSupervisor.async_`."""
         return await self._async(function, args, kwargs, shutdown, linked=True)
 
     async def async_nolink(
         self, function: Callable[..., Any], *args: Any, shutdown: Shutdown = None, **kwargs: Any
-    ) -> ServerTask:
+    ) -> AsyncTask:
         """Do what `async_` does without the link."""
         return await self._async(function, args, kwargs, shutdown, linked=False)
 
@@ -123,7 +135,7 @@ class ServerTasks:
         return [row.ref for row in rows if row.ref is not None]
 
     def async_stream(
-        self, items: Iterable[Any], function: Callable[..., Any], *args: Any, **options: Any
+        self, items: Iterable[Any], function: Callable[..., Any], *args: Any, **options: Unpack[StreamKeywords]
     ) -> AsyncGenerator[Outcome]:
         """Run `function(item, *args)` for each item in a task; iterate by `async for`.
 
@@ -134,7 +146,7 @@ class ServerTasks:
         return self._stream(items, function, args, options, linked=True)
 
     def async_stream_nolink(
-        self, items: Iterable[Any], function: Callable[..., Any], *args: Any, **options: Any
+        self, items: Iterable[Any], function: Callable[..., Any], *args: Any, **options: Unpack[StreamKeywords]
     ) -> AsyncGenerator[Outcome]:
         """Do what `async_stream` does, but a task that crashes gives ("exit", reason), and the stream goes on."""
         return self._stream(items, function, args, options, linked=False)
@@ -143,7 +155,7 @@ class ServerTasks:
 
     async def ask(self, name: str, argument: Any) -> Any:
         """Ask the task supervisor."""
-        return await self.server._process.supervise(self._target, name, argument)
+        return await supervise(self._server, self._target, name, argument)
 
     async def claim(self, ref: Ref, request: Any) -> Outcome:
         """Wait for what becomes of a task."""
@@ -167,7 +179,7 @@ class ServerTasks:
 
     async def _async(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], shutdown: Any, linked: bool
-    ) -> ServerTask:
+    ) -> AsyncTask:
         label = label_of(function)
         # Linked from here only: a link that the task made could arrive after it was taken back. That the task ends
         # with this server does not wait for the link.
@@ -175,20 +187,20 @@ class ServerTasks:
         ref = await self.ask("start_child", task_spec(seal_function(function), label, *rest, shutdown=shutdown))
         if linked:
             self.server.link(ref)
-        return ServerTask(self, ref, label, linked)
+        return AsyncTask(self, ref, label, linked)
 
     def _stream(
-        self, items: Iterable[Any], function: Any, args: tuple[Any, ...], options: dict[str, Any], linked: bool
+        self, items: Iterable[Any], function: Any, args: tuple[Any, ...], options: StreamKeywords, linked: bool
     ) -> AsyncGenerator[Outcome]:
-        shutdown = options.pop("shutdown", None)
-        return _consume(iter(items), _InsidePort(self, function, args, shutdown, stream_options(options, linked)))
+        checked, shutdown = stream_options(options, linked)
+        return _consume(iter(items), _InsidePort(self, function, args, shutdown, checked))
 
 
 class _InsidePort:
     """The processes of a stream that a server consumes."""
 
     def __init__(
-        self, tasks: ServerTasks, function: Any, args: tuple[Any, ...], shutdown: Any, options: StreamOptions
+        self, tasks: AsyncTaskSupervisor, function: Any, args: tuple[Any, ...], shutdown: Any, options: StreamOptions
     ) -> None:
         self.options = options
         self.events: asyncio.Queue[Event] = asyncio.Queue()
@@ -196,7 +208,6 @@ class _InsidePort:
         self._answered: deque[Ref] = deque(maxlen=4 * options.max_concurrency)
         self._tasks, self._args, self._shutdown = tasks, args, shutdown
         self._function, self._label = seal_function(function), label_of(function)
-        task_spec(None, self._label, shutdown=shutdown)  # an illegal shutdown is refused before anything starts
 
     def launch(self, number: int, item: Any) -> None:
         self._tasks.server.spawn(self._launch(number, (item, *self._args)))

@@ -6,7 +6,7 @@ down with it. That is what it is for. For many small items, use `async_stream(..
 
 ::
 
-    tasks = node.tasks(node.start_supervisor(TaskSupervisorSpec(name="tasks")))
+    tasks = TaskSupervisor(node, node.start_supervisor(TaskSupervisorSpec(name="tasks")))
     task = tasks.async_(pow, 2, 10)
     task.await_()                                                    # 1024
     for kind, value in tasks.async_stream(range(100), slow_square, max_concurrency=4): ...
@@ -22,20 +22,28 @@ import os
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn, Unpack
 
-from supervisors.tasks.calls import cpus, label_of, outcome_of, raise_exit, seal_function, stream_options, task_spec
+from supervisors.tasks.calls import (
+    StreamKeywords,
+    label_of,
+    outcome_of,
+    raise_exit,
+    seal_function,
+    stream_options,
+    task_spec,
+)
 from supervisors.tasks.server import CLAIM
 from supervisors.tasks.stream import OutsidePort, consume
-from supervisors.tasks.stream_core import Outcome, StreamOptions
+from supervisors.tasks.stream_core import Outcome
+from supervisors.terms.checks import Shutdown, check_shutdown, check_timeout
 from supervisors.terms.errors import CallTimeout, NotAllowed, SupervisorsError
-from supervisors.terms.reason import Ref
-from supervisors.terms.spec import ChildSpec, Shutdown
-from supervisors.wire import values as wire
-
-if TYPE_CHECKING:
-    from supervisors.client.node import Node
-    from supervisors.terms.via import Via
+from supervisors.terms.handles import Handle
+from supervisors.terms.ports import Connection
+from supervisors.terms.ref import Ref
+from supervisors.terms.spec import ChildSpec
+from supervisors.wire import door_protocol as protocol
+from supervisors.wire import values
 
 
 class Task:
@@ -59,6 +67,7 @@ class Task:
             CallTimeout: too late. A linked task is stopped, another one goes on; the result is dropped.
             NotAllowed: it was awaited before, or belongs to another process.
         """
+        check_timeout(timeout)
         self._mine()
         outcome = self._outcome(timeout)
         self._taken = True
@@ -71,6 +80,7 @@ class Task:
 
     def yield_(self, timeout: float | None = 5.0) -> Outcome | None:
         """Return ("ok", value), ("exit", reason), or None when it is not done in time; then ask again later."""
+        check_timeout(timeout)
         self._mine()
         outcome = self._outcome(timeout)
         self._taken = outcome is not None
@@ -85,6 +95,7 @@ class Task:
         Returns:
             ("ok", value) or ("exit", reason) if it was done before; None if it was not.
         """
+        check_shutdown(shutdown)
         self._mine()
         outcome = self._outcome(0.0)
         self._taken = True
@@ -105,7 +116,7 @@ class Task:
 
     def _outcome(self, timeout: float | None) -> Outcome | None:
         try:
-            return "ok", wire.unpack(self._future.result(timeout), trusted=True)
+            return "ok", values.unpack(self._future.result(timeout), trusted=True)
         except FutureTimeoutError:
             return None
         except Exception as error:
@@ -122,12 +133,8 @@ class Task:
         raise TypeError(f"task {self.label} {self.ref} cannot be sent: only its starter may wait for it")
 
 
-class TaskSupervisor:
-    """A task supervisor, as a program outside sees it; made by `node.tasks(target)`. Thread-safe."""
-
-    def __init__(self, node: Node, target: Ref | str | Via) -> None:
-        """Make it; nothing is asked yet."""
-        self._node, self._target = node, target
+class TaskSupervisor(Handle):
+    """A task supervisor, for a program outside: `TaskSupervisor(node, "tasks")`. Thread-safe."""
 
     def async_(self, function: Callable[..., Any], *args: Any, shutdown: Shutdown = None, **kwargs: Any) -> Task:
         """Run a function in a process of its own, linked to this program; return the task to wait for.
@@ -166,17 +173,7 @@ class TaskSupervisor:
         return [row.ref for row in rows if row.ref is not None]
 
     def async_stream(
-        self,
-        items: Iterable[Any],
-        function: Callable[..., Any],
-        *args: Any,
-        max_concurrency: int | None = None,
-        ordered: bool = True,
-        timeout: float | None = 5.0,
-        on_timeout: str = "exit",
-        zip_input_on_exit: bool = False,
-        shutdown: Shutdown = None,
-        reuse: bool = False,
+        self, items: Iterable[Any], function: Callable[..., Any], *args: Any, **options: Unpack[StreamKeywords]
     ) -> Generator[Outcome]:
         """Run `function(item, *args)` for each item in a task of its own; return ("ok", value) pairs, lazily.
 
@@ -187,14 +184,15 @@ class TaskSupervisor:
             items: any iterable; an exception that it raises ends the stream.
             function: `def` or `async def`.
             *args: further arguments, after the item.
-            max_concurrency: tasks at the same time; None - the number of CPUs here.
-            ordered: results come in the order of the items; else as they are done.
-            timeout: seconds for each task, from when it runs; None - no limit.
-            on_timeout: "exit" - CallTimeout ends the stream; "kill_task" - ("exit", reason) for that item.
-            zip_input_on_exit: make that ("exit", (item, reason)).
-            shutdown: how a task is stopped by others; None - as the task supervisor says.
+            max_concurrency: tasks at the same time. Defaults to None: the number of CPUs here.
+            ordered: results come in the order of the items; False: as they are done. Defaults to True.
+            timeout: seconds for each task, from when it runs; None - no limit. Defaults to 5.0.
+            on_timeout: "exit" - CallTimeout ends the stream; "kill_task" - ("exit", reason) for that item. Defaults to
+                "exit".
+            zip_input_on_exit: make that ("exit", (item, reason)). Defaults to False.
             reuse: keep processes for further items: an item then costs a call (about 1 ms) and not a start (10 to
-                20 ms), but finds what earlier items have left in its process.
+                20 ms), but finds what earlier items have left in its process. Defaults to False.
+            shutdown: how a task is stopped by others. Defaults to None: as the task supervisor says.
 
         Raises:
             SpecError: an option that is not legal; at once, not at the first result.
@@ -203,30 +201,27 @@ class TaskSupervisor:
 
         Source: Elixir's Task.Supervisor.async_stream.
         """
-        options = StreamOptions(cpus(max_concurrency), ordered, timeout, on_timeout, zip_input_on_exit, reuse)
-        return consume(iter(items), OutsidePort(self, function, args, shutdown, options))
+        return self._stream(items, function, args, options, linked=True)
 
     def async_stream_nolink(
-        self, items: Iterable[Any], function: Callable[..., Any], *args: Any, **options: Any
+        self, items: Iterable[Any], function: Callable[..., Any], *args: Any, **options: Unpack[StreamKeywords]
     ) -> Generator[Outcome]:
         """Do what `async_stream` does, but a task that crashes gives ("exit", reason), and the stream goes on."""
-        shutdown = options.pop("shutdown", None)
-        checked = stream_options(options, linked=False)
-        return consume(iter(items), OutsidePort(self, function, args, shutdown, checked))
+        return self._stream(items, function, args, options, linked=False)
 
     # --- for Task and the stream ------------------------------------------------------------------------------------
 
-    def claim(self, ref: Ref, linked: bool, request: Any = CLAIM) -> tuple[Any, Future[Any]]:
+    def claim(self, ref: Ref, linked: bool, request: Any = CLAIM) -> tuple[Connection, Future[Any]]:
         """Ask a task for its result; return the connection and the future of the packed answer."""
-        return self._node._submit("claim", ref, wire.pack_value(request, "request"), linked)
+        return self._node.submit(protocol.CLAIM, ref, values.pack_value(request, "request"), linked)
 
     def submit_start(self, spec: ChildSpec) -> Future[Any]:
         """Start a task; return the future of its Ref."""
-        return self._node._submit("supervisor", self._target, "start_child", spec)[1]
+        return self._node.submit(protocol.SUPERVISOR, self._target, "start_child", spec)[1]
 
     def submit_shutdown(self, refs: list[Ref], shutdown: Shutdown) -> Future[Any]:
         """Stop tasks at the same time; the future is done when they are gone."""
-        return self._node._submit("supervisor", self._target, "shutdown_tasks", (refs, shutdown))[1]
+        return self._node.submit(protocol.SUPERVISOR, self._target, "shutdown_tasks", (refs, shutdown))[1]
 
     def shutdown_tasks(self, refs: list[Ref], shutdown: Shutdown = None) -> None:
         """Stop tasks at the same time, and return when they are gone; a supervisor that is gone has none."""
@@ -234,7 +229,7 @@ class TaskSupervisor:
             self._ask("shutdown_tasks", (refs, shutdown))
 
     def _ask(self, name: str, argument: Any) -> Any:
-        return self._node._supervisor(self._target, name, argument)
+        return self._node.supervise(self._target, name, argument)
 
     def _async(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], shutdown: Any, linked: bool
@@ -242,3 +237,9 @@ class TaskSupervisor:
         label = label_of(function)
         ref = self._ask("start_child", task_spec(seal_function(function), label, args, kwargs, shutdown=shutdown))
         return Task(self, ref, label, linked)
+
+    def _stream(
+        self, items: Iterable[Any], function: Any, args: tuple[Any, ...], options: StreamKeywords, linked: bool
+    ) -> Generator[Outcome]:
+        checked, shutdown = stream_options(options, linked)
+        return consume(iter(items), OutsidePort(self, function, args, shutdown, checked))

@@ -12,8 +12,10 @@ from contextvars import ContextVar
 from typing import Any
 
 from supervisors.genserver import NO_REPLY, GenServer, Stop
-from supervisors.terms.errors import CallFailed
-from supervisors.terms.reason import SHUTDOWN, Caller, Down, ExitReason, Ref
+from supervisors.system_server import SystemServer
+from supervisors.terms.awaitable import maybe_await
+from supervisors.terms.reason import SHUTDOWN, ExitReason
+from supervisors.terms.ref import Caller, Down, Ref
 from supervisors.wire import pickles as sealing
 
 #: A result that nobody has claimed for so many seconds is dropped: whoever started the task is gone.
@@ -38,13 +40,15 @@ def current() -> GenServer | None:
     return _current.get()
 
 
-class TaskServer(GenServer):
+class TaskServer(SystemServer):
     """A process that runs a function.
 
     Its `init` takes the sealed function (None: functions come one after the other, with each RUN), the arguments,
     the mode ("claimed": the result waits for a CLAIM; "alone": nobody wants it), whose end ends the task (`follow`),
     and who started it.
     """
+
+    WHAT = "a task"
 
     def init(
         self,
@@ -73,7 +77,7 @@ class TaskServer(GenServer):
             if inspect.iscoroutinefunction(function):
                 return "ok", await function(*args, **kwargs)
             what, value = await asyncio.to_thread(_call, function, args, kwargs)
-            return what, (await value if inspect.isawaitable(value) else value)
+            return what, (await maybe_await(value))
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # sys.exit() too: the task's end, with this reason
@@ -96,8 +100,8 @@ class TaskServer(GenServer):
 
     # --- messages ---------------------------------------------------------------------------------------------------
 
-    def handle_call(self, request: Any, caller: Caller) -> Any:
-        """Take a claim, or a function to run."""
+    async def handle_call(self, request: Any, caller: Caller) -> Any:
+        """Take a claim, or a function to run. Whatever the function has raised goes on from here: it is the end."""
         match request:
             case "claim" if self._caller is None:
                 self._caller = caller
@@ -105,8 +109,10 @@ class TaskServer(GenServer):
                     self._finish()
             case ("run", bytes() as function, tuple() as args, dict() as kwargs):
                 self.spawn(self._one_of_many(caller, sealing.loads(function), args, kwargs))
+            case "claim":
+                self.reply_error(caller, self.unknown(request, "its result is claimed already"))
             case _:
-                self.reply_error(caller, CallFailed(f"a task takes one claim of its result, and got {request!r:.100}"))
+                self.reply_error(caller, self.unknown(request))
         return NO_REPLY
 
     def handle_info(self, message: Any) -> None:
@@ -118,6 +124,10 @@ class TaskServer(GenServer):
                 raise Stop("normal")
             case Down(ref=ref) if ref == self._followed:
                 raise Stop(SHUTDOWN)
+            case "unclaimed":
+                pass
+            case _:
+                super().handle_info(message)
 
     def _finish(self) -> None:
         assert self._outcome is not None
@@ -135,13 +145,3 @@ def _call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple
         return "ok", function(*args, **kwargs)
     except BaseException as error:  # a future cannot carry StopIteration, and sys.exit() would end the loop
         return "raised", error
-
-
-async def claim(process: Any, ref: Ref, request: bytes, linked: bool) -> bytes:
-    """Ask a task for its result, for a program outside; a linked task is stopped when that does not wait any more."""
-    try:
-        return await process.call_packed(ref, request, None)  # type: ignore[no-any-return]
-    except asyncio.CancelledError:
-        if linked:
-            process.stop_process(ref, SHUTDOWN)
-        raise

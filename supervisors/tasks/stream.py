@@ -8,28 +8,44 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from supervisors.tasks.calls import label_of, outcome_of, seal_function, task_spec
 from supervisors.tasks.server import CLAIM, RUN
 from supervisors.tasks.stream_core import Began, Emit, Ended, Event, Outcome, StreamOptions, StreamPump
+from supervisors.terms.checks import Shutdown
 from supervisors.terms.errors import MaxChildren, SupervisorsError
-from supervisors.terms.reason import ExitReason, Ref
+from supervisors.terms.ports import Connection
+from supervisors.terms.reason import ExitReason
+from supervisors.terms.ref import Ref
 from supervisors.terms.spec import ChildSpec
 from supervisors.wire import values as wire
 
-if TYPE_CHECKING:
-    from supervisors.tasks.outside import TaskSupervisor
-
 #: How long a stream that ends waits for tasks that are just starting, in seconds.
 CLOSE_SECONDS = 30.0
+
+
+class Tasks(Protocol):
+    """What a stream asks of a task supervisor outside."""
+
+    def claim(self, ref: Ref, linked: bool, request: Any = CLAIM) -> tuple[Connection, Future[Any]]:
+        """Ask a task for its result; return the connection and the future of the packed answer."""
+
+    def submit_start(self, spec: ChildSpec) -> Future[Any]:
+        """Start a task; return the future of its Ref."""
+
+    def submit_shutdown(self, refs: list[Ref], shutdown: Shutdown) -> Future[Any]:
+        """Stop tasks at the same time; the future is done when they are gone."""
+
+    def shutdown_tasks(self, refs: list[Ref], shutdown: Shutdown = None) -> None:
+        """Stop tasks at the same time, and return when they are gone."""
 
 
 class OutsidePort:
     """The processes of a stream that a program outside consumes."""
 
     def __init__(
-        self, supervisor: TaskSupervisor, function: Any, args: tuple[Any, ...], shutdown: Any, options: StreamOptions
+        self, supervisor: Tasks, function: Any, args: tuple[Any, ...], shutdown: Any, options: StreamOptions
     ) -> None:
         """Check and seal what every item needs; nothing is started."""
         # Which have answered and may not be gone yet; those long before them are.
@@ -38,7 +54,6 @@ class OutsidePort:
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._supervisor, self._args, self._shutdown = supervisor, args, shutdown
         self._function, self._label = seal_function(function), label_of(function)
-        task_spec(None, self._label, shutdown=shutdown)  # an illegal shutdown is refused before anything starts
 
     def launch(self, number: int, item: Any) -> None:
         """Start a task for an item, and claim its result."""

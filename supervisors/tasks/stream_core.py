@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from supervisors.terms.errors import CallTimeout, ServerExited, SpecError
-from supervisors.terms.reason import ExitReason, Ref
+from supervisors.terms.checks import check_choice, check_count, check_flag, check_timeout
+from supervisors.terms.errors import CallTimeout, ServerExited
+from supervisors.terms.reason import ExitReason
+from supervisors.terms.ref import Ref
 
 #: What became of an item: ("ok", value) or ("exit", reason).
 Outcome = tuple[str, Any]
@@ -44,16 +46,11 @@ class StreamOptions:
 
     def __post_init__(self) -> None:
         """Refuse what is not legal, before anything is started."""
-        most, seconds = self.max_concurrency, self.timeout
-        if not isinstance(most, int) or isinstance(most, bool) or most < 1:
-            raise SpecError(f"max_concurrency={most!r}: expected a whole number >= 1")
-        if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0):
-            raise SpecError(f"timeout={seconds!r}: expected seconds >= 0 or None")
-        if self.on_timeout not in ("exit", "kill_task"):
-            raise SpecError(f'on_timeout={self.on_timeout!r}: expected "exit" or "kill_task"')
+        check_count("max_concurrency", self.max_concurrency, least=1)
+        check_timeout(self.timeout)
+        check_choice("on_timeout", self.on_timeout, ("exit", "kill_task"))
         for name in ("ordered", "zip_input_on_exit", "reuse"):
-            if not isinstance(getattr(self, name), bool):
-                raise SpecError(f"{name}={getattr(self, name)!r}: expected True or False")
+            check_flag(name, getattr(self, name))
 
 
 def timeout_reason(seconds: float) -> ExitReason:

@@ -25,9 +25,10 @@ Every one can be sent: `to_record` gives plain data, `from_record` rebuilds it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
-from supervisors.terms.reason import ExitReason, Ref
+from supervisors.terms.reason import ExitReason
+from supervisors.terms.ref import Ref
 
 
 class SupervisorsError(Exception):
@@ -59,7 +60,18 @@ class SupervisorsError(Exception):
 
 
 class SpecError(SupervisorsError, ValueError):
-    """A specification is not legal."""
+    """What was given is not legal: the message names the field, the value and what is legal."""
+
+    @classmethod
+    def of(cls, name: str, value: Any, expected: str) -> Self:
+        """Return the error of one value, in the words that all of them have.
+
+        Args:
+            name: of the field or argument.
+            value: what it was.
+            expected: what is legal.
+        """
+        return cls(f"{name} is invalid: got {value!r:.200}, expected {expected}")
 
 
 class StartError(SupervisorsError):

@@ -1,10 +1,10 @@
-"""Why a process ended, and who is told: ExitReason, Down, and how they look as plain data."""
+"""Why a process ended: ExitReason, and how it looks as plain data."""
 
 from __future__ import annotations
 
 import traceback as _traceback
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 #: A longer message or traceback is cut in the middle.
 MAX_TEXT = 20_000
@@ -100,48 +100,6 @@ NODEDOWN = ExitReason("nodedown")
 KILL = ExitReason("kill")
 
 
-@dataclass(frozen=True)
-class Ref:
-    """The address of one incarnation of a process; a restarted process has another.
-
-    Args:
-        host: the address that its node listens on.
-        port: the port of its mailbox.
-        pid: process id on that host.
-        born: start time of that pid in clock ticks, so that a reused pid is not mistaken for it.
-        uid: random, 16 hex digits; a reused port is not mistaken for it either.
-        door: the port of its node's door, at the same host; 0: not known. It is not part of what a process is.
-    """
-
-    host: str
-    port: int
-    pid: int
-    born: int
-    uid: str
-    door: int = field(default=0, compare=False)
-
-    def __str__(self) -> str:
-        """Return it as people write it."""
-        return f"<{self.host}:{self.port} pid {self.pid}>"
-
-
-class Caller(NamedTuple):
-    """Who waits for a reply, and from whom; plain data, so that another process may be asked to give it.
-
-    Args:
-        ref: the process that waits.
-        id: the number of its call.
-        server: the process that was called.
-    """
-
-    ref: Ref
-    id: int
-    server: Ref | None = None
-
-
-@dataclass(frozen=True)
-class Down:
-    """A monitored process ended."""
-
-    ref: Ref | None
-    reason: ExitReason
+def exit_reason(reason: Any) -> ExitReason:
+    """Return the reason of an exit signal: "kill" is special there."""
+    return KILL if isinstance(reason, str) and reason == "kill" else ExitReason.of(reason)

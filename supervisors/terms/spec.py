@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any
 
+from supervisors.terms.behaviour import Behaviour
+from supervisors.terms.checks import (
+    Shutdown,
+    check_choice,
+    check_count,
+    check_flag,
+    check_name,
+    check_number,
+    check_seconds,
+    check_shutdown,
+    check_text,
+    is_number,
+)
 from supervisors.terms.errors import SpecError
 from supervisors.terms.via import Via
 
 STRATEGIES = ("one_for_one", "one_for_all", "rest_for_one", "simple_one_for_one")
 RESTARTS = ("permanent", "transient", "temporary")
 AUTO_SHUTDOWNS = ("never", "any_significant", "all_significant")
-
-Shutdown = float | int | Literal["brutal_kill", "infinity"] | None
-
-
-def _refuse(field_name: str, value: Any, legal: str) -> SpecError:
-    return SpecError(f"{field_name}={value!r}: expected {legal}")
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value  # not NaN
 
 
 @dataclass(frozen=True)
@@ -42,14 +45,11 @@ class Backoff:
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
-        if not _number(self.first) or self.first < 0:
-            raise _refuse("backoff.first", self.first, "seconds >= 0")
-        if not _number(self.factor) or self.factor < 1:
-            raise _refuse("backoff.factor", self.factor, "a number >= 1")
-        if not _number(self.limit) or self.limit < self.first:
-            raise _refuse("backoff.limit", self.limit, "seconds >= backoff.first")
-        if not _number(self.jitter) or not 0 <= self.jitter <= 1:
-            raise _refuse("backoff.jitter", self.jitter, "a share from 0 to 1")
+        check_seconds("backoff.first", self.first)
+        check_number("backoff.factor", self.factor, 1)
+        if not is_number(self.limit) or self.limit < self.first:
+            raise SpecError.of("backoff.limit", self.limit, "seconds >= backoff.first")
+        check_number("backoff.jitter", self.jitter, 0, 1)
 
     def delay(self, in_row: int, luck: float) -> float:
         """Return the seconds to wait.
@@ -78,7 +78,7 @@ class ChildSpec:
         shutdown: seconds it gets to stop before it is killed; "brutal_kill" - killed at once; "infinity" -
             waited for without end; None - 5.0 for a worker, infinity for a supervisor.
         significant: with the supervisor's auto_shutdown, its end can end the supervisor.
-        name: registered while it lives, unique on the node; a Via: in the registry that it names.
+        name: registered while it lives, unique on the node; a Via: in the registry that it names; None: no name.
         start_timeout: seconds that `init` may take.
         backoff: wait before restarts; None - restart at once, as OTP does.
 
@@ -99,48 +99,34 @@ class ChildSpec:
 
     def __post_init__(self) -> None:
         """Validate every field; nothing is started with a spec that is not legal."""
-        if not isinstance(self.id, str) or not self.id:
-            raise _refuse("id", self.id, "a non-empty text")
+        check_text("id", self.id)
         self._check_start()
         if not isinstance(self.args, tuple | list):
-            raise _refuse("args", self.args, "a tuple")
+            raise SpecError.of("args", self.args, "a tuple")
         object.__setattr__(self, "args", tuple(self.args))
         if not isinstance(self.kwargs, dict) or any(not isinstance(key, str) for key in self.kwargs):
-            raise _refuse("kwargs", self.kwargs, "a dict with text keys")
-        if self.restart not in RESTARTS:
-            raise _refuse("restart", self.restart, "one of " + ", ".join(RESTARTS))
-        if (
-            self.shutdown is not None
-            and self.shutdown not in ("brutal_kill", "infinity")
-            and not (
-                _number(self.shutdown) and self.shutdown >= 0  # type: ignore[operator]
-            )
-        ):
-            raise _refuse("shutdown", self.shutdown, 'seconds >= 0, "brutal_kill", "infinity" or None')
-        if not isinstance(self.significant, bool):
-            raise _refuse("significant", self.significant, "True or False")
+            raise SpecError.of("kwargs", self.kwargs, "a dict with text keys")
+        check_choice("restart", self.restart, RESTARTS)
+        check_shutdown(self.shutdown)
+        check_flag("significant", self.significant)
         if self.significant and self.restart == "permanent":
-            raise _refuse(
+            raise SpecError.of(
                 "significant",
                 True,
                 "restart transient or temporary beside it (a permanent child never ends for good)",
             )
-        if not (self.name is None or isinstance(self.name, Via) or (isinstance(self.name, str) and self.name)):
-            raise _refuse("name", self.name, "a non-empty text, a Via or None")
-        if not _number(self.start_timeout) or self.start_timeout <= 0:
-            raise _refuse("start_timeout", self.start_timeout, "seconds > 0")
+        check_name(self.name)
+        check_seconds("start_timeout", self.start_timeout, positive=True)
         if self.backoff is not None and not isinstance(self.backoff, Backoff):
-            raise _refuse("backoff", self.backoff, "a Backoff or None")
+            raise SpecError.of("backoff", self.backoff, "a Backoff or None")
 
     def _check_start(self) -> None:
-        from supervisors.genserver import GenServer
-
         if not isinstance(self.start, type) and hasattr(self.start, "as_supervisor"):  # a PoolSpec is a small tree
             object.__setattr__(self, "start", self.start.as_supervisor())
         if isinstance(self.start, SupervisorSpec | SealedStart):
             return
-        if not (isinstance(self.start, type) and issubclass(self.start, GenServer)):
-            raise _refuse("start", self.start, "a GenServer class or a SupervisorSpec")
+        if not (isinstance(self.start, type) and issubclass(self.start, Behaviour)):
+            raise SpecError.of("start", self.start, "a GenServer class or a SupervisorSpec")
 
     @property
     def type(self) -> str:
@@ -185,7 +171,7 @@ class SupervisorSpec:
         intensity: restarts allowed within `period`; one more ends the supervisor.
         period: the window in seconds.
         auto_shutdown: never; any_significant; all_significant.
-        name: registered while it lives.
+        name: as a ChildSpec's.
 
     Raises:
         SpecError: names the field, the value and what is legal.
@@ -201,27 +187,22 @@ class SupervisorSpec:
     def __post_init__(self) -> None:
         """Validate the whole before anything starts."""
         if not isinstance(self.children, tuple | list):
-            raise _refuse("children", self.children, "a list of ChildSpec")
+            raise SpecError.of("children", self.children, "a list of ChildSpec")
         object.__setattr__(self, "children", tuple(self.children))
         for child in self.children:
             if not isinstance(child, ChildSpec):
-                raise _refuse("children", child, "ChildSpec items")
-        if self.strategy not in STRATEGIES:
-            raise _refuse("strategy", self.strategy, "one of " + ", ".join(STRATEGIES))
-        if not isinstance(self.intensity, int) or isinstance(self.intensity, bool) or self.intensity < 0:
-            raise _refuse("intensity", self.intensity, "a whole number >= 0")
-        if not _number(self.period) or self.period <= 0:
-            raise _refuse("period", self.period, "seconds > 0")
-        if self.auto_shutdown not in AUTO_SHUTDOWNS:
-            raise _refuse("auto_shutdown", self.auto_shutdown, "one of " + ", ".join(AUTO_SHUTDOWNS))
-        if not (self.name is None or isinstance(self.name, Via) or (isinstance(self.name, str) and self.name)):
-            raise _refuse("name", self.name, "a non-empty text, a Via or None")
+                raise SpecError.of("children", child, "ChildSpec items")
+        check_choice("strategy", self.strategy, STRATEGIES)
+        check_count("intensity", self.intensity)
+        check_seconds("period", self.period, positive=True)
+        check_choice("auto_shutdown", self.auto_shutdown, AUTO_SHUTDOWNS)
+        check_name(self.name)
         ids = [child.id for child in self.children]
         if self.strategy == "simple_one_for_one":
             if len(ids) != 1:
-                raise _refuse("children", ids, "exactly one template with simple_one_for_one")
+                raise SpecError.of("children", ids, "exactly one template with simple_one_for_one")
             if self.auto_shutdown != "never":
-                raise _refuse("auto_shutdown", self.auto_shutdown, '"never" with simple_one_for_one')
+                raise SpecError.of("auto_shutdown", self.auto_shutdown, '"never" with simple_one_for_one')
         check_childspecs(self.children, self.auto_shutdown)
 
 
@@ -238,15 +219,14 @@ def check_childspecs(children: Any, auto_shutdown: str = "never") -> None:
     Source: supervisor.erl, check_childspecs/2.
     """
     if not isinstance(children, tuple | list):
-        raise _refuse("children", children, "a list of ChildSpec")
-    if auto_shutdown not in AUTO_SHUTDOWNS:
-        raise _refuse("auto_shutdown", auto_shutdown, "one of " + ", ".join(AUTO_SHUTDOWNS))
+        raise SpecError.of("children", children, "a list of ChildSpec")
+    check_choice("auto_shutdown", auto_shutdown, AUTO_SHUTDOWNS)
     seen = set()
     for child in children:
         if not isinstance(child, ChildSpec):
-            raise _refuse("children", child, "ChildSpec items")
+            raise SpecError.of("children", child, "ChildSpec items")
         if child.id in seen:
-            raise _refuse("children", child.id, "each id once")
+            raise SpecError.of("children", child.id, "each id once")
         seen.add(child.id)
         check_significant(child, auto_shutdown)
 
@@ -258,7 +238,9 @@ def check_significant(child: ChildSpec, auto_shutdown: str) -> None:
         SpecError: names the child.
     """
     if child.significant and auto_shutdown == "never":
-        raise _refuse("significant", True, f'False for child {child.id!r}: the supervisor\'s auto_shutdown is "never"')
+        raise SpecError.of(
+            "significant", True, f'False for child {child.id!r}: the supervisor\'s auto_shutdown is "never"'
+        )
 
 
 def spec_fields(spec: Any) -> tuple[Any, ...]:

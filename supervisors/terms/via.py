@@ -31,7 +31,7 @@ class Via:
     def __post_init__(self) -> None:
         """Refuse what is no name."""
         if not isinstance(self.name, str) or not self.name:
-            raise SpecError(f"Via.name={self.name!r}: expected a non-empty text, the resolving server's name")
+            raise SpecError.of("Via.name", self.name, "a non-empty text, the name of the server that resolves the key")
 
     def __str__(self) -> str:
         """Return it as people write it."""

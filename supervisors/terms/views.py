@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from supervisors.terms.reason import ExitReason, Ref
+from supervisors.terms.reason import ExitReason
+from supervisors.terms.ref import Ref
 from supervisors.terms.via import Via
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
 import signal
 import uuid
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from supervisors.genserver import GenServer
+from supervisors.terms.awaitable import maybe_await
 
 S = TypeVar("S", bound=GenServer)
 
@@ -50,11 +50,11 @@ class Faulty(GenServer):
             raise RuntimeError(f"{type(self).__name__}: init fails {self.crash_init} times, as crash_init says")
         if self.slow_init:
             await asyncio.sleep(self.slow_init)
-        return await _maybe(super().init(*args, **kwargs))
+        return await maybe_await(super().init(*args, **kwargs))
 
     def _count_start(self) -> int:
         """Return the number of this start. It is kept in the node's folder, since a process remembers nothing."""
-        folder = Path(self._process.node["data_dir"]) / "run"
+        folder = Path(self.node["data_dir"]) / "run"
         fd = os.open(
             folder / f"starts-{self.fault_id or type(self).__qualname__}", os.O_WRONLY | os.O_APPEND | os.O_CREAT
         )
@@ -72,23 +72,23 @@ class Faulty(GenServer):
     async def handle_call(self, request: Any, caller: Any) -> Any:
         """Count it, then do what the server does."""
         self._count_message()
-        return await _maybe(super().handle_call(request, caller))
+        return await maybe_await(super().handle_call(request, caller))
 
     async def handle_cast(self, message: Any) -> Any:
         """Count it, then do what the server does."""
         self._count_message()
-        return await _maybe(super().handle_cast(message))
+        return await maybe_await(super().handle_cast(message))
 
     async def handle_info(self, message: Any) -> Any:
         """Count it, then do what the server does."""
         self._count_message()
-        return await _maybe(super().handle_info(message))
+        return await maybe_await(super().handle_info(message))
 
     async def terminate(self, reason: Any) -> Any:
         """Be slow as the attributes say, then do what the server does."""
         if self.slow_terminate:
             await asyncio.sleep(self.slow_terminate)
-        return await _maybe(super().terminate(reason))
+        return await maybe_await(super().terminate(reason))
 
 
 def faulty(
@@ -118,7 +118,3 @@ def faulty(
         "__qualname__": f"Faulty{server.__qualname__}",
     }
     return type(f"Faulty{server.__name__}", (Faulty, server), fields)
-
-
-async def _maybe(value: Any) -> Any:
-    return await value if inspect.isawaitable(value) else value

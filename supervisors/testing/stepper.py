@@ -10,7 +10,8 @@ from typing import Any
 from supervisors.supervisor import events
 from supervisors.supervisor.core import SupervisorCore
 from supervisors.terms.errors import SupervisorsError
-from supervisors.terms.reason import KILLED, NORMAL, SHUTDOWN, ExitReason, Ref
+from supervisors.terms.reason import KILLED, NORMAL, SHUTDOWN, ExitReason
+from supervisors.terms.ref import Ref
 from supervisors.terms.spec import ChildSpec, SupervisorSpec
 from supervisors.terms.views import ChildCounts, ChildInfo
 

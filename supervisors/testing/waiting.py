@@ -9,7 +9,7 @@ from typing import TypeVar
 from supervisors.client.node import Monitor, Node
 from supervisors.host import processes as fate
 from supervisors.terms.errors import SupervisorsError
-from supervisors.terms.reason import Down, Ref
+from supervisors.terms.ref import Down, Ref
 
 T = TypeVar("T")
 

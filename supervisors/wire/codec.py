@@ -124,7 +124,7 @@ class FrameCodec:
 
     def cipher_of(self, sender: bytes) -> ChaCha20Poly1305:
         """Return the cipher of one sender's frames."""
-        kdf = HKDF(algorithm=SHA256(), length=KEY_SIZE, salt=None, info=b"dspex frame 1" + sender)
+        kdf = HKDF(algorithm=SHA256(), length=KEY_SIZE, salt=None, info=b"supervisors frame 1" + sender)
         return ChaCha20Poly1305(kdf.derive(self._key))
 
     def check_size(self, size: int) -> None:

@@ -74,17 +74,17 @@ class _Header:
 
 
 class Opener:
-    """Open the frames sent to one receiver, and remember which came.
+    """Open the frames that are sent to one receiver, and remember them, so that none is taken twice.
 
-    State is made by authenticated frames only, and forgotten when its newest counter is too old to be
-    accepted anyway.
+    Only authenticated frames make state. The state of a sender is dropped when its newest counter is so old that a
+    frame with it would be refused for its age.
 
     Args:
-        codec: gives key, clock, limit and this process's identity.
-        address: "ip:port" where this receiver listens; without it only frames to the identity are opened.
-        grace: how many seconds before its birth a frame may have been sealed. By default 0 at an address of
-            127.*, where one clock rules, and 5 elsewhere. More lets frames be replayed to a process that took
-            over the address of another one.
+        codec: has the key, the clock, the limit and the identity of this process.
+        address: "ip:port" where this receiver listens. None: it opens frames to its identity only.
+        grace: seconds. A frame that was sealed up to so long before this receiver was made is accepted. The default
+            is 0 at an address of 127.*, where both ends have the same clock, and 5 elsewhere. The larger it is, the
+            longer an old frame can be replayed to a process that has taken over the address of another one.
     """
 
     def __init__(self, codec: FrameCodec, address: str | None = None, grace: float | None = None) -> None:

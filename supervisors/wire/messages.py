@@ -11,14 +11,15 @@ from typing import Any
 
 import msgpack
 
-from supervisors.terms.reason import ExitReason, Ref
+from supervisors.terms.reason import ExitReason
+from supervisors.terms.ref import Ref
 from supervisors.terms.via import Via
 from supervisors.wire.values import VERSION, pack, unpack
 
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """First message of a process: who it is. `start`: SealedStart or SupervisorSpec."""
+    """The first message of a process: what it is. `start` is a SealedStart or a SupervisorSpec."""
 
     to: str
     key: int
@@ -35,7 +36,7 @@ class Boot:
 
 @dataclass(frozen=True, slots=True)
 class BootResult:
-    """A child's answer to Boot. `outcome`: started, ignored or failed; `info`: packed, for whoever started it."""
+    """A child's answer to Boot. `outcome` is started, ignored or failed; `info` is packed, for whoever started it."""
 
     to: str
     key: int
@@ -85,7 +86,7 @@ class Info:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Tell `watcher` with Ending when you end; `id` is the watcher's, and answered by Reply."""
+    """Send `watcher` an Ending when you end. Answered by a Reply with `id`, a number of the watcher's."""
 
     to: str
     id: int
@@ -103,7 +104,7 @@ class Unwatch:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """`ref`, which you watch or wait for, ends for this reason; you will see its death yourself."""
+    """`ref`, which you watch or wait for, ends for this reason. You will see its death yourself."""
 
     to: str
     ref: Ref
@@ -130,7 +131,7 @@ class ChildExited:
 
 @dataclass(frozen=True, slots=True)
 class RegistryIs:
-    """The registry has (re)started: register your name again, and tell your children."""
+    """The registry has started, or started anew: register your name again, and tell your children."""
 
     to: str
     registry: Ref
@@ -138,7 +139,7 @@ class RegistryIs:
 
 @dataclass(frozen=True, slots=True)
 class Abandon:
-    """`sender` does not wait for the reply to its call `id` any more, or has got it from another process."""
+    """`sender` does not wait any more for the reply to its call `id`, or has got it from another process."""
 
     to: str
     id: int

@@ -19,6 +19,7 @@ from typing import Any
 
 import cloudpickle
 
+from supervisors.terms.errors import SpecError, SupervisorsError
 from supervisors.terms.spec import ChildSpec, SealedStart, SupervisorSpec
 
 _SEALED_KWARGS = "sealed"
@@ -135,3 +136,30 @@ def open_start(
         tuple(opened),
         loads(sealed.blob) if isinstance(sealed, SealedStart) else dict(kwargs),
     )
+
+
+def seal_spec(spec: ChildSpec | SupervisorSpec) -> Any:
+    """Do what `seal` does, for a spec that a program has given.
+
+    Raises:
+        SpecError: its class or arguments cannot be sent.
+    """
+    try:
+        return seal(spec)
+    except SupervisorsError:
+        raise
+    except Exception as error:
+        raise SpecError(f"the class or arguments of {getattr(spec, 'id', spec)!r} cannot be sent: {error}") from None
+
+
+def seal_start(child: Any) -> Any:
+    """Return what start_child was given as it is sent: a ChildSpec, or the arguments that a template's child gets.
+
+    Raises:
+        SpecError: it is neither, or cannot be sent.
+    """
+    if isinstance(child, tuple | list):
+        return (seal_args(tuple(child)),)
+    if not isinstance(child, ChildSpec):
+        raise SpecError.of("spec", child, "a ChildSpec (or, under simple_one_for_one, a tuple of arguments)")
+    return seal_spec(child)

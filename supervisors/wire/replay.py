@@ -1,4 +1,4 @@
-"""What a receiver remembers of one sender, so that no frame is taken twice."""
+"""What a receiver remembers of a sender's frames, so that it takes none of them twice."""
 
 from array import array
 from bisect import bisect_left, insort
@@ -19,7 +19,7 @@ class Sender:
         """Nothing came yet."""
         self.cipher = cipher
         self.seen = array("Q")
-        # Counters up to here are forgotten, so nothing at or below it can be told from a replay.
+        # Counters up to this one are forgotten: a frame with one of them may be a replay.
         self.floor = 0
 
     def has(self, counter: int) -> bool:

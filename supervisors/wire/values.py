@@ -13,19 +13,20 @@ from typing import Any
 
 import msgpack
 
-from supervisors.supervisor.dynamic import DynamicSupervisorSpec
-from supervisors.supervisor.partition import PartitionSupervisorSpec
-from supervisors.supervisor.tasks import TaskSupervisorSpec
+from supervisors.terms.dynamic import DynamicSupervisorSpec
 from supervisors.terms.errors import CallFailed, SupervisorsError, from_record
-from supervisors.terms.reason import Caller, Down, ExitReason, Ref
+from supervisors.terms.partition import PartitionSupervisorSpec
+from supervisors.terms.reason import ExitReason
+from supervisors.terms.ref import Caller, Down, Ref
 from supervisors.terms.spec import Backoff, ChildSpec, SealedStart, SupervisorSpec, spec_fields
+from supervisors.terms.tasks import TaskSupervisorSpec
 from supervisors.terms.via import Via
 from supervisors.terms.views import ChildCounts, ChildInfo, Report
-from supervisors.wire import pickles as sealing
+from supervisors.wire import pickles
 from supervisors.wire.codec import MAX_FRAME
 
 #: Version of everything in this file; a node refuses to talk to one of another version.
-VERSION = 1
+VERSION = 2
 
 #: A value that is larger than this many bytes is refused where it is made; the rest of a frame is for envelopes.
 MAX_VALUE = MAX_FRAME - (1 << 18)
@@ -97,7 +98,7 @@ def _default(value: Any) -> msgpack.ExtType:
         return msgpack.ExtType(_INT, str(value).encode())
     if isinstance(value, SupervisorsError):
         return msgpack.ExtType(_ERROR, pack(value.to_record()))
-    return msgpack.ExtType(_PICKLED, sealing.dumps(value))
+    return msgpack.ExtType(_PICKLED, pickles.dumps(value))
 
 
 def pack(value: Any) -> bytes:
@@ -152,7 +153,7 @@ def _hook(trusted: bool) -> Callable[[int, bytes], Any]:
                 except ValueError:
                     return Packed(data)
             case 100 if trusted:
-                return sealing.loads(data)
+                return pickles.loads(data)
         raise ValueError(f"a value of kind {code} is not accepted here")
 
     return open_ext
@@ -174,3 +175,8 @@ def unpack(data: bytes | memoryview, *, trusted: bool = False) -> Any:
     return msgpack.unpackb(
         data, ext_hook=_TRUSTED if trusted else _PLAIN, strict_map_key=False, unicode_errors="surrogatepass"
     )
+
+
+def with_extra(started: Any) -> Any:
+    """Return what a start gave; what the server's init gave for whoever started it is opened."""
+    return (started[0], unpack(started[1], trusted=True)) if isinstance(started, tuple) else started

@@ -14,6 +14,7 @@ ROOMS = {
         "supervisor",
         "host",
         "genserver",
+        "system_server",
         "partition",
         "tasks",
         "registry",

@@ -11,7 +11,8 @@ from supervisors.errors import SupervisorsError
 from supervisors.genserver import GenServer
 from supervisors.supervisor import events
 from supervisors.supervisor.core import SupervisorCore
-from supervisors.terms.reason import KILLED, SHUTDOWN, ExitReason, Ref
+from supervisors.terms.reason import KILLED, SHUTDOWN, ExitReason
+from supervisors.terms.ref import Ref
 from supervisors.terms.spec import ChildSpec, SupervisorSpec
 
 BOOM = ExitReason("error", {"type": "ValueError", "message": "boom", "traceback": ""})

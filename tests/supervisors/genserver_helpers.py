@@ -110,7 +110,7 @@ class Probe(GenServer):
 
     async def when_queued(self, count, name, *arguments):
         """Do something as soon as so many messages wait in the mailbox."""
-        while len(self._process.mailbox) < count:  # noqa: ASYNC110 - the mailbox tells nobody
+        while len(self._supervisors_engine.mailbox) < count:  # noqa: ASYNC110 - the mailbox tells nobody
             await asyncio.sleep(0.002)
         getattr(self, name)(*arguments)
 

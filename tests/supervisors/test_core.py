@@ -6,7 +6,8 @@ import pytest
 from core_world import BOOM, Server, World, specs, supervisor
 
 from supervisors import errors
-from supervisors.terms.reason import KILLED, NORMAL, SHUTDOWN, ExitReason, Ref
+from supervisors.terms.reason import KILLED, NORMAL, SHUTDOWN, ExitReason
+from supervisors.terms.ref import Ref
 from supervisors.terms.spec import Backoff, ChildSpec
 
 INFO = ExitReason("shutdown", "info")

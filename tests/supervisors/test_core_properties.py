@@ -9,7 +9,8 @@ from supervisors.supervisor import events
 from supervisors.supervisor.core import SupervisorCore
 from supervisors.supervisor.intensity import add_restart
 from supervisors.supervisor.strategy import restart_plan
-from supervisors.terms.reason import KILLED, NORMAL, SHUTDOWN, Ref
+from supervisors.terms.reason import KILLED, NORMAL, SHUTDOWN
+from supervisors.terms.ref import Ref
 from supervisors.terms.spec import RESTARTS, STRATEGIES, Backoff, ChildSpec, SupervisorSpec
 
 REASONS = st.sampled_from([NORMAL, SHUTDOWN, BOOM, KILLED])

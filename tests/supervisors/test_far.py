@@ -23,11 +23,11 @@ class Peer(Probe):
     """A Probe that knows when its watches at the door of another node are in force, and survives failed calls."""
 
     async def in_force(self, ref):
-        while ref not in self._process.peers._far._nodes[ref.host, ref.door]._monitors.values():  # noqa: ASYNC110
+        while ref not in self._supervisors_engine.peers._far._nodes[ref.host, ref.door]._monitors.values():  # noqa: ASYNC110
             await asyncio.sleep(0.002)
 
     def deals_with_others(self):
-        return self._process.peers._far is not None
+        return self._supervisors_engine.peers._far is not None
 
     async def attempt(self, target, request, seconds=30.0):
         try:

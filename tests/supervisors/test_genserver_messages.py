@@ -215,7 +215,7 @@ def test_state_can_be_seen_and_replaced_from_outside(node, probe):
     state = node.get_state(probe)
     assert state["secret"] == "hunter2"
     assert "lock" in state["held"]  # cannot be sent: its repr
-    assert "_process" not in state
+    assert "_supervisors_engine" not in state
     new = node.replace_state(probe, lambda state: {**state, "seen": ["put here"]})
     assert new["seen"] == ["put here"] == node.call(probe, ("look",))
     for wrong in (lambda state: 1 / 0, lambda state: 3, lambda state: {1: 2}):

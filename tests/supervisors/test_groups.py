@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from node_helpers import Counter, kill, until
 
-from supervisors import ChildSpec, GroupChange, ProcessGroups, Ref, errors
-from supervisors.groups.server import GroupTable
+from supervisors import AsyncGroups, ChildSpec, GroupChange, Groups, ProcessGroups, Ref, errors
+from supervisors.groups.core import GroupTable
 
 
 def ref(number):
@@ -64,7 +64,7 @@ class Member(Counter):
     async def handle_call(self, request, caller):
         match request:
             case ("groups", method, arguments):
-                return await getattr(self.groups("pg"), method)(*arguments)
+                return await getattr(AsyncGroups(self, "pg"), method)(*arguments)
         return super().handle_call(request, caller)
 
     def handle_info(self, message):
@@ -77,7 +77,7 @@ def groups(node, supervise):
         [ChildSpec("pg", ProcessGroups, name="pg")]
         + [ChildSpec(name, Member, name=name, restart="temporary") for name in "abc"]
     )
-    return node.groups("pg")
+    return Groups(node, "pg")
 
 
 # rows: X7
@@ -160,8 +160,8 @@ def test_only_processes_of_this_node_join(node, groups):
             groups.join("g", wrong)
     with pytest.raises(errors.SpecError):
         groups.join("g")
-    with pytest.raises(errors.NotAllowed):
+    with pytest.raises(errors.CallFailed):
         node.call("pg", "junk")
     with pytest.raises(errors.NoProcess, match="nowhere"):
-        node.groups("nowhere").members("g")
+        Groups(node, "nowhere").members("g")
     assert groups.which_groups() == []

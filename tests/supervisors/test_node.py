@@ -132,7 +132,7 @@ def test_a_folder_that_cannot_be_written(folder):
 
 
 def test_attach_without_a_node(folder):
-    with pytest.raises(errors.NodeDown, match=r"no node runs in .*dspex start") as error:
+    with pytest.raises(errors.NodeDown, match=r"no node runs in .*Node.start") as error:
         Node.attach(folder)
     one_line(error)
     assert list(folder.iterdir()) == []
@@ -143,7 +143,7 @@ def test_attach_to_a_node_that_was_killed(folder):
     pids = family(node.info["pid"])
     os.kill(node.info["pid"], 9)
     until(lambda: not [pid for pid in pids if alive(pid)])
-    with pytest.raises(errors.NodeDown, match="doctor") as error:
+    with pytest.raises(errors.NodeDown, match="remove its node") as error:
         Node.attach(folder)
     one_line(error)
     node.close()
@@ -191,7 +191,7 @@ def test_one_hundred_connections_at_once(node):
     ids=str,
 )  # fmt: skip
 def test_a_child_spec_names_field_value_and_what_is_legal(field, value):
-    with pytest.raises(errors.SpecError, match=f"{field}=.*expected") as error:
+    with pytest.raises(errors.SpecError, match=f"{field} is invalid: got .*expected") as error:
         ChildSpec(**{"id": "a", "start": GenServer, field: value})
     assert isinstance(error.value, ValueError)
     assert repr(value) in one_line(error)
@@ -213,18 +213,18 @@ A = ChildSpec("a", GenServer)
     ids=str,
 )  # fmt: skip
 def test_a_supervisor_spec_names_field_value_and_what_is_legal(field, fields):
-    with pytest.raises(errors.SpecError, match=f"{field}=.*expected"):
+    with pytest.raises(errors.SpecError, match=f"{field} is invalid: got .*expected"):
         SupervisorSpec(**fields)
 
 
 def test_a_permanent_child_cannot_be_significant():
-    with pytest.raises(errors.SpecError, match="significant=True"):
+    with pytest.raises(errors.SpecError, match="significant is invalid: got True"):
         ChildSpec("a", GenServer, significant=True)
 
 
 @pytest.mark.parametrize("fields", [{"first": -1}, {"factor": 0.5}, {"limit": 0.01}, {"jitter": 2}, {"first": "1"}])
 def test_a_backoff_names_its_field(fields):
-    with pytest.raises(errors.SpecError, match=f"backoff.{next(iter(fields))}="):
+    with pytest.raises(errors.SpecError, match=rf"backoff\.{next(iter(fields))} is invalid: got "):
         Backoff(**fields)
 
 

@@ -10,7 +10,7 @@ import time
 import pytest
 from node_helpers import alive, family, kill, until
 
-from supervisors import ChildSpec, GenServer, Node, PoolSpec, SupervisorSpec, errors
+from supervisors import AsyncPool, ChildSpec, GenServer, Node, Pool, PoolSpec, SupervisorSpec, errors
 
 NUMBERS = itertools.count(1)
 
@@ -49,27 +49,27 @@ class User(GenServer):
     async def handle_call(self, request, caller):
         match request:
             case ("checkout", name, timeout):
-                worker = await self.pool(name).checkout(timeout=timeout)
+                worker = await AsyncPool(self, name).checkout(timeout=timeout)
                 self.has.append(worker)
                 return worker
             case ("queue", name):
-                self.spawn(self.pool(name).checkout(timeout=None))
+                self.spawn(AsyncPool(self, name).checkout(timeout=None))
             case ("checkin", name):
-                self.pool(name).checkin(self.has.pop())
+                AsyncPool(self, name).checkin(self.has.pop())
             case ("status", name):
-                return await self.pool(name).status(), await self.pool(name).stats()
+                return await AsyncPool(self, name).status(), await AsyncPool(self, name).stats()
             case ("transaction", name, what, limit):
-                return await self.pool(name).transaction(what, work_timeout=limit)
+                return await AsyncPool(self, name).transaction(what, work_timeout=limit)
             case ("function", name, what):
-                return await self.pool(name).transaction(lambda worker: self.call(worker, what))
+                return await AsyncPool(self, name).run(lambda worker: self.call(worker, what))
             case ("give up", name):
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(0.05):
-                        await self.pool(name).checkout(timeout=None)
+                        await AsyncPool(self, name).checkout(timeout=None)
             case ("slow function", name):
-                await self.pool(name).transaction(lambda worker: asyncio.sleep(600), work_timeout=0.1)
+                await AsyncPool(self, name).run(lambda worker: asyncio.sleep(600), work_timeout=0.1)
             case ("fail", name):
-                await self.pool(name).transaction(lambda worker: 1 // 0)
+                await AsyncPool(self, name).run(lambda worker: 1 // 0)
         return None
 
 
@@ -83,7 +83,7 @@ def pool(node):
         worker = ChildSpec("worker", Worker, args=args, shutdown=shutdown)
         ref = node.start_supervisor(PoolSpec(worker, name, size=size, max_overflow=max_overflow, **fields))
         started.append((ref, name))
-        return node.pool(name), name
+        return Pool(node, name), name
 
     yield start
     for ref, _ in started:
@@ -181,7 +181,7 @@ def test_timeouts_under_pressure_leak_no_worker(pool):
     def borrow():
         for _ in range(8):
             try:
-                p.transaction(lambda worker: time.sleep(0.01), timeout=0.012)
+                p.run(lambda worker: time.sleep(0.01), timeout=0.012)
                 outcomes.append("served")
             except errors.CallTimeout:
                 outcomes.append("late")
@@ -212,7 +212,7 @@ def test_worker_of_a_process_that_died_is_returned_alive(node, pool, user):
 def test_worker_of_a_program_that_has_gone_is_returned(node, pool):
     p, name = pool(size=1)
     with Node.attach(node.data_dir) as other:
-        worker = other.pool(name).checkout()
+        worker = Pool(other, name).checkout()
         assert p.status() == ("full", 0, 0, 1)
     settled(p, "ready", 1, 0, 0)
     assert p.checkout() == worker
@@ -243,7 +243,7 @@ def test_waiters_that_have_gone_leave_the_queue(node, pool, user):
 
     def wait_in_vain():
         with pytest.raises(errors.NodeDown):
-            other.pool(name).checkout(timeout=None)
+            Pool(other, name).checkout(timeout=None)
 
     thread = threading.Thread(target=wait_in_vain)
     thread.start()
@@ -262,14 +262,14 @@ def test_second_and_foreign_checkin_are_ignored(node, pool):
     p, name = pool(size=1)
     worker = p.checkout()
     with Node.attach(node.data_dir) as other:
-        other.pool(name).checkin(worker)
-        assert other.pool(name).status() == ("full", 0, 0, 1)
+        Pool(other, name).checkin(worker)
+        assert Pool(other, name).status() == ("full", 0, 0, 1)
     p.checkin(worker)
     p.checkin(worker)
     p.checkin(node.whereis(name))
     settled(p, "ready", 1, 0, 0)
     with Node.attach(node.data_dir) as other:
-        assert other.pool(name).checkout() == worker
+        assert Pool(other, name).checkout() == worker
         p.checkin(worker)  # ours no more
         assert p.status() == ("full", 0, 0, 1)
 
@@ -314,7 +314,7 @@ def test_worker_that_dies_while_out_is_replaced_unless_it_was_overflow(pool):
 def test_transaction_gives_back_whatever_happens(pool):
     p, _ = pool(size=1)
     with pytest.raises(ZeroDivisionError):
-        p.transaction(lambda worker: 1 // 0)
+        p.run(lambda worker: 1 // 0)
     settled(p, "ready", 1, 0, 0)
     with pytest.raises(errors.ServerExited):
         p.transaction("boom")
@@ -362,7 +362,7 @@ def test_request_that_takes_too_long_costs_its_worker_which_is_replaced(node, po
 def test_function_whose_work_takes_too_long_is_told_and_a_checkout_is_taken_back(node, pool):
     p, _ = pool(size=1, work_timeout=0.2)
     with pytest.raises(errors.CallTimeout, match=r"took more than 0.2 s"):
-        p.transaction(lambda worker: node.call(worker, "hang", timeout=None))
+        p.run(lambda worker: node.call(worker, "hang", timeout=None))
     worker = p.checkout()
     until(lambda: not alive(worker.pid))
     settled(p, "ready", 1, 0, 0)
@@ -458,7 +458,7 @@ def test_inside_a_server_the_same_names_are_awaited(node, pool, user):
 def test_pool_in_a_tree_is_restarted_whole_when_its_server_dies(node, supervise):
     spec = PoolSpec(ChildSpec("worker", Worker), "in-tree", size=2, max_overflow=0)
     supervise([ChildSpec("db", spec)])
-    p, old, server = node.pool("in-tree"), pids(node, "in-tree"), node.pid("in-tree")
+    p, old, server = Pool(node, "in-tree"), pids(node, "in-tree"), node.pid("in-tree")
     kill(server)
     until(lambda: node.pid("in-tree") not in (None, server))
     settled(p, "ready", 2, 0, 0)
@@ -469,18 +469,18 @@ def test_pool_in_a_tree_is_restarted_whole_when_its_server_dies(node, supervise)
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"size": -1}, "size=-1: expected a whole number >= 0"),
-        ({"max_overflow": 1.5}, "max_overflow=1.5: expected a whole number >= 0"),
-        ({"strategy": "random"}, "strategy='random': expected one of lifo, fifo"),
-        ({"min_size": 6}, r"min_size=6: expected a whole number from 0 to size \(5\), or None"),
-        ({"max_size": 4}, r"max_size=4: expected a whole number >= size \(5\), or None"),
-        ({"idle_seconds": -1}, "idle_seconds=-1: expected seconds >= 0"),
-        ({"work_timeout": 0}, "work_timeout=0: expected seconds > 0 or None"),
-        ({"health_timeout": 0}, "health_timeout=0: expected seconds > 0"),
-        ({"intensity": -1}, "intensity=-1: expected a whole number >= 0"),
-        ({"worker": Worker}, "worker=.*: expected a ChildSpec"),
-        ({"worker": ChildSpec("w", Worker, name="w")}, "worker.name='w': expected None"),
-        ({"worker": ChildSpec("w", SupervisorSpec())}, "worker.start=.*: expected a GenServer class"),
+        ({"size": -1}, "size is invalid: got -1, expected a whole number >= 0"),
+        ({"max_overflow": 1.5}, "max_overflow is invalid: got 1.5, expected a whole number >= 0"),
+        ({"strategy": "random"}, "strategy is invalid: got 'random', expected one of lifo, fifo"),
+        ({"min_size": 6}, r"min_size is invalid: got 6, expected a whole number from 0 to 5 or None"),
+        ({"max_size": 4}, r"max_size is invalid: got 4, expected a whole number >= 5 or None"),
+        ({"idle_seconds": -1}, "idle_seconds is invalid: got -1, expected seconds >= 0"),
+        ({"work_timeout": 0}, "work_timeout is invalid: got 0, expected seconds > 0 or None"),
+        ({"health_timeout": 0}, "health_timeout is invalid: got 0, expected seconds > 0"),
+        ({"intensity": -1}, "intensity is invalid: got -1, expected a whole number >= 0"),
+        ({"worker": Worker}, "worker is invalid: got .*, expected a ChildSpec"),
+        ({"worker": ChildSpec("w", Worker, name="w")}, "worker.name is invalid: got 'w', expected None"),
+        ({"worker": ChildSpec("w", SupervisorSpec())}, "worker.start is invalid: got .*, expected a GenServer class"),
     ],
 )
 def test_illegal_specs_are_refused_before_anything_starts(fields, message):
@@ -499,4 +499,4 @@ def test_illegal_calls_are_refused_and_the_pool_goes_on(node, pool):
     node.cast(name, "nonsense")
     assert p.status() == ("ready", 1, 0, 0)
     with pytest.raises(errors.NoProcess):
-        node.pool("no such pool").checkout()
+        Pool(node, "no such pool").checkout()

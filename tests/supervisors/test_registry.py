@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from node_helpers import Counter, kill, until
 
-from supervisors import ANY, ChildSpec, Ref, Registry, Var, errors
+from supervisors import ANY, AsyncRegistryHandle, ChildSpec, Ref, Registry, RegistryHandle, Var, errors
 from supervisors.registry.core import Lease, LockTable, RegistryTable
 from supervisors.registry.matching import bind, check_guards, fill, holds, strict
 
@@ -292,12 +292,12 @@ class Owner(Counter):
     async def handle_call(self, request, caller):
         match request:
             case ("registry", method, arguments, options):
-                return await getattr(self.registry("reg"), method)(*arguments, **options)
+                return await getattr(AsyncRegistryHandle(self, "reg"), method)(*arguments, **options)
             case ("locked", key):
-                async with self.registry("reg").lock(key):
+                async with AsyncRegistryHandle(self, "reg").lock(key):
                     raise RuntimeError("in the lock")
             case ("hold", key):
-                self.held = self.registry("reg").lock(key)
+                self.held = AsyncRegistryHandle(self, "reg").lock(key)
                 await self.held.__aenter__()
                 return "held"
             case ("wait", key):
@@ -308,11 +308,11 @@ class Owner(Counter):
                 async def add(entries):
                     got.append([value for _, value in entries])
 
-                await self.registry("reg").dispatch(key, add, parallel=parallel)
+                await AsyncRegistryHandle(self, "reg").dispatch(key, add, parallel=parallel)
                 return got
             case ("unknown",):
                 try:
-                    await self.registry("nowhere").lookup("k")
+                    await AsyncRegistryHandle(self, "nowhere").lookup("k")
                 except errors.NoProcess as error:
                     return str(error)
             case _:
@@ -320,7 +320,7 @@ class Owner(Counter):
         return None
 
     async def wait(self, key):
-        async with self.registry("reg").lock(key):
+        async with AsyncRegistryHandle(self, "reg").lock(key):
             self.seen.append("locked")
 
 
@@ -335,7 +335,7 @@ def world(node, supervise):
     def start(keys="unique", owners=("a", "b", "c"), **options):
         children = [ChildSpec("reg", Registry, kwargs={"keys": keys, **options}, name="reg")]
         supervise(children + [ChildSpec(name, Owner, name=name) for name in owners])
-        return node.registry("reg")
+        return RegistryHandle(node, "reg")
 
     return start
 
@@ -582,8 +582,8 @@ def test_a_lock_is_free_when_its_holder_dies_and_dying_waiters_are_skipped(node,
 
 PROGRAM = """
 import os, sys
-from supervisors import Node
-with Node.attach(sys.argv[1]).registry("reg").lock("k"):
+from supervisors import Node, RegistryHandle
+with RegistryHandle(Node.attach(sys.argv[1]), "reg").lock("k"):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -608,7 +608,7 @@ def test_a_lock_is_free_when_the_program_that_holds_it_is_killed(node, world):
 def test_an_unknown_registry_is_named(node, world):
     world(owners=("a",))
     with pytest.raises(errors.NoProcess, match="nowhere"):
-        node.registry("nowhere").lookup("k")
+        RegistryHandle(node, "nowhere").lookup("k")
     assert "nowhere" in node.call("a", ("unknown",))
 
 

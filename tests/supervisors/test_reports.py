@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from node_helpers import Counter, until
 
-from supervisors import ChildSpec, GenServer, SupervisorSpec, errors
+from supervisors import ChildSpec, ExitReason, GenServer, Report, SupervisorSpec, errors
+from supervisors.host.log import open_log
+from supervisors.host.reports import REPORT_FILE, Reporter, read_reports
 
 #: What observers of OTP's supervisors rely on.
 FIELDS = {"restart", "shutdown", "type"}
@@ -89,3 +91,22 @@ def test_giving_up_is_reported_with_child_count_and_window(node):
     assert report.reason.kind == "killed"
     assert line["level"] == "critical"
     assert "last" in line["event"]
+
+
+def test_what_is_written_is_read_again_and_a_broken_line_is_left_out(tmp_path):
+    told = [
+        Report("progress", "top", "a", 12, None, 1.5, {"restart": "permanent"}),
+        Report("child_terminated", "top", None, None, ExitReason("error", {"type": "ValueError"}), 2.5, {}),
+        Report("start_error", "top", "b", None, ExitReason("shutdown", ["odd", object]), 3.5, {"type": "worker"}),
+    ]
+    reporter = Reporter(tmp_path, open_log(tmp_path, "top"))
+    reporter.tell(told[0])
+    with (tmp_path / REPORT_FILE).open("a") as file:
+        file.write('{"kind": "progress"}\n[]\n"text"\n{"kind": \n')
+    for report in told[1:]:
+        reporter.tell(report)
+    read = read_reports(tmp_path, 100)
+    assert read[:2] == told[:2]
+    assert read[2].reason == ExitReason("shutdown", ["odd", repr(object)])  # what is no plain data is text
+    assert read_reports(tmp_path, 1) == read[2:]
+    assert read_reports(tmp_path / "nowhere", 5) == []

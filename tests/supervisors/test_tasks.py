@@ -12,9 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from node_helpers import alive, kill, until
 
-from supervisors import ChildSpec, Down, GenServer, Stop, TaskSupervisorSpec, callers, errors
+from supervisors import (
+    AsyncTaskSupervisor,
+    ChildSpec,
+    Down,
+    GenServer,
+    Stop,
+    TaskSupervisor,
+    TaskSupervisorSpec,
+    callers,
+    errors,
+)
 from supervisors.tasks.stream_core import StreamCore, StreamOptions
-from supervisors.terms.reason import Ref
+from supervisors.terms.ref import Ref
 
 
 def options(**fields):
@@ -121,7 +131,7 @@ def tasks(node):
 
     def start(**fields):
         started.append(node.start_supervisor(TaskSupervisorSpec(**fields)))
-        return node.tasks(started[-1])
+        return TaskSupervisor(node, started[-1])
 
     yield start
     for ref in started:
@@ -312,9 +322,9 @@ def test_a_task_has_the_supervisors_shutdown_or_its_own(node, tasks):
     found = tasks(shutdown=0.25, name="limits")
     assert node.get_childspec("limits", found.start_child(sleep, 60)).shutdown == 0.25
     assert node.get_childspec("limits", found.async_(sleep, 60, shutdown="brutal_kill").ref).shutdown == "brutal_kill"
-    with pytest.raises(errors.SpecError, match="shutdown='soon'"):
+    with pytest.raises(errors.SpecError, match="shutdown is invalid: got 'soon'"):
         found.async_(sleep, 60, shutdown="soon")
-    with pytest.raises(errors.SpecError, match="shutdown=None"):
+    with pytest.raises(errors.SpecError, match="shutdown is invalid: got None"):
         TaskSupervisorSpec(shutdown=None)
     with pytest.raises(errors.SpecError, match="extra_arguments"):
         TaskSupervisorSpec(extra_arguments=(1,))
@@ -326,7 +336,7 @@ def test_a_stream_refuses_what_is_not_legal_before_anything_starts(tasks):
     for wrong in ({"max_concurrency": 0}, {"on_timeout": "x"}, {"shutdown": -1}):
         with pytest.raises(errors.SpecError):
             found.async_stream([1], double, **wrong)
-    with pytest.raises(errors.SpecError, match="max_workers=2"):
+    with pytest.raises(errors.SpecError, match="max_workers is invalid: got 2"):
         found.async_stream_nolink([1], double, max_workers=2)
     with pytest.raises(errors.SpecError, match="expected a function"):
         found.async_stream([1], 3)
@@ -477,8 +487,8 @@ def test_a_linked_task_ends_with_the_connection_that_started_it_and_another_one_
 
     tasks(name="shared")
     other = Node.attach(node.data_dir)
-    linked = other.tasks("shared").async_(sleep, 60)
-    free = other.tasks("shared").async_nolink(sleep, 60)
+    linked = TaskSupervisor(other, "shared").async_(sleep, 60)
+    free = TaskSupervisor(other, "shared").async_nolink(sleep, 60)
     other.close()
     until(lambda: not alive(linked.ref.pid))
     assert alive(free.ref.pid)
@@ -494,7 +504,7 @@ def chain():
 async def chain_of_two(name):
     from supervisors.tasks.server import current
 
-    task = await current().tasks(name).async_(chain)
+    task = await AsyncTaskSupervisor(current(), name).async_(chain)
     return current().ref, await task.await_()
 
 
@@ -502,7 +512,7 @@ class User(GenServer):
     """Starts tasks as it is told."""
 
     def init(self, name, trap=False):
-        self.trap_exit, self.found, self.seen = trap, self.tasks(name), []
+        self.trap_exit, self.found, self.seen = trap, AsyncTaskSupervisor(self, name), []
 
     async def handle_call(self, request, caller):
         match request:
@@ -533,7 +543,7 @@ class User(GenServer):
             case ("start", function, *args):
                 return (await self.found.async_(function, *args)).ref
             case ("narrow", name):
-                stream = self.tasks(name).async_stream(range(8), double, max_concurrency=2)
+                stream = AsyncTaskSupervisor(self, name).async_stream(range(8), double, max_concurrency=2)
                 return [value async for _, value in stream]
             case "children":
                 return await self.found.children()

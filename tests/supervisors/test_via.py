@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from node_helpers import Counter, kill, until
 
-from supervisors import ChildSpec, GenServer, Registry, SupervisorSpec, Via, errors
+from supervisors import ChildSpec, GenServer, Registry, RegistryHandle, SupervisorSpec, Via, errors
 from supervisors.wire import values as wire
 
 
@@ -63,7 +63,7 @@ def test_start_under_a_via_name_and_use_it_everywhere(node, top):
     node.cast(name, ("add", 1))
     assert node.call(name, ("add", 0)) == 7
     assert node.call(name, "name")[0] == name
-    assert node.registry("reg").lookup(("worker", 7)) == [(ref, {"rank": 1})]
+    assert RegistryHandle(node, "reg").lookup(("worker", 7)) == [(ref, {"rank": 1})]
     assert node.call("asker", ("call", name, ("add", 1))) == 8
     node.call("asker", ("cast", name, ("add", 1)))
     until(lambda: node.call(name, ("add", 0)) == 9)
@@ -88,7 +88,7 @@ def test_a_via_name_that_is_taken(node, top):
     with pytest.raises(errors.AlreadyStarted) as failed:
         node.start_child(top, ChildSpec("second", Counter, name=name))
     assert failed.value.ref == ref
-    assert node.registry("reg").lookup("only") == [(ref, None)]
+    assert RegistryHandle(node, "reg").lookup("only") == [(ref, None)]
     node.terminate_child(top, "first")
     assert node.whereis(name) is None
     assert node.start_child(top, ChildSpec("second", Counter, name=name)) == node.whereis(name)
@@ -139,7 +139,7 @@ def test_via_is_refused_on_duplicate_keys(node, top):
     for start in (Counter, SupervisorSpec([])):
         with pytest.raises(errors.SupervisorsError, match="duplicate"):
             node.start_child(top, ChildSpec("w", start, name=name))
-    assert node.registry("dup").count() == 0
+    assert RegistryHandle(node, "dup").count() == 0
 
 
 # rows: R9
@@ -164,7 +164,7 @@ def test_a_users_object_as_key_passes_through_door_and_supervisors(node, top):
     ref = node.start_child(top, ChildSpec("w", Counter, name=name))
     assert node.whereis(name) == ref
     assert node.call(name, ("add", 2)) == 2
-    assert node.registry("reg").lookup(Key("a")) == [(ref, Key("value"))]
+    assert RegistryHandle(node, "reg").lookup(Key("a")) == [(ref, Key("value"))]
     assert node.call("asker", ("whereis", name)) == ref
     assert node.start_child(top, ChildSpec("inner", SupervisorSpec([]), name=Via("reg", Key("b")))) is not None
     assert node.whereis(Via("reg", Key("b"))) is not None

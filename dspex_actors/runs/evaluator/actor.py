@@ -281,7 +281,7 @@ class Evaluator(GenServer):
     def _row(self, answer: Answer, payload: bytes, attempts: int, worker: str) -> None:
         answer = self._bills.settle(answer)
         index, _, prediction, score, error, latency, usage, asked, cost, _ = answer
-        at = f"{self._process.node['name']}/{worker}"
+        at = f"{self.node['name']}/{worker}"
         row = (index, payload, prediction, score, error, attempts, latency, usage, asked, cost, at, time.time())
         rows = self._hopeless.observe(row, error)
         if self._hopeless.verdict is not None and self._plan is not None:
@@ -312,12 +312,12 @@ class Evaluator(GenServer):
                 await self._ask(*request)
             except JournalError as error:
                 if self._trouble is None:
-                    self._process.log.error("the run waits for its journal", run=self._run_id, why=str(error))
+                    self.log.error("the run waits for its journal", run=self._run_id, why=str(error))
                 self._trouble = str(error)
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             if self._trouble is not None:
-                self._process.log.info("the journal takes results again", run=self._run_id)
+                self.log.info("the journal takes results again", run=self._run_id)
                 self._trouble = None
             return
 
@@ -363,7 +363,7 @@ class Evaluator(GenServer):
                     await self._ask("add", self._run_id, batch)
                     del rest[: len(batch)]
         except (TimeoutError, DspexError):
-            self._process.log.warning("results that came last are asked again", run=self._run_id, count=len(rest))
+            self.log.warning("results that came last are asked again", run=self._run_id, count=len(rest))
 
     async def _keep_noting(self) -> None:
         while not self._over:

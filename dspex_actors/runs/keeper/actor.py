@@ -57,7 +57,7 @@ class Runs(GenServer):
     async def init(self, workers: int) -> None:
         """Open the journal; go on with what was running, or mark it as paused after a new start of the node."""
         self._workers = workers
-        node = self._process.node
+        node = self.node
         data_dir = Path(node["data_dir"])
         self._journal = Journal(data_dir / JOURNAL_FILE)
         self._notes: dict[str, dict[str, Any]] = {}

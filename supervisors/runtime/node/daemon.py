@@ -1,10 +1,8 @@
 """The daemon of a node: starts the actor system, watches it, brings it back, and takes it down.
 
-`python -m supervisors.runtime.node.daemon CONFIG_FILE READY_FD LIFELINE_FD`
-
-It has no threads and runs no user code. What it starts cannot outlive it (host/processes.py); what dies of the three
-that the node cannot do without - admin, logger, root supervisor - makes it end the rest and start the node anew,
-on the same door socket, within a second or two.
+The daemon has no threads and runs no user code. Nothing that it starts can outlive it (host/processes.py). When the
+admin, the logger or the root supervisor dies (pillars.py), the daemon ends the rest and starts the node anew within a
+second or two, on the same door socket.
 """
 
 from __future__ import annotations
@@ -19,7 +17,6 @@ import select
 import shutil
 import signal
 import socket
-import sys
 import time
 import uuid
 from dataclasses import asdict
@@ -30,11 +27,14 @@ from supervisors.host import meters
 from supervisors.host import processes as fate
 from supervisors.host.log import open_log
 from supervisors.host.node_config import NodeConfig
+from supervisors.runtime.node.pillars import Pillars
 from supervisors.runtime.thespian import identity
-from supervisors.terms.reason import SHUTDOWN, Ref
-from supervisors.wire.keys import KeyFileError, load_or_create_key
+from supervisors.terms.reason import SHUTDOWN
+from supervisors.terms.ref import Ref
+from supervisors.version import __version__
+from supervisors.wire.keys import load_or_create_key
 
-#: A node that falls more often than this within this many seconds is given up.
+#: A node that falls more than MAX_FALLS times within FALL_SECONDS is given up.
 MAX_FALLS, FALL_SECONDS = 10, 60.0
 #: An ordered stop that takes longer than this is finished by SIGKILL.
 STOP_SECONDS = 120.0
@@ -66,7 +66,7 @@ class Daemon:
         self.incarnation = 0
         self.system: Any = None
         self.root: Ref | None = None
-        self.pillars: dict[int, tuple[str, int | None]] = {}
+        self._pillars = Pillars()
         self._owner = fate.open_pidfd(os.getppid(), 0) if lifeline >= 0 else None
         self._signal_read, self._signal_write = os.pipe()
         os.set_blocking(self._signal_read, False)
@@ -141,12 +141,10 @@ class Daemon:
         if result.outcome != "started" or result.ref is None:
             raise StartRefusedError(str(result.error or result.reason))
         self.root = result.ref
-        self._watch_pillars()
+        self._pillars.watch(self.root.pid)
         self._write_node_file()
 
     def _node(self) -> dict[str, Any]:
-        from supervisors import __version__
-
         host, port = self.system.own_address
         return {
             "name": self.config.name,
@@ -179,24 +177,6 @@ class Daemon:
             children.extend(make(self.config.app_config, self._node()))
         # The root lets its children fall often before it gives up: then the daemon starts the whole node anew.
         return seal(SupervisorSpec(children=tuple(children), strategy="one_for_one", intensity=20, period=10.0))
-
-    def _watch_pillars(self) -> None:
-        """Open a pidfd for admin, logger and root: the processes that the node cannot do without."""
-        assert self.root is not None
-        table = fate.process_table()
-        admin = table.get(self.root.pid, 0)
-        pids = {self.root.pid: "root", admin: "admin"}
-        pids.update({pid: "logger" for pid, parent in table.items() if parent == admin and pid != self.root.pid})
-        for pid, name in pids.items():
-            self.pillars[pid] = (name, None)
-            with contextlib.suppress(ProcessLookupError):  # it has fallen already: the first look will see it
-                self.pillars[pid] = (name, fate.open_pidfd(pid, 0))
-
-    def _fallen(self) -> str | None:
-        for pid, (name, pidfd) in self.pillars.items():
-            if fate.has_ended(pid, 0, pidfd):
-                return name
-        return None
 
     def _write_node_file(self) -> None:
         path = self.data_dir / "node.json"
@@ -264,14 +244,14 @@ class Daemon:
                 return "stop"
             if self._owner_gone:
                 return "owner gone"
-            if (fallen := self._fallen()) is not None:
+            if (fallen := self._pillars.fallen()) is not None:
                 return fallen
 
     def _sleep(self, seconds: float) -> None:
         """Wait for a signal, or the end of a child, a pillar or the owner, at most so long."""
         poller = select.poll()
         watched = {fd for fd in (self._owner, self.lifeline) if fd is not None and fd >= 0}
-        for fd in (self._signal_read, *watched, *(fd for _, fd in self.pillars.values() if fd is not None)):
+        for fd in (self._signal_read, *watched, *self._pillars.descriptors()):
             poller.register(fd, select.POLLIN | select.POLLHUP)
         ready = {fd for fd, _ in poller.poll(seconds * 1000)}
         self._owner_gone = self._owner_gone or bool(watched & ready)
@@ -292,16 +272,13 @@ class Daemon:
             deadline = time.monotonic() + STOP_SECONDS
             while time.monotonic() < deadline and not self._stop_now:
                 self._sleep(0.5)
-                if self._owner_gone or self._fallen():
+                if self._owner_gone or self._pillars.fallen():
                     break
         self.end_all()
 
     def end_all(self) -> None:
         """Kill every process of the node and wait until none is left."""
-        for _, fd in self.pillars.values():
-            if fd is not None:
-                fate.close_pidfd(fd)
-        self.pillars = {}
+        self._pillars.forget()
         deadline = time.monotonic() + 10.0
         while (left := fate.descendants(os.getpid())) and time.monotonic() < deadline:
             for pid in left:
@@ -323,75 +300,3 @@ def _reap() -> None:
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
-
-
-def _detach(logs: Path) -> None:
-    """Let go of the starter's standard streams: a starter whose output is a pipe would wait for us for ever."""
-    null = os.open(os.devnull, os.O_RDWR)
-    err = os.open(logs / "stderr.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.dup2(null, 0)
-    os.dup2(null, 1)
-    os.dup2(err, 2)
-    os.close(null)
-    os.close(err)
-
-
-def _say(fd: int, **message: Any) -> None:
-    with contextlib.suppress(OSError):
-        os.write(fd, json.dumps(message).encode() + b"\n")
-        os.close(fd)
-
-
-def main(argv: list[str]) -> int:
-    """Run a node; say on READY_FD whether it came up."""
-    config = NodeConfig(**json.loads(Path(argv[0]).read_text()))
-    ready, lifeline = int(argv[1]), int(argv[2])
-    os.umask(0o077)
-    with contextlib.suppress(PermissionError):
-        os.setsid()
-    fate.set_process_name(f"node {config.name}")
-    fate.adopt_orphans()
-    try:
-        daemon = Daemon(config, lifeline)
-    except StartRefusedError as error:
-        _say(ready, error=str(error), running=str(error) == "running")
-        return EXIT_RUNNING
-    except (KeyFileError, OSError) as error:
-        _say(ready, error=str(error))
-        return EXIT_FAILED
-    if not config.foreground:
-        _detach(daemon.logs)
-    # Thespian reads these when it is imported.
-    os.environ.update(
-        THESPIAN_BASE_IPADDR=config.host,
-        THESPIAN_MAX_PENDING_TRANSMITS="200",
-        THESPLOG_FILE=str(daemon.logs / "thespian.log"),
-        THESPLOG_THRESHOLD="WARNING",
-        DSPEX_SECURITY_LOG=str(daemon.logs / "security.jsonl"),
-    )
-    daemon.catch_signals()
-    try:
-        daemon.preload()
-        daemon.boot()
-    except StartRefusedError as error:
-        daemon.end_all()
-        daemon.clean_up()
-        _say(ready, error=str(error))
-        return EXIT_FAILED
-    except Exception as error:
-        daemon.log.critical("the node did not start", exc_info=error)
-        daemon.end_all()
-        daemon.clean_up()
-        _say(ready, error=f"{type(error).__name__}: {error}; see {daemon.logs}")
-        return EXIT_FAILED
-    _say(ready, ok=True, address=daemon.address, pid=os.getpid())
-    daemon.log.info("node started", address=daemon.address)
-    try:
-        return daemon.run()
-    finally:
-        daemon.end_all()
-        daemon.clean_up()
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,57 +1,58 @@
-"""The door of a node: where programs outside come in.
+"""The door of a node: the server that programs outside connect to.
 
-One listening socket, opened by the daemon before anything else and kept over restarts of the door, so that clients
-that come meanwhile wait in its queue. Frames are sealed with the cluster key (wire/frames.py); inside, each is
-`[request id, operation, *arguments]`, answered by `[request id, ok, value or error]`. `[0, "down", monitor, Down]`
-comes unasked. Users' requests and replies pass through as bytes that the door does not open.
+The daemon opens the listening socket before anything else and keeps it while the door is restarted: clients that come
+meanwhile wait in its queue. Frames are sealed with the cluster key (wire/frames.py), and wire/door_protocol.py lists
+what is in them. A connection (connection.py) takes the requests, and calls the operations that are here.
 """
 # ruff: noqa: ASYNC109 - `timeout` is the name of the contract
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from supervisors.genserver import GenServer
-from supervisors.host import meters, security_log
+from supervisors.host import meters
 from supervisors.host import processes as fate
-from supervisors.host.log import REPORT_FILE, last_lines
-from supervisors.tasks.server import claim
-from supervisors.terms.errors import CallFailed, NoProcess, SupervisorsError
-from supervisors.terms.reason import Down, ExitReason, Ref
+from supervisors.host.reports import read_reports
+from supervisors.runtime.node.connection import Connection, Operation
+from supervisors.runtime.process.process import Process
+from supervisors.system_server import SystemServer
+from supervisors.terms.errors import SupervisorsError
+from supervisors.terms.reason import SHUTDOWN, ExitReason
+from supervisors.terms.ref import Ref
 from supervisors.terms.spec import ChildSpec, SupervisorSpec
 from supervisors.terms.via import Via
 from supervisors.terms.views import Report
+from supervisors.wire import door_protocol as protocol
 from supervisors.wire import values as wire
-from supervisors.wire.frames import FrameCodec, FrameError, FrameReader, FrameTooLarge, Opener
+from supervisors.wire.frames import FrameCodec, FrameReader, Opener
 from supervisors.wire.keys import load_or_create_key
 from supervisors.wire.messages import Cast, Info
 
-#: A connection that has not shown the key within this many seconds is closed.
-HANDSHAKE_SECONDS = 5.0
 #: At most so many connections that have not shown the key; a further one closes the oldest.
 MAX_UNAUTHENTICATED = 64
 
-Operation = Callable[..., Awaitable[Any]]
 
+class Door(SystemServer):
+    """The server of the connections from outside."""
 
-class Door(GenServer):
-    """Server of the connections from outside. Argument: the listening socket's descriptor and its address."""
+    WHAT = "the node's door"
 
     async def init(self, fd: int, address: str) -> None:
-        """Serve the socket that the daemon opened."""
-        self._codec = FrameCodec(load_or_create_key(Path(self._process.node["data_dir"])))
+        """Serve the socket that the daemon has opened.
+
+        Args:
+            fd: the descriptor of the listening socket.
+            address: its "ip:port".
+        """
+        self._codec = FrameCodec(load_or_create_key(Path(self.node["data_dir"])))
         self.address = address
-        # One for all connections, so that a frame is taken once, whichever connection it comes on; frames that were
-        # sealed while the door was being restarted are still good.
+        # One opener serves all connections: a frame is taken once, whichever connection it comes on. The grace is for
+        # frames that were sealed while the door was being restarted.
         self._opener = Opener(self._codec, address, grace=5.0)
         self._strangers: dict[Connection, None] = {}
         listening = socket.socket(fileno=os.dup(fd))
@@ -60,21 +61,21 @@ class Door(GenServer):
             lambda: Connection(self), sock=listening, backlog=512
         )
         self.operations: dict[str, Operation] = {
-            "call": self._op_call,
-            "cast": self._op_cast,
-            "claim": self._op_claim,
-            "send": self._op_send,
-            "exit": self._op_exit,
-            "system": self._op_system,
-            "stop": self._op_stop,
-            "whereis": self._op_whereis,
-            "supervisor": self._op_supervisor,
-            "start_supervisor": self._op_start_supervisor,
-            "tree": self._op_tree,
-            "status": self._op_status,
-            "reports": self._op_reports,
-            "names": self._op_names,
-            "stats": self._op_stats,
+            protocol.CALL: self._op_call,
+            protocol.CAST: self._op_cast,
+            protocol.CLAIM: self._op_claim,
+            protocol.SEND: self._op_send,
+            protocol.EXIT: self._op_exit,
+            protocol.SYSTEM: self._op_system,
+            protocol.STOP: self._op_stop,
+            protocol.WHEREIS: self._op_whereis,
+            protocol.SUPERVISOR: self._op_supervisor,
+            protocol.START_SUPERVISOR: self._op_start_supervisor,
+            protocol.TREE: self._op_tree,
+            protocol.STATUS: self._op_status,
+            protocol.REPORTS: self._op_reports,
+            protocol.NAMES: self._op_names,
+            protocol.STATS: self._op_stats,
         }
 
     async def terminate(self, reason: ExitReason) -> None:
@@ -84,9 +85,9 @@ class Door(GenServer):
     # --- connections ------------------------------------------------------------------------------------------------
 
     @property
-    def process(self) -> Any:
+    def process(self) -> Process:
         """The process of this server, for its connections."""
-        return self._process
+        return cast("Process", self._supervisors_engine)
 
     def new_reader(self) -> FrameReader:
         """Return a reader for frames sealed for this door."""
@@ -109,36 +110,41 @@ class Door(GenServer):
     # --- operations -------------------------------------------------------------------------------------------------
 
     async def _op_call(self, target: Ref | str | Via, request: bytes, timeout: float | None) -> bytes:
-        return await self._process.call_name(target, request, timeout)
+        return await self.process.call_name(target, request, timeout)
 
     async def _op_claim(self, task: Ref, request: bytes, linked: bool) -> bytes:
-        return await claim(self._process, task, request, linked)
+        try:
+            return await self.process.call_packed(task, request, None)
+        except asyncio.CancelledError:  # whoever started the task does not wait any more
+            if linked:
+                self.process.stop_process(task, SHUTDOWN)
+            raise
 
     async def _op_cast(self, target: Ref | str | Via, message: bytes) -> None:
-        await self._process.send_packed(target, Cast("", message))
+        await self.process.send_packed(target, Cast("", message))
 
     async def _op_send(self, target: Ref | str | Via, message: bytes) -> None:
-        await self._process.send_packed(target, Info("", message))
+        await self.process.send_packed(target, Info("", message))
 
     async def _op_stop(self, target: Ref | str | Via, reason: ExitReason, timeout: float | None) -> None:
-        await self._process.stop(await self._process.names.resolve(target), reason, timeout)
+        await self.process.stop(await self.process.names.resolve(target), reason, timeout)
 
     async def _op_exit(self, target: Ref | str | Via, reason: ExitReason) -> None:
-        self._process.exit(await self._process.names.resolve(target), reason)
+        self.process.exit(await self.process.names.resolve(target), reason)
 
     async def _op_system(self, target: Ref | str | Via, name: str, argument: bytes, timeout: float | None) -> bytes:
-        ref = await self._process.names.resolve(target)
-        return await self._process.calls.system(ref, name, argument, timeout)
+        ref = await self.process.names.resolve(target)
+        return await self.process.calls.system(ref, name, argument, timeout)
 
     async def _op_whereis(self, name: str | Via) -> Ref | None:
-        return await self._process.names.whereis(name)
+        return await self.process.names.whereis(name)
 
     async def _op_names(self) -> Any:
-        return await self._process.names.ask(("names",))
+        return await self.process.names.ask(("names",))
 
     async def _op_supervisor(self, target: Ref | str | Via, name: str, argument: Any) -> Any:
-        ref = await self._process.names.resolve(target)
-        return wire.unpack(await self._process.call_packed(ref, wire.pack((name, argument)), None))
+        ref = await self.process.names.resolve(target)
+        return wire.unpack(await self.process.call_packed(ref, wire.pack((name, argument)), None))
 
     async def _op_start_supervisor(self, spec: SupervisorSpec) -> Ref | None:
         child = ChildSpec(f"{spec.name or 'supervisor'}-{os.urandom(4).hex()}", spec, restart="temporary")
@@ -146,14 +152,14 @@ class Door(GenServer):
 
     @property
     def _root(self) -> Ref:
-        root = self._process.boot.parent
+        root = self.process.boot.parent
         assert root is not None
         return root
 
     async def _op_tree(self) -> dict[str, Any]:
         return {
             "id": "root",
-            "name": self._process.node["name"],
+            "name": self.node["name"],
             "type": "supervisor",
             "state": "running",
             "pid": self._root.pid,
@@ -183,7 +189,7 @@ class Door(GenServer):
         return list(await asyncio.gather(*(node(row) for row in reversed(rows))))
 
     async def _op_status(self) -> dict[str, Any]:
-        node = self._process.node
+        node = self.node
         tree = await self._op_tree()
         flat = list(_flatten(tree))
         return {
@@ -200,165 +206,13 @@ class Door(GenServer):
         }
 
     async def _op_stats(self) -> list[tuple[int, int, int, float]]:
-        return meters.read(fate.descendants(self._process.node["pid"]))
+        return meters.read(fate.descendants(self.node["pid"]))
 
     async def _op_reports(self, limit: int) -> list[Report]:
-        return read_reports(Path(self._process.node["logs"]), limit)
-
-
-def read_reports(logs: Path, limit: int) -> list[Report]:
-    """Return the last `limit` reports of a node's supervisors, oldest first; works while no node runs too."""
-    reports = []
-    for line in last_lines(logs / REPORT_FILE, limit):
-        with contextlib.suppress(ValueError, KeyError):
-            item = json.loads(line)
-            item["reason"] = None if item["reason"] is None else ExitReason(*item["reason"])
-            reports.append(Report(**{field.name: item[field.name] for field in fields(Report)}))
-    return reports
+        return read_reports(Path(self.node["logs"]), limit)
 
 
 def _flatten(tree: dict[str, Any]) -> Any:
     yield tree
     for child in tree["children"]:
         yield from _flatten(child)
-
-
-class Connection(asyncio.Protocol):
-    """One client."""
-
-    def __init__(self, door: Door) -> None:
-        """Wait for its first frame."""
-        self._door = door
-        self._reader = door.new_reader()
-        self._dest: str | None = None
-        self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._monitors: set[int] = set()
-        self._lenders: list[Ref | str | Via] = []
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Give it a little time to show the key."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._door.stranger(self)
-        self._timer = asyncio.get_running_loop().call_later(HANDSHAKE_SECONDS, self.close)
-
-    def close(self) -> None:
-        """Drop the connection."""
-        self._transport.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel what it still waits for: nobody would read the answers."""
-        self._timer.cancel()
-        self._door.no_stranger(self)
-        for task in self._tasks.values():
-            task.cancel()
-        for monitor in self._monitors:
-            self._door.process.demonitor(monitor)
-        for lender in self._lenders:
-            self._door.process.cast(lender, ("gone", self._dest))
-
-    def data_received(self, data: bytes) -> None:
-        """Take in bytes; a peer without the key is out at its first header."""
-        try:
-            payloads = self._reader.feed(data)
-        except FrameError as error:
-            host = (self._transport.get_extra_info("peername") or ("?",))[0]
-            security_log.note("refused connection", host, f"{type(error).__name__}: {error}")
-            self.close()
-            return
-        if self._reader.authenticated:
-            self._timer.cancel()
-            self._door.no_stranger(self)
-        for payload in payloads:
-            self._request(wire.unpack(payload))
-
-    def _request(self, request: Any) -> None:
-        number, operation, *arguments = request
-        if operation == "hello":
-            version, self._dest = arguments
-            if version != wire.VERSION:
-                self._answer(
-                    number,
-                    False,
-                    CallFailed(f"this node speaks version {wire.VERSION}, the client {version}"),
-                )
-            else:
-                self._answer(number, True, self._door.process.node)
-        elif self._dest is None:
-            self.close()
-        elif operation == "beat":
-            self._answer(number, True, None)
-        elif operation == "cancel":
-            task = self._tasks.pop(arguments[0], None)
-            if task is not None:
-                task.cancel()
-        else:
-            task = asyncio.get_running_loop().create_task(self._run(number, operation, arguments))
-            self._tasks[number] = task
-
-    async def _run(self, number: int, operation: str, arguments: list[Any]) -> None:
-        try:
-            if operation == "monitor":
-                value: Any = await self._monitor(*arguments)
-            elif operation == "lease":
-                value = await self._lease(*arguments)
-            elif operation == "demonitor":
-                self._monitors.discard(arguments[0])
-                self._door.process.demonitor(arguments[0])
-                value = None
-            else:
-                run = self._door.operations.get(operation)
-                if run is None:
-                    raise CallFailed(f"the door has no operation {operation!r}")
-                value = await run(*arguments)
-        except SupervisorsError as error:
-            self._answer(number, False, error)
-        except Exception as error:  # a malformed request must not take the door down
-            self._door.process.log.error("request failed", operation=operation, exc_info=error)
-            self._answer(number, False, CallFailed(f"{operation}: {error!r}"))
-        else:
-            self._answer(number, True, value)
-        finally:
-            self._tasks.pop(number, None)
-
-    async def _lease(self, target: Ref | str | Via, request: bytes, timeout: float | None) -> bytes:
-        """Carry a borrower's call; who lends (a pool) is told when this connection ends."""
-        if target not in self._lenders:
-            self._lenders.append(target)
-        lease = wire.pack(("lease", self._dest, request))
-        reply: bytes = await self._door.process.call_name(target, lease, timeout)
-        return reply
-
-    async def _monitor(self, target: Ref | str | Via) -> tuple[int, Ref | None]:
-        process = self._door.process
-        number: list[int] = []
-        early: list[Down] = []
-
-        def down(message: Down) -> None:
-            if number:
-                self._monitors.discard(number[0])
-                self._send([0, "down", number[0], message])
-            else:
-                early.append(message)
-
-        try:
-            ref = await process.names.resolve(target)
-        except NoProcess as error:
-            raise NoProcess(error.message, reason=error.reason) from None
-        monitor = await process.watch_once(ref, down)
-        number.append(monitor)
-        if early:
-            asyncio.get_running_loop().call_soon(down, early[0])
-        else:
-            self._monitors.add(monitor)
-        return monitor, ref
-
-    def _answer(self, number: int, ok: bool, value: Any) -> None:
-        try:
-            self._send([number, ok, value])
-        except FrameTooLarge as error:
-            self._send([number, False, CallFailed(f"the answer cannot be sent: {error}")])
-
-    def _send(self, value: Any) -> None:
-        if not self._transport.is_closing() and self._dest is not None:
-            self._transport.write(self._door.seal(value, self._dest))

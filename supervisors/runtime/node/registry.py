@@ -10,40 +10,42 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
-from supervisors.genserver import GenServer
 from supervisors.host import processes as fate
+from supervisors.system_server import SystemServer
 from supervisors.terms.errors import NoProcess
-from supervisors.terms.reason import Ref
+from supervisors.terms.ports import engine_of
+from supervisors.terms.ref import Ref
 
 #: The file of names is written anew when it has this many lines more than twice those that count.
 SPARE_LINES = 1000
 
 
 class NameFile:
-    """What a registry leaves to its successor: a line per name, in the file before the holder is told that it has it.
+    """The names of a registry in a file, from which its successor reads them after a crash.
 
-    It outlives the registry's process, not the machine: it is not synced to the disk.
+    A name is in the file before its holder is told that it has the name. The file is not synced to the disk: it
+    survives the registry's process, and not a crash of the machine.
 
     Args:
-        path: of the file.
-        run: text that tells this run of the node from others; what another one left does not count.
+        path: the file.
+        run: identifies this run of the node. Names that another run has written are ignored.
     """
 
     def __init__(self, path: Path, run: str) -> None:
-        """Remember where; nothing is written before `load`."""
+        """Remember the path. The file is written by `load` and `add`."""
         self._path, self._run = path, run
         self._lines = 0
 
     def load(self, alive: Callable[[Ref], bool]) -> dict[str, Ref]:
-        """Return the names whose holders live, and leave only these in the file."""
+        """Return the names whose holders are alive, and rewrite the file with these alone."""
         names: dict[str, Ref] = {}
         try:
             run, *lines = self._path.read_text().split("\n")
         except (OSError, ValueError):
             run, lines = "", []
         if run == json.dumps(self._run):
-            for line in lines[:-1]:  # without its line end a line is none: nobody was told of it
-                with contextlib.suppress(ValueError, TypeError):  # what a full disk left of one
+            for line in lines[:-1]:  # a last line without its end was never told to its holder
+                with contextlib.suppress(ValueError, TypeError):  # a line that a full disk has cut
                     name, *fields = json.loads(line)
                     names[name] = Ref(*fields)
         names = {name: ref for name, ref in names.items() if alive(ref)}
@@ -51,7 +53,7 @@ class NameFile:
         return names
 
     def add(self, name: str, ref: Ref, names: dict[str, Ref]) -> None:
-        """Add a name to the file; `names` are all that there are now."""
+        """Append a name to the file. It is rewritten with `names`, which are all of now, when it has grown long."""
         self._lines += 1
         if self._lines > 2 * len(names) + SPARE_LINES:
             self._write(names)
@@ -75,43 +77,47 @@ def _line(name: str, ref: Ref) -> str:
     return json.dumps([name, *astuple(ref)]) + "\n"
 
 
-class NodeRegistry(GenServer):
-    """Holds the names of one node.
+class NodeRegistry(SystemServer):
+    """The names of one node, each with the process that holds it.
 
     Requests: ("register", name, ref) → None, or the ref that holds the name; ("whereis", name) → ref or None;
     ("names",) → dict.
     """
 
-    def init(self) -> None:
-        """Start with the names of a predecessor that was killed: nobody may take one whose holder lives.
+    WHAT = "the node's registry"
 
-        Whoever has a name registers it again too, when the supervisor tells of a new registry.
+    def init(self) -> None:
+        """Begin with the names of a predecessor that was killed, so that nobody takes a name whose holder is alive.
+
+        The holders register again as well, when their supervisors tell them of the new registry.
         """
-        node = self._process.node
+        node = self.node
         self._file = NameFile(Path(node["data_dir"]) / "run" / "names", f"{node['uid']} {node['incarnation']}")
         self._names: dict[str, Ref] = {}
         try:
             for name, ref in self._file.load(self._alive).items():
                 self._hold(name, ref)
         except OSError as error:
-            self._process.log.error("the names cannot be kept for a successor", error=repr(error))
+            self.log.error("the names cannot be kept for a successor", error=repr(error))
 
-    def handle_call(self, request: Any, caller: Any) -> Any:
+    def answer(self, request: Any, caller: Any) -> Any:
         """Answer one request."""
         match request:
-            case ("register", str(name), Ref() as ref):
+            case ("register", str(name), Ref(host=str(), pid=int(), born=int()) as ref):
                 return self._register(name, ref)
             case ("whereis", str(name)):
                 return self._lookup(name)
             case ("names",):
                 return dict(self._names)
-        raise ValueError(f"the registry does not know {request!r}")
+        raise self.unknown(request)
 
     def handle_cast(self, message: Any) -> None:
-        """Forget a name whose holder is ending."""
+        """Forget a name whose holder is ending; log and drop anything else."""
         match message:
             case ("unregister", str(name), Ref() as ref):
                 self._drop(name, ref)
+            case _:
+                super().handle_cast(message)
 
     def _alive(self, ref: Ref) -> bool:
         return ref.host != self.ref.host or not fate.has_ended(ref.pid, ref.born)
@@ -132,12 +138,12 @@ class NodeRegistry(GenServer):
             try:
                 self._file.add(name, ref, self._names)
             except OSError as error:  # a full disk: only a successor would have read it
-                self._process.log.error("a name cannot be kept for a successor", name=name, error=repr(error))
+                self.log.error("a name cannot be kept for a successor", name=name, error=repr(error))
         return None
 
     def _hold(self, name: str, ref: Ref) -> bool:
         try:
-            self._process.peers.on_death(ref, lambda dead: self._drop(name, dead))
+            engine_of(self).peers.on_death(ref, lambda dead: self._drop(name, dead))
         except NoProcess:
             return False
         self._names[name] = ref

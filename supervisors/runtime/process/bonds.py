@@ -1,4 +1,4 @@
-"""Monitors and links of one process: whose end it is told of, whose end is its own, and who is told of its end."""
+"""The monitors and links of one process, in both directions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Protocol
 from supervisors.runtime.process.calls import Calls
 from supervisors.runtime.process.peers import Peers
 from supervisors.terms.errors import CallTimeout, NoProcess, ServerExited
-from supervisors.terms.reason import KILLED, NODEDOWN, NOPROC, Down, ExitReason, Ref
+from supervisors.terms.reason import KILLED, NODEDOWN, NOPROC, ExitReason
+from supervisors.terms.ref import Down, Ref
 from supervisors.wire.messages import Link, Message, Unlink, Unwatch, Watch
 
 
@@ -49,12 +50,12 @@ class Bonds:
         self._links: set[Ref] = set()
 
     def audience(self) -> set[Ref]:
-        """Return who is to be told when this process ends."""
+        """Return the processes that are told when this one ends."""
         return {ref for ref, numbers in self._watchers.items() if numbers} | self._links
 
     @property
     def links(self) -> set[Ref]:
-        """Return whom this process is linked to."""
+        """Return the processes that this one is linked to."""
         return set(self._links)
 
     # --- monitors -------------------------------------------------------------------------------------------
@@ -66,7 +67,7 @@ class Bonds:
         return number
 
     def monitor(self, target: Ref, number: int | None = None) -> int:
-        """Watch a process; Down comes to the mailbox, at once if it has ended."""
+        """Watch a process. Down comes to the mailbox when it ends; at once, if it has ended."""
         number = self.new_monitor() if number is None else number
         if number not in self._monitors:
             return number  # taken back while its name was looked up
@@ -80,7 +81,7 @@ class Bonds:
         return number
 
     async def watch_once(self, target: Ref, on_down: Callable[[Down], None]) -> int:
-        """Watch a process for a caller outside; in force when this returns."""
+        """Watch a process once, and call `on_down` at its end. The watch is in force when this returns."""
         number = next(self._ids)
         self._monitors[number] = target
         self._down_hooks[number] = on_down
@@ -104,7 +105,7 @@ class Bonds:
             self._owner.post(target, Unwatch(target.uid, number, self._owner.ref))
 
     def down(self, number: int, reason: ExitReason) -> None:
-        """Tell what a monitor saw."""
+        """Report the end that a monitor has seen, and forget the monitor."""
         if number not in self._monitors:
             return
         target = self._monitors.pop(number)
@@ -115,13 +116,13 @@ class Bonds:
             self._owner.down(number, target, reason)
 
     def unwatchable(self, number: int) -> None:
-        """Take note that a Watch was not accepted: its target was gone already."""
+        """Take note that the Watch with this number was refused: its target had ended."""
         target = self._monitors.get(number)
         if target is not None:
             self.gone_before(target)
 
     def gone_before(self, target: Ref) -> None:
-        """A process had ended when it was asked to tell of its end."""
+        """Take note that a process had ended before it took a Watch or a Link."""
         far, seen = target.host != self._owner.ref.host, self._owner.peers.sees(target)
         if far and not seen:
             self.tell_of(target, NOPROC)
@@ -129,7 +130,7 @@ class Bonds:
             self._last_words.setdefault(target, NOPROC)
 
     def watched(self, message: Watch) -> None:
-        """Be watched."""
+        """Add a watcher of this process."""
         watcher = message.watcher
         if watcher not in self._watchers:
             with contextlib.suppress(NoProcess):
@@ -140,7 +141,7 @@ class Bonds:
             self._owner.calls.answer(watcher, message.id, True, b"")
 
     def unwatched(self, message: Unwatch) -> None:
-        """Not be watched any more."""
+        """Remove a watcher of this process."""
         self._watchers.get(message.watcher, set()).discard(message.id)
 
     def _forget_watcher(self, watcher: Ref) -> None:
@@ -149,7 +150,7 @@ class Bonds:
     # --- links ----------------------------------------------------------------------------------------------
 
     def link(self, target: Ref) -> None:
-        """Link both ways; to a process that has ended: its exit signal comes at once, noproc."""
+        """Link this process and another. One that has ended sends its exit signal, noproc, at once."""
         if target in self._links or target == self._owner.ref:
             return
         self._links.add(target)
@@ -161,7 +162,7 @@ class Bonds:
             self._owner.post(target, Link(target.uid, self._owner.ref))
 
     def linked(self, sender: Ref) -> None:
-        """Be linked by another process."""
+        """Take the link that another process has made."""
         if sender in self._links:
             return
         self._links.add(sender)
@@ -173,24 +174,24 @@ class Bonds:
             self._owner.settle(lambda: self.bury(sender, reason))
 
     def unlink(self, target: Ref) -> None:
-        """Undo a link."""
+        """Remove a link on both sides."""
         if target in self._links:
             self._links.discard(target)
             self._owner.post(target, Unlink(target.uid, self._owner.ref))
 
     def link_refused(self, uid: str) -> None:
-        """Take note that nobody took a Link."""
+        """Take note that nobody has taken the Link to the process `uid`."""
         for target in [ref for ref in self._links if ref.uid == uid]:
             self.gone_before(target)
 
     def unlinked(self, sender: Ref) -> None:
-        """Be unlinked by the other side."""
+        """Take note that the other side has removed its link."""
         self._links.discard(sender)
 
     # --- deaths ---------------------------------------------------------------------------------------------
 
     def is_ending(self, ref: Ref, reason: ExitReason) -> None:
-        """Take the last words of a process; they are passed on when it is gone, its name and port with it."""
+        """Keep the last words of a process. They are passed on when it is gone, and its name and port are free."""
         far, seen = ref.host != self._owner.ref.host, self._owner.peers.sees(ref)
         if far and not seen:
             self.tell_of(ref, reason)
@@ -198,17 +199,17 @@ class Bonds:
             self._last_words[ref] = reason
 
     def bury(self, ref: Ref, reason: ExitReason = KILLED) -> None:
-        """A process has ended, and what it had to say has been taken; `reason`: if that was nothing."""
+        """Report the end of a process whose messages have all been taken; `reason` is for one that gave none itself."""
         self.tell_of(ref, self._last_words.pop(ref, reason))
 
     def needs(self, ref: Ref) -> bool:
-        """Whether anything here waits for this process or its end."""
+        """Return whether anything here waits for an answer or for the end of this process."""
         owner = self._owner
         bound = ref in self._links or ref in self._monitors.values()
         return bound or owner.calls.asks(ref) or owner.peers.awaited(ref)
 
     def tell_of(self, ref: Ref, reason: ExitReason) -> None:
-        """Tell whoever here waits for the end of a process."""
+        """Report the end of a process to everything here that waits for it."""
         self._owner.calls.ended(ref, reason)
         for number in [number for number, target in self._monitors.items() if target == ref]:
             self.down(number, reason)

@@ -1,4 +1,4 @@
-"""Calls of one process: those it has made and waits for, and those it was asked and has not answered."""
+"""The calls of one process: those it has made and waits for, and those it has taken and not answered."""
 # ruff: noqa: ASYNC109 - `timeout` is the name of the contract
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from collections.abc import Callable
 from supervisors.host import processes as fate
 from supervisors.runtime.process.peers import Peers
 from supervisors.terms.errors import CallFailed, CallTimeout, NoProcess, ServerExited, SupervisorsError
-from supervisors.terms.reason import NOPROC, Caller, ExitReason, Ref
+from supervisors.terms.reason import NOPROC, ExitReason
+from supervisors.terms.ref import Caller, Ref
 from supervisors.wire.messages import Abandon, Call, Message, Reply, System
 from supervisors.wire.values import pack, pack_value, unpack
 
-#: Callers that have died are looked for when so many wait, and whenever twice as many do as were left then.
+#: Dead callers are looked for when so many calls are open; then again when twice as many are open as were left.
 SWEEP_AT = 256
 
 
@@ -24,9 +25,9 @@ class Calls:
     Args:
         ref: whose calls.
         loop: where it runs.
-        ids: gives every question of the process its number.
+        ids: numbers the questions of the process.
         post: sends a message to a process.
-        peers: sees the ends of those that are asked.
+        peers: sees the ends of the processes that are asked.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""Deaths of processes of other nodes, as one process sees them: through the door of their node.
+"""How one process sees the deaths of processes of other nodes: through the doors of these nodes.
 
-A pidfd does not reach beyond its host. The door of the other node is on that host, so it is asked to watch the process
-there, over one connection per node, as a program outside would ask it (runtime/node/door.py). A door that is lost is
-dialled again and asked again; when a node is down is decided by runtime/process/pulse.py.
+A pidfd does not reach beyond its host. The door of the other node is on that host, and watches the process there. It is
+asked over one connection for each node, in the way a program outside asks it (wire/door_protocol.py). A connection that
+is lost is dialled again, and the door is asked again. Whether a node is down is decided by runtime/process/pulse.py.
 """
 
 from __future__ import annotations
@@ -17,24 +17,26 @@ from typing import Any, Protocol
 
 from supervisors.runtime.process.pulse import BEAT_SECONDS, Pulse
 from supervisors.terms.errors import NoProcess
-from supervisors.terms.reason import KILLED, NODEDOWN, NOPROC, ExitReason, Ref
+from supervisors.terms.reason import KILLED, NODEDOWN, NOPROC, ExitReason
+from supervisors.terms.ref import Ref
+from supervisors.wire import door_protocol as protocol
 from supervisors.wire import values as wire
 from supervisors.wire.frames import FrameCodec, FrameError, FrameReader, Opener
 from supervisors.wire.keys import load_or_create_key
 
 #: Nothing is asked of a node that is down for this many seconds; after that a call, monitor or link tries it anew.
 DOWN_SECONDS = 2.0
-#: A process that was dead before it was watched: what was sent to it meanwhile has this many seconds to be refused, so
-#: that whoever called it learns that the call was not carried out.
+#: The death of a process that was dead before it was watched is reported after this many seconds: a call that was sent
+#: to it is refused meanwhile, and its caller learns that it was not carried out.
 REFUSAL_SECONDS = 0.1
-#: Every so many beats the doors are relieved of what nobody here waits for any more.
+#: After every so many beats, monitors that nobody here needs any more are taken back.
 SWEEP_BEATS = 30
 
 _HELLO, _BEAT, _FIRST = 1, 2, 3
 
 
 class Needs(Protocol):
-    """Who knows what is waited for."""
+    """What is asked whether a process is still needed."""
 
     def needs(self, ref: Ref) -> bool:
         """Whether anything here waits for this process or its end."""
@@ -88,7 +90,7 @@ class Far:
         node.watch(ref)
 
     def left(self, address: tuple[str, int], down: bool) -> None:
-        """Let go of a node that is not watched any more; one that is down is left alone for a while."""
+        """Forget a node that is not watched any more. One that is down is not dialled again for `DOWN_SECONDS`."""
         del self._nodes[address]
         if down:
             self._down[address] = self.loop.time() + DOWN_SECONDS
@@ -125,7 +127,7 @@ class FarNode:
         if self._line is not None and self._greeted:
             number = next(self._numbers)
             self._asked[number] = ref
-            self._line.send(number, "monitor", ref)
+            self._line.send(number, protocol.MONITOR, ref)
 
     # --- the connection ---------------------------------------------------------------------------------------------
 
@@ -161,7 +163,7 @@ class FarNode:
             return
         self._pulse.heard(self._far.loop.time())
         number, ok, *rest = message
-        if ok == "down":
+        if ok == protocol.DOWN:
             monitor, down = rest
             ref = self._monitors.pop(monitor, None)
             if ref is not None:
@@ -201,7 +203,7 @@ class FarNode:
         if self._beats % SWEEP_BEATS == 0:
             self._sweep()
         if self._line is not None and self._greeted:
-            self._line.send(_BEAT, "beat")
+            self._line.send(_BEAT, protocol.BEAT)
             asked = {*self._asked.values(), *self._monitors.values()}
             for ref in self._watched.keys() - asked:
                 self._ask(ref)
@@ -234,7 +236,7 @@ class FarNode:
         for monitor in [monitor for monitor, watched in self._monitors.items() if watched == ref]:
             del self._monitors[monitor]
             if self._line is not None:
-                self._line.send(next(self._numbers), "demonitor", monitor)
+                self._line.send(next(self._numbers), protocol.DEMONITOR, monitor)
 
     def _silence(self) -> str:
         never = "it has not answered once: does it run there, with the same cluster key?"
@@ -271,7 +273,7 @@ class Line(asyncio.Protocol):
         """Say hello."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self.send(_HELLO, "hello", wire.VERSION, self._name)
+        self.send(_HELLO, protocol.HELLO, wire.VERSION, self._name)
 
     def send(self, number: int, operation: str, *arguments: Any) -> None:
         """Send a request."""

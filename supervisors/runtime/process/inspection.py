@@ -1,23 +1,39 @@
-"""A server as it looks from outside: its state, its status, and what a crash report says of it."""
+"""What can be seen of a server from outside: its state, its status, and its crash report."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from supervisors.genserver import GenServer
+from supervisors.runtime.process.bonds import Bonds
+from supervisors.runtime.process.calls import Calls
+from supervisors.runtime.process.mailbox import Mailbox
 from supervisors.terms.errors import CallFailed
-from supervisors.terms.reason import Caller, ExitReason
+from supervisors.terms.ports import ENGINE, engine_of
+from supervisors.terms.reason import ExitReason
+from supervisors.terms.ref import Caller, Ref
+from supervisors.terms.via import Via
+from supervisors.wire.messages import Boot
 from supervisors.wire.values import pack
-
-if TYPE_CHECKING:
-    from supervisors.genserver import GenServer
-    from supervisors.runtime.process.process import Process
 
 #: Longer texts are cut in a crash report.
 MAX_TEXT = 4000
 
 
-def answer(process: Process, server: GenServer, name: str, argument: Any) -> Any:
+class Inspected(Protocol):
+    """What is shown of a process."""
+
+    boot: Boot
+    ref: Ref
+    name: str | Via | None
+    trap_exit: bool
+    mailbox: Mailbox
+    calls: Calls
+    bonds: Bonds
+
+
+def answer(process: Inspected, server: GenServer, name: str, argument: Any) -> Any:
     """Answer a question about a server itself.
 
     Raises:
@@ -40,7 +56,7 @@ def answer(process: Process, server: GenServer, name: str, argument: Any) -> Any
 
 def state_of(server: GenServer) -> dict[str, Any]:
     """Return a server's attributes, without this library's own."""
-    return {name: value for name, value in vars(server).items() if name != "_process"}
+    return {name: value for name, value in vars(server).items() if name != ENGINE}
 
 
 def replace_state(server: GenServer, function: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
@@ -58,10 +74,10 @@ def replace_state(server: GenServer, function: Callable[[dict[str, Any]], dict[s
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         got = type(state).__name__
         raise CallFailed(f"replace_state: the function returned {got}, expected a dict of attributes; nothing changed")
-    process = server._process
+    engine = engine_of(server)
     vars(server).clear()
     vars(server).update(state)
-    server._process = process
+    setattr(server, ENGINE, engine)
     return state_of(server)
 
 
@@ -78,7 +94,7 @@ def _can_be_sent(value: Any) -> bool:
     return True
 
 
-def status_of(process: Process, server: GenServer) -> dict[str, Any]:
+def status_of(process: Inspected, server: GenServer) -> dict[str, Any]:
     """Return what `get_status` tells; `state` as the server's own `format_status` shows it."""
     return {
         "name": process.name,

@@ -7,17 +7,23 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from supervisors.terms.reason import Down, ExitReason, Ref
+from supervisors.terms.reason import ExitReason
+from supervisors.terms.ref import Down, Ref
 from supervisors.wire.messages import Stop, System
 
 
 class Local:
-    """A message to handle_info from this process itself; its value was never bytes. `source`: monitor or link."""
+    """A message to handle_info that comes from this process itself, so its value is an object and not packed bytes.
+
+    Args:
+        value: what handle_info gets.
+        source: the number of the monitor, or the Ref of the link, that it is about; None: neither.
+    """
 
     __slots__ = ("source", "value")
 
     def __init__(self, value: Any, source: int | Ref | None = None) -> None:
-        """Carry a value."""
+        """Hold the value."""
         self.value, self.source = value, source
 
 
@@ -49,8 +55,8 @@ class Mailbox:
     """Messages that wait for their handler.
 
     Args:
-        loop: where the server runs.
-        changed: told how many wait, whenever one comes in.
+        loop: the loop that the server runs on.
+        changed: called with the number of waiting messages whenever one comes in.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, changed: Callable[[int], None]) -> None:
@@ -114,7 +120,7 @@ class Mailbox:
             self._wake.set_result(something)
 
     def drop(self, source: int | Ref) -> None:
-        """Take back what a monitor (its number) or a link (its Ref) has put here."""
+        """Remove the messages of a monitor (given its number) or of a link (given its Ref)."""
         kept = [item for item in self._messages if not (isinstance(item, Local) and item.source == source)]
         self._messages.clear()
         self._messages.extend(kept)

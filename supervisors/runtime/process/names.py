@@ -1,4 +1,4 @@
-"""Names as one process knows them: its own, and those of others that it has looked up."""
+"""How one process registers its own name and looks up those of others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 from supervisors.runtime.process.peers import Peers
 from supervisors.terms.errors import AlreadyStarted, CallTimeout, NoProcess, ServerExited
-from supervisors.terms.reason import NOPROC, Ref
+from supervisors.terms.reason import NOPROC
+from supervisors.terms.ref import Ref
 from supervisors.terms.via import Via
 from supervisors.wire.values import pack, packed, unpack
 

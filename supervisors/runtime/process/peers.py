@@ -1,4 +1,4 @@
-"""Deaths of other processes, as one process sees them: of this host by itself, of others through far.py."""
+"""How one process sees the deaths of others: on this host through pidfds, on other hosts through far.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Callable
 from supervisors.host import processes as fate
 from supervisors.runtime.process.far import Far, Owner
 from supervisors.terms.errors import NoProcess
-from supervisors.terms.reason import KILLED, NODEDOWN, NOPROC, ExitReason, Ref
+from supervisors.terms.reason import KILLED, NODEDOWN, NOPROC, ExitReason
+from supervisors.terms.ref import Ref
 
 #: How often pids are looked at where there are no pidfds, in seconds.
 POLL_SECONDS = 0.5
@@ -25,14 +26,14 @@ class _Peer:
 
 
 class Peers:
-    """Processes whose end somebody here waits for: one pidfd each on this host, one connection per node elsewhere.
+    """The processes whose end this one waits for: a pidfd for each on this host, a connection for each other node.
 
     Args:
         host: this host's address.
         owner: the process that waits; deaths are seen in its loop.
         settle: calls back once everything that has arrived by now is delivered. A process ends only when its
-            last words have been taken, so after that nothing more comes from it.
-        buried: told of a death after that; its reason is what the process did not say itself.
+            last words have been taken, so nothing comes from it after that.
+        buried: called after that with the dead process, and the reason that holds if it gave none itself.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Peers:
         settle: Callable[[Callable[[], None]], None],
         buried: Callable[[Ref, ExitReason], None],
     ) -> None:
-        """Watch nobody yet."""
+        """Watch no process yet."""
         self.host, self._owner, self._settle, self._buried = host, owner, settle, buried
         self._loop: asyncio.AbstractEventLoop = owner.loop
         self._far: Far | None = None

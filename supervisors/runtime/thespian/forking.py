@@ -12,7 +12,6 @@ notice of SIGCHLD; of the admin, which has Thespian's own handler, nothing chang
 from __future__ import annotations
 
 import contextlib
-import logging
 import multiprocessing.util
 import os
 import signal
@@ -25,7 +24,7 @@ from thespian.system.systemCommon import actorStartupFailed
 from thespian.system.transport import ReceiveEnvelope, TransmitIntent
 
 from supervisors.host.roomy import roomy
-from supervisors.runtime.thespian.system import LOG_ENV, LOG_FORMAT
+from supervisors.runtime.thespian.logfile import log_to_file
 
 #: What the next child of this process is to find in its mailbox.
 _first_words: list[bytes] = []
@@ -132,7 +131,7 @@ def _run_child(parent: Any, actor_class: Any, endpoint: Any, parent_address: Any
 
 def _new_manager(parent: Any, actor_class: Any, endpoint: Any, parent_address: Any, notify: Any) -> Any:
     transport = type(parent.transport)(endpoint)
-    _log_to_file()
+    log_to_file()
     manager = multiprocCommon.MultiProcManager(
         actor_class, None, transport, None, None, parent_address, parent._adminAddr, None, parent.capabilities,
         parent.mpcontext, parent.logdefs,
@@ -147,20 +146,6 @@ def _new_manager(parent: Any, actor_class: Any, endpoint: Any, parent_address: A
     for number in (signal.SIGINT, signal.SIGUSR1):  # for the daemon, whose handlers are inherited
         signal.signal(number, lambda number, frame: None)
     return manager
-
-
-def _log_to_file() -> None:
-    """Have what is logged through the logging module written by this process itself.
-
-    Thespian would send it to its logger, in the middle of whatever the transport is doing.
-    """
-    path = os.environ.get(LOG_ENV)
-    handler: logging.Handler = logging.FileHandler(path, delay=True) if path else logging.NullHandler()
-    handler.setFormatter(logging.Formatter(LOG_FORMAT))
-    logging.root = logging.RootLogger(logging.WARNING)
-    logging.root.addHandler(handler)
-    logging.Logger.root = logging.root
-    logging.Logger.manager = logging.Manager(logging.root)
 
 
 def _signals_after_fork() -> None:

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from supervisors.host import processes as fate
-from supervisors.terms.reason import Ref
+from supervisors.terms.ref import Ref
 
 #: Port of this node's door; the daemon sets it before it forks anything.
 door_port = 0

@@ -1,8 +1,8 @@
 """The Thespian actor that carries a GenServer, in one thread.
 
-Until Boot has come Thespian's own loop runs. Then the server's asyncio loop takes over: Thespian's connections sit
-behind one descriptor (polling.py), which it watches like any other. What is sent during one turn of the loop
-leaves at its end, as one parcel for each receiver. A leaf never forks.
+Thespian's own loop runs until Boot has come. Then the server's asyncio loop takes over. It watches Thespian's
+connections through one descriptor (polling.py). What is sent during one turn of the loop leaves at the end of the turn,
+as one parcel for each receiver. A leaf never forks.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class LeafHost(Actor):  # type: ignore[misc]
             self._process.meter.arrived(len(self._inbox))
 
     def _receive_meanwhile(self) -> None:
-        """Do so while a handler blocks the loop, from a signal; what came is delivered when the loop is back."""
+        """Receive while a handler blocks the loop, from a signal. What came is delivered when the loop goes on."""
         self._receive()
         # The threadsafe one, since the loop may be just about to wait.
         self._loop.call_soon_threadsafe(self._take_in)
@@ -113,7 +113,10 @@ class LeafHost(Actor):  # type: ignore[misc]
     def _deliver(self, parcel: bytes) -> None:
         assert self._process is not None
         self._process.meter.arrived(len(self._inbox))
-        self._opened.extend(open_parcel(parcel))
+        try:
+            self._opened.extend(open_parcel(parcel))
+        except Exception as error:  # msgpack has errors of its own for each way in which bytes can be wrong
+            self._process.log.error("a parcel that cannot be opened was dropped", error=repr(error))
         while self._opened:
             message = self._opened.popleft()
             try:
@@ -122,7 +125,7 @@ class LeafHost(Actor):  # type: ignore[misc]
                 self._process.log.error("a message could not be taken", kind=type(message).__name__, exc_info=error)
 
     def _tend(self) -> None:
-        """Have the transport's descriptor and a timer tell of all that it waits for."""
+        """Bring the transport's descriptor up to date, and set a timer for what it waits for."""
         self._in_transport = True
         try:
             seconds = self._transport.tend()
@@ -199,7 +202,7 @@ class LeafHost(Actor):  # type: ignore[misc]
 
     def _blocked(self, seconds: float, stack: str) -> None:
         """Report a handler that keeps the loop from everything else; init may."""
-        if self._process is not None and self._process.serving:
+        if self._process is not None and self._process.life.serving:
             # A logger of its own: the process's may be in the middle of a line.
             log = open_log(self._boot_node["logs"], self._label, self._boot_node.get("level", "info"))
             log.warning("a handler blocks the event loop", seconds=round(seconds, 3), stack=stack)

@@ -1,8 +1,7 @@
 """The Thespian actor that carries a supervisor: a thin shell around `SupervisorCore`.
 
-It has no thread, so that it can fork its children. Children's deaths are seen through their pidfds, which
-Thespian's own loop watches; a child's last word always comes before its death is seen, because a child ends only
-when its words have been taken.
+It has no thread, so that it can fork its children (children.py). What happens to it becomes events of the core, and
+the core's effects are carried out here.
 """
 
 from __future__ import annotations
@@ -12,30 +11,31 @@ import os
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
-from thespian.actors import Actor, ActorAddress, ActorExitRequest, ThespianWatch, WakeupMessage, WatchMessage
+from thespian.actors import Actor, ActorExitRequest, ThespianWatch, WakeupMessage, WatchMessage
 
 from supervisors.host import processes as fate
-from supervisors.host.deaths import Deaths
-from supervisors.host.log import REPORT_FILE, LineFile, open_log
+from supervisors.host.log import open_log
 from supervisors.host.meters import Meter
-from supervisors.runtime.thespian import forking
+from supervisors.host.reports import Reporter
+from supervisors.runtime.thespian.children import ChildProcess, Children
 from supervisors.runtime.thespian.identity import own_ref
 from supervisors.runtime.thespian.leaf import LeafHost
+from supervisors.runtime.thespian.naming import Naming
 from supervisors.runtime.thespian.post import PostOffice
 from supervisors.runtime.thespian.timers import Timers
+from supervisors.runtime.thespian.watchers import LINK, Watchers
 from supervisors.supervisor import events
 from supervisors.supervisor.core import SupervisorCore
 from supervisors.supervisor.kinds import core_for
 from supervisors.supervisor.root import RootCore
-from supervisors.terms.errors import AlreadyStarted, CallFailed, NoProcess, SupervisorsError
-from supervisors.terms.reason import KILLED, NOPROC, SHUTDOWN, Caller, ExitReason, Ref
+from supervisors.terms.errors import CallFailed, NoProcess, SupervisorsError
+from supervisors.terms.reason import KILLED, NOPROC, SHUTDOWN, ExitReason
+from supervisors.terms.ref import Caller, Ref
 from supervisors.terms.spec import SupervisorSpec
-from supervisors.terms.via import Via
+from supervisors.terms.views import Report
 from supervisors.wire.messages import (
     Boot,
     BootResult,
@@ -55,34 +55,11 @@ from supervisors.wire.messages import (
     Watch,
     encode,
     open_parcel,
-    parcel,
 )
 from supervisors.wire.values import pack, unpack
 
 #: The id of the registry among the root's children.
 REGISTRY_ID = "registry"
-#: Numbers of a supervisor's own calls: for its name, and for the server that a Via names.
-ASK_NAME, ASK_RESOLVER = 0, 1
-#: How often a supervisor looks after its children's pids by itself, in seconds: for a notice that was missed, and
-#: where there are no pidfds.
-POLL_SECONDS = 0.5
-#: What such a look finds dead has this long for its last word to be handed over, in seconds.
-WORD_SECONDS = 0.05
-#: Dead watchers are cleared away when there are so many of them.
-SWEEP_AT = 256
-
-
-@dataclass
-class _ChildProcess:
-    key: int
-    generation: int
-    uid: str
-    pid: int
-    pidfd: int | None
-    address: ActorAddress
-    is_registry: bool
-    ref: Ref | None = None
-    last_word: ExitReason | None = None
 
 
 class SupervisorHost(Actor):  # type: ignore[misc]
@@ -91,34 +68,27 @@ class SupervisorHost(Actor):  # type: ignore[misc]
     def __init__(self) -> None:
         """Wait for Boot."""
         self._booted = False
-        self._processes: dict[int, _ChildProcess] = {}
-        self._by_pidfd: dict[int, _ChildProcess] = {}
-        self._deaths = Deaths()
-        self._timers = Timers(self.wakeupAfter, self._wanted)
-        self._polling = False
-        self._watchers: dict[tuple[Ref, int], None] = {}
         self._stopping_for: ExitReason | None = None
-        self._started = self._ready = False
+        self._ready = False
         self._over: ExitReason | None = None
         #: Calls that came after a death that has not been seen yet; see `_take`.
         self._late: list[Call] = []
+        #: The uid of the registry if it is a child of this supervisor: it is not told where the registry is.
+        self._registry_uid = ""
 
     def receiveMessage(self, message: Any, sender: Any) -> Any:  # noqa: N802 - Thespian's name
         """Take one message from Thespian."""
         try:
             if type(message) is bytes:
-                items = open_parcel(message)
-                for item in items:
-                    self._take(item)
-                self._meter.took(len(items))
+                self._take_parcel(message)
             elif isinstance(message, WatchMessage):
-                self._see_deaths()
+                self._children.bury_dead()
             elif isinstance(message, WakeupMessage):
                 for tick in self._timers.due(message.payload):
-                    self._tick(tick, time.monotonic())
+                    self._tick(tick)
             elif isinstance(message, ActorExitRequest):
                 os._exit(0)  # the children have asked the kernel to go with this process
-            if self._late and not self._deaths.ready():
+            if self._late and not self._children.anyone_dead():
                 self._take_late()
             if self._over is not None:
                 self._end(self._over)
@@ -133,9 +103,21 @@ class SupervisorHost(Actor):  # type: ignore[misc]
 
     def _notices(self) -> list[int]:
         """Return the descriptors that become readable when a child ends."""
-        return self._deaths.descriptors()
+        return self._children.descriptors() if self._booted else []
 
     # --- what comes in ------------------------------------------------------------------------------------------
+
+    def _take_parcel(self, data: bytes) -> None:
+        try:
+            items = open_parcel(data)
+        except Exception as error:  # msgpack has errors of its own for each way in which bytes can be wrong
+            if not self._booted:
+                raise
+            self._log.error("a parcel that cannot be opened was dropped", error=repr(error))
+            return
+        for item in items:
+            self._take(item)
+        self._meter.took(len(items))
 
     def _take(self, message: Message) -> None:
         if isinstance(message, Boot):
@@ -151,11 +133,10 @@ class SupervisorHost(Actor):  # type: ignore[misc]
             case BootResult():
                 self._child_booted(message, now)
             case ChildExited():
-                process = self._processes.get(message.key)
-                if process is not None and process.generation == message.generation:
+                if (process := self._children.get(message.key, message.generation)) is not None:
                     process.last_word = message.reason
             case Call():
-                if self._deaths.ready():
+                if self._children.anyone_dead():
                     # Whoever asks may know of this death (stop has returned): it is seen first. Not here: the dead
                     # child's last word may still be in the mailbox behind this call.
                     self._late.append(message)
@@ -165,21 +146,21 @@ class SupervisorHost(Actor):  # type: ignore[misc]
                 self._stopping_for = self._stopping_for or message.reason
                 self._do(self.core.shutdown(message.reason, now))
             case Watch():
-                self._watched(message)
+                self._watchers.add(message.watcher, message.id)
+                self._post(message.watcher, Reply(message.watcher.uid, message.id, True, b""))
             case Unwatch():
-                self._watchers.pop((message.watcher, message.id), None)
+                self._watchers.remove(message.watcher, message.id)
             case Link():
-                # A supervisor traps exits and ignores those of strangers: it only has to tell of its own end.
-                self._watchers[message.sender, 0] = None
+                self._watchers.add(message.sender, LINK)
             case Unlink():
-                self._watchers.pop((message.sender, 0), None)
+                self._watchers.remove(message.sender, LINK)
             case System():
                 what = f"a supervisor does not take {message.name}: which_children and count_children show what it has"
                 self._answer(Caller(message.sender, message.id), CallFailed(what))
             case RegistryIs():
                 self._registry_is(message.registry)
             case Reply():
-                self._registered(message)
+                self._named(message)
             case Cast() | Info():
                 self._log.warning("a supervisor takes no casts and no other messages: dropped")
 
@@ -190,21 +171,12 @@ class SupervisorHost(Actor):  # type: ignore[misc]
 
     def _call(self, message: Call, now: float) -> None:
         caller = Caller(message.sender, message.id)
-        try:
-            name, argument = unpack(message.request)
-        except (ValueError, TypeError):
-            what = "a supervisor takes administration calls only (start_child, which_children, ...)"
-            self._answer(caller, CallFailed(what))
-        else:
-            self._do(self.core.call(caller, name, argument, now))
-
-    def _watched(self, message: Watch) -> None:
-        if len(self._watchers) >= SWEEP_AT:
-            for watcher in {watcher for watcher, _ in self._watchers}:
-                if watcher.host == self.ref.host and fate.has_ended(watcher.pid, watcher.born):
-                    self._watchers = {key: None for key in self._watchers if key[0] != watcher}
-        self._watchers[message.watcher, message.id] = None
-        self._post(message.watcher, Reply(message.watcher.uid, message.id, True, b""))
+        match _opened(message.request):
+            case [str(name), argument]:
+                self._do(self.core.call(caller, name, argument, now))
+            case _:
+                what = "a supervisor takes administration calls only (start_child, which_children, ...)"
+                self._answer(caller, CallFailed(what))
 
     def _boot(self, boot: Boot) -> None:
         self.boot = boot
@@ -214,119 +186,63 @@ class SupervisorHost(Actor):  # type: ignore[misc]
         self._office = PostOffice(self._myRef, lambda parcel: None)
         self._meter = Meter()
         self._log = open_log(boot.node["logs"], self.label, boot.node.get("level", "info"))
-        self._reports = LineFile(Path(boot.node["logs"]) / REPORT_FILE)
-        self._registry = boot.registry
+        self._reporter = Reporter(Path(boot.node["logs"]), self._log)
+        self._watchers = Watchers(self.ref.host)
+        self._naming = Naming(boot.name, self.ref, boot.registry, self._post)
+        self._timers = Timers(self.wakeupAfter, self._wanted)
+        self._children = Children(self._myRef, self._office, self._timers, self._buried)
         assert isinstance(boot.start, SupervisorSpec)
         make: Callable[..., SupervisorCore] = RootCore if boot.parent is None else core_for
         self.core = make(boot.start, alive=lambda ref: not fate.has_ended(ref.pid, ref.born))
         self._booted = True
-        if boot.name is not None:
-            self._register()
-        else:
-            self._start()
-
-    # --- the registry -------------------------------------------------------------------------------------------
-
-    def _register(self) -> None:
-        name = self.boot.name
-        if self._registry is not None and isinstance(name, Via):
-            self._ask(self._registry, ASK_RESOLVER, ("whereis", name.name))
-        elif self._registry is not None:
-            self._ask(self._registry, ASK_NAME, ("register", name, self.ref))
-
-    def _ask(self, server: Ref, number: int, request: Any) -> None:
-        self._post(server, Call(server.uid, number, self.ref, pack(request)))
-
-    def _registered(self, reply: Reply) -> None:
-        """Go on once the name is ours; a later reply (after a registry's restart) changes nothing."""
-        name, value = self.boot.name, unpack(reply.value)
-        if self._started:
-            return
-        if not reply.ok:
-            self._nameless(value)
-        elif reply.id == ASK_RESOLVER and isinstance(name, Via):
-            if value is None:
-                self._nameless(NoProcess(f"there is no registry {name.name!r} on this node", reason=NOPROC))
-            else:
-                self._ask(value, ASK_NAME, ("register_via", name.key, self.ref, name.value))
-        elif value is None:
+        if self._naming.settled:
             self._start()
         else:
-            self._nameless(AlreadyStarted(f"the name {str(name)!r} is taken by {value}", ref=value))
+            self._naming.register()
 
-    def _nameless(self, error: SupervisorsError) -> None:
-        self._boot_result("failed", ExitReason.crash(error), error)
-        self._over = ExitReason.crash(error)
+    # --- the name -----------------------------------------------------------------------------------------------
+
+    def _named(self, reply: Reply) -> None:
+        """Start the children once the name is ours."""
+        before = self._naming.settled
+        error = self._naming.answered(reply)
+        if error is not None:
+            self._boot_result("failed", ExitReason.crash(error), error)
+            self._over = ExitReason.crash(error)
+        elif self._naming.settled and not before:
+            self._start()
 
     def _start(self) -> None:
-        self._started = True
         self._do(self.core.start(time.monotonic()))
 
     def _registry_is(self, registry: Ref) -> None:
-        self._registry = registry
-        if isinstance(self.boot.name, str) or (self.boot.name is not None and not self._started):
-            self._register()
-        for process in self._processes.values():
-            if not process.is_registry:
+        self._naming.moved(registry)
+        for process in self._children:
+            if process.uid != self._registry_uid:
                 # Also to those that are still starting: they may be waiting for it.
-                self._office.send_to_child(process.address, encode(RegistryIs(process.uid, registry)))
+                self._children.send(process, RegistryIs(process.uid, registry))
 
     # --- children -----------------------------------------------------------------------------------------------
 
     def _child_booted(self, result: BootResult, now: float) -> None:
-        process = self._processes.get(result.key)
-        if process is None or process.generation != result.generation:
-            return
         key, generation = result.key, result.generation
+        process = self._children.get(key, generation)
+        if process is None:
+            return
+        event: events.Event
         if result.outcome == "started" and result.ref is not None:
-            process.ref = result.ref
-            if process.is_registry:
+            if process.uid == self._registry_uid:
                 self._registry_is(result.ref)
-            self._do(self.core.event(events.Started(key, generation, result.ref, result.info), now))
+            event = events.Started(key, generation, result.ref, result.info)
         elif result.outcome == "ignored":
-            self._do(self.core.event(events.Ignored(key, generation), now))
+            event = events.Ignored(key, generation)
         else:
-            reason = result.reason or ExitReason("error")
-            self._do(self.core.event(events.StartFailed(key, generation, reason, result.error), now))
+            event = events.StartFailed(key, generation, result.reason or ExitReason("error"), result.error)
+        self._do(self.core.event(event, now))
 
-    def _see_deaths(self) -> None:
-        now = time.monotonic()
-        for process in [self._by_pidfd[pidfd] for pidfd in self._deaths.ready()]:
-            self._buried(process, now)
-
-    def _buried(self, process: _ChildProcess, now: float) -> None:
-        if self._processes.get(process.key) is process:
-            del self._processes[process.key]
-        if process.pidfd is not None:
-            del self._by_pidfd[process.pidfd]
-            self._deaths.remove(process.pidfd)
-            fate.close_pidfd(process.pidfd)
-        forking.forget_actor(self._myRef, process.pid)
-        self._office.forget_child(process.address)
+    def _buried(self, process: ChildProcess) -> None:
         reason = process.last_word or KILLED
-        self._do(self.core.event(events.Exited(process.key, process.generation, reason), now))
-
-    def _poll(self) -> None:
-        """Look for children that are dead and of whose death nothing was heard."""
-        known = {info.childProc.pid: info.childProc for info in getattr(self._myRef, "_child_procs", [])}
-        for process in list(self._processes.values()):
-            if process.pidfd is not None:
-                ended = fate.has_ended(process.pid, 0, process.pidfd)
-            else:
-                handle = known.get(process.pid)
-                ended = handle is None or not handle.is_alive()
-            if ended:
-                self._timers.set(WORD_SECONDS, events.Tick(process.key, process.generation, "missed"))
-
-    def _missed(self, tick: events.Tick, now: float) -> None:
-        process = self._processes.get(tick.key)
-        if process is not None and process.generation == tick.generation:
-            self._buried(process, now)
-
-    def _begin_polling(self) -> None:
-        if not self._polling:
-            self._polling = True
-            self._timers.set(POLL_SECONDS, events.Tick(-1, 0, "poll"))
+        self._do(self.core.event(events.Exited(process.key, process.generation, reason), time.monotonic()))
 
     # --- effects ------------------------------------------------------------------------------------------------
 
@@ -337,11 +253,10 @@ class SupervisorHost(Actor):  # type: ignore[misc]
                 case events.Spawn():
                     self._spawn(effect)
                 case events.AskShutdown(key=key):
-                    self._ask_shutdown(self._processes.get(key))
+                    self._ask_shutdown(key)
                 case events.Kill(key=key, generation=generation):
-                    process = self._processes.get(key)
-                    if process is not None and process.generation == generation:
-                        fate.kill(process.pid, process.pidfd)
+                    if (process := self._children.get(key, generation)) is not None:
+                        self._children.kill(process)
                 case events.SetTimer():
                     self._timers.set(effect.seconds, events.Tick(effect.key, effect.generation, effect.what))
                 case events.Answer(caller=caller, value=value, error=error):
@@ -361,9 +276,8 @@ class SupervisorHost(Actor):  # type: ignore[misc]
             self._log.error("a child could not be started", child=effect.spec.id, exc_info=error)
             now, reason = time.monotonic(), ExitReason.crash(error)
             self._do(self.core.event(events.StartFailed(effect.key, effect.generation, reason), now))
-            process = self._processes.get(effect.key)
-            if process is not None and process.generation == effect.generation:
-                fate.kill(process.pid, process.pidfd)
+            if (process := self._children.get(effect.key, effect.generation)) is not None:
+                self._children.kill(process)
             else:
                 self._do(self.core.event(events.Exited(effect.key, effect.generation, reason), now))
 
@@ -371,64 +285,26 @@ class SupervisorHost(Actor):  # type: ignore[misc]
         spec = effect.spec
         nested = isinstance(spec.start, SupervisorSpec)
         name = spec.name or (spec.start.name if isinstance(spec.start, SupervisorSpec) else None)
-        uid = uuid.uuid4().hex[:16]
-        is_registry = self.boot.parent is None and spec.id == REGISTRY_ID
+        uid, registry = uuid.uuid4().hex[:16], self._naming.registry
+        if self.boot.parent is None and spec.id == REGISTRY_ID:
+            self._registry_uid, registry = uid, None
         boot = Boot(
             uid, effect.key, effect.generation, spec.id, name, spec.start, spec.args, spec.kwargs,
-            self.ref, None if is_registry else self._registry, self.boot.node,
+            self.ref, registry, self.boot.node,
         )  # fmt: skip
-        host = SupervisorHost if nested else LeafHost
-        child, pid = forking.create_actor(self._myRef, host, parcel([encode(boot)]))
-        process = self._processes[effect.key] = _ChildProcess(
-            effect.key, effect.generation, uid, pid, None, child, is_registry
-        )
-        with contextlib.suppress(OSError):  # no more descriptors: then its death is seen by looking after it
-            # Not collected before we look: even if it has died already, its pid is still its own.
-            process.pidfd = fate.open_pidfd(pid, 0)
-            if process.pidfd is not None:
-                self._by_pidfd[process.pidfd] = process
-                self._deaths.add(process.pidfd)
-        self._begin_polling()
+        self._children.start(SupervisorHost if nested else LeafHost, boot)
 
-    def _ask_shutdown(self, process: _ChildProcess | None) -> None:
-        if process is not None:
-            self._office.send_to_child(process.address, encode(Stop(process.uid, SHUTDOWN)))
+    def _ask_shutdown(self, key: int) -> None:
+        if (process := self._children.latest(key)) is not None:
+            self._children.send(process, Stop(process.uid, SHUTDOWN))
 
     def _answer(self, caller: Caller, value: Any) -> None:
         ok = not isinstance(value, SupervisorsError)
         self._post(caller.ref, Reply(caller.ref.uid, caller.id, ok, pack(value)))
 
     def _tell(self, effect: events.Tell) -> None:
-        reason = effect.reason
-        line = {
-            "kind": effect.kind,
-            "supervisor": self.label,
-            "id": effect.id,
-            "pid": effect.pid,
-            "at": time.time(),
-            "reason": None if reason is None else [reason.kind, reason.detail],
-            "extra": effect.extra,
-        }
-        self._reports.write(orjson.dumps(line, default=repr).decode())
-        fields = {
-            "report": effect.kind,
-            "child": effect.id,
-            "child_pid": effect.pid,
-            "reason": str(reason) if reason else None,
-            **effect.extra,
-        }
-        match effect.kind:
-            case "progress":
-                self._log.info("progress", **fields)
-            case "reached_max_restart_intensity":
-                self._log.critical(
-                    f"supervisor {self.label} gives up: child {effect.id} ended {effect.extra['count']} times within "
-                    f"{effect.extra['period']:g} s, {effect.extra['intensity']} restarts are allowed; "
-                    f"the last reason: {reason}",
-                    **fields,
-                )
-            case _:
-                self._log.error(effect.kind, **fields)
+        at = time.time()
+        self._reporter.tell(Report(effect.kind, self.label, effect.id, effect.pid, effect.reason, at, effect.extra))
 
     def _finish(self, effect: events.Finished) -> None:
         reason = self._stopping_for or effect.reason
@@ -444,7 +320,7 @@ class SupervisorHost(Actor):  # type: ignore[misc]
         self._office.drain_and_exit()
 
     def _farewell(self, reason: ExitReason) -> None:
-        for watcher in {watcher for watcher, _ in self._watchers}:
+        for watcher in self._watchers.everyone():
             self._post(watcher, Ending(watcher.uid, self.ref, reason))
         parent = self.boot.parent
         if parent is not None:
@@ -468,17 +344,15 @@ class SupervisorHost(Actor):  # type: ignore[misc]
         self._office.send(to.host, to.port, [encode(message)])
 
     def _wanted(self, tick: events.Tick) -> bool:
-        process = self._processes.get(tick.key)
-        mine = process is not None and process.generation == tick.generation
-        return tick.what in ("retry", "poll") or mine
+        return tick.what == "retry" or self._children.wants(tick)
 
-    def _tick(self, tick: events.Tick, now: float) -> None:
-        if tick.what == "poll":
-            self._polling = False
-            self._poll()
-            if self._processes:
-                self._begin_polling()
-        elif tick.what == "missed":
-            self._missed(tick, now)
-        else:
-            self._do(self.core.event(tick, now))
+    def _tick(self, tick: events.Tick) -> None:
+        if not self._children.tick(tick):
+            self._do(self.core.event(tick, time.monotonic()))
+
+
+def _opened(request: bytes) -> Any:
+    """Return what a caller asks; None for what cannot be opened here, such as an object of a user's class."""
+    with contextlib.suppress(Exception):
+        return unpack(request)
+    return None

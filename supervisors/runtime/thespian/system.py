@@ -15,13 +15,9 @@ from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
-__all__ = ["LOG_ENV", "LOG_FORMAT", "System", "SystemStartError", "start_system"]
+from supervisors.runtime.thespian.logfile import logger_settings
 
-LOG_ENV = "DSPEX_THESPIAN_LOG"
-"""Names the file for what Thespian and libraries in actors log; without it that goes nowhere."""
-
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
-"""How a line of it looks."""
+__all__ = ["System", "SystemStartError", "start_system"]
 
 _MAX_PENDING = 200
 _ATTEMPTS = 3
@@ -130,7 +126,7 @@ def start_system(host: str, admin_port: int, key: bytes, capabilities: Mapping[s
         settings = {**capabilities, "Admin Port": port, "Process Startup Method": "fork"}
         try:
             with _forks_reaped():
-                base = SecureBase(SimpleNamespace(capabilities=settings), logDefs=_log_settings())
+                base = SecureBase(SimpleNamespace(capabilities=settings), logDefs=logger_settings())
                 return System(base, port)
         except ActorSystemException as error:
             # Somebody may have taken the free port in between; a port that was asked for is not replaced.
@@ -147,20 +143,6 @@ def _free_port(host: str, port: int) -> int:
         except OSError as error:
             raise SystemStartError(f"cannot listen on {host}:{port}: {error.strerror}") from error
         return int(probe.getsockname()[1])
-
-
-def _log_settings() -> dict[str, Any]:
-    path = os.environ.get(LOG_ENV)
-    handler: dict[str, Any] = {"class": "logging.NullHandler"}
-    if path:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
-        handler = {"class": "logging.FileHandler", "filename": path, "delay": True, "formatter": "line"}
-    return {
-        "version": 1,
-        "formatters": {"line": {"format": LOG_FORMAT}},
-        "handlers": {"out": handler},
-        "root": {"handlers": ["out"], "level": "WARNING"},
-    }
 
 
 @contextlib.contextmanager

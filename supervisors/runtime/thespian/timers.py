@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import time
 from collections.abc import Callable
 from datetime import timedelta
 
+from supervisors.host.alarms import Alarms
 from supervisors.supervisor.events import Tick
 
-#: Timers of processes that are gone are cleared away when there are so many, beside a few for each process.
-SWEEP_AT = 256
 NEVER = float("inf")
+#: A wakeup may come this much before its time, in seconds.
+EARLY_SECONDS = 0.001
 
 
 class Timers:
@@ -25,19 +24,13 @@ class Timers:
 
     def __init__(self, wake_up: Callable[[timedelta, float], object], wanted: Callable[[Tick], bool]) -> None:
         """Set none."""
-        self._wake_up, self._wanted = wake_up, wanted
-        self._heap: list[tuple[float, int, Tick]] = []
-        self._ids = itertools.count()
+        self._wake_up = wake_up
+        self._alarms: Alarms[Tick] = Alarms(lambda at, tick: wanted(tick))
         self._next_wake = NEVER
-        self._sweep_at = SWEEP_AT
 
     def set(self, seconds: float, tick: Tick) -> None:
         """Have a tick come up after so many seconds."""
-        if len(self._heap) >= self._sweep_at:
-            self._heap = [timer for timer in self._heap if self._wanted(timer[2])]
-            heapq.heapify(self._heap)
-            self._sweep_at = SWEEP_AT + 2 * len(self._heap)
-        heapq.heappush(self._heap, (time.monotonic() + seconds, next(self._ids), tick))
+        self._alarms.set(time.monotonic() + seconds, tick)
         self._wake_for_next()
 
     def due(self, payload: float) -> list[Tick]:
@@ -45,14 +38,12 @@ class Timers:
         if payload != self._next_wake:
             return []  # an earlier timer was set meanwhile, and this one anew
         self._next_wake = NEVER
-        ready = []
-        now = time.monotonic()
-        while self._heap and self._heap[0][0] <= now + 0.001:
-            ready.append(heapq.heappop(self._heap)[2])
+        ready = list(self._alarms.due(time.monotonic() + EARLY_SECONDS))
         self._wake_for_next()
         return ready
 
     def _wake_for_next(self) -> None:
-        if self._heap and self._heap[0][0] < self._next_wake:
-            self._next_wake = self._heap[0][0]
-            self._wake_up(timedelta(seconds=max(0.0, self._next_wake - time.monotonic())), self._next_wake)
+        at = self._alarms.next_at()
+        if at is not None and at < self._next_wake:
+            self._next_wake = at
+            self._wake_up(timedelta(seconds=max(0.0, at - time.monotonic())), at)

@@ -2,7 +2,7 @@
 
 Thespian binds to all interfaces and unpickles whatever arrives. `SecureTCPTransport` keeps its queues,
 retries and main loop, and replaces what touches bytes: how a message becomes bytes, how a connection is
-accepted, read and acknowledged. `thespian_patches.install` has to be called first.
+accepted, read and acknowledged. `patches.install` has to be called first.
 
 A frame's acknowledgement is a frame itself, addressed to the identity of the sender's process and naming
 the counter it answers, so that no other acknowledgement can stand in for it.

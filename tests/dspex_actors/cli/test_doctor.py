@@ -22,7 +22,7 @@ def home(tmp_path):
 @pytest.fixture
 def orphan(home):
     """A process that looks like one of a node of this folder whose daemon is gone."""
-    words = [sys.executable, "-c", "input()", "supervisors.runtime.node.daemon", str(home / "run" / "config-1.json")]
+    words = [sys.executable, "-c", "input()", "supervisors.runtime.node", str(home / "run" / "config-1.json")]
     process = subprocess.Popen(words, stdin=subprocess.PIPE)
     yield process
     process.kill()

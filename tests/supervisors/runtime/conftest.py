@@ -76,7 +76,7 @@ def running(request, tmp_path, monkeypatch):
             file.write(f"{os.getpid()}\n")
 
     monkeypatch.setenv("THESPLOG_FILE", str(tmp_path / "thesplog"))
-    monkeypatch.setenv("DSPEX_SECURITY_LOG", str(tmp_path / "security"))
+    monkeypatch.setenv("SUPERVISORS_SECURITY_LOG", str(tmp_path / "security"))
     transport.on_transport_start.append(note_pid)
     system = None
     try:

@@ -7,7 +7,8 @@ import pytest
 
 from supervisors.errors import NoProcess
 from supervisors.runtime.process.bonds import Bonds
-from supervisors.terms.reason import KILLED, NODEDOWN, NOPROC, ExitReason, Ref
+from supervisors.terms.reason import KILLED, NODEDOWN, NOPROC, ExitReason
+from supervisors.terms.ref import Ref
 from supervisors.wire.messages import Link, Unlink, Unwatch, Watch
 
 ME = Ref("10.0.0.1", 1, 1, 1, "me")

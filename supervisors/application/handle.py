@@ -1,0 +1,68 @@
+"""Applications, as a program outside asks for them; `Node` has methods of these names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from supervisors.application.application import CONTROLLER_ID, Application, ApplicationInfo, start_order
+from supervisors.application.controller import ApplicationController
+from supervisors.terms.errors import AlreadyStarted, NoProcess
+from supervisors.terms.ports import Outside
+from supervisors.terms.ref import Ref
+from supervisors.terms.spec import ChildSpec
+from supervisors.wire.pickles import seal
+
+
+def start_application(node: Outside, application: Application) -> Ref:
+    """Start an application whose dependencies run."""
+    about = (application.name, application.type, application.dependencies)
+    return _ask(node, ("start", about, seal(application.child_spec())))  # type: ignore[no-any-return]
+
+
+def ensure_all_started(node: Outside, applications: Iterable[Application]) -> list[str]:
+    """Start applications in order; if one does not start, stop those that were started before it."""
+    order = start_order(applications, [each.name for each in which_applications(node)])
+    started: list[str] = []
+    try:
+        for each in order:
+            try:
+                start_application(node, each)
+            except AlreadyStarted:
+                continue  # somebody else was faster
+            started.append(each.name)
+    except BaseException:
+        for name in reversed(started):
+            stop_application(node, name)
+        raise
+    return started
+
+
+def stop_application(node: Outside, name: str) -> None:
+    """Stop an application; return when it is gone."""
+    _ask(node, ("stop", name))
+
+
+def which_applications(node: Outside) -> list[ApplicationInfo]:
+    """Return the running applications in the order in which they were started."""
+    return [ApplicationInfo(name, kind, tuple(needs), ref) for name, kind, needs, ref in _ask(node, ("which",))]
+
+
+def _ask(node: Outside, request: Any) -> Any:
+    """Ask the node's controller, which is started when it is first needed."""
+    root = Ref(**json.loads((Path(node.data_dir) / "node.json").read_text())["root"])
+    spec = ChildSpec(CONTROLLER_ID, ApplicationController, name=CONTROLLER_ID)
+    for last in (False, True):
+        try:
+            controller = node.supervise(root, "start_child", seal(spec))
+        except AlreadyStarted as running:
+            controller = running.ref
+        assert controller is not None
+        try:
+            return node.call(controller, request, timeout=None)
+        except NoProcess as error:
+            if last or error.id is not None:
+                raise  # else it was just being restarted, and has not carried this out
+    raise AssertionError("not reached")

@@ -1,0 +1,1 @@
+"""PartitionSupervisor: n copies of one child, and keys that lead to them."""

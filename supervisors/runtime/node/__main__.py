@@ -1,0 +1,92 @@
+"""Run a node: `python -m supervisors.runtime.node CONFIG_FILE READY_FD LIFELINE_FD`.
+
+CONFIG_FILE is a NodeConfig as JSON. READY_FD gets one line of JSON: whether the node came up. LIFELINE_FD is the read
+end of a pipe, and the node ends when the other end is closed; -1: it stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from supervisors.host import processes as fate
+from supervisors.host import security_log
+from supervisors.host.node_config import NodeConfig
+from supervisors.runtime.node.daemon import EXIT_FAILED, EXIT_RUNNING, Daemon, StartRefusedError
+from supervisors.wire.keys import KeyFileError
+
+
+def _detach(logs: Path) -> None:
+    """Let go of the starter's standard streams: a starter whose output is a pipe would wait for us for ever."""
+    null = os.open(os.devnull, os.O_RDWR)
+    err = os.open(logs / "stderr.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.dup2(err, 2)
+    os.close(null)
+    os.close(err)
+
+
+def _say(fd: int, **message: Any) -> None:
+    with contextlib.suppress(OSError):
+        os.write(fd, json.dumps(message).encode() + b"\n")
+        os.close(fd)
+
+
+def main(argv: list[str]) -> int:
+    """Run a node; say on READY_FD whether it came up."""
+    config = NodeConfig(**json.loads(Path(argv[0]).read_text()))
+    ready, lifeline = int(argv[1]), int(argv[2])
+    os.umask(0o077)
+    with contextlib.suppress(PermissionError):
+        os.setsid()
+    fate.set_process_name(f"node {config.name}")
+    fate.adopt_orphans()
+    try:
+        daemon = Daemon(config, lifeline)
+    except StartRefusedError as error:
+        _say(ready, error=str(error), running=str(error) == "running")
+        return EXIT_RUNNING
+    except (KeyFileError, OSError) as error:
+        _say(ready, error=str(error))
+        return EXIT_FAILED
+    if not config.foreground:
+        _detach(daemon.logs)
+    # Thespian reads these when it is imported.
+    os.environ.update(
+        THESPIAN_BASE_IPADDR=config.host,
+        THESPIAN_MAX_PENDING_TRANSMITS="200",
+        THESPLOG_FILE=str(daemon.logs / "thespian.log"),
+        THESPLOG_THRESHOLD="WARNING",
+    )
+    os.environ[security_log.LOG_ENV] = str(daemon.logs / "security.jsonl")
+    daemon.catch_signals()
+    try:
+        daemon.preload()
+        daemon.boot()
+    except StartRefusedError as error:
+        daemon.end_all()
+        daemon.clean_up()
+        _say(ready, error=str(error))
+        return EXIT_FAILED
+    except Exception as error:
+        daemon.log.critical("the node did not start", exc_info=error)
+        daemon.end_all()
+        daemon.clean_up()
+        _say(ready, error=f"{type(error).__name__}: {error}; see {daemon.logs}")
+        return EXIT_FAILED
+    _say(ready, ok=True, address=daemon.address, pid=os.getpid())
+    daemon.log.info("node started", address=daemon.address)
+    try:
+        return daemon.run()
+    finally:
+        daemon.end_all()
+        daemon.clean_up()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,47 @@
+"""The processes that a node cannot do without: Thespian's admin and logger, and the root supervisor."""
+
+from __future__ import annotations
+
+import contextlib
+
+from supervisors.host import processes as fate
+
+
+class Pillars:
+    """What holds a node up, watched by its daemon through pidfds."""
+
+    def __init__(self) -> None:
+        """Watch nothing yet."""
+        self._known: dict[int, tuple[str, int | None]] = {}
+
+    def watch(self, root: int) -> None:
+        """Watch the root supervisor `root`, its parent the admin, and the admin's other child, the logger.
+
+        Args:
+            root: its pid.
+        """
+        table = fate.process_table()
+        admin = table.get(root, 0)
+        pids = {root: "root", admin: "admin"}
+        pids.update({pid: "logger" for pid, parent in table.items() if parent == admin and pid != root})
+        for pid, name in pids.items():
+            self._known[pid] = (name, None)
+            with contextlib.suppress(ProcessLookupError):  # it has fallen already: the first look will see it
+                self._known[pid] = (name, fate.open_pidfd(pid, 0))
+
+    def fallen(self) -> str | None:
+        """Return the name of one that has ended; None: all stand."""
+        for pid, (name, pidfd) in self._known.items():
+            if fate.has_ended(pid, 0, pidfd):
+                return name
+        return None
+
+    def descriptors(self) -> list[int]:
+        """Return the descriptors that become readable when one ends."""
+        return [pidfd for _, pidfd in self._known.values() if pidfd is not None]
+
+    def forget(self) -> None:
+        """Watch them no more."""
+        for pidfd in self.descriptors():
+            fate.close_pidfd(pidfd)
+        self._known = {}

@@ -1,0 +1,42 @@
+"""The base of this library's own servers: what one of them is not asked for is refused, and does it no harm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from supervisors.genserver import NO_REPLY, GenServer
+from supervisors.terms.awaitable import maybe_await
+from supervisors.terms.errors import CallFailed, SupervisorsError
+from supervisors.terms.ref import Caller
+
+
+class SystemServer(GenServer):
+    """A server that others lean on: a subclass overrides `answer` in the place of handle_call."""
+
+    #: What it is, in the words of its refusals.
+    WHAT = "this server"
+
+    async def handle_call(self, request: Any, caller: Caller) -> Any:
+        """Answer by what `answer` returns; by the error that it raises where that is one of this library's."""
+        try:
+            return await maybe_await(self.answer(request, caller))
+        except SupervisorsError as error:
+            self.reply_error(caller, error)
+            return NO_REPLY
+
+    def answer(self, request: Any, caller: Caller) -> Any:
+        """Return the reply, or NO_REPLY; raise a SupervisorsError for the caller; may be async."""
+        raise self.unknown(request)
+
+    def unknown(self, request: Any, why: str = "") -> CallFailed:
+        """Return the error of a request that is none.
+
+        Args:
+            request: what came.
+            why: what is wrong with it, where its name is known.
+        """
+        return CallFailed(f"{self.WHAT} does not know the request {request!r:.200}{why and ': '}{why}")
+
+    def handle_cast(self, message: Any) -> Any:
+        """Log and drop what is not understood."""
+        self.log.warning("message not understood", message=repr(message)[:200])

@@ -1,0 +1,123 @@
+"""Every validator of what a program hands over: each returns at once, or raises SpecError in one shape of words."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, Literal
+
+from supervisors.terms.errors import SpecError
+from supervisors.terms.ref import Ref
+from supervisors.terms.via import Via
+
+#: Whom a call, a cast or a question is for: a process, or a name that is registered.
+Target = Ref | str | Via
+
+#: How long a process gets to stop before it is killed.
+Shutdown = float | int | Literal["brutal_kill", "infinity"] | None
+
+
+def is_number(value: Any) -> bool:
+    """Whether `value` is a number: no bool, no NaN."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+
+
+def is_count(value: Any) -> bool:
+    """Whether `value` is a whole number that is not negative, and no bool."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def check_number(name: str, value: Any, least: float, most: float | None = None) -> None:
+    """Refuse what is no number from `least` to `most` (None: no limit)."""
+    if not is_number(value) or value < least or (most is not None and value > most):
+        raise SpecError.of(name, value, f"a number >= {least:g}" if most is None else f"{least:g} to {most:g}")
+
+
+def check_count(name: str, value: Any, least: int = 0, most: int | None = None, optional: bool = False) -> None:
+    """Refuse what is no whole number from `least` to `most` (None: no limit); `optional`: None is fine too."""
+    if value is None and optional:
+        return
+    if not is_count(value) or value < least or (most is not None and value > most):
+        legal = f"a whole number >= {least}" if most is None else f"a whole number from {least} to {most}"
+        raise SpecError.of(name, value, legal + (" or None" if optional else ""))
+
+
+def check_seconds(name: str, value: Any, positive: bool = False, optional: bool = False) -> None:
+    """Refuse what is no time in seconds; `positive`: nor 0; `optional`: None is fine too."""
+    if value is None and optional:
+        return
+    if not is_number(value) or value < 0 or (positive and value == 0):
+        raise SpecError.of(name, value, f"seconds {'> 0' if positive else '>= 0'}" + (" or None" if optional else ""))
+
+
+def check_timeout(timeout: Any, name: str = "timeout") -> None:
+    """Refuse what is no time to wait.
+
+    Raises:
+        SpecError: neither None nor a number of seconds that is not negative.
+    """
+    if timeout is not None and (not is_number(timeout) or timeout < 0):
+        raise SpecError.of(name, timeout, "seconds >= 0, or None for no limit")
+
+
+def check_shutdown(shutdown: Any, optional: bool = True) -> None:
+    """Refuse what is no way to stop a process; `optional`: None, the default, is one."""
+    if (shutdown is None and optional) or (isinstance(shutdown, str) and shutdown in ("brutal_kill", "infinity")):
+        return
+    if not is_number(shutdown) or shutdown < 0:
+        legal = (
+            'seconds >= 0, "brutal_kill", "infinity" or None'
+            if optional
+            else 'seconds >= 0, "brutal_kill" or "infinity"'
+        )
+        raise SpecError.of("shutdown", shutdown, legal)
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Refuse what is neither True nor False."""
+    if not isinstance(value, bool):
+        raise SpecError.of(name, value, "True or False")
+
+
+def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
+    """Refuse what is none of these words."""
+    if not isinstance(value, str) or value not in choices:
+        raise SpecError.of(name, value, "one of " + ", ".join(choices))
+
+
+def check_text(name: str, value: Any) -> None:
+    """Refuse what is no text, or an empty one."""
+    if not isinstance(value, str) or not value:
+        raise SpecError.of(name, value, "a non-empty text")
+
+
+def check_texts(name: str, value: Any) -> tuple[str, ...]:
+    """Return non-empty texts as a tuple; refuse a single text, and anything else."""
+    if not isinstance(value, tuple | list) or not all(isinstance(each, str) and each for each in value):
+        raise SpecError.of(name, value, "a list of non-empty texts")
+    return tuple(value)
+
+
+def check_name(value: Any, name: str = "name", optional: bool = True) -> None:
+    """Refuse what a process cannot be registered under; `optional`: None, no name, is fine too."""
+    if value is None and optional:
+        return
+    if not isinstance(value, Via) and not (isinstance(value, str) and value):
+        raise SpecError.of(name, value, "a non-empty text or a Via" + (", or None" if optional else ""))
+
+
+def check_target(target: Any, name: str = "target") -> None:
+    """Refuse what is no process: before anything is sent, at the caller."""
+    if not isinstance(target, Ref | Via) and not (isinstance(target, str) and target):
+        raise SpecError.of(name, target, "a Ref, a registered name (a non-empty text) or a Via")
+
+
+def check_ref(ref: Any, name: str = "target") -> None:
+    """Refuse what is not the Ref of a process."""
+    if not isinstance(ref, Ref):
+        raise SpecError.of(name, ref, "the Ref of a process")
+
+
+def check_function(name: str, value: Any, optional: bool = False) -> None:
+    """Refuse what cannot be called; `optional`: None is fine too."""
+    if not callable(value) and not (value is None and optional):
+        raise SpecError.of(name, value, "a function" + (" or None" if optional else ""))
