@@ -172,12 +172,12 @@ class GenServer(Behaviour):
         return await self._supervisors_engine.call(target, request, timeout)
 
     def cast(self, target: Target, message: Any) -> None:
-        """Send a message and do not wait; to nobody is fine too."""
+        """Send a message to a server's handle_cast and do not wait. If there is no such process, nothing happens."""
         check_target(target)
         self._supervisors_engine.cast(target, message)
 
     def send(self, target: Target, message: Any) -> None:
-        """Send a message to another server's handle_info; to nobody is fine too."""
+        """Send a message to a server's handle_info and do not wait. If there is no such process, nothing happens."""
         check_target(target)
         self._supervisors_engine.send(target, message)
 
@@ -287,6 +287,6 @@ class GenServer(Behaviour):
         return await supervise(self, supervisor, "which_children", None)  # type: ignore[no-any-return]
 
     async def whereis(self, name: str | Via) -> Ref | None:
-        """Return who is registered under a name."""
+        """Return the process that is registered under a name, or None."""
         check_name(name, optional=False)
         return await self._supervisors_engine.names.whereis(name)

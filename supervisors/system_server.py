@@ -1,4 +1,4 @@
-"""The base of this library's own servers: what one of them is not asked for is refused, and does it no harm."""
+"""The base of this library's own servers: an unknown request is refused, and does the server no harm."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class SystemServer(GenServer):
     WHAT = "this server"
 
     async def handle_call(self, request: Any, caller: Caller) -> Any:
-        """Answer by what `answer` returns; by the error that it raises where that is one of this library's."""
+        """Reply with what `answer` returns, or with the error of this library that it raises."""
         try:
             return await maybe_await(self.answer(request, caller))
         except SupervisorsError as error:
@@ -29,7 +29,7 @@ class SystemServer(GenServer):
         raise self.unknown(request)
 
     def unknown(self, request: Any, why: str = "") -> CallFailed:
-        """Return the error of a request that is none.
+        """Return the error that answers an unknown request.
 
         Args:
             request: what came.

@@ -1,4 +1,4 @@
-"""Link: a node's door as a program holds it, over connections that may break and be made anew."""
+"""Link: a program's connection to a node's door, which is made anew when it breaks."""
 
 from __future__ import annotations
 
@@ -63,7 +63,10 @@ class Link:
         return client.wait(future, operation, wait)
 
     def submit(self, operation: str, *arguments: Any) -> tuple[DoorClient, Future[Any]]:
-        """Send a request; one that cannot be sent was not carried out, and is sent once more over a new connection."""
+        """Send a request; return the connection and the future of the answer.
+
+        A request that could not be sent was not carried out; it is sent once more, over a new connection.
+        """
         client = self.connected()
         try:
             return client, client.submit(operation, *arguments)

@@ -35,7 +35,7 @@ __all__ = ["Monitor", "Node", "launch", "read_node_file", "stop_process"]
 
 
 class Node(Link):
-    """A node, as a program outside sees it. Thread-safe; many calls in flight at once.
+    """A node, as a program outside sees it. It is thread-safe; many calls may be in flight at once.
 
     `Node.start()` starts one of its own, in a fresh interpreter, which is gone when this program ends, however it
     ends. `Node.attach()` joins the host's daemon. Both are context managers; `close` ends an own node and only
@@ -68,7 +68,7 @@ class Node(Link):
 
         Raises:
             NodeDown: it did not come up; the message says why and what to do.
-            SpecError: an argument that cannot be.
+            SpecError: an argument is not legal; the message says what is.
         """
         config = NodeConfig(
             name=name or f"node-{os.getpid()}",
@@ -145,12 +145,12 @@ class Node(Link):
         return Request(*self.submit(protocol.CALL, target, values.pack_value(request, "request"), None))
 
     def cast(self, target: Target, message: Any) -> None:
-        """Send a message and do not wait; to nobody is fine too."""
+        """Send a message to a server's handle_cast and do not wait. If there is no such process, nothing happens."""
         check_target(target)
         self.submit(protocol.CAST, target, values.pack_value(message, "message"))
 
     def send(self, target: Target, message: Any) -> None:
-        """Send a message to a server's handle_info; to nobody is fine too."""
+        """Send a message to a server's handle_info and do not wait. If there is no such process, nothing happens."""
         check_target(target)
         self.submit(protocol.SEND, target, values.pack_value(message, "message"))
 
@@ -179,12 +179,17 @@ class Node(Link):
         self.request(protocol.STOP, target, ExitReason.of(reason), timeout)
 
     def whereis(self, name: str | Via) -> Ref | None:
-        """Return who is registered under a name; raises NoProcess where a Via's own registry is not there."""
+        """Return the process that is registered under a name, or None.
+
+        Raises:
+            NoProcess: the server that resolves a Via does not run.
+            SpecError: `name` is neither a non-empty text nor a Via.
+        """
         check_name(name, optional=False)
         return self.request(protocol.WHEREIS, name)  # type: ignore[no-any-return]
 
     def pid(self, target: Target) -> int | None:
-        """Return the process id behind a ref or a name; None when there is none."""
+        """Return the process id of a process; None when nobody has this name."""
         check_target(target)
         ref = target if isinstance(target, Ref) else self.whereis(target)
         return None if ref is None else ref.pid
@@ -224,7 +229,7 @@ class Node(Link):
         return values.with_extra(self.supervise(supervisor, "start_child", seal_start(spec)))
 
     def restart_child(self, supervisor: Target, child: str) -> Any:
-        """Start a child that is stopped; that child only, whatever the strategy. Returns what `start_child` does."""
+        """Start a child that is stopped, and no other one, whatever the strategy; return what `start_child` returns."""
         return values.with_extra(self.supervise(supervisor, "restart_child", child))
 
     def terminate_child(self, supervisor: Target, child: str | Ref) -> None:
@@ -290,9 +295,9 @@ class Node(Link):
     # --- servers from outside ---------------------------------------------------------------------------------------
 
     def get_state(self, target: Target, timeout: float | None = 5.0) -> dict[str, Any]:
-        """Return a server's attributes as a dict; one that cannot be sent (a lock, a socket) as its repr.
+        """Return a server's attributes as a dict; an attribute that cannot be sent (a lock, a socket) as its repr.
 
-        For debugging: like all questions below it is answered between two messages, in their order.
+        This is for debugging. As all questions below, it is answered between two messages, in its turn.
 
         Raises:
             CallTimeout, NoProcess, ServerExited: as for `call`.
@@ -344,7 +349,7 @@ class Node(Link):
         return self.request(protocol.STATUS, wait=10.0)  # type: ignore[no-any-return]
 
     def stats(self) -> dict[int, ProcessStats]:
-        """Return pid → what each process has counted of itself; also of one that is stuck in a handler."""
+        """Return what each process has counted of itself, by pid; also of a process that is stuck in a handler."""
         return {row[0]: ProcessStats(*row) for row in self.request(protocol.STATS, wait=10.0)}
 
     def names(self) -> dict[str, Ref]:

@@ -86,7 +86,7 @@ class PoolCore:
         return lease in self.waiting or lease in self.leases
 
     def lease_of(self, worker: Any, borrower: Borrower) -> str | None:
-        """Return under what lease this borrower has a worker; None if it has not."""
+        """Return the lease under which this borrower has a worker; None if it does not have it."""
         entry = self.workers.get(worker)
         if entry is None or entry.lease is None or self.leases[entry.lease].borrower != borrower:
             return None

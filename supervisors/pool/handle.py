@@ -128,7 +128,7 @@ class Pool(Handle):
                 fails when it next calls it (a thread cannot be interrupted). None - as the pool's spec says.
 
         Raises:
-            SpecError: `function` is none.
+            SpecError: `function` cannot be called.
             CallTimeout, StartError, NoProcess, NodeDown, ServerExited: as for `transaction`.
             Exception: whatever the function raises.
         """

@@ -1,4 +1,4 @@
-"""PoolSpec: what a pool is told; it becomes a small supervision tree, as poolboy's does."""
+"""PoolSpec: the spec of a pool; it becomes a small supervision tree, as poolboy's does."""
 
 from __future__ import annotations
 

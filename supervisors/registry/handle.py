@@ -61,7 +61,7 @@ class _Requests(ABC):
         return self._ask(("register", key, self._owner(owner), value))
 
     def unregister(self, key: Any, *, owner: Ref | None = None) -> Any:
-        """Remove the owner's entries of a key; none is fine too."""
+        """Remove the owner's entries of a key, if it has any."""
         return self._ask(("unregister", key, self._owner(owner)))
 
     def unregister_match(

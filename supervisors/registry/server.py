@@ -47,7 +47,7 @@ class Registry(SystemServer):
                 wants to know that monitors it.
 
         Raises:
-            SpecError: an argument that cannot be.
+            SpecError: an argument is not legal.
         """
         self._table = RegistryTable(keys, self._alive)
         self._locks = LockTable()

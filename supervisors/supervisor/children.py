@@ -123,7 +123,7 @@ class Children:
         """Return a child by its id, or by its Ref under simple_one_for_one.
 
         Raises:
-            ChildNotFound: there is none.
+            ChildNotFound: no child has this id or Ref.
         """
         name = which.uid if self._dynamic and isinstance(which, Ref) else which
         child = self.get(self._key_of.get(name)) if isinstance(name, str) else None

@@ -1,4 +1,4 @@
-"""The node's root: as any supervisor, but what the whole node leans on is restarted also while something else is slow.
+"""The node's root: a supervisor that restarts what the whole node leans on also while something else starts slowly.
 
 A supervisor does one thing at a time, as OTP's: an exit waits until the start of another child is over, which may take
 a minute. Were that so for the node's own registry and door too, no name could be looked up and nobody could come in

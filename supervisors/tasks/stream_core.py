@@ -87,7 +87,7 @@ class StreamCore:
         return not self._running and not self._ready
 
     def begin(self, item: Any) -> int:
-        """Take an item in; return its number. Its time begins with `started`."""
+        """Take in an item; return its number. Its time begins with `started`."""
         number, self._count = self._count, self._count + 1
         self._running[number] = None
         if self.options.zip_input_on_exit:
@@ -95,12 +95,12 @@ class StreamCore:
         return number
 
     def started(self, number: int, now: float) -> None:
-        """Its task runs since `now`."""
+        """Note that the task of an item runs since `now`."""
         if number in self._running and self.options.timeout is not None:
             self._running[number] = now + self.options.timeout
 
     def ended(self, number: int, outcome: Outcome, at: float) -> bool:
-        """Its task has ended at `at`. False: too late, which is a timeout whenever it is looked at (`expired`)."""
+        """Note that the task of an item has ended at `at`; return False where that was too late, and is a timeout."""
         if number not in self._running:
             return False
         due = self._running[number]
@@ -143,7 +143,7 @@ class StreamCore:
 
 @dataclass(frozen=True)
 class Began:
-    """Its task runs; None: it could not be started, for this error."""
+    """The task of an item runs as `ref`. `ref` is None where it could not be started; `error` says why."""
 
     number: int
     at: float
@@ -153,7 +153,7 @@ class Began:
 
 @dataclass(frozen=True)
 class Ended:
-    """Its task has answered, or ended."""
+    """The task of an item has answered, or ended."""
 
     number: int
     at: float
@@ -164,7 +164,7 @@ Event = Began | Ended
 
 
 class Port(Protocol):
-    """Where processes come from. Nothing here waits; what happens comes back as events."""
+    """What starts and kills the processes of a stream. No method waits; what happens comes back as events."""
 
     def launch(self, number: int, item: Any) -> None:
         """Start a task for an item, and claim its result: Began, then Ended."""
@@ -178,14 +178,14 @@ class Port(Protocol):
 
 @dataclass(frozen=True)
 class Emit:
-    """This comes out next."""
+    """The next result of the stream."""
 
     outcome: Outcome
 
 
 @dataclass(frozen=True)
 class Wait:
-    """Nothing to do before the next event, or before `until` (monotonic seconds)."""
+    """There is nothing to do before the next event, or before `until` (monotonic seconds)."""
 
     until: float | None
 

@@ -1,4 +1,4 @@
-"""What a ChildSpec can start: a class that is a behaviour. GenServer is the one there is."""
+"""The marker of the classes that a ChildSpec can start. GenServer is the only one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every validator of what a program hands over: each returns at once, or raises SpecError in one shape of words."""
+"""Every validator of arguments and specs. Each raises SpecError, in one shape of words, for what is not legal."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def check_flag(name: str, value: Any) -> None:
 
 
 def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
-    """Refuse what is none of these words."""
+    """Refuse what is not one of these words."""
     if not isinstance(value, str) or value not in choices:
         raise SpecError.of(name, value, "one of " + ", ".join(choices))
 

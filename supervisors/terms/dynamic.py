@@ -1,4 +1,4 @@
-"""DynamicSupervisorSpec: what a supervisor is told whose children come and go while it runs."""
+"""DynamicSupervisorSpec: the spec of a supervisor whose children come and go while it runs."""
 
 from __future__ import annotations
 

@@ -3,15 +3,15 @@
 ::
 
     SupervisorsError
-     ├─ SpecError (also a ValueError)   a ChildSpec or SupervisorSpec is not legal: field, value, what is
+     ├─ SpecError (also a ValueError)   an argument or a spec is not legal: field, value and what is legal
      ├─ StartError                      a child did not start; `.id`, `.reason`
      ├─ CallTimeout                     no reply in time; the server goes on, its late reply is dropped
-     ├─ NoProcess                       nobody there under this name or reference
+     ├─ NoProcess                       no process has this name or reference
      ├─ ServerExited                    the server ended during the call; `.reason`
      ├─ CallFailed                      the server refused the call, or its reply could not be sent
      ├─ NodeDown                        the node cannot be reached
-     ├─ AlreadyStarted                  id or name is taken by a running process; `.ref`
-     ├─ AlreadyPresent                  the id is known and not running: restart_child or delete_child
+     ├─ AlreadyStarted                  a running process has this id or name already; `.ref`
+     ├─ AlreadyPresent                  a child with this id is known but does not run: restart_child, delete_child
      ├─ ChildRunning                    the child is running
      ├─ ChildRestarting                 the child is being restarted
      ├─ ChildNotFound                   no child with this id
@@ -20,7 +20,7 @@
      ├─ AlreadyRegistered               the key of a unique registry has an owner; `.ref`
      └─ NotJoined                       the process is not a member of this group
 
-Every one can be sent: `to_record` gives plain data, `from_record` rebuilds it.
+Every error can be sent: `to_record` returns it as plain data, `from_record` rebuilds it.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class ServerExited(SupervisorsError):
 
 
 class CallFailed(SupervisorsError):
-    """The server cannot answer this call."""
+    """The server refused the call, or its reply could not be sent."""
 
 
 class NodeDown(SupervisorsError):
@@ -119,7 +119,7 @@ class ChildNotFound(SupervisorsError):
 
 
 class NotAllowed(SupervisorsError):
-    """This supervisor's strategy refuses the call."""
+    """The strategy of this supervisor, or the kind of this registry, does not allow the call."""
 
 
 class AlreadyRegistered(SupervisorsError):

@@ -1,4 +1,4 @@
-"""PartitionSupervisorSpec: what a supervisor of n copies of one child is told."""
+"""PartitionSupervisorSpec: the spec of a supervisor of n copies of one child."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a supervisor is told: ChildSpec and SupervisorSpec, frozen, validated whole, sendable."""
+"""ChildSpec and SupervisorSpec: frozen, checked as a whole when they are made, and fit to be sent."""
 
 from __future__ import annotations
 

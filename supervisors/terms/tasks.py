@@ -1,4 +1,4 @@
-"""TaskSupervisorSpec: what a supervisor of tasks is told."""
+"""TaskSupervisorSpec: the spec of a supervisor of tasks."""
 
 from __future__ import annotations
 
