@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NoReturn, TypedDict
 
 from supervisors.tasks.server import TaskServer
@@ -12,7 +13,7 @@ from supervisors.terms.checks import Shutdown, check_function, check_shutdown
 from supervisors.terms.errors import CallFailed, NodeDown, ServerExited, SpecError, SupervisorsError
 from supervisors.terms.reason import ExitReason
 from supervisors.terms.ref import Ref
-from supervisors.terms.spec import ChildSpec
+from supervisors.terms.spec import ChildSpec, SealedStart
 from supervisors.wire import pickles
 
 
@@ -44,11 +45,17 @@ def task_spec(
     Raises:
         SpecError: arguments that cannot be sent, or a restart or shutdown that is not legal.
     """
-    spec = ChildSpec(label, TaskServer, (function, *rest), restart=restart, shutdown=shutdown)
     try:
-        return pickles.seal(spec)  # type: ignore[no-any-return]
+        args = (pickles.seal_args((function, *rest)),)
     except Exception as error:
         raise SpecError(f"the arguments of task {label!r} cannot be sent: {error}") from None
+    return ChildSpec(label, _start(), args, restart=restart, shutdown=shutdown)
+
+
+@cache
+def _start() -> SealedStart:
+    """Return TaskServer as bytes: made once, and not for each task."""
+    return SealedStart(pickles.dumps(TaskServer), f"{TaskServer.__module__}.{TaskServer.__qualname__}")
 
 
 def label_of(function: Any) -> str:

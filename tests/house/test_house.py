@@ -60,7 +60,25 @@ PUBLIC = (
 )
 
 #: Rooms and files without I/O: they decide, others do.
-PURE = ("supervisors/supervisor/*.py", "supervisors/*/core.py", "dspex_actors/runs/plan/*.py")
+PURE = (
+    "supervisors/supervisor/*.py",
+    "supervisors/*/core.py",
+    "supervisors/pool/alarms.py",
+    "supervisors/pool/borrowers.py",
+    "supervisors/pool/effects.py",
+    "supervisors/pool/entries.py",
+    "supervisors/pool/stats.py",
+    "supervisors/registry/matching.py",
+    "supervisors/tasks/stream_core.py",
+    "supervisors/terms/checks.py",
+    "supervisors/terms/errors.py",
+    "supervisors/terms/reason.py",
+    "supervisors/terms/ref.py",
+    "supervisors/terms/spec.py",
+    "supervisors/terms/via.py",
+    "supervisors/terms/views.py",
+    "dspex_actors/runs/plan/*.py",
+)
 IMPURE = {"asyncio", "os", "time", "socket", "threading", "subprocess", "signal", "select", "selectors", "sqlite3"}
 
 MODULES = sources()

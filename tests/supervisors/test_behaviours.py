@@ -164,6 +164,11 @@ class Asker(GenServer):
                     except errors.SpecError as error:
                         refused.append(str(error))
                 return len(asks), refused
+            case ("ask", target, question):
+                try:
+                    return await self.call(target, question)
+                except errors.CallFailed as error:
+                    return str(error)
             case "node":
                 return dict(self.node)
             case "change the node":
@@ -243,15 +248,16 @@ def test_an_unknown_request_is_refused_and_does_no_harm(node, system_servers, na
     assert node.whereis(name) == before
 
 
-def test_the_nodes_registry_and_a_task_refuse_what_they_do_not_know(node, system_servers):
-    registry = next(row.ref for row in node.which_children(root(node)) if row.id == "registry")
+def test_the_nodes_own_servers_and_a_task_refuse_what_they_do_not_know(node, asker, system_servers):
+    own = [row.ref for row in node.which_children(root(node)) if row.id in ("registry", "door")]
     task = TaskSupervisor(node, "tasks").async_nolink(wait_for_nobody)
-    for ref in (registry, task.ref):
+    for ref in (*own, task.ref):
         node.cast(ref, "nonsense")
         node.send(ref, "nonsense")
-        with pytest.raises(errors.CallFailed, match="does not know the request"):
-            node.call(ref, "nonsense")
-    assert node.whereis("reg") is not None
+        # Through a server, for the door cannot call itself.
+        assert "does not know the request 'nonsense'" in node.call("asker", ("ask", ref, "nonsense"))
+    assert own == [row.ref for row in node.which_children(root(node)) if row.id in ("registry", "door")]
+    assert len(own) == 2
     task.shutdown("brutal_kill")
 
 
