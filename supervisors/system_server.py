@@ -6,7 +6,7 @@ from typing import Any
 
 from supervisors.genserver import NO_REPLY, GenServer
 from supervisors.terms.awaitable import maybe_await
-from supervisors.terms.errors import CallFailed, SupervisorsError
+from supervisors.terms.errors import CallFailed, SupervisorsError, unknown_request
 from supervisors.terms.ref import Caller
 
 
@@ -35,7 +35,7 @@ class SystemServer(GenServer):
             request: what came.
             why: what is wrong with it, where its name is known.
         """
-        return CallFailed(f"{self.WHAT} does not know the request {request!r:.200}{why and ': '}{why}")
+        return unknown_request(self.WHAT, request, why)
 
     def handle_cast(self, message: Any) -> Any:
         """Log and drop what is not understood."""

@@ -73,7 +73,7 @@ class _Requests(ABC):
         return self._ask(("monitor", group, self._members((watcher,) if watcher else ())[0]))
 
     def demonitor(self, monitor: int) -> Any:
-        """End that."""
+        """End the monitor of this number."""
         return self._ask(("demonitor", monitor))
 
 

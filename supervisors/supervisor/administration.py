@@ -19,6 +19,7 @@ from supervisors.terms.errors import (
     NotAllowed,
     SpecError,
     SupervisorsError,
+    unknown_request,
 )
 from supervisors.terms.ref import Ref
 from supervisors.terms.spec import ChildSpec, check_significant
@@ -52,7 +53,7 @@ class Administration(Lifecycle):
         elif name in writes:
             self._queue.append((lambda: writes[name](caller, argument), caller))
         else:
-            self._out.append(Answer(caller, error=NotAllowed(f"a supervisor has no call {name!r}")))
+            self._out.append(Answer(caller, error=unknown_request("a supervisor", name)))
         return self._drain()
 
     def _start_child(self, caller: Any, argument: Any) -> Operation:

@@ -134,6 +134,17 @@ class NotJoined(SupervisorsError):
     """The process is not a member of the group."""
 
 
+def unknown_request(who: str, request: Any, why: str = "") -> CallFailed:
+    """Return the error by which every server of this library answers a request that it does not know.
+
+    Args:
+        who: what was asked: "a registry".
+        request: what came.
+        why: what is wrong with it, where that is known.
+    """
+    return CallFailed(f"{who} does not know the request {request!r:.200}{why and ': '}{why}")
+
+
 _BY_NAME: dict[str, type[SupervisorsError]] = {
     cls.__name__: cls
     for cls in (

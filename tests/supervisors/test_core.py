@@ -416,7 +416,7 @@ def test_terminate_restart_delete():
     for call in ("terminate_child", "restart_child", "delete_child", "get_childspec"):
         assert isinstance(world.call(call, "B"), errors.ChildNotFound), call
     assert isinstance(world.call("terminate_child", world.ref(1)), errors.ChildNotFound)
-    assert isinstance(world.call("sing"), errors.NotAllowed)
+    assert isinstance(world.call("sing"), errors.CallFailed)
     assert world.core.stamps == ()
 
 
