@@ -13,11 +13,11 @@ from dspex_actors.cli.targets import choose_lm, load_metric, load_program
 from dspex_actors.client.evaluate import evaluate as run_evaluation
 from dspex_actors.client.inputs import dataset_inputs
 from dspex_actors.client.report import report
-from dspex_actors.client.summary import run_summary
 from dspex_actors.config import load_config
 from dspex_actors.data.dataset import open_dataset
 from dspex_actors.errors import RunFailed
 from dspex_actors.journal.reader import JournalReader
+from dspex_actors.journal.summary import run_summary
 from supervisors.client.node import default_data_dir
 
 

@@ -14,7 +14,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from dspex_actors.client.summary import json_text
+from dspex_actors.journal.summary import json_text
 
 #: Where output goes to a file or pipe nobody has said how wide it is; nothing should be cut for that.
 PIPE_WIDTH = 140

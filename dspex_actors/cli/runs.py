@@ -29,12 +29,12 @@ from dspex_actors.cli.output import (
 )
 from dspex_actors.cli.shell import DONE, FAILED, INTERRUPTED, MISUSED, LazyGroup, say_error, say_note
 from dspex_actors.client.report import duration_text, report
-from dspex_actors.client.summary import export_lines, run_summary
 from dspex_actors.errors import ConfigError, RunFailed
 from dspex_actors.journal.errors import JournalCorrupt
 from dspex_actors.journal.index import node_runs
 from dspex_actors.journal.reader import JournalReader, find_journals
 from dspex_actors.journal.records import RunRow
+from dspex_actors.journal.summary import export_lines, run_summary
 from supervisors.client.node import default_data_dir
 
 _WATCH_SECONDS = 0.25

@@ -9,9 +9,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from dspex_actors.client.summary import cost_of, duration_of, score_of
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import ErrorGroup, RunRow
+from dspex_actors.journal.summary import cost_of, duration_of, score_of
 
 _STYLES = {"finished": "green", "running": "cyan", "paused": "yellow", "failed": "red", "cancelled": "yellow"}
 _POINTS = (0.5, 0.95, 0.99)

@@ -9,11 +9,11 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from dspex_actors.client.summary import run_summary
 from dspex_actors.errors import ConfigError, DspexError
 from dspex_actors.journal.errors import JournalCorrupt
 from dspex_actors.journal.reader import JournalReader, find_journals
 from dspex_actors.journal.records import RunRow
+from dspex_actors.journal.summary import run_summary
 
 #: The journal's file in a node's data folder.
 JOURNAL_FILE = "journal.db"

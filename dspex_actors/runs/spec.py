@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from supervisors.wire import pickles as sealing
+from dspex_actors.foundation import moved
+from supervisors.wire import pickles
 
 Kind = str
 
@@ -41,9 +42,9 @@ class Job:
 
 def dump_code(value: Any) -> bytes:
     """Pickle a program or a metric; what is not in an installed package goes by value."""
-    return sealing.dumps(value)
+    return pickles.dumps(value)
 
 
 def load_code(data: bytes) -> Any:
     """Open `dump_code`'s bytes; only in a worker, where user code runs."""
-    return sealing.loads(data)
+    return moved.loads(data)

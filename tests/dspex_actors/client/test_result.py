@@ -7,12 +7,12 @@ from rich.console import Console
 
 from dspex_actors.client.report import advice_for, duration_text
 from dspex_actors.client.result import EvaluationResult
-from dspex_actors.client.summary import export_lines, run_summary
 from dspex_actors.data.fields import pack_example
 from dspex_actors.errors import RunFailed
 from dspex_actors.foundation.codec import pack
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import ResultRow, RunSpec
+from dspex_actors.journal.summary import export_lines, run_summary
 from dspex_actors.journal.writer import Journal
 
 
