@@ -14,7 +14,7 @@ from dspex_actors.client.evaluate import evaluate as run_evaluation
 from dspex_actors.client.inputs import dataset_inputs
 from dspex_actors.client.report import report
 from dspex_actors.config import load_config
-from dspex_actors.data.dataset import open_dataset
+from dspex_actors.data.opening import open_dataset
 from dspex_actors.errors import RunFailed
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.summary import run_summary

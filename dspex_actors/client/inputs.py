@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from dspex_actors.data.dataset import Dataset, open_dataset
+from dspex_actors.data.dataset import Dataset
 from dspex_actors.data.fields import split
+from dspex_actors.data.opening import open_dataset
 from dspex_actors.errors import ConfigError
 from dspex_actors.example import Example
 from dspex_actors.lm.lm import LM

@@ -21,7 +21,8 @@ from dspex_actors.client.inputs import check_lms, code_of, dataset_inputs, with_
 from dspex_actors.client.own_node import forget_if_unused, own_node, start_node
 from dspex_actors.client.progress import RunProgress
 from dspex_actors.client.result import EvaluationResult
-from dspex_actors.data.dataset import Dataset, open_dataset
+from dspex_actors.data.dataset import Dataset
+from dspex_actors.data.opening import open_dataset
 from dspex_actors.data.spool import spool
 from dspex_actors.errors import ConfigError, DspexError, RunFailed, RunInterrupted, from_record
 from dspex_actors.journal.index import JOURNAL_FILE, SPOOL_FOLDER, find_run, folder_of, list_runs, new_run_id, node_runs

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from dspex_actors.data.dataset import from_descriptor
+from dspex_actors.data.opening import from_descriptor
 from dspex_actors.errors import DspexError, from_record
 from dspex_actors.foundation.indexset import IndexSet
 from dspex_actors.journal.errors import JournalError
