@@ -14,6 +14,7 @@ from dspex_actors.lm import settings as check
 from dspex_actors.lm.backend import current_backend
 from dspex_actors.lm.keys import check_reference
 from dspex_actors.lm.reply import LMReply
+from dspex_actors.lm.request import LMRequest
 from dspex_actors.lm.wire import PROVIDERS, Provider
 from dspex_actors.settings import book_call, book_failure
 
@@ -81,7 +82,7 @@ class LM:
         ConfigError: a setting is not usable; names it, what was given and what is legal.
     """
 
-    __slots__ = ("_identity", "_model_name", "_params", "_provider", "_settings", "model")
+    __slots__ = ("_identity", "_model_name", "_params", "_plain", "_provider", "_settings", "model")
 
     #: Its calls, answered or not, go into the record that is open around them; nobody else has to book them.
     books_calls: ClassVar[bool] = True
@@ -92,6 +93,8 @@ class LM:
     _model_name: str
     _settings: dict[str, Any]
     _params: dict[str, Any]
+    #: `to_dict`'s data, made once: every request carries it.
+    _plain: dict[str, Any]
     _identity: str
 
     def __init__(
@@ -131,6 +134,7 @@ class LM:
             ("_params", kept),
         ):
             object.__setattr__(self, slot, value)
+        object.__setattr__(self, "_plain", self.to_dict())
         object.__setattr__(self, "_identity", self._digest())
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -241,7 +245,7 @@ class LM:
         return self._identity
 
     def _digest(self) -> str:
-        data = {**self.to_dict(), "base_url": self.server}
+        data = {**self._plain, "base_url": self.server}
         text = orjson.dumps(_canonical(data), option=orjson.OPT_SORT_KEYS)
         return hashlib.sha256(b"dspex-lm-1\n" + text).hexdigest()[:32]
 
@@ -301,9 +305,9 @@ class LM:
             ConfigError: nothing is connected, or a parameter is not usable.
             LMError: the model did not answer.
         """
-        lm, messages, params = self._prepare(prompt, messages, params)
+        request = self._prepare(prompt, messages, params)
         with _booking():
-            reply = current_backend().complete(lm, messages, params)
+            reply = current_backend().complete(request)
         book_call(reply)
         return reply
 
@@ -311,23 +315,31 @@ class LM:
         self, prompt: str | list[dict[str, Any]] | None = None, *, messages: Any = None, **params: Any
     ) -> LMReply:
         """Ask the model; as `lm(...)`, from inside an event loop."""
-        lm, messages, params = self._prepare(prompt, messages, params)
+        request = self._prepare(prompt, messages, params)
         with _booking():
-            reply = await current_backend().acomplete(lm, messages, params)
+            reply = await current_backend().acomplete(request)
         book_call(reply)
         return reply
 
-    def _prepare(
-        self, prompt: Any, messages: Any, params: dict[str, Any]
-    ) -> tuple[LM, list[dict[str, Any]], dict[str, Any]]:
+    def request(self, messages: list[dict[str, Any]], params: dict[str, Any]) -> LMRequest:
+        """Return a call as the value that backends take.
+
+        Args:
+            messages: role/content messages.
+            params: checked parameters of the call.
+        """
+        # Each fallback has a deadline of its own; one that is a model string takes over this LM's.
+        others = (self.deadline if isinstance(other, str) else other.deadline for other in self.fallbacks)
+        return LMRequest(self._identity, self._plain, messages, params, self.deadline + sum(others))
+
+    def _prepare(self, prompt: Any, messages: Any, params: dict[str, Any]) -> LMRequest:
         lm = self
         if not _DEFAULTS.keys().isdisjoint(params):
             lm = self.copy(**{name: value for name, value in params.items() if name in _DEFAULTS})
             params = {name: value for name, value in params.items() if name not in _DEFAULTS}
         if (prompt is None) == (messages is None):
             raise ConfigError("an LM call takes a prompt or messages: expected one of them, got both or neither")
-        return (
-            lm,
+        return lm.request(
             check.messages(prompt if messages is None else messages),
             check.params(params) if params else params,
         )

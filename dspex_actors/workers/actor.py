@@ -27,6 +27,7 @@ from dspex_actors.errors import DspexError
 from dspex_actors.lm import backend
 from dspex_actors.lm.lm import LM
 from dspex_actors.lm.reply import LMReply
+from dspex_actors.lm.request import LMRequest
 from dspex_actors.lm.worker.directory import Directory
 from dspex_actors.runs.spec import INHERIT_SECONDS, Job
 from dspex_actors.workers.runner import Runner, error_record, make_runner, run_example
@@ -107,7 +108,7 @@ class HttpWorker(GenServer):
     async def _answer(self, caller: Any, lm: Any, messages: Any, params: Any) -> None:
         self._calls += 1
         try:
-            reply = await self._directory.complete(LM.from_dict(lm), messages, params)
+            reply = await self._directory.complete(LM.from_dict(lm).request(messages, params))
         except Exception as error:
             self.reply(caller, ("error", error_record(error)))
         else:
@@ -246,15 +247,15 @@ class _WorkerBackend:
         self._loop = loop
         self._thread = threading.get_ident()
 
-    async def acomplete(self, lm: LM, messages: list[dict[str, Any]], params: dict[str, Any]) -> LMReply:
+    async def acomplete(self, request: LMRequest) -> LMReply:
         """Answer from the worker's own loop, or from another one in this process."""
         if asyncio.get_running_loop() is self._loop:
-            return await self._directory.complete(lm, messages, params)
-        future = asyncio.run_coroutine_threadsafe(self._directory.complete(lm, messages, params), self._loop)
+            return await self._directory.complete(request)
+        future = asyncio.run_coroutine_threadsafe(self._directory.complete(request), self._loop)
         return await asyncio.wrap_future(future)
 
-    def complete(self, lm: LM, messages: list[dict[str, Any]], params: dict[str, Any]) -> LMReply:
+    def complete(self, request: LMRequest) -> LMReply:
         """Answer a sync program, which runs in a thread."""
         if threading.get_ident() == self._thread:
             raise backend.LoopBlocked("a sync LM call inside async code: use `await program.acall(...)` there")
-        return asyncio.run_coroutine_threadsafe(self._directory.complete(lm, messages, params), self._loop).result()
+        return asyncio.run_coroutine_threadsafe(self._directory.complete(request), self._loop).result()

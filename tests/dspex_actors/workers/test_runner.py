@@ -92,14 +92,14 @@ class Scripted:
     def __init__(self, *script):
         self.script = list(script)
 
-    def complete(self, lm, messages, params):
+    def complete(self, request):
         item = self.script.pop(0)
         if isinstance(item, Exception):
             raise item
         return item
 
-    async def acomplete(self, lm, messages, params):
-        return self.complete(lm, messages, params)
+    async def acomplete(self, request):
+        return self.complete(request)
 
 
 @pytest.fixture
