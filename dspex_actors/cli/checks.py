@@ -17,9 +17,10 @@ from pathlib import Path
 
 from dspex_actors.cli import processes
 from dspex_actors.cli.look import data_folders
-from dspex_actors.cli.output import size_text, span_text
+from dspex_actors.cli.output import size_text
 from dspex_actors.config import Config
 from dspex_actors.errors import DspexError
+from dspex_actors.foundation.durations import duration_text
 from dspex_actors.journal.reader import JournalReader, find_journals
 from supervisors.client.node import Node, read_node_file
 from supervisors.errors import SupervisorsError
@@ -141,7 +142,7 @@ def node(home: Path, config: Config) -> Iterator[Finding]:
     except SupervisorsError as error:
         yield Finding("node", FAIL, f"it runs and does not answer: {error}", "dspex stop --now, then dspex start")
         return
-    text = f"{found['name']} at {found['address']}, {found['state']}, up {span_text(found['uptime'])}"
+    text = f"{found['name']} at {found['address']}, {found['state']}, up {duration_text(found['uptime'], 0)}"
     version = metadata.version("dspex-actors")
     if found["state"] != "healthy":
         yield Finding("node", FAIL, text, "see `dspex tree` and `dspex failures`")
@@ -324,7 +325,7 @@ def clock(home: Path, config: Config) -> Iterator[Finding]:
     if abs(off) > CLOCK_SECONDS:
         yield Finding("clock", WARN, f"the disk's clock is {off:+.0f} s off", "set both clocks by NTP")
     elif newest > now + CLOCK_SECONDS:
-        text = f"the newest run was made {span_text(newest - now)} in the future"
+        text = f"the newest run was made {duration_text(newest - now, 0)} in the future"
         yield Finding("clock", WARN, text, "set the clock by NTP")
     else:
         yield Finding("clock", OK, time.strftime("%Y-%m-%d %H:%M:%S %z"))

@@ -28,8 +28,9 @@ from dspex_actors.cli.output import (
     table,
 )
 from dspex_actors.cli.shell import DONE, FAILED, INTERRUPTED, MISUSED, LazyGroup, say_error, say_note
-from dspex_actors.client.report import duration_text, report
+from dspex_actors.client.report import report
 from dspex_actors.errors import ConfigError, RunFailed
+from dspex_actors.foundation.durations import duration_text
 from dspex_actors.journal.errors import JournalCorrupt
 from dspex_actors.journal.index import node_runs
 from dspex_actors.journal.reader import JournalReader, find_journals

@@ -119,7 +119,7 @@ class LM:
             "api_key": None if api_key is None else check_reference(api_key),
             "rpm": check.rate("rpm", rpm),
             "tpm": check.rate("tpm", tpm),
-            "max_in_flight": check.whole("max_in_flight", max_in_flight),
+            "max_in_flight": check.count("max_in_flight", max_in_flight),
             "timeout": check.seconds("timeout", timeout),
             "deadline": check.seconds("deadline", deadline),
             "fallbacks": _fallbacks(fallbacks),

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import tempfile
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Any, ClassVar, Protocol
 
 from dspex_actors.adapters.types import type_name
 from dspex_actors.errors import ConfigError
+from dspex_actors.foundation.files import replaced
 from dspex_actors.programs.walk import Predictor
 from dspex_actors.signatures.fields import extras
 from dspex_actors.signatures.signature import Signature, SignatureMeta, make_signature
@@ -44,7 +43,7 @@ class Saved(Protocol):
 
 
 def write(path: Path, state: Mapping[str, Any], about: Mapping[str, Any] | None = None) -> None:
-    """Write a state, through a temporary file beside it: a crash leaves the old one.
+    """Write a state in one step: a crash leaves the old one.
 
     Args:
         path: the file.
@@ -56,18 +55,8 @@ def write(path: Path, state: Mapping[str, Any], about: Mapping[str, Any] | None 
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {**_METADATA, **({"dspex": about} if about else {})}
     text = json.dumps({**state, "metadata": metadata}, indent=2, ensure_ascii=False)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-        # mkstemp makes files that only the owner reads; a saved program is an ordinary file.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with replaced(path) as file:
+        file.write(text + "\n")
 
 
 def read(path: Path) -> dict[str, Any]:
