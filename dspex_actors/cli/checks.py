@@ -22,7 +22,8 @@ from dspex_actors.config import Config
 from dspex_actors.errors import DspexError
 from dspex_actors.foundation.durations import duration_text
 from dspex_actors.journal.reader import JournalReader, find_journals
-from supervisors.client.node import Node, read_node_file
+from supervisors import Node
+from supervisors.client.launch import node_runs, read_node_file
 from supervisors.errors import SupervisorsError
 from supervisors.host import processes as fate
 from supervisors.wire.keys import KEY_FILE, KEY_SIZE
@@ -127,7 +128,7 @@ def node(home: Path, config: Config) -> Iterator[Finding]:
     if not (home / "node.json").exists():
         yield Finding("node", OK, "none runs")
         return
-    if not processes.is_alive(home):
+    if not node_runs(home):
         yield Finding(
             "node",
             FAIL,
@@ -157,7 +158,7 @@ def node(home: Path, config: Config) -> Iterator[Finding]:
 def leftovers(home: Path, config: Config) -> Iterator[Finding]:
     """Processes that have lost their daemon, and files that nobody will use again."""
     for place in data_folders(home):
-        alive = processes.is_alive(place)
+        alive = node_runs(place)
         # A starting node has processes and no node.json yet; its daemon is among them.
         lost = [] if alive else [pid for pid in processes.of_folder(place) if not _is_starting(pid)]
         if lost:
@@ -253,7 +254,7 @@ def ports(home: Path, config: Config) -> Iterator[Finding]:
     if not wanted:
         yield Finding("port", OK, "any free one")
         return
-    if processes.is_alive(home) and str(read_node_file(home)["address"]) == f"{host}:{wanted}":
+    if processes.daemon_of(home) is not None and str(read_node_file(home)["address"]) == f"{host}:{wanted}":
         yield Finding("port", OK, f"{host}:{wanted} is the node's")
         return
     with socket.socket() as probe:

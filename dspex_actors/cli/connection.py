@@ -7,12 +7,13 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from dspex_actors.cli import processes
 from dspex_actors.client.own_node import start_node
 from dspex_actors.client.system import System, connect
-from dspex_actors.journal.index import JOURNAL_FILE, folder_of, node_runs
+from dspex_actors.foundation.home import default_data_dir
+from dspex_actors.journal.index import JOURNAL_FILE, folder_of
 from dspex_actors.journal.reader import JournalReader
-from supervisors.client.node import Node, default_data_dir
+from supervisors import Node
+from supervisors.client.launch import node_runs
 from supervisors.errors import NodeDown
 
 
@@ -46,7 +47,7 @@ def over(folder: Path) -> Uninterrupted:
 
 
 def _over(folder: Path) -> System:
-    if node_runs(folder) and processes.is_alive(folder):
+    if node_runs(folder):
         with contextlib.suppress(NodeDown):
             return System(Node.attach(folder), None, own=False)
     return System(start_node(folder), None, own=True)

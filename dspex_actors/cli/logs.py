@@ -18,7 +18,7 @@ from rich.text import Text
 from dspex_actors.cli.output import clock_text, console, iso_seconds, json_option, print_json
 from dspex_actors.cli.shell import DONE
 from dspex_actors.errors import ConfigError
-from supervisors.client.node import default_data_dir
+from dspex_actors.foundation.home import default_data_dir
 from supervisors.host.log import LOG_FILE
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -142,7 +142,7 @@ def folder_of_run(run_id: str) -> Path:
     """Return the data folder of the node that a run belongs to."""
     from dspex_actors.journal.index import find_run
 
-    return find_run(run_id, default_data_dir().absolute())
+    return find_run(run_id, default_data_dir().absolute()).folder
 
 
 def _filter(actor: str | None, level: str) -> Callable[[dict[str, Any]], bool]:

@@ -29,7 +29,9 @@ from dspex_actors.cli.output import (
 )
 from dspex_actors.cli.shell import DONE, FAILED
 from dspex_actors.foundation.durations import duration_text
-from supervisors.client.node import Node, default_data_dir
+from dspex_actors.foundation.home import default_data_dir
+from supervisors import Node
+from supervisors.client.launch import node_runs
 from supervisors.errors import NodeDown
 
 _ICONS = {"running": ("●", "green"), "stopped": ("○", "red"), "restarting": ("◌", "yellow")}
@@ -42,7 +44,7 @@ def attached() -> Node:
         NodeDown: none runs; says what to do.
     """
     folder = default_data_dir().absolute()
-    if (folder / "node.json").exists() and not processes.is_alive(folder):
+    if (folder / "node.json").exists() and not node_runs(folder):
         raise NodeDown(f"the node in {folder} has died and left things behind: `dspex start` starts it anew")
     return Node.attach(folder)
 

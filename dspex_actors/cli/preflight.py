@@ -61,19 +61,6 @@ def lms_of(program: Any, lm: LM | None) -> list[LM]:
     return list(dict.fromkeys(found))
 
 
-def check_has_lm(program: Any, lm: LM | None) -> None:
-    """Refuse a program that would have no LM to ask.
-
-    Raises:
-        ConfigError: says what to add.
-    """
-    predictors = program.predictors() if hasattr(program, "predictors") else []
-    if lm is None and any(predictor.lm is None for predictor in predictors):
-        raise ConfigError(
-            "no LM to ask: add --lm provider/model (embedded/nearest needs no key), or [lm.default] in dspex.toml"
-        )
-
-
 def check_lms(lms: Iterable[LM], *, keys: bool) -> None:
     """Look for the LMs' keys and servers.
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dspex_actors.app import AppConfig
-from dspex_actors.client.inputs import check_lms, code_of, dataset_inputs, with_inputs
+from dspex_actors.client.inputs import check_has_lm, code_of, dataset_inputs, with_inputs
 from dspex_actors.client.own_node import forget_if_unused, own_node, start_node
 from dspex_actors.client.progress import RunProgress
 from dspex_actors.client.result import EvaluationResult
@@ -25,7 +25,8 @@ from dspex_actors.data.dataset import Dataset
 from dspex_actors.data.opening import open_dataset
 from dspex_actors.data.spool import spool
 from dspex_actors.errors import ConfigError, DspexError, RunFailed, RunInterrupted, from_record
-from dspex_actors.journal.index import JOURNAL_FILE, SPOOL_FOLDER, find_run, folder_of, list_runs, new_run_id, node_runs
+from dspex_actors.foundation.home import default_data_dir
+from dspex_actors.journal.index import JOURNAL_FILE, SPOOL_FOLDER, find_run, folder_of, list_runs, new_run_id
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import RunSpec
 from dspex_actors.lm.backend import set_process_backend
@@ -36,7 +37,7 @@ from dspex_actors.runs.identity import metric_digest, metric_name, program_diges
 from dspex_actors.settings import configure
 from dspex_actors.settings import settings as program_settings
 from supervisors import Node
-from supervisors.client.node import default_data_dir
+from supervisors.client.launch import node_runs
 from supervisors.errors import CallTimeout, NodeDown, NoProcess, ServerExited, SupervisorsError
 
 #: A run's progress is asked for at first often, then less often, in seconds.
@@ -153,7 +154,7 @@ class System:
         """
         self._check_open()
         lm = lm or program_settings.lm or self.lm
-        check_lms(program, lm)
+        check_has_lm(program, lm)
         run_id = run_id or new_run_id(kind)
         dataset = open_dataset(
             with_inputs(devset, program),

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from dspex_actors.errors import ConfigError
+
 
 @contextmanager
 def replaced(path: Path) -> Iterator[TextIO]:
@@ -17,9 +19,12 @@ def replaced(path: Path) -> Iterator[TextIO]:
     It is written beside that place; after an error or a crash the old file is there as it was.
 
     Raises:
-        OSError: the folder is not there, or cannot be written to.
+        ConfigError: the folder is not there, or cannot be written to.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise ConfigError(f"cannot write to {path.parent}: {error.strerror or error}") from None
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             yield file

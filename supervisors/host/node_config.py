@@ -1,4 +1,7 @@
-"""What a daemon is started with."""
+"""What a daemon is started with.
+
+Public: programs on top of supervisors may import it.
+"""
 
 from __future__ import annotations
 
