@@ -13,7 +13,9 @@ from dspex_actors.errors import AdapterParseError, Overloaded, RateLimited
 from dspex_actors.lm.backend import set_process_backend
 from dspex_actors.lm.reply import LMReply
 from dspex_actors.lm.usage import Usage
-from dspex_actors.workers.runner import EvaluateRunner, Metric, error_record, run_example
+from dspex_actors.workers.calling import Metric
+from dspex_actors.workers.evaluate_runner import EvaluateRunner
+from dspex_actors.workers.runner import error_record, run_example
 
 PAYLOAD = pack_example({"ticket": "x"}, ["ticket"])
 
