@@ -1,8 +1,8 @@
 """Pickles of earlier versions: classes that have moved since are found where they are now.
 
 A journal holds pickles (program and metric of each run, field values that are objects) that name the modules of the
-version that wrote them. `MOVED` is the one table of modules that have another name today; `loads` reads by it. A module
-that moves again gets another line here, and the names in the right column follow it.
+version that wrote them. The tables here say where their contents are today; `loads` reads by them. What moves again
+gets another line, and the right sides follow it.
 """
 
 from __future__ import annotations
@@ -76,6 +76,20 @@ MOVED = MappingProxyType(
     }
 )
 
+#: Module and name of what did not go where the rest of its module went → module and name now.
+MOVED_NAMES = MappingProxyType(
+    {
+        ("dspex_actors.evaluate.dataset", "ListDataset"): ("dspex_actors.data.memory", "ListDataset"),
+        ("dspex_actors.evaluate.dataset", "OnceDataset"): ("dspex_actors.data.memory", "OnceDataset"),
+        ("dspex_actors.evaluate.dataset", "SpoolDataset"): ("dspex_actors.data.spool", "SpoolDataset"),
+        ("dspex_actors.evaluate.dataset", "from_descriptor"): ("dspex_actors.data.opening", "from_descriptor"),
+        ("dspex_actors.evaluate.dataset", "open_dataset"): ("dspex_actors.data.opening", "open_dataset"),
+        ("dspex_actors.lm.wire", "RawReply"): ("dspex_actors.lm.wire.exchange", "RawReply"),
+        ("dspex_actors.lm.wire", "WireReply"): ("dspex_actors.lm.wire.exchange", "WireReply"),
+        ("dspex_actors.system", "connect"): ("dspex_actors.client.connect", "connect"),
+    }
+)
+
 
 def loads(data: bytes) -> Any:
     """Open a pickle of this version or of an earlier one; only where user code may run."""
@@ -86,7 +100,7 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if name == "subimport" and module.startswith("cloudpickle."):
             return _imported  # a module that user code refers to is in the pickle as an argument of this function
-        return super().find_class(MOVED.get(module, module), name)
+        return super().find_class(*MOVED_NAMES.get((module, name), (MOVED.get(module, module), name)))
 
 
 def _imported(name: str) -> ModuleType:

@@ -57,9 +57,11 @@ def dspex_command(*args, status=0):
     return found.stdout
 
 
-def test_every_module_of_the_table_is_there():
+def test_everything_in_the_tables_is_there():
     for new in moved.MOVED.values():
         assert importlib.import_module(new)
+    for module, name in moved.MOVED_NAMES.values():
+        assert getattr(importlib.import_module(module), name).__module__ == module
 
 
 def test_a_module_that_user_code_refers_to_is_found_where_it_is_now():
