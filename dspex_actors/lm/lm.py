@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-import orjson
-
 from dspex_actors.errors import ConfigError, LMError
+from dspex_actors.lm import saved
 from dspex_actors.lm import settings as check
 from dspex_actors.lm.backend import current_backend
+from dspex_actors.lm.identity import digest
 from dspex_actors.lm.keys import check_reference
 from dspex_actors.lm.reply import LMReply
 from dspex_actors.lm.request import LMRequest
@@ -30,27 +29,6 @@ _DEFAULTS: dict[str, Any] = {
     "fallbacks": (),
     "cache": True,
 }
-#: What DSPy saves of an LM and we have no use for.
-_DSPY_ONLY = frozenset(
-    {
-        "_dspy_lm_class",
-        "model_type",
-        "num_retries",
-        "callbacks",
-        "finetuning_model",
-        "launch_kwargs",
-        "train_kwargs",
-        "use_developer_role",
-        "engine",
-        "async_engine",
-        "provider",
-        "prompt_cache",
-        "model_list",
-        "api_base",
-    }
-)
-#: Settings that a file from somebody else must not choose: they decide where the prompt and the key go.
-_UNSAFE = frozenset({"base_url", "api_key"})
 
 
 class LM:
@@ -135,7 +113,7 @@ class LM:
         ):
             object.__setattr__(self, slot, value)
         object.__setattr__(self, "_plain", self.to_dict())
-        object.__setattr__(self, "_identity", self._digest())
+        object.__setattr__(self, "_identity", digest({**self._plain, "base_url": self.server}))
 
     def __setattr__(self, name: str, value: object) -> None:
         """Refuse: an LM does not change; `copy` makes another."""
@@ -244,11 +222,6 @@ class LM:
         """Return a digest of provider, model, server and all settings; the same in every process."""
         return self._identity
 
-    def _digest(self) -> str:
-        data = {**self._plain, "base_url": self.server}
-        text = orjson.dumps(_canonical(data), option=orjson.OPT_SORT_KEYS)
-        return hashlib.sha256(b"dspex-lm-1\n" + text).hexdigest()[:32]
-
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain data; the key only as its reference."""
         fallbacks = [lm if isinstance(lm, str) else lm.to_dict() for lm in self.fallbacks]
@@ -280,16 +253,7 @@ class LM:
         Raises:
             ConfigError: as the constructor.
         """
-        dropped = _DSPY_ONLY if allow_unsafe_lm_state else _DSPY_ONLY | _UNSAFE
-        kept = {key: value for key, value in state.items() if key not in dropped}
-        if not allow_unsafe_lm_state:
-            kept["fallbacks"] = [
-                {key: value for key, value in lm.items() if key not in _UNSAFE} if isinstance(lm, dict) else lm
-                for lm in state.get("fallbacks") or ()
-            ]
-        if "model" not in kept:
-            raise ConfigError("LM state: expected a dict with 'model', got one without")
-        return cls(**kept)
+        return cls(**saved.usable(state, trusted=allow_unsafe_lm_state))
 
     def __call__(
         self, prompt: str | list[dict[str, Any]] | None = None, *, messages: Any = None, **params: Any
@@ -397,14 +361,3 @@ def _fallbacks(given: Any) -> tuple[str | LM, ...]:
             raise check.bad("fallbacks", lm.model, "LMs that have no fallbacks of their own; list them all here")
         result.append(lm)
     return tuple(result)
-
-
-def _canonical(value: Any) -> Any:
-    """Make 1 and 1.0 the same number, as they are to Python and to every provider."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return int(value)
-    if isinstance(value, dict):
-        return {key: _canonical(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_canonical(item) for item in value]
-    return value
