@@ -10,7 +10,7 @@ from typing import Any
 from dspex_actors.client.connect import connect
 from dspex_actors.client.own_node import start_node
 from dspex_actors.client.system import System
-from dspex_actors.foundation.home import default_data_dir
+from dspex_actors.home import default_data_dir
 from dspex_actors.journal.index import JOURNAL_FILE, folder_of
 from dspex_actors.journal.reader import JournalReader
 from supervisors import Node

@@ -10,7 +10,7 @@ from dspex_actors.cli.output import console, json_option, print_json, table
 from dspex_actors.cli.shell import DONE, FAILED
 from dspex_actors.config import Config, load_config
 from dspex_actors.errors import ConfigError
-from dspex_actors.foundation.home import default_data_dir
+from dspex_actors.home import default_data_dir
 
 _MARKS = {OK: ("✓", "green"), WARN: ("!", "yellow"), FAIL: ("✗", "red"), "mended": ("✓", "cyan")}
 

@@ -16,7 +16,7 @@ from dspex_actors.client.report import report
 from dspex_actors.config import load_config
 from dspex_actors.data.opening import open_dataset
 from dspex_actors.errors import RunFailed
-from dspex_actors.foundation.home import default_data_dir
+from dspex_actors.home import default_data_dir
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.summary import run_summary
 from supervisors.client.launch import node_runs

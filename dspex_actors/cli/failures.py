@@ -15,7 +15,7 @@ from rich.text import Text
 from dspex_actors.cli.output import clock_text, console, json_option, print_json, show, table
 from dspex_actors.cli.shell import DONE
 from dspex_actors.foundation.durations import duration_text
-from dspex_actors.foundation.home import default_data_dir
+from dspex_actors.home import default_data_dir
 from supervisors import Report
 
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}

@@ -18,7 +18,7 @@ from rich.text import Text
 from dspex_actors.cli.output import clock_text, console, iso_seconds, json_option, print_json
 from dspex_actors.cli.shell import DONE
 from dspex_actors.errors import ConfigError
-from dspex_actors.foundation.home import default_data_dir
+from dspex_actors.home import default_data_dir
 from supervisors.host.log import LOG_FILE
 
 LEVELS = ("debug", "info", "warning", "error", "critical")

@@ -29,7 +29,7 @@ from dspex_actors.cli.output import (
 )
 from dspex_actors.cli.shell import DONE, FAILED
 from dspex_actors.foundation.durations import duration_text
-from dspex_actors.foundation.home import default_data_dir
+from dspex_actors.home import default_data_dir
 from supervisors import Node
 from supervisors.client.launch import node_runs
 from supervisors.errors import NodeDown

@@ -18,7 +18,7 @@ from dspex_actors.cli import processes
 from dspex_actors.cli.output import console, grid, json_option, print_json
 from dspex_actors.cli.shell import DONE, FAILED
 from dspex_actors.config import Config, load_config
-from dspex_actors.foundation.home import default_data_dir
+from dspex_actors.home import default_data_dir
 from supervisors import Node
 from supervisors.client.launch import launch, node_runs, read_node_file, stop_process
 from supervisors.errors import NodeDown

@@ -1,7 +1,7 @@
 """What can be found out before a run costs anything.
 
 A missing key, a server that is not there, a broken line: each would make a run fail in its middle, or 100,000 examples
-one after the other. What only the first answers tell (a key that is refused), `evaluate.hopeless` ends a run for.
+one after the other. What only the first answers tell (a key that is refused), `runs.plan.hopeless` ends a run for.
 """
 
 from __future__ import annotations

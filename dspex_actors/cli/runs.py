@@ -29,7 +29,7 @@ from dspex_actors.client.report import report
 from dspex_actors.errors import ConfigError, RunFailed
 from dspex_actors.foundation.durations import duration_text
 from dspex_actors.foundation.files import replaced
-from dspex_actors.foundation.home import default_data_dir
+from dspex_actors.home import default_data_dir
 from dspex_actors.journal.index import Found, all_runs, as_it_is, find_run
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import RunRow

@@ -112,7 +112,7 @@ def _status_of(error: BaseException) -> tuple[int, str]:
 
 
 def _is_of_home(filename: object) -> bool:
-    from dspex_actors.foundation.home import default_data_dir
+    from dspex_actors.home import default_data_dir
 
     return str(filename).startswith(str(default_data_dir().absolute()))
 

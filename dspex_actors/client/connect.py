@@ -17,7 +17,7 @@ from dspex_actors.app import AppConfig
 from dspex_actors.client.own_node import start_node
 from dspex_actors.client.system import System, use
 from dspex_actors.errors import ConfigError
-from dspex_actors.foundation.home import default_data_dir
+from dspex_actors.home import default_data_dir
 from dspex_actors.lm.lm import LM
 from supervisors import Node
 from supervisors.errors import NodeDown, SupervisorsError

@@ -19,7 +19,7 @@ from dspex_actors.data.dataset import Dataset
 from dspex_actors.data.opening import open_dataset
 from dspex_actors.data.spool import spool
 from dspex_actors.errors import ConfigError, DspexError, RunFailed, RunInterrupted, from_record
-from dspex_actors.foundation.home import default_data_dir
+from dspex_actors.home import default_data_dir
 from dspex_actors.journal.index import JOURNAL_FILE, SPOOL_FOLDER, find_run, folder_of, list_runs, new_run_id
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import RunSpec

@@ -30,6 +30,7 @@ ROOMS = {
     "dspex_actors": (
         "errors",
         "names",
+        "home",
         "foundation",
         "settings",
         "metrics",

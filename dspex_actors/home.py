@@ -1,4 +1,4 @@
-"""Where the data of this user's nodes is."""
+"""Where the node of this host lives."""
 
 from __future__ import annotations
 
