@@ -10,9 +10,10 @@ result = dspex.evaluate(triage, "tickets.jsonl", metric=dspex.metrics.exact_matc
 from dspex_actors import errors, metrics
 from dspex_actors.adapters.chat import ChatAdapter
 from dspex_actors.adapters.json import JSONAdapter
+from dspex_actors.client.connect import connect
 from dspex_actors.client.evaluate import evaluate
 from dspex_actors.client.result import EvaluationResult
-from dspex_actors.client.system import System, connect, current_system
+from dspex_actors.client.system import System, current_system
 from dspex_actors.errors import (
     AdapterParseError,
     AuthError,

@@ -19,6 +19,7 @@ PRELOAD = [
     "dspex_actors.runs.keeper.actor",
     "dspex_actors.runs.evaluator.actor",
     "dspex_actors.workers.actor",
+    "dspex_actors.workers.evaluate_runner",
     "dspex_actors.lm.control.client",
     "dspex_actors.embedded.actor",
 ]

@@ -25,7 +25,7 @@ from rich.table import Table
 
 import dspex_actors as dspex
 from dspex_actors.cli.look import show_tree
-from dspex_actors.data.dataset import open_dataset
+from dspex_actors.data.opening import open_dataset
 from supervisors.host.processes import descendants
 
 TICKETS = Path(__file__).parent / "data" / "tickets.jsonl"

@@ -17,12 +17,14 @@ from pathlib import Path
 
 from dspex_actors.cli import processes
 from dspex_actors.cli.look import data_folders
-from dspex_actors.cli.output import size_text, span_text
+from dspex_actors.cli.output import size_text
 from dspex_actors.config import Config
 from dspex_actors.errors import DspexError
+from dspex_actors.foundation.durations import duration_text
 from dspex_actors.foundation.home import HOME
 from dspex_actors.journal.reader import JournalReader, find_journals
-from supervisors.client.node import Node, read_node_file
+from supervisors import Node
+from supervisors.client.launch import node_runs, read_node_file
 from supervisors.errors import SupervisorsError
 from supervisors.host import processes as fate
 from supervisors.wire.keys import KEY_FILE, KEY_SIZE
@@ -127,7 +129,7 @@ def node(home: Path, config: Config) -> Iterator[Finding]:
     if not (home / "node.json").exists():
         yield Finding("node", OK, "none runs")
         return
-    if not processes.is_alive(home):
+    if not node_runs(home):
         yield Finding(
             "node",
             FAIL,
@@ -142,7 +144,7 @@ def node(home: Path, config: Config) -> Iterator[Finding]:
     except SupervisorsError as error:
         yield Finding("node", FAIL, f"it runs and does not answer: {error}", "dspex stop --now, then dspex start")
         return
-    text = f"{found['name']} at {found['address']}, {found['state']}, up {span_text(found['uptime'])}"
+    text = f"{found['name']} at {found['address']}, {found['state']}, up {duration_text(found['uptime'], 0)}"
     version = metadata.version("dspex-actors")
     if found["state"] != "healthy":
         yield Finding("node", FAIL, text, "see `dspex tree` and `dspex failures`")
@@ -157,7 +159,7 @@ def node(home: Path, config: Config) -> Iterator[Finding]:
 def leftovers(home: Path, config: Config) -> Iterator[Finding]:
     """Processes that have lost their daemon, and files that nobody will use again."""
     for place in data_folders(home):
-        alive = processes.is_alive(place)
+        alive = node_runs(place)
         # A starting node has processes and no node.json yet; its daemon is among them.
         lost = [] if alive else [pid for pid in processes.of_folder(place) if not _is_starting(pid)]
         if lost:
@@ -253,7 +255,7 @@ def ports(home: Path, config: Config) -> Iterator[Finding]:
     if not wanted:
         yield Finding("port", OK, "any free one")
         return
-    if processes.is_alive(home) and str(read_node_file(home, HOME)["address"]) == f"{host}:{wanted}":
+    if processes.daemon_of(home) is not None and str(read_node_file(home, HOME)["address"]) == f"{host}:{wanted}":
         yield Finding("port", OK, f"{host}:{wanted} is the node's")
         return
     with socket.socket() as probe:
@@ -325,7 +327,7 @@ def clock(home: Path, config: Config) -> Iterator[Finding]:
     if abs(off) > CLOCK_SECONDS:
         yield Finding("clock", WARN, f"the disk's clock is {off:+.0f} s off", "set both clocks by NTP")
     elif newest > now + CLOCK_SECONDS:
-        text = f"the newest run was made {span_text(newest - now)} in the future"
+        text = f"the newest run was made {duration_text(newest - now, 0)} in the future"
         yield Finding("clock", WARN, text, "set the clock by NTP")
     else:
         yield Finding("clock", OK, time.strftime("%Y-%m-%d %H:%M:%S %z"))

@@ -7,13 +7,14 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from dspex_actors.cli import processes
+from dspex_actors.client.connect import connect
 from dspex_actors.client.own_node import start_node
-from dspex_actors.client.system import System, connect
+from dspex_actors.client.system import System
 from dspex_actors.foundation.home import HOME, default_data_dir
-from dspex_actors.journal.index import JOURNAL_FILE, folder_of, node_runs
+from dspex_actors.journal.index import JOURNAL_FILE, folder_of
 from dspex_actors.journal.reader import JournalReader
-from supervisors.client.node import Node
+from supervisors import Node
+from supervisors.client.launch import node_runs
 from supervisors.errors import NodeDown
 
 
@@ -47,7 +48,7 @@ def over(folder: Path) -> Uninterrupted:
 
 
 def _over(folder: Path) -> System:
-    if node_runs(folder) and processes.is_alive(folder):
+    if node_runs(folder):
         with contextlib.suppress(NodeDown):
             return System(Node.attach(folder, HOME), None, own=False)
     return System(start_node(folder), None, own=True)

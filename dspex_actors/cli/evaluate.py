@@ -6,19 +6,22 @@ from typing import Literal
 
 import click
 
-from dspex_actors.cli import connection, preflight, processes
+from dspex_actors.cli import connection, preflight
 from dspex_actors.cli.output import REPORT_WIDTH, json_option, print_json, show
 from dspex_actors.cli.shell import DONE, FAILED, INTERRUPTED
 from dspex_actors.cli.targets import choose_lm, load_metric, load_program
 from dspex_actors.client.evaluate import evaluate as run_evaluation
-from dspex_actors.client.inputs import dataset_inputs
+from dspex_actors.client.inputs import check_has_lm, dataset_inputs
 from dspex_actors.client.report import report
-from dspex_actors.client.summary import run_summary
 from dspex_actors.config import load_config
-from dspex_actors.data.dataset import open_dataset
+from dspex_actors.data.opening import open_dataset
 from dspex_actors.errors import RunFailed
 from dspex_actors.foundation.home import default_data_dir
 from dspex_actors.journal.reader import JournalReader
+from dspex_actors.journal.summary import run_summary
+from supervisors.client.launch import node_runs
+
+_NO_LM = "no LM to ask: add --lm provider/model (embedded/nearest needs no key), or [lm.default] in dspex.toml"
 
 
 @click.command()
@@ -88,12 +91,12 @@ def evaluate(
     scored = load_metric(metric)
     changes = {"base_url": base_url, "api_key": api_key, "rpm": rpm, "tpm": tpm}
     chosen = choose_lm(config, lm, changes)
-    preflight.check_has_lm(loaded, chosen)
+    check_has_lm(loaded, chosen, _NO_LM)
     on_bad_line: Literal["stop", "skip"] = "skip" if skip_bad_lines else "stop"
     dataset = open_dataset(data, input_names=dataset_inputs(data, loaded), limit=limit, on_bad_line=on_bad_line)
     preflight.check_data(dataset, loaded, scored)
     if not connection.is_finished(run_id):
-        daemon = processes.is_alive(default_data_dir())
+        daemon = node_runs(default_data_dir())
         preflight.check_lms(preflight.lms_of(loaded, chosen), keys=not daemon)
     with connection.for_run(run_id, config.node.workers) as system:
         try:

@@ -12,10 +12,11 @@ from typing import Any
 import click
 from rich.text import Text
 
-from dspex_actors.cli.output import clock_text, console, json_option, print_json, show, span_text, table
+from dspex_actors.cli.output import clock_text, console, json_option, print_json, show, table
 from dspex_actors.cli.shell import DONE
+from dspex_actors.foundation.durations import duration_text
 from dspex_actors.foundation.home import default_data_dir
-from supervisors.terms.views import Report
+from supervisors import Report
 
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _ALL = 1_000_000
@@ -250,7 +251,7 @@ def _show_lives(found: list[dict[str, Any]], limit: int, tracebacks: bool, as_js
             if tracebacks and life["traceback"]:
                 text += "\n" + life["traceback"].strip()
             shown.add_row(
-                "  " + clock_text(life["ended"]), str(life["pid"] or "–"), span_text(life["lived"]), Text(text)
+                "  " + clock_text(life["ended"]), str(life["pid"] or "–"), duration_text(life["lived"], 0), Text(text)
             )
         out.print(shown)
         common = Counter(life["why"] for life in about["lives"]).most_common(1)

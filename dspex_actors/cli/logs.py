@@ -142,7 +142,7 @@ def folder_of_run(run_id: str) -> Path:
     """Return the data folder of the node that a run belongs to."""
     from dspex_actors.journal.index import find_run
 
-    return find_run(run_id, default_data_dir().absolute())
+    return find_run(run_id, default_data_dir().absolute()).folder
 
 
 def _filter(actor: str | None, level: str) -> Callable[[dict[str, Any]], bool]:

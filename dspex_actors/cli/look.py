@@ -24,13 +24,14 @@ from dspex_actors.cli.output import (
     print_json,
     show,
     size_text,
-    span_text,
     state_text,
     table,
 )
 from dspex_actors.cli.shell import DONE, FAILED
+from dspex_actors.foundation.durations import duration_text
 from dspex_actors.foundation.home import HOME, default_data_dir
-from supervisors.client.node import Node
+from supervisors import Node
+from supervisors.client.launch import node_runs
 from supervisors.errors import NodeDown
 
 _ICONS = {"running": ("●", "green"), "stopped": ("○", "red"), "restarting": ("◌", "yellow")}
@@ -43,7 +44,7 @@ def attached() -> Node:
         NodeDown: none runs; says what to do.
     """
     folder = default_data_dir().absolute()
-    if (folder / "node.json").exists() and not processes.is_alive(folder):
+    if (folder / "node.json").exists() and not node_runs(folder):
         raise NodeDown(f"the node in {folder} has died and left things behind: `dspex start` starts it anew")
     return Node.attach(folder, HOME)
 
@@ -70,7 +71,7 @@ def _show_status(found: dict[str, Any], tree: dict[str, Any]) -> None:
     rows: list[tuple[str, Any]] = [
         ("  address", found["address"]),
         ("  data folder", found["data_dir"]),
-        ("  up", span_text(found["uptime"])),
+        ("  up", duration_text(found["uptime"], 0)),
         ("  pid", str(found["pid"])),
         ("  version", found["version"]),
         ("  processes", str(found["processes"])),
@@ -107,8 +108,8 @@ def nodes(as_json: bool) -> int:
             Text(row["name"], style="bold"),
             state_text(row["state"]),
             row["address"],
-            f"{span_text(age)} ago",
-            span_text(row["uptime"]),
+            f"{duration_text(age, 0)} ago",
+            duration_text(row["uptime"], 0),
             row["version"],
         )
         show(shown)
@@ -163,7 +164,7 @@ def footer(sampler: Any, keys: str, width: int) -> str:
     """Return the last line of a live page: the keys, or that the node does not answer."""
     if sampler.trouble is None:
         return f"\x1b[2m{keys[:width]}\x1b[0m"
-    age = span_text(time.monotonic() - sampler.taken)
+    age = duration_text(time.monotonic() - sampler.taken, 0)
     told = f"the node does not answer since {age}; this is what it was like  q quits"
     return f"\x1b[1;31m{told[:width]}\x1b[0m"
 
@@ -283,7 +284,7 @@ def _label(row: dict[str, Any], guides: tuple[bool, ...], root: dict[str, Any]) 
 def _cpu(seconds: float | None) -> str:
     if seconds is None:
         return "–"
-    return f"{seconds:.2f} s" if seconds < 60 else span_text(seconds)
+    return duration_text(seconds)
 
 
 def data_folders(home: Path) -> list[Path]:

@@ -19,8 +19,8 @@ from dspex_actors.cli.output import console, grid, json_option, print_json
 from dspex_actors.cli.shell import DONE, FAILED
 from dspex_actors.config import Config, load_config
 from dspex_actors.foundation.home import HOME, default_data_dir
-from dspex_actors.journal.index import node_runs
-from supervisors.client.node import Node, launch, read_node_file, stop_process
+from supervisors import Node
+from supervisors.client.launch import launch, node_runs, read_node_file, stop_process
 from supervisors.errors import NodeDown
 from supervisors.host.node_config import NodeConfig
 
@@ -131,7 +131,7 @@ def _launch_or_find(config: NodeConfig) -> bool:
                     raise NodeDown(re.sub(r"^child '[^']*' did not start: error: \w+: ", "", str(error))) from None
             else:
                 return True
-        if processes.is_alive(folder):
+        if node_runs(folder):
             with contextlib.suppress(NodeDown):
                 Node.attach(folder, HOME).close()
                 return False

@@ -14,7 +14,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from dspex_actors.client.summary import json_text
+from dspex_actors.journal.summary import json_text
 
 #: Where output goes to a file or pipe nobody has said how wide it is; nothing should be cut for that.
 PIPE_WIDTH = 140
@@ -96,22 +96,6 @@ def size_text(count: float | None) -> str:
 def counted(number: int, what: str) -> str:
     """Return a number of things: 0 restarts, 1 restart, 2 restarts."""
     return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def span_text(seconds: float | None) -> str:
-    """Return a time span in its two largest units: 12 s, 3 min 05 s, 2 h 10 min, 4 d 3 h."""
-    if seconds is None:
-        return "–"
-    whole = max(0, round(seconds))
-    if seconds < 1:
-        return f"{max(0.0, seconds) * 1000:.0f} ms"
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    if whole < 86400:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
 def clock_text(seconds: float | None) -> str:

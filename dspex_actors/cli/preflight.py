@@ -1,7 +1,7 @@
 """What can be found out before a run costs anything.
 
 A missing key, a server that is not there, a broken line: each would make a run fail in its middle, or 100,000 examples
-one after the other. What only the first answers tell (a key that is refused), `evaluate.hopeless` ends a run for.
+one after the other. What only the first answers tell (a key that is refused), `runs.plan.hopeless` ends a run for.
 """
 
 from __future__ import annotations
@@ -59,19 +59,6 @@ def lms_of(program: Any, lm: LM | None) -> list[LM]:
     if lm is not None and not predictors:
         found.append(lm)
     return list(dict.fromkeys(found))
-
-
-def check_has_lm(program: Any, lm: LM | None) -> None:
-    """Refuse a program that would have no LM to ask.
-
-    Raises:
-        ConfigError: says what to add.
-    """
-    predictors = program.predictors() if hasattr(program, "predictors") else []
-    if lm is None and any(predictor.lm is None for predictor in predictors):
-        raise ConfigError(
-            "no LM to ask: add --lm provider/model (embedded/nearest needs no key), or [lm.default] in dspex.toml"
-        )
 
 
 def check_lms(lms: Iterable[LM], *, keys: bool) -> None:

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from supervisors.client.node import read_node_file
+from supervisors.client.launch import read_node_file
 from supervisors.errors import NodeDown
 from supervisors.host import processes as fate
 
@@ -104,11 +104,6 @@ def daemon_of(folder: Path) -> int | None:
     except (NodeDown, KeyError, TypeError, ValueError):
         return None
     return pid if pid in of_folder(folder) else None
-
-
-def is_alive(folder: Path) -> bool:
-    """Whether a node runs over a data folder."""
-    return daemon_of(folder) is not None
 
 
 def _is_zombie(pid: int) -> bool:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +25,18 @@ from dspex_actors.cli.output import (
     table,
 )
 from dspex_actors.cli.shell import DONE, FAILED, INTERRUPTED, MISUSED, LazyGroup, say_error, say_note
-from dspex_actors.client.report import duration_text, report
-from dspex_actors.client.summary import export_lines, run_summary
+from dspex_actors.client.report import report
 from dspex_actors.errors import ConfigError, RunFailed
+from dspex_actors.foundation.durations import duration_text
+from dspex_actors.foundation.files import replaced
 from dspex_actors.foundation.home import default_data_dir
-from dspex_actors.journal.errors import JournalCorrupt
-from dspex_actors.journal.index import node_runs
-from dspex_actors.journal.reader import JournalReader, find_journals
+from dspex_actors.journal.index import Found, all_runs, as_it_is, find_run
+from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import RunRow
+from dspex_actors.journal.summary import export_lines, run_summary
 
 _WATCH_SECONDS = 0.25
 _HERE = "dspex_actors.cli.runs"
-GONE = "its node was stopped or killed"
 
 
 @click.group(
@@ -61,7 +58,7 @@ def runs(ctx: click.Context, limit: int, as_json: bool) -> int:
     """
     if ctx.invoked_subcommand is not None:
         return DONE
-    found, broken = _every_run(limit)
+    found, broken = all_runs(default_data_dir().absolute(), limit=limit)
     if as_json:
         print_json([run_summary(row, time.time()) | {"journal": str(reader.path)} for reader, row in found])
     elif found:
@@ -71,27 +68,6 @@ def runs(ctx: click.Context, limit: int, as_json: bool) -> int:
     for error in broken:
         say_error(error.message)
     return MISUSED if broken else DONE
-
-
-def _every_run(limit: int) -> tuple[list[tuple[JournalReader, RunRow]], list[JournalCorrupt]]:
-    """Return the newest runs of all journals, and what is wrong with journals that cannot be read."""
-    found: list[tuple[JournalReader, RunRow]] = []
-    broken = []
-    for path in find_journals(default_data_dir().absolute()):
-        reader = JournalReader(path)
-        try:
-            found += [(reader, as_it_is(reader, row)) for row in reader.list_runs(limit=limit)]
-        except JournalCorrupt as error:
-            broken.append(error)
-    found.sort(key=lambda pair: pair[1].created_at, reverse=True)
-    return found[:limit], broken
-
-
-def as_it_is(reader: JournalReader, row: RunRow) -> RunRow:
-    """Return a run as paused where the journal says running, but nobody is left to run it."""
-    if row.state != "running" or node_runs(reader.path.parent):
-        return row
-    return replace(row, state="paused", reason=GONE, running_since=None)
 
 
 def _show_list(rows: list[RunRow]) -> None:
@@ -123,34 +99,22 @@ def _show_list(rows: list[RunRow]) -> None:
     show(shown)
 
 
-def find(run_id: str | None) -> tuple[JournalReader, RunRow]:
+def find(run_id: str | None) -> Found:
     """Return a run and the journal that has it; without an id the newest one.
 
     Raises:
         ConfigError: there is none.
         JournalCorrupt: it is not found, and a journal cannot be read.
     """
-    broken: JournalCorrupt | None = None
-    if run_id is None:
-        found, unreadable = _every_run(1)
-        if found:
-            return found[0]
-        if unreadable:
-            raise unreadable[0]
-        raise ConfigError("no runs yet: `dspex evaluate PROGRAM DATA --metric M` makes one")
     home = default_data_dir().absolute()
-    for path in find_journals(home):
-        reader = JournalReader(path)
-        try:
-            row = reader.get_run(run_id)
-        except JournalCorrupt as error:
-            broken = error
-            continue
-        if row is not None:
-            return reader, as_it_is(reader, row)
-    if broken is not None:
-        raise broken
-    raise ConfigError(f"no run {run_id!r} under {home}: `dspex runs` lists them")
+    if run_id is not None:
+        return find_run(run_id, home)
+    found, damaged = all_runs(home, limit=1)
+    if found:
+        return found[0]
+    if damaged:
+        raise damaged[0]
+    raise ConfigError("no runs yet: `dspex evaluate PROGRAM DATA --metric M` makes one")
 
 
 @click.command("show")
@@ -176,7 +140,7 @@ def _follow(reader: JournalReader, row: RunRow) -> RunRow:
         while row.state == "running":
             bar.update(run_summary(row), {})
             time.sleep(_WATCH_SECONDS)
-            row = as_it_is(reader, reader.get_run(row.run_id) or row)
+            row = as_it_is(reader.get_run(row.run_id) or row, reader.path.parent)
         bar.update(run_summary(row), {})
     return row
 
@@ -218,22 +182,10 @@ def export(run_id: str | None, output: str | None) -> int:
 
 
 def _write(path: Path, lines: Iterator[str]) -> int:
-    """Write lines to a file that is there whole or not at all."""
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise ConfigError(f"cannot write to {path.parent}: {error.strerror or error}") from None
+    """Write lines to a file that is there whole or not at all; return how many."""
     count = 0
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            for line in lines:
-                file.write(line + "\n")
-                count += 1
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with replaced(path) as file:
+        for line in lines:
+            file.write(line + "\n")
+            count += 1
     return count

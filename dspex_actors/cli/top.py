@@ -14,8 +14,7 @@ from dspex_actors.cli import processes
 from dspex_actors.cli.look import Lights, attached, footer, paths
 from dspex_actors.cli.output import console, counted, json_option, print_json, size_text, table
 from dspex_actors.cli.shell import DONE, FAILED
-from supervisors.client.node import Node
-from supervisors.terms.views import ProcessStats
+from supervisors import Node, ProcessStats
 
 #: Key → (field, what the footer calls it).
 SORTS = {

@@ -6,26 +6,33 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from dspex_actors.data.dataset import Dataset, open_dataset
+from dspex_actors.data.dataset import Dataset
 from dspex_actors.data.fields import split
+from dspex_actors.data.opening import open_dataset
 from dspex_actors.errors import ConfigError
 from dspex_actors.example import Example
 from dspex_actors.lm.lm import LM
 from dspex_actors.runs.identity import input_names
 from dspex_actors.runs.spec import dump_code
 
+#: What a program's author does about a missing LM.
+SET_AN_LM = 'no LM is set: dspex.connect(lm="openai/gpt-4o-mini"), evaluate(..., lm=...) or program.set_lm(...)'
 
-def check_lms(program: Any, lm: LM | None) -> None:
+
+def check_has_lm(program: Any, lm: LM | None, otherwise: str = SET_AN_LM) -> None:
     """Refuse a program that would have no LM to ask.
 
+    Args:
+        program: the program.
+        lm: for predictors that have none of their own; None: none.
+        otherwise: the error's text, which says what to do.
+
     Raises:
-        ConfigError: says what to do.
+        ConfigError: a predictor has no LM, or `lm` is none.
     """
     predictors = program.predictors() if hasattr(program, "predictors") else []
     if lm is None and any(predictor.lm is None for predictor in predictors):
-        raise ConfigError(
-            'no LM is set: dspex.connect(lm="openai/gpt-4o-mini"), evaluate(..., lm=...) or program.set_lm(...)'
-        )
+        raise ConfigError(otherwise)
     if lm is not None and not isinstance(lm, LM):
         raise ConfigError(f"lm takes a dspex.LM, got {lm!r}")
 

@@ -9,9 +9,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from dspex_actors.client.summary import cost_of, duration_of, score_of
+from dspex_actors.foundation.durations import duration_text
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import ErrorGroup, RunRow
+from dspex_actors.journal.summary import cost_of, duration_of, score_of
 
 _STYLES = {"finished": "green", "running": "cyan", "paused": "yellow", "failed": "red", "cancelled": "yellow"}
 _POINTS = (0.5, 0.95, 0.99)
@@ -108,15 +109,3 @@ def _tokens(usage: dict[str, Any]) -> str:
     ]
     of_these = f"  (of these {', '.join(shares)})" if shares else ""
     return f"{usage.get('input_total', 0):,} in   {usage.get('output_total', 0):,} out{of_these}"
-
-
-def duration_text(seconds: float) -> str:
-    """Return a duration as people say it: 8 ms, 1.25 s, 3 min 05 s, 2 h 10 min."""
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
-        return f"{seconds:.2f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from dspex_actors.client.summary import cost_of, duration_of, json_text, mean_of, result_record, run_summary, score_of
 from dspex_actors.data.fields import unpack_example
 from dspex_actors.errors import RunFailed
 from dspex_actors.foundation.codec import unpack
 from dspex_actors.journal.queries import PAGE
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import ResultRow, RunRow
+from dspex_actors.journal.summary import cost_of, duration_of, json_text, mean_of, result_record, run_summary, score_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

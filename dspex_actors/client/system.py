@@ -1,14 +1,9 @@
-"""`connect`: a program's connection to a dspex node. LM calls and runs go through it.
-
-The host's daemon is used if one runs; else a node of this program's own is started, which is gone when the program
-ends. Either way runs are in a journal under DSPEX_HOME and can be listed and resumed later.
-"""
+"""A program's connection to a dspex node: runs are started, followed, resumed and ended through it."""
 
 from __future__ import annotations
 
 import contextlib
 import glob
-import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -16,16 +11,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dspex_actors.app import AppConfig
-from dspex_actors.client.inputs import check_lms, code_of, dataset_inputs, with_inputs
-from dspex_actors.client.own_node import forget_if_unused, own_node, start_node
+from dspex_actors.client.inputs import check_has_lm, code_of, dataset_inputs, with_inputs
+from dspex_actors.client.own_node import forget_if_unused, own_node
 from dspex_actors.client.progress import RunProgress
 from dspex_actors.client.result import EvaluationResult
-from dspex_actors.data.dataset import Dataset, open_dataset
+from dspex_actors.data.dataset import Dataset
+from dspex_actors.data.opening import open_dataset
 from dspex_actors.data.spool import spool
 from dspex_actors.errors import ConfigError, DspexError, RunFailed, RunInterrupted, from_record
-from dspex_actors.foundation.home import HOME, default_data_dir
-from dspex_actors.journal.index import JOURNAL_FILE, SPOOL_FOLDER, find_run, folder_of, list_runs, new_run_id, node_runs
+from dspex_actors.foundation.home import default_data_dir
+from dspex_actors.journal.index import JOURNAL_FILE, SPOOL_FOLDER, find_run, folder_of, list_runs, new_run_id
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import RunSpec
 from dspex_actors.lm.backend import set_process_backend
@@ -36,6 +31,7 @@ from dspex_actors.runs.identity import metric_digest, metric_name, program_diges
 from dspex_actors.settings import configure
 from dspex_actors.settings import settings as program_settings
 from supervisors import Node
+from supervisors.client.launch import node_runs
 from supervisors.errors import CallTimeout, NodeDown, NoProcess, ServerExited, SupervisorsError
 
 #: A run's progress is asked for at first often, then less often, in seconds.
@@ -152,7 +148,7 @@ class System:
         """
         self._check_open()
         lm = lm or program_settings.lm or self.lm
-        check_lms(program, lm)
+        check_has_lm(program, lm)
         run_id = run_id or new_run_id(kind)
         dataset = open_dataset(
             with_inputs(devset, program),
@@ -320,53 +316,8 @@ class System:
         self._order(run_id, "cancel", run_id, reason)
 
 
-# --- connecting -----------------------------------------------------------------------------------------------------
-
-
-def connect(
-    lm: LM | str | None = None,
-    *,
-    home: str | os.PathLike[str] | None = None,
-    workers: int | None = None,
-    embedded: dict[str, Any] | None = None,
-) -> System:
-    """Connect to the host's node, or start one of this program's own.
-
-    1. If the daemon of `home` runs (`dspex start`), connect to it.
-    2. Else start a node in a fresh interpreter, with its journal under `home`/embedded; it goes with this program.
-    3. Make `lm` the LM of all programs that have none of their own, and the node the place where LM calls go.
-
-    Args:
-        lm: an LM or a model string; None: each program brings its own.
-        home: data folder; None: DSPEX_HOME or ~/.dspex.
-        workers: http workers of an own node; None: one per core, at least 2.
-        embedded: settings of an own node's embedded LM (`EmbeddedConfig`): latency_ms, rpm, faults and so on.
-
-    Raises:
-        ConfigError: the LM or the data folder is not usable.
-    """
-    if isinstance(lm, str):
-        lm = LM(lm)
-    elif lm is not None and not isinstance(lm, LM):
-        raise ConfigError(f"connect takes an LM or a model string, got {lm!r}")
-    app = AppConfig(workers=workers, embedded=embedded or {})
-    app.check()
-    folder = Path(home) if home is not None else default_data_dir()
-    try:
-        if (folder / "node.json").exists():
-            with contextlib.suppress(NodeDown):
-                return _use(System(Node.attach(folder, HOME), lm, own=False))
-        own = folder / "embedded" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{uuid.uuid4().hex[:4]}"
-        return _use(System(start_node(own, app), lm, own=True))
-    except SupervisorsError as error:
-        raise ConfigError(str(error)) from None
-    except OSError as error:
-        raise ConfigError(
-            f"the data folder {folder} cannot be used: {error.strerror or error}; set DSPEX_HOME to another one"
-        ) from None
-
-
-def _use(system: System) -> System:
+def use(system: System) -> System:
+    """Make a connection the current one: its LM that of programs without one, its node the place where LM calls go."""
     set_process_backend(system._backend)
     if system.lm is not None:
         configure(lm=system.lm)

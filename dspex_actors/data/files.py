@@ -20,8 +20,6 @@ _KINDS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv"
 class FileDataset(Dataset):
     """A text file with one example per row."""
 
-    kind = ""
-
     def __init__(self, path: Path, *, zipped: bool, **settings: Any) -> None:
         """Remember the file; it is opened for each reading."""
         super().__init__(**settings)

@@ -18,10 +18,12 @@ import hashlib
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from dspex_actors.data.fields import pack_example
+from dspex_actors.data.dataset import Dataset, with_limit
+from dspex_actors.data.fields import pack_example, unpack_example
 from dspex_actors.errors import ConfigError, DspexError
 
 _HEAD, _END = b"DSPEXSP1", b"DSPEXEND"
@@ -46,7 +48,7 @@ def spool(
         input_names: the program's inputs; None leaves it to each Example's `with_inputs`.
 
     Returns:
-        Plain data for `open_spool` and `evaluate.dataset.from_descriptor`: kind, path, count, digest.
+        Plain data for `opening.from_descriptor`: kind, path, count, digest.
 
     Raises:
         ConfigError: an item is no example or lacks an input (says which one), or there are none.
@@ -66,7 +68,7 @@ def spool(
         raise SpoolError(f"{what} the spool of the examples, {target}") from error
     finally:
         temporary.unlink(missing_ok=True)
-    return {"kind": "spool", "path": str(target.absolute()), "count": count, "digest": digest}
+    return {"kind": SpoolDataset.kind, "path": str(target.absolute()), "count": count, "digest": digest}
 
 
 class SpoolReader:
@@ -112,6 +114,41 @@ class SpoolReader:
         if len(data) != size:
             raise ConfigError(f"{self.path} is damaged: start the run anew from its examples")
         return data
+
+
+class SpoolDataset(Dataset):
+    """Examples that `spool` wrote to a file."""
+
+    kind = "spool"
+
+    def __init__(self, path: str | os.PathLike[str], **settings: Any) -> None:
+        """Open the spool."""
+        super().__init__(**settings)
+        self._spool = SpoolReader(path)
+
+    @property
+    def descriptor(self) -> dict[str, Any]:
+        """Return kind, path, count and digest."""
+        found = {"kind": self.kind, "path": str(self._spool.path.absolute()), "count": self._spool.count}
+        return found | {"digest": self._spool.digest, "limit": self.limit}
+
+    @property
+    def digest(self) -> str:
+        """Return the digest of the spooled examples."""
+        return with_limit(self._spool.digest, self.limit)
+
+    def count(self) -> int:
+        """Return the number of examples."""
+        return self._cut(self._spool.count)
+
+    def iter_packed(self, start: int = 0) -> Iterator[bytes]:
+        """Give the packed examples as they are in the file."""
+        return islice(self._spool.iter_packed(start), max(0, self.count() - start))
+
+    def _rows(self, start: int) -> Iterator[Any]:
+        for data in self._spool.iter_packed(start):
+            inputs, labels = unpack_example(data)
+            yield inputs | labels
 
 
 def _write(out: BinaryIO, items: Iterable[Any], input_names: Sequence[str] | None) -> tuple[int, str]:

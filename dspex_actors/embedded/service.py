@@ -19,6 +19,7 @@ from dspex_actors.embedded.learner import Learner
 from dspex_actors.embedded.limiter import RateLimiter
 from dspex_actors.embedded.wire import Answer, Call, RequestError, Trouble, Wire
 from dspex_actors.embedded.wire.base import FinishKind, LimitState, retry_headers
+from dspex_actors.foundation.tokens import count
 
 _PROXY_PAGE = b"<html><head><title>502 Bad Gateway</title></head>\n<body><h1>502 Bad Gateway</h1></body></html>\n"
 #: Seconds that an injected rate limit asks the client to wait.
@@ -194,7 +195,7 @@ class Service:
                 short = tokens.cut(text, call.max_tokens)
                 if short is not text:
                     text, finish, met = short, "length", None
-            output_tokens += tokens.count(text)
+            output_tokens += count(text)
             texts.append(text)
             finishes.append(finish)
         return Answer(texts, finishes, input_tokens, output_tokens, met)

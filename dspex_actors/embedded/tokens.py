@@ -1,21 +1,13 @@
-"""How many tokens a text costs: an estimate that is cheap, deterministic and close to a real tokenizer's.
-
-Four characters to a token holds for English prose; text of very short words has at least one token a word.
-"""
+"""What the embedded LM takes a chat for, and how it cuts an answer to the tokens that it may have."""
 
 from __future__ import annotations
 
-CHARS_PER_TOKEN = 4
-#: What the providers add for the role and the separators of each message, and once for the reply's start.
-PER_MESSAGE = 4
+from dspex_actors.foundation.tokens import CHARS_PER_TOKEN, PER_MESSAGE, count
+
+#: What the providers add once, for the reply's start.
 PER_REPLY = 3
 #: A picture or a file has no text; this is what a small one costs at OpenAI.
 PER_ATTACHMENT = 85
-
-
-def count(text: str) -> int:
-    """Estimate the tokens of `text`; 0 for the empty text."""
-    return max((len(text) + CHARS_PER_TOKEN - 1) // CHARS_PER_TOKEN, len(text.split()))
 
 
 def count_messages(messages: list[tuple[str, str]], attachments: int = 0) -> int:

@@ -24,7 +24,8 @@ import msgpack  # type: ignore[import-untyped,unused-ignore]
 from pydantic import BaseModel
 
 from dspex_actors.errors import DspexError
-from supervisors.wire import pickles as sealing
+from dspex_actors.foundation import moved
+from supervisors.wire import pickles
 
 _TUPLE, _SET, _FROZENSET, _DATETIME, _DATE, _TIME, _DECIMAL, _INT, _OBJECT = range(1, 10)
 _TEXT_LIMIT = 500
@@ -178,7 +179,7 @@ def _ordered(value: Any) -> list[Any]:
 def _by_pickle(value: Any) -> msgpack.ExtType:
     kind = type(value)
     try:
-        pickled = sealing.dumps(value)
+        pickled = pickles.dumps(value)
     except Exception as error:
         raise CodecError(f"a {kind.__module__}.{kind.__qualname__} cannot be packed: {error}") from error
     try:
@@ -219,7 +220,7 @@ def _simple_ext(code: int, data: bytes, trusted: bool) -> Any:
 def _trusted_ext(code: int, data: bytes) -> Any:
     if code != _OBJECT:
         return _simple_ext(code, data, True)
-    return sealing.loads(msgpack.unpackb(data)[2])
+    return moved.loads(msgpack.unpackb(data)[2])
 
 
 def _plain_ext(code: int, data: bytes) -> Any:

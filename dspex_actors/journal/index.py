@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from dspex_actors.client.summary import run_summary
-from dspex_actors.errors import ConfigError, DspexError
+from dspex_actors.errors import ConfigError
 from dspex_actors.journal.errors import JournalCorrupt
 from dspex_actors.journal.reader import JournalReader, find_journals
 from dspex_actors.journal.records import RunRow
+from dspex_actors.journal.summary import run_summary
+from supervisors.client.launch import node_runs
 
 #: The journal's file in a node's data folder.
 JOURNAL_FILE = "journal.db"
@@ -21,58 +21,62 @@ JOURNAL_FILE = "journal.db"
 SPOOL_FOLDER = "spool"
 
 
+class Found(NamedTuple):
+    """A run, as it is now, and the journal that has it."""
+
+    reader: JournalReader
+    row: RunRow
+
+    @property
+    def folder(self) -> Path:
+        """The data folder of its node."""
+        return self.reader.path.parent
+
+
+def all_runs(home: Path, *folders: Path, limit: int = 1000) -> tuple[list[Found], list[JournalCorrupt]]:
+    """Return the newest runs of all journals under `home` and in `folders`, and what is wrong with damaged journals."""
+    paths = dict.fromkeys([*(folder / JOURNAL_FILE for folder in folders), *find_journals(home)])
+    found: dict[str, Found] = {}
+    damaged = []
+    for path in paths:
+        reader = JournalReader(path)
+        try:
+            for row in reader.list_runs(limit=limit):
+                found.setdefault(row.run_id, Found(reader, as_it_is(row, path.parent)))
+        except JournalCorrupt as error:
+            damaged.append(error)
+    newest = sorted(found.values(), key=lambda one: one.row.created_at, reverse=True)
+    return newest[:limit], damaged
+
+
 def list_runs(home: Path, *folders: Path, limit: int = 1000) -> list[dict[str, Any]]:
-    """Return summaries of the runs in all journals under `home` and in `folders`, newest first.
+    """Return summaries of the runs that `all_runs` finds.
 
     Raises:
         JournalCorrupt: a journal is damaged, and no other one has a run.
     """
-    paths = dict.fromkeys([*(folder / JOURNAL_FILE for folder in folders), *find_journals(home)])
-    found: dict[str, dict[str, Any]] = {}
-    damaged: DspexError | None = None
-    for path in paths:
-        try:
-            for row in JournalReader(path).list_runs(limit=limit):
-                found.setdefault(row.run_id, summary_of(row, path.parent) | {"journal": str(path)})
-        except JournalCorrupt as error:
-            damaged = error
-    if damaged is not None and not found:
-        raise damaged
-    return sorted(found.values(), key=lambda item: str(item["started_at"] or ""), reverse=True)[:limit]
+    found, damaged = all_runs(home, *folders, limit=limit)
+    if damaged and not found:
+        raise damaged[-1]
+    return [run_summary(row) | {"journal": str(reader.path)} for reader, row in found]
 
 
-def summary_of(row: RunRow, folder: Path) -> dict[str, Any]:
-    """Return a run's summary; one that its node left behind as running when it was killed is paused."""
-    summary = run_summary(row)
-    if row.state == "running" and not node_runs(folder):
-        summary |= {"state": "paused", "reason": "its node was stopped or killed"}
-    return summary
+def as_it_is(row: RunRow, folder: Path) -> RunRow:
+    """Return a run as paused where its journal says running, but the node of the data folder is gone."""
+    if row.state != "running" or node_runs(folder):
+        return row
+    return replace(row, state="paused", reason="its node was stopped or killed", running_since=None)
 
 
-def node_runs(folder: Path) -> bool:
-    """Tell whether a node runs over a data folder: its daemon holds the folder's lock as long as it lives."""
-    try:
-        fd = os.open(folder / "run" / "lock", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
-
-
-def find_run(run_id: str, home: Path) -> Path:
-    """Return the data folder whose journal has a run.
+def find_run(run_id: str, home: Path) -> Found:
+    """Return a run, wherever it is under `home`.
 
     Raises:
-        ConfigError: none has; JournalCorrupt if one of them cannot be read.
+        ConfigError: no journal has it; JournalCorrupt if one of them cannot be read.
     """
-    folder, damaged = _look_for(run_id, home)
-    if folder is not None:
-        return folder
+    found, damaged = _look_for(run_id, home)
+    if found is not None:
+        return found
     if damaged is not None:
         raise damaged
     raise ConfigError(f"no run {run_id!r} under {home}: `dspex runs` lists them")
@@ -80,17 +84,21 @@ def find_run(run_id: str, home: Path) -> Path:
 
 def folder_of(run_id: str, home: Path) -> Path | None:
     """Return the data folder whose journal has a run; None where none has that can be read."""
-    return _look_for(run_id, home)[0]
+    found, _ = _look_for(run_id, home)
+    return None if found is None else found.folder
 
 
-def _look_for(run_id: str, home: Path) -> tuple[Path | None, DspexError | None]:
-    damaged: DspexError | None = None
+def _look_for(run_id: str, home: Path) -> tuple[Found | None, JournalCorrupt | None]:
+    damaged: JournalCorrupt | None = None
     for path in find_journals(home):
+        reader = JournalReader(path)
         try:
-            if JournalReader(path).get_run(run_id) is not None:
-                return path.parent, damaged
+            row = reader.get_run(run_id)
         except JournalCorrupt as error:
             damaged = error
+            continue
+        if row is not None:
+            return Found(reader, as_it_is(row, path.parent)), damaged
     return None, damaged
 
 

@@ -5,7 +5,7 @@ commit (`synchronous=FULL`), so neither `kill -9` nor a power cut takes it back.
 -9` only; with a commit per batch the sync is not what limits us. A batch of results and the run's counters
 change in one transaction: the counters are always those of the rows that are there.
 
-Readers (`journal_reader.JournalReader`) work while the writer writes.
+Readers (`reader.JournalReader`) work while the writer writes.
 """
 
 from __future__ import annotations

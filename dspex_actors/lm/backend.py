@@ -6,23 +6,21 @@ worker's own sessions (no message, no hop); in a user's process it is the connec
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
 
 from dspex_actors.errors import ConfigError
-
-if TYPE_CHECKING:
-    from dspex_actors.lm.lm import LM
-    from dspex_actors.lm.reply import LMReply
+from dspex_actors.lm.reply import LMReply
+from dspex_actors.lm.request import LMRequest
 
 
 class Backend(Protocol):
     """Answers LM calls."""
 
-    async def acomplete(self, lm: LM, messages: list[dict[str, Any]], params: dict[str, Any]) -> LMReply:
+    async def acomplete(self, request: LMRequest) -> LMReply:
         """Answer one call from inside an event loop."""
         ...
 
-    def complete(self, lm: LM, messages: list[dict[str, Any]], params: dict[str, Any]) -> LMReply:
+    def complete(self, request: LMRequest) -> LMReply:
         """Answer one call from a thread that has no event loop; blocks it."""
         ...
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-import orjson
-
 from dspex_actors.errors import ConfigError, LMError
+from dspex_actors.lm import saved
 from dspex_actors.lm import settings as check
 from dspex_actors.lm.backend import current_backend
+from dspex_actors.lm.identity import digest
 from dspex_actors.lm.keys import check_reference
 from dspex_actors.lm.reply import LMReply
+from dspex_actors.lm.request import LMRequest
 from dspex_actors.lm.wire import PROVIDERS, Provider
 from dspex_actors.settings import book_call, book_failure
 
@@ -29,27 +29,6 @@ _DEFAULTS: dict[str, Any] = {
     "fallbacks": (),
     "cache": True,
 }
-#: What DSPy saves of an LM and we have no use for.
-_DSPY_ONLY = frozenset(
-    {
-        "_dspy_lm_class",
-        "model_type",
-        "num_retries",
-        "callbacks",
-        "finetuning_model",
-        "launch_kwargs",
-        "train_kwargs",
-        "use_developer_role",
-        "engine",
-        "async_engine",
-        "provider",
-        "prompt_cache",
-        "model_list",
-        "api_base",
-    }
-)
-#: Settings that a file from somebody else must not choose: they decide where the prompt and the key go.
-_UNSAFE = frozenset({"base_url", "api_key"})
 
 
 class LM:
@@ -81,7 +60,7 @@ class LM:
         ConfigError: a setting is not usable; names it, what was given and what is legal.
     """
 
-    __slots__ = ("_identity", "_model_name", "_params", "_provider", "_settings", "model")
+    __slots__ = ("_identity", "_model_name", "_params", "_plain", "_provider", "_settings", "model")
 
     #: Its calls, answered or not, go into the record that is open around them; nobody else has to book them.
     books_calls: ClassVar[bool] = True
@@ -92,6 +71,8 @@ class LM:
     _model_name: str
     _settings: dict[str, Any]
     _params: dict[str, Any]
+    #: `to_dict`'s data, made once: every request carries it.
+    _plain: dict[str, Any]
     _identity: str
 
     def __init__(
@@ -116,7 +97,7 @@ class LM:
             "api_key": None if api_key is None else check_reference(api_key),
             "rpm": check.rate("rpm", rpm),
             "tpm": check.rate("tpm", tpm),
-            "max_in_flight": check.whole("max_in_flight", max_in_flight),
+            "max_in_flight": check.count("max_in_flight", max_in_flight),
             "timeout": check.seconds("timeout", timeout),
             "deadline": check.seconds("deadline", deadline),
             "fallbacks": _fallbacks(fallbacks),
@@ -131,7 +112,8 @@ class LM:
             ("_params", kept),
         ):
             object.__setattr__(self, slot, value)
-        object.__setattr__(self, "_identity", self._digest())
+        object.__setattr__(self, "_plain", self.to_dict())
+        object.__setattr__(self, "_identity", digest({**self._plain, "base_url": self.server}))
 
     def __setattr__(self, name: str, value: object) -> None:
         """Refuse: an LM does not change; `copy` makes another."""
@@ -240,11 +222,6 @@ class LM:
         """Return a digest of provider, model, server and all settings; the same in every process."""
         return self._identity
 
-    def _digest(self) -> str:
-        data = {**self.to_dict(), "base_url": self.server}
-        text = orjson.dumps(_canonical(data), option=orjson.OPT_SORT_KEYS)
-        return hashlib.sha256(b"dspex-lm-1\n" + text).hexdigest()[:32]
-
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain data; the key only as its reference."""
         fallbacks = [lm if isinstance(lm, str) else lm.to_dict() for lm in self.fallbacks]
@@ -276,16 +253,7 @@ class LM:
         Raises:
             ConfigError: as the constructor.
         """
-        dropped = _DSPY_ONLY if allow_unsafe_lm_state else _DSPY_ONLY | _UNSAFE
-        kept = {key: value for key, value in state.items() if key not in dropped}
-        if not allow_unsafe_lm_state:
-            kept["fallbacks"] = [
-                {key: value for key, value in lm.items() if key not in _UNSAFE} if isinstance(lm, dict) else lm
-                for lm in state.get("fallbacks") or ()
-            ]
-        if "model" not in kept:
-            raise ConfigError("LM state: expected a dict with 'model', got one without")
-        return cls(**kept)
+        return cls(**saved.usable(state, trusted=allow_unsafe_lm_state))
 
     def __call__(
         self, prompt: str | list[dict[str, Any]] | None = None, *, messages: Any = None, **params: Any
@@ -301,9 +269,9 @@ class LM:
             ConfigError: nothing is connected, or a parameter is not usable.
             LMError: the model did not answer.
         """
-        lm, messages, params = self._prepare(prompt, messages, params)
+        request = self._prepare(prompt, messages, params)
         with _booking():
-            reply = current_backend().complete(lm, messages, params)
+            reply = current_backend().complete(request)
         book_call(reply)
         return reply
 
@@ -311,23 +279,31 @@ class LM:
         self, prompt: str | list[dict[str, Any]] | None = None, *, messages: Any = None, **params: Any
     ) -> LMReply:
         """Ask the model; as `lm(...)`, from inside an event loop."""
-        lm, messages, params = self._prepare(prompt, messages, params)
+        request = self._prepare(prompt, messages, params)
         with _booking():
-            reply = await current_backend().acomplete(lm, messages, params)
+            reply = await current_backend().acomplete(request)
         book_call(reply)
         return reply
 
-    def _prepare(
-        self, prompt: Any, messages: Any, params: dict[str, Any]
-    ) -> tuple[LM, list[dict[str, Any]], dict[str, Any]]:
+    def request(self, messages: list[dict[str, Any]], params: dict[str, Any]) -> LMRequest:
+        """Return a call as the value that backends take.
+
+        Args:
+            messages: role/content messages.
+            params: checked parameters of the call.
+        """
+        # Each fallback has a deadline of its own; one that is a model string takes over this LM's.
+        others = (self.deadline if isinstance(other, str) else other.deadline for other in self.fallbacks)
+        return LMRequest(self._identity, self._plain, messages, params, self.deadline + sum(others))
+
+    def _prepare(self, prompt: Any, messages: Any, params: dict[str, Any]) -> LMRequest:
         lm = self
         if not _DEFAULTS.keys().isdisjoint(params):
             lm = self.copy(**{name: value for name, value in params.items() if name in _DEFAULTS})
             params = {name: value for name, value in params.items() if name not in _DEFAULTS}
         if (prompt is None) == (messages is None):
             raise ConfigError("an LM call takes a prompt or messages: expected one of them, got both or neither")
-        return (
-            lm,
+        return lm.request(
             check.messages(prompt if messages is None else messages),
             check.params(params) if params else params,
         )
@@ -385,14 +361,3 @@ def _fallbacks(given: Any) -> tuple[str | LM, ...]:
             raise check.bad("fallbacks", lm.model, "LMs that have no fallbacks of their own; list them all here")
         result.append(lm)
     return tuple(result)
-
-
-def _canonical(value: Any) -> Any:
-    """Make 1 and 1.0 the same number, as they are to Python and to every provider."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return int(value)
-    if isinstance(value, dict):
-        return {key: _canonical(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_canonical(item) for item in value]
-    return value

@@ -9,8 +9,8 @@ import time
 from typing import Any
 
 from dspex_actors.errors import DeadlineExceeded, Overloaded, from_record
-from dspex_actors.lm.lm import LM
 from dspex_actors.lm.reply import LMReply
+from dspex_actors.lm.request import LMRequest
 from dspex_actors.names import WORKERS, worker_name
 from supervisors import Node
 from supervisors.errors import CallTimeout, NodeDown, NoProcess, ServerExited, SupervisorsError
@@ -21,6 +21,8 @@ CALL_TRIES = 4
 PAUSE_SECONDS = 0.05
 #: A node that has fallen is waited for so many seconds: its daemon brings it back.
 COME_BACK_SECONDS = 4.0
+#: A worker keeps the call's deadline itself; so many seconds later nothing comes any more.
+SLACK_SECONDS = 5.0
 
 
 class NodeBackend:
@@ -40,24 +42,24 @@ class NodeBackend:
                 self._names = [worker_name(number) for number in range(1, max(1, len(rows)) + 1)]
             return self._names[next(self._turn) % len(self._names)]
 
-    def complete(self, lm: LM, messages: list[dict[str, Any]], params: dict[str, Any]) -> LMReply:
+    def complete(self, request: LMRequest) -> LMReply:
         """Answer one call; blocks the calling thread."""
-        request = ("lm", lm.to_dict(), messages, params)
+        message, seconds = _message(request), request.deadline + SLACK_SECONDS
         luck = _Luck()
         while True:
             try:
-                return _reply(self._node.call(self._worker(), request, _seconds(lm)))
+                return _reply(self._node.call(self._worker(), message, seconds))
             except SupervisorsError as error:
                 luck.again(error)
                 time.sleep(PAUSE_SECONDS)
 
-    async def acomplete(self, lm: LM, messages: list[dict[str, Any]], params: dict[str, Any]) -> LMReply:
+    async def acomplete(self, request: LMRequest) -> LMReply:
         """Answer one call from an event loop."""
-        request = ("lm", lm.to_dict(), messages, params)
+        message, seconds = _message(request), request.deadline + SLACK_SECONDS
         luck = _Luck()
         while True:
             try:
-                return _reply(await self._node.acall(self._worker(), request, _seconds(lm)))
+                return _reply(await self._node.acall(self._worker(), message, seconds))
             except SupervisorsError as error:
                 luck.again(error)
                 await asyncio.sleep(PAUSE_SECONDS)
@@ -85,10 +87,8 @@ class _Luck:
         raise Overloaded(f"the node does not answer: {error}; see `dspex status`, or connect again") from None
 
 
-def _seconds(lm: LM) -> float:
-    """Return how long a call may take: each fallback has a deadline of its own."""
-    others = (lm.deadline if isinstance(other, str) else other.deadline for other in lm.fallbacks)
-    return lm.deadline + sum(others) + 5.0
+def _message(request: LMRequest) -> tuple[Any, ...]:
+    return "lm", request.settings, request.messages, request.params
 
 
 def _reply(answer: Any) -> LMReply:

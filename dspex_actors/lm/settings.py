@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dspex_actors.errors import ConfigError
+from dspex_actors.foundation.checks import is_whole
 from dspex_actors.lm.keys import scrub
 from dspex_actors.lm.wire import PROVIDERS
 
@@ -116,13 +117,14 @@ def rate(field: str, value: Any) -> float | None:
     return float(value)
 
 
-def whole(field: str, value: Any, least: int = 1) -> int | None:
-    """Return a whole number of at least `least`; None: not given."""
+def count(field: str, value: Any, least: int = 1) -> int | None:
+    """Return a count of at least `least`, also one that came as 3.0 out of a file; None: not given."""
     if value is None:
         return None
-    if not _is_number(value) or value != int(value) or value < least:
+    number = int(value) if isinstance(value, float) and value.is_integer() else value
+    if not is_whole(number, least):
         raise bad(field, value, f"a whole number of at least {least}, or None")
-    return int(value)
+    return int(number)
 
 
 def flag(field: str, value: Any) -> bool:
@@ -244,11 +246,11 @@ def params(given: dict[str, Any]) -> dict[str, Any]:
         elif name in ("frequency_penalty", "presence_penalty"):
             checked[name] = _between(name, value, -2, 2)
         elif name in ("max_tokens", "max_completion_tokens"):
-            checked[name] = whole(name, value)
+            checked[name] = count(name, value)
         elif name == "top_k":
-            checked[name] = whole(name, value, least=0)
+            checked[name] = count(name, value, least=0)
         elif name == "seed":
-            checked[name] = whole(name, value, least=-(2**63))
+            checked[name] = count(name, value, least=-(2**63))
         elif name == "stop":
             checked[name] = _stop(value)
         elif name == "n" and value != 1:

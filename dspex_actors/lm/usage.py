@@ -10,14 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-#: Characters per token, the usual rule of thumb for English text.
-CHARS_PER_TOKEN = 4
+from dspex_actors.foundation.tokens import PER_MESSAGE, count
+
 #: What a picture, sound or file is taken for; their real price depends on resolution and length.
 TOKENS_PER_ATTACHMENT = 1000
 #: Reply length taken for a call that sets no `max_tokens`.
 DEFAULT_OUTPUT = 256
-#: Role markers and separators that every message costs.
-TOKENS_PER_MESSAGE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,21 +80,17 @@ class Usage:
 
 
 def _input_tokens(messages: list[dict[str, Any]]) -> int:
-    chars = 0
     tokens = 0
     for message in messages:
-        tokens += TOKENS_PER_MESSAGE
+        tokens += PER_MESSAGE
         content = message.get("content")
         if isinstance(content, str):
-            chars += len(content)
+            tokens += count(content)
         elif isinstance(content, list):
             for part in content:
                 text = part.get("text") if isinstance(part, dict) else None
-                if isinstance(text, str):
-                    chars += len(text)
-                else:
-                    tokens += TOKENS_PER_ATTACHMENT
-    return tokens + -(-chars // CHARS_PER_TOKEN)
+                tokens += count(text) if isinstance(text, str) else TOKENS_PER_ATTACHMENT
+    return tokens
 
 
 def estimate_tokens(messages: list[dict[str, Any]], params: dict[str, Any]) -> int:
@@ -107,7 +101,7 @@ def estimate_tokens(messages: list[dict[str, Any]], params: dict[str, Any]) -> i
         params: the call's parameters; `max_tokens` (or `max_completion_tokens`) counts in full.
 
     Returns:
-        Tokens: characters of the prompt / 4, plus the longest reply that is allowed.
+        Tokens: those of the prompt, about, plus the longest reply that is allowed.
     """
     longest = params.get("max_tokens") or params.get("max_completion_tokens") or DEFAULT_OUTPUT
     return _input_tokens(messages) + int(longest)
@@ -115,4 +109,4 @@ def estimate_tokens(messages: list[dict[str, Any]], params: dict[str, Any]) -> i
 
 def estimate_usage(messages: list[dict[str, Any]], text: str) -> Usage:
     """Guess the usage of an answered call whose provider did not tell it; marked as estimated."""
-    return Usage(input_total=_input_tokens(messages), output_total=-(-len(text) // CHARS_PER_TOKEN), estimated=True)
+    return Usage(input_total=_input_tokens(messages), output_total=count(text), estimated=True)

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from dspex_actors.example import Prediction
+from dspex_actors.programs import saving
 from dspex_actors.programs.module import Module
 from dspex_actors.programs.predict import Predict
 from dspex_actors.signatures.fields import OutputField
 from dspex_actors.signatures.signature import Signature, make_signature
+
+_REASONING = "reasoning"
 
 
 class ChainOfThought(Module):
@@ -31,7 +34,7 @@ class ChainOfThought(Module):
     ) -> None:
         """Make the program; its one predictor is `predict`."""
         field = OutputField() if rationale_field is None else rationale_field
-        extended = make_signature(signature).prepend("reasoning", field, rationale_field_type)
+        extended = make_signature(signature).prepend(_REASONING, field, rationale_field_type)
         self.predict = Predict(extended, **config)
 
     def forward(self, **kwargs: Any) -> Prediction:
@@ -41,3 +44,8 @@ class ChainOfThought(Module):
     async def aforward(self, **kwargs: Any) -> Prediction:
         """Run the predictor."""
         return await self.predict.acall(**kwargs)
+
+    def _describe(self) -> dict[str, Any] | None:
+        if type(self) is not ChainOfThought:
+            return None
+        return saving.described("ChainOfThought", self.predict.signature.delete(_REASONING))

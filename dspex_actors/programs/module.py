@@ -11,41 +11,30 @@
             query = self.search(question=question).query
             return self.answer(question=question, context=find(query))
 
-Predictors are found wherever they stand: as attributes, in lists, tuples and dicts, in sub-programs. Their
-paths (`search`, `answer.predict`, `steps[0]`, `tools['web']`) are DSPy's; saved programs use them.
+Predictors are found wherever they stand; `walk` says how.
 """
 
 from __future__ import annotations
 
 import copy
-from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, Self, cast
 
 from dspex_actors.errors import ConfigError
 from dspex_actors.example import Prediction
-from dspex_actors.programs import saving as states
+from dspex_actors.programs import saving, walk
 from dspex_actors.programs.bridge import in_background_loop, in_thread
+from dspex_actors.programs.walk import Part, Predictor
 from dspex_actors.settings import check_lm, record_calls
 
-if TYPE_CHECKING:
-    from dspex_actors.programs.predict import Predict
 
-
-class Module:
+class Module(Part):
     """Base of programs: define `forward` (sync) or `aforward` (async), or both.
 
     Calling works either way: `program(...)` and `await program.acall(...)`. With only one of the two
     defined, the other way goes through a thread; `__init__` of the base need not be called.
     """
-
-    #: True on an optimised program: inside another one, optimisers leave it alone and `named_predictors`
-    #: skips it.
-    _compiled: bool = False
-
-    #: Predict is both a program and a parameter of programs.
-    is_predictor: ClassVar[bool] = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program and wait for its result.
@@ -78,18 +67,14 @@ class Module:
             raise ConfigError(f"{type(self).__name__} has neither `forward` nor `aforward`; define one of them")
         return forward, aforward
 
-    def named_predictors(self) -> list[tuple[str, Predict]]:
+    def named_predictors(self) -> list[tuple[str, Predictor]]:
         """Return (path, predictor) pairs in the order of the attributes; each predictor once.
 
         A bare predictor is its own only one, under the path `self`.
         """
-        if self.is_predictor:
-            return [("self", self)]  # type: ignore[list-item]
-        found: list[tuple[str, Predict]] = []
-        _collect(self, "", found, set())
-        return found
+        return walk.predictors_of(self)
 
-    def predictors(self) -> list[Predict]:
+    def predictors(self) -> list[Predictor]:
         """Return the predictors, each once."""
         return [predictor for _, predictor in self.named_predictors()]
 
@@ -100,27 +85,12 @@ class Module:
             type_: only those of this class; None means any Module.
             skip_compiled: leave out optimised ones, and what is in them.
 
-        Yields:
+        Returns:
             (path, program), the first being (`self`, this one); each once.
         """
-        queue: deque[tuple[str, Any]] = deque([("self", self)])
-        seen: set[int] = set()
-        while queue:
-            path, item = queue.popleft()
-            if id(item) in seen:
-                continue
-            seen.add(id(item))
-            if isinstance(item, Module):
-                if isinstance(item, type_ or Module):
-                    yield path, item
-                if not item.is_predictor and not (skip_compiled and item._compiled):
-                    queue.extend((f"{path}.{name}", value) for name, value in vars(item).items())
-            elif isinstance(item, list | tuple):
-                queue.extend((f"{path}[{place}]", value) for place, value in enumerate(item))
-            elif isinstance(item, dict):
-                queue.extend((f"{path}[{key}]", value) for key, value in item.items())
+        return cast("Iterator[tuple[str, Module]]", walk.parts_of(self, type_ or Module, skip_compiled))
 
-    def map_named_predictors(self, change: Callable[[Predict], Predict]) -> Self:
+    def map_named_predictors(self, change: Callable[[Predictor], Predictor]) -> Self:
         """Replace every predictor by `change(predictor)`, wherever it stands.
 
         Args:
@@ -131,9 +101,7 @@ class Module:
         """
         if self.is_predictor:
             raise ConfigError("a bare predictor cannot replace itself; call the function on it instead")
-        made = {id(old): change(old) for old in self.predictors()}
-        for name, value in list(vars(self).items()):
-            setattr(self, name, _replaced(value, made))
+        walk.replace_in(self, {id(old): change(old) for old in self.predictors()})
         return self
 
     def set_lm(self, lm: Any) -> None:
@@ -194,7 +162,7 @@ class Module:
         Raises:
             ConfigError: the structure is another; the program is unchanged.
         """
-        states.load(self, state)
+        saving.load(self, state)
 
     def save(self, path: str | Path) -> None:
         """Save the program's state as JSON that DSPy loads too; an existing file is replaced in one step.
@@ -205,9 +173,11 @@ class Module:
         Raises:
             ConfigError: another ending, or a demo that JSON has no form for.
         """
-        from dspex_actors.programs.rebuild import describe  # it builds on this module
+        saving.write(Path(path), self.dump_state(), self._describe())
 
-        states.write(Path(path), self.dump_state(), describe(self))
+    def _describe(self) -> dict[str, Any] | None:
+        """Return class and signature, if `rebuild` can make the program again from them; None: it needs its code."""
+        return None
 
     def load(self, path: str | Path) -> None:
         """Load a state that `save`, here or in DSPy, wrote for a program of the same structure.
@@ -218,7 +188,7 @@ class Module:
         Raises:
             ConfigError: no such file, no JSON, or another structure; the program is unchanged.
         """
-        self.load_state(states.read(Path(path)))
+        self.load_state(saving.read(Path(path)))
 
     def __repr__(self) -> str:
         """Show the predictors."""
@@ -230,39 +200,3 @@ def _booked(result: Any, calls: list[Any]) -> Any:
     if isinstance(result, Prediction):
         result.set_lm_calls(calls)
     return result
-
-
-def _collect(item: Any, path: str, found: list[tuple[str, Predict]], seen: set[int]) -> None:
-    """Walk as DSPy names: `.` between attributes, `[0]` and `['key']` for members; compiled sub-programs
-    are closed."""
-    if isinstance(item, Module):
-        if id(item) in seen or (path and item._compiled and not item.is_predictor):
-            return
-        seen.add(id(item))
-        if item.is_predictor:
-            found.append((path, item))  # type: ignore[arg-type]
-            return
-        for name, value in vars(item).items():
-            _collect(value, f"{path}.{name}" if path else name, found, seen)
-    elif isinstance(item, list | tuple | dict):
-        if id(item) in seen:
-            return
-        seen.add(id(item))
-        members = item.items() if isinstance(item, dict) else enumerate(item)
-        for key, value in members:
-            _collect(value, f"{path}['{key}']" if isinstance(item, dict) else f"{path}[{key}]", found, seen)
-
-
-def _replaced(value: Any, made: dict[int, Predict]) -> Any:
-    if id(value) in made:
-        return made[id(value)]
-    if isinstance(value, Module):
-        if not value.is_predictor:
-            for name, inner in list(vars(value).items()):
-                setattr(value, name, _replaced(inner, made))
-        return value
-    if type(value) in (list, tuple):
-        return type(value)(_replaced(inner, made) for inner in value)
-    if type(value) is dict:
-        return {key: _replaced(inner, made) for key, inner in value.items()}
-    return value

@@ -21,7 +21,7 @@ from dspex_actors.adapters.types import type_name
 from dspex_actors.adapters.values import jsonable_state
 from dspex_actors.errors import AdapterParseError, ConfigError
 from dspex_actors.example import Example, Prediction, summed_usage
-from dspex_actors.programs import saving as states
+from dspex_actors.programs import saving
 from dspex_actors.programs.module import Module
 from dspex_actors.settings import book_call, check_lm, settings
 from dspex_actors.signatures.fields import UNDEFINED_TYPE, ConfigValueError, extras
@@ -212,7 +212,10 @@ class Predict(Module):
         Raises:
             ConfigError: the fields are others; the predictor is unchanged.
         """
-        states.load(self, state)
+        saving.load(self, state)
+
+    def _describe(self) -> dict[str, Any] | None:
+        return saving.described("Predict", self.signature) if type(self) is Predict else None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Predict:
         """Copy demos and config; share the signature, which never changes, and the LM, which is a

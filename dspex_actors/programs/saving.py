@@ -3,25 +3,26 @@
 The layout says nothing about field names or types, only prefixes (labels made from the names) by position.
 The checks here make the most of that: a state that cannot belong to the program is refused, with what was
 expected and what was found. A prefix may differ in the last field only, because COPRO rewrites that one.
+
+The layout says what optimisers changed, not what the program is. For a bare Predict or ChainOfThought whose fields
+have plain types, `save` adds class and signature under `metadata` (`described`), which DSPy carries along unread.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
-import tempfile
+import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Protocol
 
+from dspex_actors.adapters.types import type_name
 from dspex_actors.errors import ConfigError
+from dspex_actors.foundation.files import replaced
+from dspex_actors.programs.walk import Predictor
 from dspex_actors.signatures.fields import extras
-
-if TYPE_CHECKING:
-    from dspex_actors.programs.module import Module
-    from dspex_actors.programs.predict import Predict
-    from dspex_actors.signatures.signature import SignatureMeta
+from dspex_actors.signatures.signature import Signature, SignatureMeta, make_signature
 
 _log = logging.getLogger(__name__)
 
@@ -31,31 +32,31 @@ _METADATA: dict[str, Any] = {"dependency_versions": {}}
 _NEEDED = ("demos", "signature")
 
 
+class Saved(Protocol):
+    """What a saved state is put into."""
+
+    is_predictor: ClassVar[bool]
+
+    def named_predictors(self) -> list[tuple[str, Predictor]]:
+        """Return (path, predictor) pairs."""
+        ...
+
+
 def write(path: Path, state: Mapping[str, Any], about: Mapping[str, Any] | None = None) -> None:
-    """Write a state, through a temporary file beside it: a crash leaves the old one.
+    """Write a state in one step: a crash leaves the old one.
 
     Args:
         path: the file.
         state: what `dump_state` returned.
-        about: what the program is (`programs.rebuild`); it goes where DSPy does not look.
+        about: what the program is (`described`); it goes where DSPy does not look.
     """
     if path.suffix != ".json":
         raise ConfigError(f"programs are saved as JSON: give a name ending in .json, not {str(path)!r}")
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {**_METADATA, **({"dspex": about} if about else {})}
     text = json.dumps({**state, "metadata": metadata}, indent=2, ensure_ascii=False)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-        # mkstemp makes files that only the owner reads; a saved program is an ordinary file.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with replaced(path) as file:
+        file.write(text + "\n")
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -75,7 +76,7 @@ def read(path: Path) -> dict[str, Any]:
     return state
 
 
-def load(program: Module, state: Mapping[str, Any]) -> None:
+def load(program: Saved, state: Mapping[str, Any]) -> None:
     """Put a state into a program, or raise a ConfigError and change nothing."""
     if not isinstance(state, Mapping):
         raise ConfigError(f"a program's state is a dict by predictor path, got {type(state).__name__}")
@@ -117,7 +118,7 @@ def _prefixes(signature: Any) -> str:
         return "that cannot be read"
 
 
-def check(path: str, predictor: Predict, part: Any) -> None:
+def check(path: str, predictor: Predictor, part: Any) -> None:
     """Refuse a predictor's state that cannot be its own.
 
     Raises:
@@ -162,3 +163,42 @@ def _check_demos(path: str, signature: SignatureMeta, demos: Any) -> None:
                 f"predictor {path}: expected demos with the {side} fields {', '.join(names)}, "
                 f"found {', '.join(sorted(seen)) or 'empty ones'}"
             )
+
+
+def described(name: str, signature: type[Signature]) -> dict[str, Any] | None:
+    """Return what `rebuild` makes a program again from; None where its signature cannot be written as text.
+
+    Args:
+        name: the program's class.
+        signature: what the class is made with.
+    """
+    text = _written(signature)
+    return None if text is None else {"class": name, "signature": text}
+
+
+def _written(signature: type[Signature]) -> str | None:
+    """Write a signature as text; None where the text would not give the same fields."""
+    if not all(_is_plain(field.annotation) for field in signature.fields.values()):
+        return None
+    sides = [
+        ", ".join(f"{name}: {type_name(field.annotation)}" for name, field in fields.items())
+        for fields in (signature.input_fields, signature.output_fields)
+    ]
+    text = " -> ".join(sides)
+    try:
+        again = make_signature(text)
+    except ConfigError:
+        return None
+    same = [(name, field.annotation) for name, field in again.fields.items()] == [
+        (name, field.annotation) for name, field in signature.fields.items()
+    ]
+    return text if same and list(again.input_fields) == list(signature.input_fields) else None
+
+
+def _is_plain(annotation: Any) -> bool:
+    """Whether a type can be written down by name: a type of the user's own has one that means nothing elsewhere."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return all(isinstance(member, (str, int)) for member in typing.get_args(annotation))
+    if parts := typing.get_args(annotation):
+        return all(_is_plain(part) for part in parts)
+    return annotation is Any or annotation is None or getattr(annotation, "__module__", "") == "builtins"

@@ -1,26 +1,54 @@
-"""What a worker needs to know of a run: program, metric, LM, kind. Sent once per worker and run."""
+"""The common language of a run's parts: kinds of runs, and what a worker has to know of a run."""
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from supervisors.wire import pickles as sealing
-
-Kind = str
+from dspex_actors.foundation import moved
+from supervisors.wire import pickles
 
 #: A new evaluator waits for the calls that its dead predecessor had in flight at most so long, in seconds; what takes
 #: longer is asked again.
 INHERIT_SECONDS = 20.0
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of run.
+
+    Args:
+        name: evaluate, bootstrap.
+        runner: where the class is that does its examples, as `module:class`: only workers import it.
+    """
+
+    name: str
+    runner: str
+
+    def open_runner(self) -> Any:
+        """Return that class; only in a worker."""
+        module, _, name = self.runner.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+
+#: All kinds of runs by name.
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("evaluate", "dspex_actors.workers.evaluate_runner:EvaluateRunner"),
+        Kind("bootstrap", "dspex_actors.teleprompt.bootstrap_runner:BootstrapRunner"),
+    )
+}
+
+
 @dataclass(frozen=True)
 class Job:
-    """A run's code and settings.
+    """A run's code and settings, sent once per worker and run.
 
     Args:
         run_id: the run.
-        kind: evaluate, or bootstrap (the program's trace comes back with each result).
+        kind: one of `KINDS`.
         program: the program, pickled; user code by value.
         metric: the metric, pickled.
         lm: the LM's settings for programs that have none of their own; None: none.
@@ -28,7 +56,7 @@ class Job:
     """
 
     run_id: str
-    kind: Kind
+    kind: str
     program: bytes
     metric: bytes
     lm: dict[str, Any] | None = None
@@ -41,9 +69,9 @@ class Job:
 
 def dump_code(value: Any) -> bytes:
     """Pickle a program or a metric; what is not in an installed package goes by value."""
-    return sealing.dumps(value)
+    return pickles.dumps(value)
 
 
 def load_code(data: bytes) -> Any:
     """Open `dump_code`'s bytes; only in a worker, where user code runs."""
-    return sealing.loads(data)
+    return moved.loads(data)

@@ -21,12 +21,13 @@ from typing import Any, TypeVar
 from dspex_actors.client.result import Result
 from dspex_actors.client.system import System, current_system
 from dspex_actors.errors import ConfigError, RunFailed, from_record
+from dspex_actors.foundation.checks import whole
 from dspex_actors.programs.module import Module
 from dspex_actors.runs.plan.types import PlanSettings
 from dspex_actors.settings import DEFAULTS, settings
 from dspex_actors.teleprompt.bootstrap_runner import pack_settings
 from dspex_actors.teleprompt.bootstrap_select import Attempt, Bootstrapped, select, student_demos
-from dspex_actors.teleprompt.labeled import LabeledFewShot, whole
+from dspex_actors.teleprompt.labeled import LabeledFewShot
 from dspex_actors.teleprompt.trainset import read_trainset
 
 Program = TypeVar("Program", bound=Module)
@@ -89,10 +90,10 @@ class BootstrapFewShot:
         self.metric = _metric(metric)
         self.metric_threshold = _threshold(metric_threshold)
         self.teacher_settings = _teacher_settings(teacher_settings)
-        self.max_bootstrapped_demos = whole("max_bootstrapped_demos", max_bootstrapped_demos)
-        self.max_labeled_demos = whole("max_labeled_demos", max_labeled_demos)
-        self.max_rounds = whole("max_rounds", max_rounds)
-        self.max_errors = MAX_ERRORS if max_errors is None else whole("max_errors", max_errors)
+        self.max_bootstrapped_demos = whole("max_bootstrapped_demos", max_bootstrapped_demos, 0)
+        self.max_labeled_demos = whole("max_labeled_demos", max_labeled_demos, 0)
+        self.max_rounds = whole("max_rounds", max_rounds, 0)
+        self.max_errors = MAX_ERRORS if max_errors is None else whole("max_errors", max_errors, 0)
 
     def compile(
         self,

@@ -22,7 +22,8 @@ from dspex_actors.programs.module import Module
 from dspex_actors.runs.spec import Job, dump_code, load_code
 from dspex_actors.settings import context
 from dspex_actors.teleprompt.bootstrap_select import Attempt, Step
-from dspex_actors.workers.runner import Metric, Outcome, error_record
+from dspex_actors.workers.calling import Metric
+from dspex_actors.workers.runner import Outcome, error_record
 
 #: Providers that take a seed.
 _SEEDED = frozenset({"openai", "gemini", "cohere", "embedded"})

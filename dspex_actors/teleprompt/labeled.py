@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any, TypeVar
 
-from dspex_actors.errors import ConfigError
+from dspex_actors.foundation.checks import whole
 from dspex_actors.programs.module import Module
 from dspex_actors.teleprompt.trainset import read_trainset
 
@@ -25,7 +25,7 @@ class LabeledFewShot:
 
     def __init__(self, k: int = 16) -> None:
         """Check `k`."""
-        self.k = whole("k", k)
+        self.k = whole("k", k, 0)
 
     def compile(self, student: Program, *, trainset: Any, sample: bool = True) -> Program:
         """Return a copy of the program with demos.
@@ -45,14 +45,3 @@ class LabeledFewShot:
         for predictor in program.predictors():
             predictor.demos = rng.sample(examples, size) if sample else examples[:size]
         return program
-
-
-def whole(name: str, value: Any) -> int:
-    """Return a whole number of at least 0.
-
-    Raises:
-        ConfigError: it is none; names the setting.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ConfigError(f"{name}: expected a whole number, 0 or more, got {value!r}")
-    return value

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dspex_actors.client.inputs import dataset_inputs
-from dspex_actors.data.dataset import open_dataset
+from dspex_actors.data.opening import open_dataset
 from dspex_actors.errors import ConfigError
 from dspex_actors.example import Example
 from dspex_actors.runs.identity import input_names

@@ -19,16 +19,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from dspex_actors.errors import DspexError
-from dspex_actors.lm import backend
+from dspex_actors.lm.backend import set_process_backend
 from dspex_actors.lm.lm import LM
-from dspex_actors.lm.reply import LMReply
 from dspex_actors.lm.worker.directory import Directory
 from dspex_actors.runs.spec import INHERIT_SECONDS, Job
+from dspex_actors.workers.backend import WorkerBackend
 from dspex_actors.workers.runner import Runner, error_record, make_runner, run_example
 from supervisors import NO_REPLY, Down, GenServer, Ref
 from supervisors.errors import CallTimeout, SupervisorsError
@@ -78,7 +77,7 @@ class HttpWorker(GenServer):
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
-        backend.set_process_backend(_WorkerBackend(self._directory, self._loop))
+        set_process_backend(WorkerBackend(self._directory, self._loop))
 
     async def terminate(self, reason: Any) -> None:
         """Close the connections."""
@@ -107,7 +106,7 @@ class HttpWorker(GenServer):
     async def _answer(self, caller: Any, lm: Any, messages: Any, params: Any) -> None:
         self._calls += 1
         try:
-            reply = await self._directory.complete(LM.from_dict(lm), messages, params)
+            reply = await self._directory.complete(LM.from_dict(lm).request(messages, params))
         except Exception as error:
             self.reply(caller, ("error", error_record(error)))
         else:
@@ -236,25 +235,3 @@ class HttpWorker(GenServer):
             lane.cancel()
         results, run.results = [row for _, row in run.results], []
         return results
-
-
-class _WorkerBackend:
-    """Answers the LM calls of programs that run in this worker."""
-
-    def __init__(self, directory: Directory, loop: asyncio.AbstractEventLoop) -> None:
-        self._directory = directory
-        self._loop = loop
-        self._thread = threading.get_ident()
-
-    async def acomplete(self, lm: LM, messages: list[dict[str, Any]], params: dict[str, Any]) -> LMReply:
-        """Answer from the worker's own loop, or from another one in this process."""
-        if asyncio.get_running_loop() is self._loop:
-            return await self._directory.complete(lm, messages, params)
-        future = asyncio.run_coroutine_threadsafe(self._directory.complete(lm, messages, params), self._loop)
-        return await asyncio.wrap_future(future)
-
-    def complete(self, lm: LM, messages: list[dict[str, Any]], params: dict[str, Any]) -> LMReply:
-        """Answer a sync program, which runs in a thread."""
-        if threading.get_ident() == self._thread:
-            raise backend.LoopBlocked("a sync LM call inside async code: use `await program.acall(...)` there")
-        return asyncio.run_coroutine_threadsafe(self._directory.complete(lm, messages, params), self._loop).result()

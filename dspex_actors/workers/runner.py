@@ -1,14 +1,12 @@
 """What a worker does with one example of a run: call the program, score the prediction, never raise.
 
-A kind of run (`evaluate`, `bootstrap`) has one `Runner` class. It is made once per worker and run, and used for
-hundreds of examples at the same time.
+A kind of run (`runs.spec.KINDS`) has one `Runner` class. It is made once per worker and run, and used for hundreds of
+examples at the same time.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib
-import inspect
 import time
 import traceback
 from dataclasses import dataclass
@@ -17,21 +15,12 @@ from typing import Any, Protocol
 from dspex_actors.data.fields import unpack_example
 from dspex_actors.errors import ConfigError, DspexError
 from dspex_actors.example import Example
-from dspex_actors.foundation.codec import pack, to_plain
+from dspex_actors.foundation.codec import to_plain
 from dspex_actors.lm.backend import LoopBlocked
 from dspex_actors.lm.keys import scrub
-from dspex_actors.lm.lm import LM
 from dspex_actors.lm.usage import Usage
-from dspex_actors.metrics import check_score
-from dspex_actors.programs.bridge import in_thread
-from dspex_actors.runs.spec import Job, load_code
-from dspex_actors.settings import context, record_calls
-
-#: Kind of run → where its Runner class is.
-KINDS = {
-    "evaluate": "dspex_actors.workers.runner:EvaluateRunner",
-    "bootstrap": "dspex_actors.teleprompt.bootstrap_runner:BootstrapRunner",
-}
+from dspex_actors.runs.spec import KINDS, Job
+from dspex_actors.settings import record_calls
 
 
 @dataclass(slots=True)
@@ -68,9 +57,11 @@ def make_runner(job: Job) -> Runner:
     Raises:
         ConfigError: its kind is unknown, or its code cannot be opened here.
     """
-    module, _, name = KINDS[job.kind].partition(":")
+    kind = KINDS.get(job.kind)
+    if kind is None:
+        raise ConfigError(f"the kind of a run is one of {', '.join(KINDS)}; got {job.kind!r}")
     try:
-        runner: Runner = getattr(importlib.import_module(module), name)(job)
+        runner: Runner = kind.open_runner()(job)
     except DspexError:
         raise
     except (Exception, SystemExit) as error:
@@ -117,69 +108,6 @@ async def run_example(runner: Runner, payload: bytes) -> list[Any]:
         cost if priced else None,
         outcome.success,
     ]
-
-
-class EvaluateRunner:
-    """Calls the program and scores its prediction."""
-
-    def __init__(self, job: Job) -> None:
-        """Open program and metric."""
-        self._program = load_code(job.program)
-        self._metric = Metric(load_code(job.metric))
-        self._lm = LM.from_dict(job.lm) if job.lm is not None else None
-
-    async def attempt(self, example: Example) -> Outcome:
-        """Return the prediction and its score; a metric that fails keeps the prediction that was paid for."""
-        with context(lm=self._lm):
-            prediction = await call_program(self._program, example.inputs().toDict())
-            packed = pack(fields_of(prediction))
-            try:
-                score = check_score(await self._metric(example, prediction))
-            except Exception as error:
-                record = error_record(error)
-                record["message"] = f"the metric failed: {record['message']}"
-                record["final"] = True  # asking for the same prediction again would not mend it
-                return Outcome(prediction=packed, error=record)
-        return Outcome(prediction=packed, score=score, success=bool(score))
-
-
-class Metric:
-    """A metric, sync or async. One that makes sync LM calls (a judge) gets a thread, from its first such call on."""
-
-    def __init__(self, metric: Any) -> None:
-        """Wrap it."""
-        self._metric = metric
-        self._blocks = False
-
-    async def __call__(self, *args: Any) -> Any:
-        """Return what it says."""
-        if not self._blocks:
-            try:
-                return await maybe(self._metric(*args))
-            except LoopBlocked:
-                self._blocks = True
-        return await maybe(await in_thread(lambda: self._metric(*args)))
-
-
-async def call_program(program: Any, inputs: dict[str, Any]) -> Any:
-    """Return what a program says: a Module, or any other callable, which runs in a thread."""
-    acall = getattr(program, "acall", None)
-    if acall is not None:
-        return await acall(**inputs)
-    return await maybe(await in_thread(lambda: program(**inputs)))
-
-
-def fields_of(prediction: Any) -> dict[str, Any]:
-    """Return a prediction's fields; a program that returns something else has one field, `output`."""
-    to_dict = getattr(prediction, "toDict", None)
-    if callable(to_dict):
-        return dict(to_dict())
-    return dict(prediction) if isinstance(prediction, dict) else {"output": prediction}
-
-
-async def maybe(value: Any) -> Any:
-    """Await what is awaitable."""
-    return await value if inspect.isawaitable(value) else value
 
 
 def error_record(error: BaseException) -> dict[str, Any]:

@@ -1,8 +1,12 @@
-"""A node's daemon from outside: launch it, find it, dial it, ask it to stop."""
+"""A node's daemon from outside: launch it, find it, dial it, ask it to stop.
+
+Public: programs on top of supervisors may import it.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import select
@@ -123,6 +127,21 @@ def read_node_file(folder: Path, home: Home = HOME) -> dict[str, Any]:
         raise NodeDown(f"no node runs in {folder}: {home.start}") from None
     except (OSError, ValueError) as error:
         raise NodeDown(f"{folder / 'node.json'} cannot be read ({error}); {home.repair}") from None
+
+
+def node_runs(folder: Path) -> bool:
+    """Tell whether a node runs over a data folder: its daemon holds the folder's lock as long as it lives."""
+    try:
+        fd = os.open(folder / "run" / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 def connect(folder: Path, home: Home = HOME) -> DoorClient:

@@ -2,6 +2,8 @@
 
 Every process appends whole lines with one write (O_APPEND), so that lines of different processes do not mix and
 no process has to live for another one to log.
+
+Public: programs on top of supervisors may import it.
 """
 
 from __future__ import annotations

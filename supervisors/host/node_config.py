@@ -1,4 +1,7 @@
-"""The settings of a node, checked before anything is started."""
+"""The settings of a node, checked before anything is started.
+
+Public: programs on top of supervisors may import it.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 On Linux a process asks the kernel to be killed when its parent dies (PR_SET_PDEATHSIG), and the daemon adopts what
 loses its parent (PR_SET_CHILD_SUBREAPER), so that a `kill -9` of anything leaves nothing behind. Elsewhere a
 parent check does it more slowly. Deaths are seen through pidfds, which neither miss one nor mistake a reused pid.
+
+Public: programs on top of supervisors may import it.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Whoever can read the key can run code on every node, so the file is made readable by its owner only, and
 a file or folder that others could read or replace is refused instead of repaired: a key that was open for
 a while may be known to others, and only a person can decide what to do about that.
+
+Public: programs on top of supervisors may import it.
 """
 
 import os

@@ -2,6 +2,8 @@
 
 A class that the node can import is sent as its name; any other one (from `__main__`, a notebook, a test, a module
 beside the user's script) is sent by value.
+
+Public: programs on top of supervisors may import it.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import dspex_actors as dspex
 from dspex_actors.app import APP, PRELOAD, AppConfig
-from supervisors.client.node import launch
+from supervisors.client.launch import launch
 from supervisors.host import processes as fate
 from supervisors.host.node_config import NodeConfig
 

@@ -104,7 +104,7 @@ def test_memory_is_flat(system):
     result = run.result()
     assert (result.n, result.failed) == (count, 0)
     print({name: [rss[0], max(rss), rss[-1]] for name, rss in seen.items()})
-    # Examples and predictions are 50 MB. What waits for the journal is bounded (evaluator.BACKLOG, and what is being
+    # Examples and predictions are 50 MB. What waits for the journal is bounded (writer.BACKLOG, and what is being
     # packed), and its keeper has a page cache and SQLite's index of its log: up to 20 MB, whatever the length.
     for name, rss in seen.items():
         assert max(rss) - rss[len(rss) // 4] < 20, (name, rss[0], max(rss))

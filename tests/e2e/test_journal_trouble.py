@@ -82,7 +82,7 @@ def test_a_damaged_journal_does_not_hide_the_others(home):
     other.parent.mkdir()
     other.write_bytes(b"this is not a database" * 1000)
     assert [run["run_id"] for run in list_runs(home)] == [run_id]
-    assert find_run(run_id, home) == system.data_dir
+    assert find_run(run_id, home).folder == system.data_dir
     with pytest.raises(JournalCorrupt, match="damaged"):
         find_run("evaluate-20200101", home)
 

@@ -31,6 +31,7 @@ ROOMS = {
     "dspex_actors": (
         "errors",
         "names",
+        "home",
         "foundation",
         "settings",
         "metrics",
@@ -57,6 +58,13 @@ PUBLIC = (
     "supervisors",
     "supervisors.errors",
     "supervisors.testing",
+    "supervisors.client.launch",
+    "supervisors.host.log",
+    "supervisors.host.node_config",
+    "supervisors.host.processes",
+    "supervisors.host.reports",
+    "supervisors.wire.keys",
+    "supervisors.wire.pickles",
 )
 
 #: Rooms and files without I/O: they decide, others do.

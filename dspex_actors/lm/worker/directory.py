@@ -10,6 +10,7 @@ from dspex_actors.errors import LMError, Overloaded
 from dspex_actors.lm.control.client import LMClient, client_name
 from dspex_actors.lm.lm import LM
 from dspex_actors.lm.reply import LMReply
+from dspex_actors.lm.request import LMRequest
 from dspex_actors.lm.worker.fallback import candidates, worth_another
 from dspex_actors.lm.worker.gate import WorkerGate
 from dspex_actors.lm.worker.session import LMSession
@@ -33,24 +34,22 @@ class Directory:
         self._tasks: set[asyncio.Task[None]] = set()
         self._embedded_ref: Ref | None = None
 
-    async def complete(self, lm: LM, messages: list[dict[str, Any]], params: dict[str, Any]) -> LMReply:
+    async def complete(self, request: LMRequest) -> LMReply:
         """Answer one call; when its LM cannot, its fallbacks are asked in order."""
         try:
-            return await self._complete(lm, messages, params)
+            return await self._complete(request)
         except LMError as error:
-            if not lm.fallbacks:
+            if not request.settings["fallbacks"]:
                 raise
-            return await self._fall_back(lm, messages, params, error)
+            return await self._fall_back(request, error)
 
-    async def _fall_back(
-        self, lm: LM, messages: list[dict[str, Any]], params: dict[str, Any], error: LMError
-    ) -> LMReply:
+    async def _fall_back(self, request: LMRequest, error: LMError) -> LMReply:
         asked = error.asked or 0
-        for other in candidates(lm):
+        for other in candidates(LM.from_dict(request.settings)):
             if not worth_another(error):
                 break
             try:
-                reply = await self._complete(other, messages, params)
+                reply = await self._complete(other.request(request.messages, request.params))
             except LMError as next_error:
                 error = next_error
                 asked += error.asked or 0
@@ -59,22 +58,23 @@ class Directory:
         error.asked = asked
         raise error
 
-    async def _complete(self, lm: LM, messages: list[dict[str, Any]], params: dict[str, Any]) -> LMReply:
-        identity = lm.identity()
+    async def _complete(self, request: LMRequest) -> LMReply:
+        identity = request.identity
         opening = self._sessions.get(identity)
         if opening is None:
-            opening = self._sessions[identity] = asyncio.get_running_loop().create_task(self._open(lm))
+            opening = self._sessions[identity] = asyncio.get_running_loop().create_task(self._open(request.settings))
             opening.add_done_callback(lambda task: self._opened(identity, task))
         session = opening.result() if opening.done() else await asyncio.shield(opening)
-        return await session.complete(messages, params)
+        return await session.complete(request.messages, request.params)
 
     def _opened(self, identity: str, task: asyncio.Task[LMSession]) -> None:
         if task.cancelled() or task.exception() is not None:
             self._sessions.pop(identity, None)  # the next call tries again
 
-    async def _open(self, lm: LM) -> LMSession:
+    async def _open(self, settings: dict[str, Any]) -> LMSession:
+        lm = LM.from_dict(settings)
         name = client_name(lm.identity())
-        spec = ChildSpec(name, LMClient, args=(lm.to_dict(),), name=name)
+        spec = ChildSpec(name, LMClient, args=(settings,), name=name)
         await self._child(spec)
         gate = WorkerGate(self._worker, lm, lambda: self._child(spec))
         url = await self._embedded_url() if _is_embedded(lm) else None

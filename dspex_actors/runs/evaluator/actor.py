@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import time
-from collections.abc import Iterator
 from typing import Any
 
-from dspex_actors.data.dataset import from_descriptor
+from dspex_actors.data.opening import from_descriptor
 from dspex_actors.errors import DspexError, from_record
 from dspex_actors.foundation.indexset import IndexSet
-from dspex_actors.journal.errors import JournalError
 from dspex_actors.names import RUNS, worker_name
+from dspex_actors.runs.evaluator.source import Source
+from dspex_actors.runs.evaluator.writer import Writer
 from dspex_actors.runs.plan.bills import Answer, Bills
 from dspex_actors.runs.plan.hopeless import HopelessRule, is_final
 from dspex_actors.runs.plan.plan import RunPlan
@@ -38,17 +37,12 @@ LOOK_SECONDS = 0.02
 GATHER_SECONDS = 0.5
 #: The window of a worker that died is kept for its successor for so many seconds.
 BACK_SECONDS = 1.0
-#: The journal is tried again this often, in seconds, while the disk is full or its keeper is being restarted.
-RETRY_SECONDS = 0.5
+#: The keeper of runs is asked again this often, in seconds, while it is being restarted.
+ASK_SECONDS = 0.1
 #: How often others are told how the run is doing, in seconds.
 NOTE_SECONDS = 0.25
 #: A run that is ended from outside brings in what has been answered for at most so many seconds.
 LAST_SECONDS = 5.0
-#: Most results in one transaction, and about the most bytes: a message has a limit.
-BATCH, BATCH_BYTES = 2000, 8 << 20
-#: At most so many results wait for the journal, of about so many bytes; with more, no more work is given out.
-BACKLOG, BACKLOG_BYTES = 6000, 32 << 20
-
 PLAN_FIELDS = ("max_in_flight", "failures", "max_attempts", "max_failures", "strategy")
 
 
@@ -62,13 +56,10 @@ class Evaluator(GenServer):
         self._refs: dict[str, Ref] = {}
         self._missing: set[str] = set()
         self._plan: RunPlan | None = None
-        self._rows: list[Any] = []
-        self._rows_bytes = 0
+        self._writer = Writer(run_id, self._ask, self.log)
         self._bills = Bills()
-        self._rows_there = asyncio.Event()
-        self._total: int | None = None
+        self._source: Source | None = None
         self._latency: float | None = None
-        self._trouble: str | None = None
         self._broken: str | None = None
         self._over = False
         self._gathered = False
@@ -94,7 +85,7 @@ class Evaluator(GenServer):
                 rule=rule,
                 failed=found["failed"],
             )
-            self._source: Iterator[tuple[int, bytes]] = self._examples(dataset)
+            self._source = Source(dataset, self._done)
         except DspexError as error:
             await self._end("failed", error.message)
             return
@@ -133,22 +124,13 @@ class Evaluator(GenServer):
         except (NoProcess, ServerExited, CallTimeout):
             return name, []
 
-    def _examples(self, dataset: Any) -> Iterator[tuple[int, bytes]]:
-        """Give the examples that have no result yet, reading on only as far as asked."""
-        start = self._done.next_missing(0)
-        index = start
-        for index, payload in enumerate(dataset.iter_packed(start), start):
-            if index not in self._done:
-                yield index, payload
-        self._total = max(index + 1 if index or self._done else 0, len(self._done))
-
     async def _ask(self, *request: Any) -> Any:
         """Ask the keeper of runs; while it is being restarted, wait for it."""
         while True:
             try:
                 kind, value = await self.call(RUNS, request, timeout=60.0)
             except (NoProcess, ServerExited, CallTimeout):
-                await asyncio.sleep(RETRY_SECONDS / 5)
+                await asyncio.sleep(ASK_SECONDS)
                 continue
             if kind == "error":
                 raise from_record(value)
@@ -159,14 +141,13 @@ class Evaluator(GenServer):
     def _pump(self) -> None:
         """Feed the plan, and send what it decides; cheap when there is nothing to do."""
         plan = self._plan
-        if plan is None or not self._gathered or self._trouble is not None:
-            return
-        if len(self._rows) > BACKLOG or self._rows_bytes > BACKLOG_BYTES:
+        source, writer = self._source, self._writer
+        if plan is None or source is None or not self._gathered or writer.trouble is not None or writer.is_behind:
             return
         try:
             while (wanted := plan.wanted()) > 0:
                 for _ in range(wanted):
-                    item = next(self._source, None)
+                    item = source.next()
                     if item is None:
                         plan.source_ended()
                         break
@@ -178,14 +159,9 @@ class Evaluator(GenServer):
         for chunk in plan.take():
             self._send(chunk)
         if plan.finished:
-            self._to_journal(self._hopeless.close(complete=plan.stopped is None and self._broken is None))
+            writer.add(self._hopeless.close(complete=plan.stopped is None and self._broken is None))
             if self._hopeless.verdict is not None:
                 plan.stop("hopeless")
-
-    def _to_journal(self, rows: list[Any]) -> None:
-        self._rows.extend(rows)
-        self._rows_bytes += sum(map(_size, rows))
-        self._rows_there.set()
 
     def _breaks_off(self, why: str) -> None:
         """Take note that the dataset cannot be read on: what was read before is done, then the run has failed."""
@@ -286,40 +262,13 @@ class Evaluator(GenServer):
         rows = self._hopeless.observe(row, error)
         if self._hopeless.verdict is not None and self._plan is not None:
             self._plan.stop("hopeless")
-        self._to_journal(rows)
+        self._writer.add(rows)
 
     async def _write(self) -> None:
-        """Bring results to the journal, one batch after the other; a batch is what came while the last was written."""
-        assert self._plan is not None
-        while True:
-            await self._rows_there.wait()
-            self._rows_there.clear()
-            while self._rows:
-                # They stay in the list until they are down: an evaluator that is told to end brings them again.
-                batch = _first(self._rows)
-                await self._write_down("add", self._run_id, batch)
-                del self._rows[: len(batch)]
-                self._rows_bytes -= sum(map(_size, batch))
-                self._pump()
-            if self._plan.finished and not self._rows:
-                await self._finish()
-                return
-
-    async def _write_down(self, *request: Any) -> None:
-        """Have something written to the journal, as soon as that can be."""
-        while True:
-            try:
-                await self._ask(*request)
-            except JournalError as error:
-                if self._trouble is None:
-                    self.log.error("the run waits for its journal", run=self._run_id, why=str(error))
-                self._trouble = str(error)
-                await asyncio.sleep(RETRY_SECONDS)
-                continue
-            if self._trouble is not None:
-                self.log.info("the journal takes results again", run=self._run_id)
-                self._trouble = None
-            return
+        plan = self._plan
+        assert plan is not None
+        await self._writer.write(written=self._pump, finished=lambda: plan.finished)
+        await self._finish()
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
@@ -339,7 +288,8 @@ class Evaluator(GenServer):
                 await self._end("failed", "an example failed, and failures='stop'")
 
     async def _end(self, state: str, reason: str | None) -> None:
-        await self._write_down("end", self._run_id, state, reason, self._total)
+        total = None if self._source is None else self._source.total
+        await self._writer.write_down("end", self._run_id, state, reason, total)
         for ref in self._refs.values():
             self.cast(ref, ("forget", self._run_id))
         self._over = True
@@ -349,21 +299,16 @@ class Evaluator(GenServer):
         """Tell the workers to drop the run, and bring what has come in to the journal."""
         if self._over:
             return
-        rest: list[Any] = []
         try:
             async with asyncio.timeout(LAST_SECONDS):
                 for name, ref in self._refs.items():
                     with contextlib.suppress(SupervisorsError):
                         for result in await self.call(ref, ("forget", self._run_id)):
                             self._result(name, Answer(*result))
-                # Apart from the list that `_write` may still be at: it would take away what it has not written.
-                rest, self._rows = self._rows, []
-                while rest:
-                    batch = _first(rest)
-                    await self._ask("add", self._run_id, batch)
-                    del rest[: len(batch)]
+                await self._writer.bring_rest()
         except (TimeoutError, DspexError):
-            self.log.warning("results that came last are asked again", run=self._run_id, count=len(rest))
+            count = len(self._writer.left)
+            self.log.warning("results that came last are asked again", run=self._run_id, count=count)
 
     async def _keep_noting(self) -> None:
         while not self._over:
@@ -373,25 +318,9 @@ class Evaluator(GenServer):
                 "in_flight": plan.outstanding,
                 "waiting": plan.waiting,
                 "workers": len(self._refs),
-                "trouble": self._trouble,
+                "trouble": self._writer.trouble,
             }
             if note != self._last_note:
                 self._last_note = note
                 self.cast(RUNS, ("note", self._run_id, note))
             await asyncio.sleep(NOTE_SECONDS)
-
-
-def _first(rows: list[Any]) -> list[Any]:
-    """Return as many of the first results as go into one message."""
-    size = count = 0
-    for row in itertools.islice(rows, BATCH):
-        size += _size(row)
-        if count and size > BATCH_BYTES:
-            break
-        count += 1
-    return rows[:count]
-
-
-def _size(row: tuple[Any, ...]) -> int:
-    """Return about how many bytes a result takes: its example's and its prediction's."""
-    return len(row[1]) + len(row[2] or b"") + 300

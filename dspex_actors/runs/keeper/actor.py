@@ -21,10 +21,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dspex_actors.client.summary import run_summary
 from dspex_actors.errors import ConfigError, DspexError
 from dspex_actors.journal.index import JOURNAL_FILE, SPOOL_FOLDER
 from dspex_actors.journal.records import ResultRow, RunRow, RunSpec
+from dspex_actors.journal.summary import run_summary
 from dspex_actors.journal.writer import Journal
 from dspex_actors.names import EVALUATORS, run_name
 from dspex_actors.runs.evaluator.actor import Evaluator

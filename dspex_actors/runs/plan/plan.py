@@ -12,10 +12,9 @@ queue, not
   two windows. A worker is refilled when a quarter of its room is free, not for each single result.
 * **Nothing is lost, nothing counts twice.** An example is waiting or held by one worker until its first
   result; later results of it are dropped. What a dead worker held goes back to the front.
-* **One example cannot take the run down, nor another one with it.** Which of the hundreds that a dead worker
-  held has killed it cannot be known: all are suspects. A worker that holds nothing else gets them a few at a
-  time, and on its last chance a suspect is alone there: only if that worker dies too is it given up
-  (WorkerDied). The other workers go on with the rest.
+* **One example cannot take the run down, nor another one with it.** What a dead worker held are suspects (see
+  `suspects`); the other workers go on with the rest. One is given up (WorkerDied) when its worker died while it was
+  alone there, on its last attempt.
 * **Memory** is that of the examples waiting and held; a finished one leaves nothing behind.
 """
 
@@ -25,13 +24,11 @@ from collections import deque
 from collections.abc import Hashable, Iterable
 
 from dspex_actors.runs.plan.stop_rule import StopRule
+from dspex_actors.runs.plan.suspects import Suspects
 from dspex_actors.runs.plan.types import Chunk, Decision, Item, Lost, PlanSettings
-from dspex_actors.runs.plan.windows import Seat, resettle, share
+from dspex_actors.runs.plan.windows import Seat, next_in_turn, prefetch, resettle, roomiest, share
 
-_AHEAD_SECONDS = 0.5
 _LOOK = 64
-#: Suspects that a worker gets together before each has its last chance, alone.
-_SUSPECTS = 16
 _DROP, _AGAIN = Decision("drop"), Decision("again")
 
 
@@ -60,8 +57,7 @@ class RunPlan:
         self._again: deque[Item] = deque()
         self._returned: dict[int, Item] = {}
         self._fresh: deque[Item] = deque()
-        # Those whose worker died, to be tried apart from the others.
-        self._suspects: deque[Item] = deque()
+        self._suspects = Suspects()
         self._held_by: dict[int, Seat] = {}
         self._settled_but_held = 0
         self._bytes = 0
@@ -177,7 +173,7 @@ class RunPlan:
                 back.append(item)
         for item in reversed(back):
             self._returned[item.index] = item
-            self._suspects.appendleft(item)
+        self._suspects.put_first(reversed(back))
         for gone in lost:
             self._done(gone.index, gone.payload, success=False, error=True)
         return lost
@@ -317,14 +313,11 @@ class RunPlan:
             return 0
         if self.settings.prefetch is not None:
             return self.settings.prefetch
-        if self._latency is None:
-            return window
-        ahead = window * _AHEAD_SECONDS / max(self._latency, 1e-6)
-        return int(min(2 * window, max(8, ahead)))
+        return prefetch(window, self._latency)
 
     @property
     def _unsuspected(self) -> int:
-        return self.waiting - sum(not item.settled for item in self._suspects)
+        return self.waiting - self._suspects.waiting
 
     def _take_suspects(self) -> list[Chunk]:
         """Give suspects to the workers that hold nothing."""
@@ -334,22 +327,9 @@ class RunPlan:
                 break
             if seat.held or seat.window <= 0 or seat.ceiling > seat.window or not self._eligible(seat):
                 continue
-            items: list[Item] = []
-            size = 0
-            while self._suspects and len(items) < min(_SUSPECTS, self.settings.chunk_examples):
-                item = self._suspects[0]
-                if item.settled:
-                    self._suspects.popleft()
-                    continue
-                last = item.attempt >= self.settings.max_attempts
-                if items and (last or size + len(item.payload) > self.settings.chunk_bytes):
-                    break
-                self._suspects.popleft()
-                size += len(item.payload)
-                items.append(item)
+            items = self._suspects.take_together(self.settings)
+            for item in items:
                 self._give(seat, item)
-                if last:
-                    break
             if items:
                 seat.apart = True
                 chunks.append(self._chunk(seat, items))
@@ -386,13 +366,11 @@ class RunPlan:
                 open_.append((room, seat))
         if not open_:
             return None
-        if self.settings.strategy == "round_robin":
-            behind = [seat for _, seat in open_ if seat.order > self._turn]
-            seat = min(behind or [seat for _, seat in open_], key=lambda one: one.order)
-            self._turn = seat.order
-            return seat
-        # Most room first, for its size.
-        return max(open_, key=lambda one: (one[0] / max(1, one[1].window), -one[1].order))[1]
+        if self.settings.strategy != "round_robin":
+            return roomiest(open_)
+        seat = next_in_turn([seat for _, seat in open_], self._turn)
+        self._turn = seat.order
+        return seat
 
     def _fill(self, seat: Seat, fair: int) -> list[Item]:
         most = min(self._room(seat), self.settings.chunk_examples, fair)

@@ -9,9 +9,12 @@ still be asking, stays at the old one, and the newcomer gets only what is free u
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+#: A worker's queue lasts for about so many seconds.
+_AHEAD_SECONDS = 0.5
 
 
 @dataclass(slots=True)
@@ -84,3 +87,27 @@ def resettle(seats: Mapping[Hashable, Seat], targets: Mapping[Hashable, int], li
             seat.window += more
             seat.ceiling = seat.window
             free -= more
+
+
+def next_in_turn(seats: Sequence[Seat], turn: int) -> Seat:
+    """Return the one that joined next after the one whose turn it was last; after the last comes the first."""
+    behind = [seat for seat in seats if seat.order > turn]
+    return min(behind or seats, key=lambda one: one.order)
+
+
+def roomiest(open_: Sequence[tuple[int, Seat]]) -> Seat:
+    """Return the one with most room for its size; each comes with its room."""
+    return max(open_, key=lambda one: (one[0] / max(1, one[1].window), -one[1].order))[1]
+
+
+def prefetch(window: int, latency: float | None) -> int:
+    """Return how many examples wait in a worker's queue beyond its window: as many as it gets through in a short time.
+
+    Args:
+        window: the worker's.
+        latency: seconds that an example takes; None: not known yet.
+    """
+    if latency is None:
+        return window
+    ahead = window * _AHEAD_SECONDS / max(latency, 1e-6)
+    return int(min(2 * window, max(8, ahead)))

@@ -12,7 +12,7 @@ from rich.console import Console
 from dspex_actors.cli.logs import Lines, show_line
 from dspex_actors.cli.look import show_tree, walk
 from dspex_actors.cli.main import SECTIONS
-from dspex_actors.cli.output import clock_text, size_text, span_text
+from dspex_actors.cli.output import clock_text, size_text
 
 
 def row(name, kind="worker", state="running", children=(), restarts=0):
@@ -45,14 +45,6 @@ def test_help_imports_no_machinery():
     code = "import sys, dspex_actors.cli.main; print([m for m in ('aiohttp', 'httpx', 'thespian') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(None, "–"), (0.012, "12 ms"), (12.4, "12 s"), (185, "3 min 05 s"), (7800, "2 h 10 min"), (360000, "4 d 4 h")],
-)
-def test_spans(seconds, text):
-    assert span_text(seconds) == text
 
 
 @pytest.mark.parametrize(

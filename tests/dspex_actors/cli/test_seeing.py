@@ -19,8 +19,7 @@ from dspex_actors.cli import processes
 from dspex_actors.cli.failures import lives_of
 from dspex_actors.cli.look import Lights
 from dspex_actors.cli.top import Row, Sample, ordered, page, rows
-from supervisors import ExitReason, Node, Report
-from supervisors.terms.views import ProcessStats
+from supervisors import ExitReason, Node, ProcessStats, Report
 
 
 def actor(name, pid, restarts=0, children=(), kind="worker", state="running"):

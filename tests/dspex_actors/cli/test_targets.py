@@ -13,7 +13,7 @@ import dspex_actors as dspex
 from dspex_actors.cli.preflight import check_server
 from dspex_actors.cli.targets import load_metric, load_program
 from dspex_actors.errors import ConfigError
-from dspex_actors.programs.rebuild import describe, rebuild
+from dspex_actors.programs.rebuild import rebuild
 
 
 class Triage(dspex.Signature):
@@ -44,12 +44,12 @@ def test_a_saved_program_is_made_again_from_its_file_alone(tmp_path, make):
 
 def test_a_program_that_cannot_be_made_from_words_says_nothing_of_itself():
     own = Triage.with_updated_fields("team", Team)
-    assert describe(dspex.Predict(own)) is None
+    assert dspex.Predict(own)._describe() is None
 
     class Mine(dspex.Predict):
         pass
 
-    assert describe(Mine("a -> b")) is None
+    assert Mine("a -> b")._describe() is None
 
 
 def test_a_state_of_dspys_needs_a_signature(tmp_path):

@@ -5,14 +5,14 @@ import json
 import pytest
 from rich.console import Console
 
-from dspex_actors.client.report import advice_for, duration_text
+from dspex_actors.client.report import advice_for
 from dspex_actors.client.result import EvaluationResult
-from dspex_actors.client.summary import export_lines, run_summary
 from dspex_actors.data.fields import pack_example
 from dspex_actors.errors import RunFailed
 from dspex_actors.foundation.codec import pack
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import ResultRow, RunSpec
+from dspex_actors.journal.summary import export_lines, run_summary
 from dspex_actors.journal.writer import Journal
 
 
@@ -158,10 +158,3 @@ def test_the_report_shows_speed_errors_and_what_to_do(tmp_path):
 
 def test_a_good_run_needs_no_advice(tmp_path):
     assert advice_for(finished(tmp_path, n=2, failed=0).get_run("r-1")) is None
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.008, "8 ms"), (1.25, "1.25 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")]
-)
-def test_durations_read_well(seconds, text):
-    assert duration_text(seconds) == text

@@ -5,8 +5,8 @@ import pytest
 
 import dspex_actors as dspex
 from dspex_actors.client.inputs import dataset_inputs, with_inputs
-from dspex_actors.data.dataset import from_descriptor, open_dataset
 from dspex_actors.data.fields import unpack_example
+from dspex_actors.data.opening import from_descriptor, open_dataset
 from dspex_actors.data.spool import spool
 from dspex_actors.errors import ConfigError
 from dspex_actors.example import Example

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from dspex_actors.embedded import EmbeddedConfig, parse_faults, tokens
 from dspex_actors.embedded.config import KINDS
 from dspex_actors.embedded.faults import FaultPlan
-from dspex_actors.embedded.limiter import Gcra, RateLimiter
+from dspex_actors.embedded.limiter import RateLimiter
 from dspex_actors.embedded.wire.openai import duration
 from dspex_actors.errors import ConfigError
+from dspex_actors.foundation.gcra import Gcra
+from dspex_actors.foundation.tokens import count
 
 
 def test_the_burst_is_free_and_the_next_one_waits_for_the_steady_rate() -> None:
@@ -113,15 +115,15 @@ def test_faults_are_read_from_words() -> None:
 
 @given(st.text(max_size=200), st.integers(1, 30))
 def test_a_cut_text_costs_at_most_its_limit(text: str, limit: int) -> None:
-    assert tokens.count(tokens.cut(text, limit)) <= limit
-    assert tokens.count(text) <= tokens.count(text + "a")
+    assert count(tokens.cut(text, limit)) <= limit
+    assert count(text) <= count(text + "a")
 
 
 @pytest.mark.parametrize(
-    ("text", "count"), [("", 0), ("a", 1), ("abcde", 2), ("a b c d e f", 6), ("a longer sentence here", 6)]
+    ("text", "expected"), [("", 0), ("a", 1), ("abcde", 2), ("a b c d e f", 6), ("a longer sentence here", 6)]
 )
-def test_tokens_are_about_four_characters_and_at_least_a_word(text: str, count: int) -> None:
-    assert tokens.count(text) == count
+def test_tokens_are_about_four_characters_and_at_least_a_word(text: str, expected: int) -> None:
+    assert count(text) == expected
 
 
 @pytest.mark.parametrize(

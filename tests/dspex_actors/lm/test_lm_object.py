@@ -14,6 +14,7 @@ from dspex_actors.errors import ConfigError
 from dspex_actors.lm import backend
 from dspex_actors.lm.lm import LM
 from dspex_actors.lm.reply import LMReply
+from dspex_actors.lm.request import LMRequest
 
 FULL = LM(
     "openai/gpt-4o-mini",
@@ -162,14 +163,14 @@ def test_a_missing_key_is_fine_only_where_nobody_named_one_and_the_server_is_loc
 
 class Recorder:
     def __init__(self) -> None:
-        self.calls: list[Any] = []
+        self.calls: list[LMRequest] = []
 
-    def complete(self, lm: LM, messages: Any, params: Any) -> LMReply:
-        self.calls.append((lm, messages, params))
+    def complete(self, request: LMRequest) -> LMReply:
+        self.calls.append(request)
         return LMReply("sync")
 
-    async def acomplete(self, lm: LM, messages: Any, params: Any) -> LMReply:
-        self.calls.append((lm, messages, params))
+    async def acomplete(self, request: LMRequest) -> LMReply:
+        self.calls.append(request)
         return LMReply("async")
 
 
@@ -195,10 +196,17 @@ def test_calls_go_to_the_backend_as_messages_and_checked_parameters() -> None:
         backend.set_process_backend(None)
     hi = [{"role": "user", "content": "hi"}]
     assert recorder.calls == [
-        (lm, hi, {}),
-        (lm, hi, {"temperature": 1.0}),
-        (lm.copy(timeout=5, cache=False), hi, {}),
+        lm.request(hi, {}),
+        lm.request(hi, {"temperature": 1.0}),
+        lm.copy(timeout=5, cache=False).request(hi, {}),
     ]
+
+
+def test_a_request_carries_the_settings_and_the_time_that_all_fallbacks_may_take() -> None:
+    lm = LM("openai/x", deadline=10, fallbacks=["gemini/y", LM("anthropic/z", deadline=5)])
+    request = lm.request([], {})
+    assert (request.identity, request.deadline) == (lm.identity(), 25)
+    assert LM.from_dict(request.settings) == lm
 
 
 def test_without_a_connection_a_call_says_what_to_do() -> None:

@@ -28,8 +28,9 @@ class FakeBackend:
         self.errors, self.answer = errors, answer
         self.asked = []
 
-    def complete(self, lm, messages, params):
-        params = lm.merged(params)
+    def complete(self, request):
+        lm, messages = LM.from_dict(request.settings), request.messages
+        params = lm.merged(request.params)
         self.asked.append((lm, messages, params))
         digest = hashlib.sha256(json.dumps([messages, params], sort_keys=True).encode()).digest()
         if digest[0] < 256 * self.errors:
@@ -38,9 +39,9 @@ class FakeBackend:
         sections = (f"[[ ## {name} ## ]]\n{number}" for name in ("hint", "answer"))
         return LMReply("\n\n".join(sections) + "\n\n[[ ## completed ## ]]")
 
-    async def acomplete(self, lm, messages, params):
+    async def acomplete(self, request):
         await asyncio.sleep(0)  # others get their turn
-        return self.complete(lm, messages, params)
+        return self.complete(request)
 
 
 class Chain(Module):

@@ -13,7 +13,9 @@ from dspex_actors.errors import AdapterParseError, Overloaded, RateLimited
 from dspex_actors.lm.backend import set_process_backend
 from dspex_actors.lm.reply import LMReply
 from dspex_actors.lm.usage import Usage
-from dspex_actors.workers.runner import EvaluateRunner, Metric, error_record, run_example
+from dspex_actors.workers.calling import Metric
+from dspex_actors.workers.evaluate_runner import EvaluateRunner
+from dspex_actors.workers.runner import error_record, run_example
 
 PAYLOAD = pack_example({"ticket": "x"}, ["ticket"])
 
@@ -92,14 +94,14 @@ class Scripted:
     def __init__(self, *script):
         self.script = list(script)
 
-    def complete(self, lm, messages, params):
+    def complete(self, request):
         item = self.script.pop(0)
         if isinstance(item, Exception):
             raise item
         return item
 
-    async def acomplete(self, lm, messages, params):
-        return self.complete(lm, messages, params)
+    async def acomplete(self, request):
+        return self.complete(request)
 
 
 @pytest.fixture

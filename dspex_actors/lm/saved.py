@@ -1,0 +1,51 @@
+"""LMs in saved programs: what of the state that we or DSPy wrote makes an LM again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dspex_actors.errors import ConfigError
+
+#: What DSPy saves of an LM and we have no use for.
+_DSPY_ONLY = frozenset(
+    {
+        "_dspy_lm_class",
+        "model_type",
+        "num_retries",
+        "callbacks",
+        "finetuning_model",
+        "launch_kwargs",
+        "train_kwargs",
+        "use_developer_role",
+        "engine",
+        "async_engine",
+        "provider",
+        "prompt_cache",
+        "model_list",
+        "api_base",
+    }
+)
+#: Settings that a file from somebody else must not choose: they decide where the prompt and the key go.
+_UNSAFE = frozenset({"base_url", "api_key"})
+
+
+def usable(state: dict[str, Any], *, trusted: bool) -> dict[str, Any]:
+    """Return what `LM` is made from.
+
+    Args:
+        state: what `LM.dump_state` returned, or what DSPy saved.
+        trusted: take base_url and api_key from it too.
+
+    Raises:
+        ConfigError: it names no model.
+    """
+    dropped = _DSPY_ONLY if trusted else _DSPY_ONLY | _UNSAFE
+    kept = {key: value for key, value in state.items() if key not in dropped}
+    if not trusted:
+        kept["fallbacks"] = [
+            {key: value for key, value in lm.items() if key not in _UNSAFE} if isinstance(lm, dict) else lm
+            for lm in state.get("fallbacks") or ()
+        ]
+    if "model" not in kept:
+        raise ConfigError("LM state: expected a dict with 'model', got one without")
+    return kept
