@@ -8,7 +8,7 @@ SOAK_SECONDS ?= 60
 
 .PHONY: demo test soak lint bench test-newest lock clean
 
-$(STAMP): pyproject.toml requirements/lock.txt
+$(STAMP): pyproject.toml requirements/lock.txt requirements/build.txt
 	@$(PYTHON) requirements/install.py $(VENV)
 
 # The main job on the embedded LM, from start to end.
@@ -37,7 +37,7 @@ test-newest:
 	@$(PYTHON) requirements/install.py .venv-newest --newest
 	@.venv-newest/bin/python -m pytest
 
-# Write requirements/lock.txt anew: the newest of everything, with the hashes of all files of each release.
+# Write requirements/lock.txt and build.txt anew: the newest of everything, with the hashes of all files of each release.
 lock:
 	@$(PYTHON) requirements/lock.py
 

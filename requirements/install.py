@@ -1,8 +1,8 @@
 """Make the project's virtual environment: `python requirements/install.py FOLDER [--newest]`.
 
-It has what lock.txt says, to the byte, or with --newest the newest of everything that pyproject.toml allows, and the
-project itself, editable. Two of these at once wait for each other. One that is broken off leaves no stamp (FOLDER's
-file .installed), so the next one begins anew; one that finds nothing changed since the stamp does nothing.
+It has what lock.txt and build.txt say, to the byte, or with --newest the newest of everything that pyproject.toml
+allows, and the project itself, editable. Two of these at once wait for each other. One that is broken off leaves no
+stamp (FOLDER's file .installed), so the next one begins anew; one that finds nothing changed since does nothing.
 """
 
 import sys
@@ -20,14 +20,14 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-LOCK = ROOT / "requirements" / "lock.txt"
+LOCK, BUILD = (ROOT / "requirements" / name for name in ("lock.txt", "build.txt"))
 
 
 def wanted(newest: bool) -> str:
     """Return what an installation depends on, as a digest: settings of linters in pyproject.toml are no part of it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     parts = [sys.version, newest, project["build-system"], project["project"], project["tool"]["setuptools"]]
-    return hashlib.sha256(json.dumps(parts).encode() + LOCK.read_bytes()).hexdigest()
+    return hashlib.sha256(json.dumps(parts).encode() + LOCK.read_bytes() + BUILD.read_bytes()).hexdigest()
 
 
 def install(folder: Path, newest: bool) -> None:
@@ -37,8 +37,13 @@ def install(folder: Path, newest: bool) -> None:
     if newest:
         steps = [["--editable", f"{ROOT}[dev]"]]
     else:
-        # The lock has what the build needs, too.
-        steps = [["--require-hashes", "-r", LOCK], ["--no-deps", "--no-build-isolation", "--editable", ROOT]]
+        # Thespian and this project are built here: by what build.txt says, not by the newest of the day.
+        built_here = ["--no-build-isolation", "--use-pep517"]
+        steps = [
+            ["--require-hashes", "-r", BUILD],
+            ["--require-hashes", *built_here, "-r", LOCK],
+            ["--no-deps", *built_here, "--editable", ROOT],
+        ]
     for step in steps:
         subprocess.run([*pip, *step], check=True)
 
