@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Most tests wait for processes that start and end. A file stays together: its tests share a node.
+PARALLEL := --numprocesses 2 --dist loadfile
 # How long each of the long tests goes on, in seconds.
-SOAK_SECONDS ?= 60
+SOAK_SECONDS ?= 30
 
 .PHONY: demo test soak lint bench test-newest lock clean
 
@@ -15,9 +17,9 @@ $(STAMP): pyproject.toml requirements/lock.txt requirements/build.txt
 demo: $(STAMP)
 	@$(BIN)/python examples/demo.py
 
-# The test suite; closes with pytest's summary line.
+# The test suite, a file at a time in each of two processes; closes with pytest's summary line.
 test: $(STAMP)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(PARALLEL)
 
 # What is slow and rare: chaos, floods, long property runs.
 soak: $(STAMP)
@@ -35,7 +37,7 @@ bench: $(STAMP)
 # The test suite with the newest release of everything that pyproject.toml allows: once a week.
 test-newest:
 	@$(PYTHON) requirements/install.py .venv-newest --newest
-	@.venv-newest/bin/python -m pytest
+	@.venv-newest/bin/python -m pytest $(PARALLEL)
 
 # Write requirements/lock.txt and build.txt anew: the newest of everything, with the hashes of all files of each release.
 lock:
