@@ -3,23 +3,27 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Most tests wait for processes that start and end. A file stays together: its tests share a node.
+PARALLEL := --numprocesses 2 --dist loadfile
+# How long each of the long tests goes on, in seconds.
+SOAK_SECONDS ?= 30
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test soak lint bench test-newest lock clean
 
-$(STAMP): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit("dspex-actors needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; set PYTHON=python3.12, say") if sys.version_info < (3, 11) else None'
-	@echo "installing into $(VENV) ..."
-	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
-	@touch $(STAMP)
+$(STAMP): pyproject.toml requirements/lock.txt requirements/build.txt
+	@$(PYTHON) requirements/install.py $(VENV)
 
 # The main job on the embedded LM, from start to end.
 demo: $(STAMP)
 	@$(BIN)/python examples/demo.py
 
-# The whole test suite; closes with pytest's summary line.
+# The test suite, a file at a time in each of two processes; closes with pytest's summary line.
 test: $(STAMP)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(PARALLEL)
+
+# What is slow and rare: chaos, floods, long property runs.
+soak: $(STAMP)
+	@SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -m soak
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .
@@ -30,5 +34,14 @@ lint: $(STAMP)
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks
 
+# The test suite with the newest release of everything that pyproject.toml allows: once a week.
+test-newest:
+	@$(PYTHON) requirements/install.py .venv-newest --newest
+	@.venv-newest/bin/python -m pytest $(PARALLEL)
+
+# Write requirements/lock.txt and build.txt anew: the newest of everything, with the hashes of all files of each release.
+lock:
+	@$(PYTHON) requirements/lock.py
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf .venv .venv-newest .venv.lock .venv-newest.lock build dist *.egg-info

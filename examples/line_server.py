@@ -208,7 +208,8 @@ def demonstrate(clients: int = 6, kills: int = 15) -> int:
 
 
 def serve(port: int) -> int:
-    """Serve until Ctrl-C."""
+    """Serve until Ctrl-C, or SIGINT from a program; a shell starts what is in the background deaf to it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with Node.start(level="critical") as node:
         ended = node.monitor(node.start_supervisor(server(str(node.data_dir / "handover"), port)))
         print(f"serving on port {node.call('listener', 'port')}; Ctrl-C ends it")

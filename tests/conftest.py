@@ -1,11 +1,39 @@
-"""Fixtures for all tests: a data folder of its own for each, and no settings from outside."""
+"""Fixtures for all tests: a data folder of its own for each, and no settings from outside.
 
+A test that is marked `soak` goes on for SOAK_SECONDS, or is too long for every day; `make soak` runs it.
+"""
+
+import itertools
 import os
+import time
 
 import pytest
 
 from dspex_actors import configure, settings
 from dspex_actors.client import system
+
+SOAK_SECONDS = float(os.environ.get("SOAK_SECONDS", "30"))
+
+
+def pytest_collection_modifyitems(items):
+    """Give a soak its time, and some to come to an end."""
+    for item in items:
+        if item.get_closest_marker("soak"):
+            item.add_marker(pytest.mark.timeout(SOAK_SECONDS + 180))
+
+
+@pytest.fixture
+def rounds():
+    """Numbers from 0 on, until SOAK_SECONDS are over: one at least."""
+
+    def numbers():
+        end = time.monotonic() + SOAK_SECONDS
+        for number in itertools.count():
+            yield number
+            if time.monotonic() > end:
+                return
+
+    return numbers()
 
 
 @pytest.fixture(autouse=True)

@@ -1,13 +1,15 @@
 """User classes and arguments as bytes, so that only the process that runs them opens them.
 
 A class that the node can import is sent as its name; any other one (from `__main__`, a notebook, a test, a module
-beside the user's script) is sent by value.
+beside the user's script) is sent by value. Its code says on the node which file it is from, so a traceback there
+shows its lines as long as the file can be read.
 
 Public: programs on top of supervisors may import it.
 """
 
 from __future__ import annotations
 
+import io
 import pickle
 import sys
 import sysconfig
@@ -16,7 +18,7 @@ from dataclasses import replace
 from functools import cache, lru_cache
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 import cloudpickle
@@ -61,11 +63,30 @@ def _by_value_modules(count: int) -> tuple[ModuleType, ...]:
     )
 
 
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """cloudpickle's, but code keeps the name of its file: cloudpickle 3.1.3 and later put a word in its place."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if type(obj) is not CodeType:
+            return super().reducer_override(obj)
+        make, parts = self.dispatch_table[CodeType](obj)
+        word = make(*parts).co_filename
+        # One string object for one name: equal code gives equal bytes, whoever compiled it.
+        file = sys.intern(obj.co_filename)
+        return make, tuple(file if isinstance(part, str) and part == word else part for part in parts)
+
+
+def _pickled(value: Any) -> bytes:
+    with io.BytesIO() as buffer:
+        _Pickler(buffer).dump(value)
+        return buffer.getvalue()
+
+
 def dumps(value: Any) -> bytes:
     """Pickle `value`; what is not installed goes in by value, its own modules' helpers too."""
     by_value = _by_value_modules(len(sys.modules))
     if not by_value:
-        return cloudpickle.dumps(value)  # type: ignore[no-any-return]
+        return _pickled(value)
     # cloudpickle knows such modules by a list of the whole process: one thread at a time, and left as it was.
     with _registering:
         registered = []
@@ -75,7 +96,7 @@ def dumps(value: Any) -> bytes:
                 if name in sys.modules and name not in cloudpickle.list_registry_pickle_by_value():
                     cloudpickle.register_pickle_by_value(module)
                     registered.append(module)
-            return cloudpickle.dumps(value)  # type: ignore[no-any-return]
+            return _pickled(value)
         finally:
             for module in registered:
                 cloudpickle.unregister_pickle_by_value(module)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dspex_actors.cli import processes
+from dspex_actors.journal.index import list_runs
 from supervisors.testing import wait_until
 
 SECONDS = 60.0
@@ -136,10 +137,7 @@ def test_ctrl_c_pauses_a_run_and_resume_goes_on_without_a_daemon(host):
     words = ("evaluate", "prog:triage", "data.jsonl", "--metric", "exact_match:team", "--lm", "openai/x",
              "--base-url", url, "--max-in-flight", "4", "--run-id", "mine")  # fmt: skip
     process = host.popen(*words)
-    reader = wait_until(lambda: next(host.home.glob("embedded/*/journal.db"), None), SECONDS)
-    wait_until(
-        lambda: reader.exists() and host.json("runs")[0:1] and host.json("runs", "show", "mine")["done"] >= 4, SECONDS
-    )
+    wait_until(lambda: any(run["done"] >= 4 for run in list_runs(host.home)), SECONDS)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=SECONDS)
     assert (process.returncode, out) == (130, "")

@@ -28,9 +28,11 @@ class Poisoned(dspex.Module):
         return dspex.Prediction(team="billing")
 
 
-@pytest.fixture
-def system(home):
-    with dspex.connect(workers=2) as connection:
+@pytest.fixture(scope="module")
+def system(tmp_path_factory):
+    """One node for all: it outlives every failure here."""
+    home = tmp_path_factory.mktemp("failures") / "home"
+    with dspex.connect(home=home, workers=2) as connection:
         yield connection
 
 
@@ -262,5 +264,8 @@ def test_a_worker_that_dies_waits_for_nobody(system):
     """A run goes on while one of its workers is away for good."""
     until(lambda: system.node.whereis("worker-1"))
     system.node.terminate_child("http_workers", "worker-1")
-    result = dspex.evaluate(Poisoned(), tickets(100), metric())
-    check_whole(result, 100)
+    try:
+        result = dspex.evaluate(Poisoned(), tickets(100), metric())
+        check_whole(result, 100)
+    finally:
+        system.node.restart_child("http_workers", "worker-1")

@@ -47,8 +47,15 @@ def completion(headers):
     return json.dumps({"model": "x", "choices": [{"message": {"content": text}, "finish_reason": "stop"}]}).encode()
 
 
-@pytest.mark.parametrize("key", KEYS)
-@pytest.mark.parametrize("status", [200, 401, 500])
+@pytest.mark.parametrize(
+    ("status", "key"),
+    [
+        (200, KEYS[0]),
+        (401, KEYS[1]),
+        (500, KEYS[0]),
+        *(pytest.param(*each, marks=pytest.mark.soak) for each in [(200, KEYS[1]), (401, KEYS[0]), (500, KEYS[1])]),
+    ],
+)
 def test_no_leak(home, monkeypatch, capfd, key, status):
     monkeypatch.setenv("OPENAI_API_KEY", key)
 

@@ -19,6 +19,11 @@ def start(name, *words, **options):
                             stderr=subprocess.STDOUT, text=True, **options)  # fmt: skip
 
 
+def deaf():
+    """Ignore SIGINT, as a shell or nohup has it for what runs in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def run(name, *words, status=0):
     process = start(name, *words)
     try:
@@ -48,7 +53,7 @@ def test_clients_of_the_line_server_do_not_notice_that_handlers_are_killed():
 
 
 def test_the_line_server_serves_until_it_is_interrupted():
-    process = start("line_server.py", "--serve", env=os.environ | {"PYTHONUNBUFFERED": "1"})
+    process = start("line_server.py", "--serve", env=os.environ | {"PYTHONUNBUFFERED": "1"}, preexec_fn=deaf)
     try:
         port = int(re.search(r"port (\d+)", process.stdout.readline())[1])
         with socket.create_connection(("127.0.0.1", port), 10.0) as connection:

@@ -1,9 +1,17 @@
 """Whatever happens in whatever order, a supervisor keeps a few promises (hypothesis tries to break them)."""
 
+import pytest
 from core_world import BOOM, Server
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from supervisors.supervisor import events
 from supervisors.supervisor.core import SupervisorCore
@@ -167,6 +175,12 @@ class Promises(RuleBasedStateMachine):
 
 TestPromises = Promises.TestCase
 TestPromises.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+@pytest.mark.soak
+def test_a_supervisor_keeps_its_promises_for_long(rounds):
+    for _ in rounds:
+        run_state_machine_as_test(Promises, settings=settings(Promises.TestCase.settings, database=None))
 
 
 # rows: 33, 34

@@ -129,6 +129,24 @@ def test_a_killed_process_of_another_node_is_seen_at_once_by_every_monitor_of_it
     assert time.monotonic() - began < AT_ONCE
 
 
+# rows: X1, X2
+def test_one_that_answered_and_is_killed_before_its_door_was_asked_to_watch_it_is_killed(here, there, start):
+    watcher, linked, target = start(here), start(here, trap=True), start(there)
+    door = pid_of(there, "door")
+    kill(door, signal.SIGSTOP)
+    try:
+        here.call(watcher, ("watch", target))
+        here.call(linked, ("bind", target))
+        for each in (watcher, linked):
+            assert here.call(each, ("attempt", target, ("pid",))) == target.pid
+        kill(target.pid)
+        until(lambda: not alive(target.pid))
+    finally:
+        kill(door, signal.SIGCONT)
+    until(lambda: seen(here, watcher) == [(target, "killed")])
+    until(lambda: seen(here, linked) == [("EXIT", target, KILLED)])
+
+
 # rows: X1
 @pytest.mark.parametrize("end", ["normal", "crash"])
 def test_the_reason_of_a_process_that_ends_by_itself_crosses_too(here, there, start, end):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import threading
 import time
 from pathlib import Path
@@ -16,6 +17,13 @@ from supervisors.testing import assert_gone, processes_of, wait_until
 IN_TREE = ("n0.first", "n0.inner", "n0.inner.deep", "n0.inner.gated", "n0.last", "n0")
 OF_NODE = ("registry", "door")
 PILLARS = ("root", "admin", "logger")
+#: At which moment who is killed in the short tests: everybody at one, a pillar last. The soak kills all at all.
+MOMENTS = {
+    "rest": ("n0.inner", "registry", "logger"),
+    "start": ("n0.first", "n0.inner.gated", "root"),
+    "restart": ("n0.inner.deep", "n0.last", "door", "root"),
+    "shutdown": ("n0", "n0.inner.gated", "admin"),
+}
 
 
 class Gated(Counter):
@@ -142,60 +150,80 @@ def kill_at(scene, who, moment):
     return thread
 
 
-# rows: 21, 25, 61, X3
-@pytest.mark.timeout(180)
-@pytest.mark.parametrize("moment", ["rest", "start", "restart", "shutdown"])
-def test_whoever_is_killed_the_tree_is_whole_or_gone_and_its_names_are_free(tmp_path, moment):
+def check_kill(scene, who, moment):
+    """Kill somebody of the tree: it is whole again or gone in time, and its names are free."""
+    thread = kill_at(scene, who, moment)
+    began = time.monotonic()
+    try:
+        wait_until(scene.whole_or_gone, 10.0, 0.01)
+    except AssertionError:
+        pytest.fail(f"{who} killed at {moment}: {scene.tree.why}")
+    seconds = time.monotonic() - began
+    assert seconds <= scene.tree.limit, f"{who} killed at {moment}: {seconds:.2f} s"
+    if thread is not None:
+        thread.join(5)
+        assert not thread.is_alive(), f"{who} killed at {moment}: the call hangs"
+    if moment in ("rest", "restart"):
+        wait_until(scene.tree.whole, scene.tree.limit)
+    scene.clear()
+    scene.tree.start()  # under the same names
+    assert scene.tree.whole(), f"{who} killed at {moment}: {scene.tree.why}"
+    scene.clear()
+
+
+def check_pillar_kill(scene, who, moment):
+    """Kill a pillar: all goes, and the node comes back with free names."""
+    thread = kill_at(scene, who, moment)
+    wait_until(scene.tree.gone, 5.0, 0.02)
+    if thread is not None:
+        thread.join(5)
+        assert not thread.is_alive(), f"{who} killed at {moment}: the call hangs"
+    scene.set_up()
+    scene.tree.start()
+    assert scene.tree.whole(), f"{who} killed at {moment}: {scene.tree.why}"
+    scene.clear()
+
+
+@pytest.fixture
+def scene(tmp_path):
     folder = tmp_path / "gate"
     folder.mkdir()
     (tmp_path / "node").mkdir(mode=0o700)
     with Node.start(data_dir=tmp_path / "node") as node:
-        scene = Scene(node, folder)
-        for who in (*IN_TREE, *OF_NODE):
-            thread = kill_at(scene, who, moment)
-            began = time.monotonic()
-            try:
-                wait_until(scene.whole_or_gone, 10.0, 0.01)
-            except AssertionError:
-                pytest.fail(f"{who} killed at {moment}: {scene.tree.why}")
-            seconds = time.monotonic() - began
-            assert seconds <= scene.tree.limit, f"{who} killed at {moment}: {seconds:.2f} s"
-            if thread is not None:
-                thread.join(5)
-                assert not thread.is_alive(), f"{who} killed at {moment}: the call hangs"
-            if moment in ("rest", "restart"):
-                wait_until(scene.tree.whole, scene.tree.limit)
-            scene.clear()
-            scene.tree.start()  # under the same names
-            assert scene.tree.whole(), f"{who} killed at {moment}: {scene.tree.why}"
-            scene.clear()
+        yield Scene(node, folder)
+
+
+# rows: 21, 25, 61, X3
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_whoever_is_killed_the_tree_is_whole_or_gone_and_its_names_are_free(scene, moment):
+    for who in MOMENTS[moment][:-1]:
+        check_kill(scene, who, moment)
 
 
 # rows: 61, X3
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("moment", ["rest", "start", "restart", "shutdown"])
-def test_whichever_pillar_is_killed_all_goes_and_the_node_comes_back_with_free_names(tmp_path, moment):
-    folder = tmp_path / "gate"
-    folder.mkdir()
-    (tmp_path / "node").mkdir(mode=0o700)
-    with Node.start(data_dir=tmp_path / "node") as node:
-        scene = Scene(node, folder)
-        for who in PILLARS:
-            thread = kill_at(scene, who, moment)
-            wait_until(scene.tree.gone, 5.0, 0.02)
-            if thread is not None:
-                thread.join(5)
-                assert not thread.is_alive(), f"{who} killed at {moment}: the call hangs"
-            scene.set_up()
-            scene.tree.start()
-            assert scene.tree.whole(), f"{who} killed at {moment}: {scene.tree.why}"
-            scene.clear()
-        thread = scene.begin(moment)
-        pids = processes_of(node)
-        kill_quietly(node.info["pid"])
-        assert_gone(pids, 1.0)
-        if thread is not None:
-            thread.join(5)
-            assert not thread.is_alive(), "the daemon killed: the call hangs"
-    with Node.start(data_dir=tmp_path / "node") as again:
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_whichever_pillar_is_killed_all_goes_and_the_node_comes_back_with_free_names(scene, moment):
+    check_pillar_kill(scene, MOMENTS[moment][-1], moment)
+    thread = scene.begin(moment)
+    pids = processes_of(scene.node)
+    kill_quietly(scene.node.info["pid"])
+    assert_gone(pids, 1.0)
+    if thread is not None:
+        thread.join(5)
+        assert not thread.is_alive(), "the daemon killed: the call hangs"
+    with Node.start(data_dir=scene.node.data_dir) as again:
         assert not [name for name in again.names() if name.startswith("n0")]
+
+
+# rows: 21, 25, 61, X3
+@pytest.mark.soak
+def test_anybody_killed_at_any_moment(scene, rounds):
+    everything = [(who, moment) for who in (*IN_TREE, *OF_NODE, *PILLARS) for moment in MOMENTS]
+    while True:
+        random.shuffle(everything)
+        for who, moment in everything:
+            if next(rounds, None) is None:
+                return
+            (check_pillar_kill if who in PILLARS else check_kill)(scene, who, moment)

@@ -9,7 +9,7 @@ import signal
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from node_helpers import until
 from otp_model import Model
 from otp_scripts import Cores, Maker, happen, outcome
@@ -66,6 +66,12 @@ class LikeOtp(RuleBasedStateMachine):
 # rows: 46, 47, 49, 51, 58, 62, 63, 64, 65, 66, 67, 68, 69, 70, 71, 74, 80, 82, 84, 85, 87, 88, 89, 90, 91
 TestLikeOtp = LikeOtp.TestCase
 TestLikeOtp.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+
+
+@pytest.mark.soak
+def test_the_cores_are_like_otp_for_long(rounds):
+    for _ in rounds:
+        run_state_machine_as_test(LikeOtp, settings=settings(LikeOtp.TestCase.settings, database=None))
 
 
 class Real:

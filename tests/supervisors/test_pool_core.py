@@ -5,7 +5,14 @@ import itertools
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from supervisors.pool.core import PoolCore
 from supervisors.pool.effects import (
@@ -698,3 +705,9 @@ class Promises(RuleBasedStateMachine):
 Promises.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 # rows: B3, B5, B6, B7, B8, B9, B10, B11, B12, B13, B14, B15, B20, B21
 TestPromises = Promises.TestCase
+
+
+@pytest.mark.soak
+def test_a_pool_keeps_its_promises_for_long(rounds):
+    for _ in rounds:
+        run_state_machine_as_test(Promises, settings=settings(Promises.TestCase.settings, database=None))

@@ -89,7 +89,6 @@ class Bonds:
         try:
             with contextlib.suppress(CallTimeout):  # a frozen process does not answer; its pid is watched all the same
                 await self._owner.calls.ask(target, number, watch, 1.0)
-                self._owner.peers.met(target)
         except (NoProcess, ServerExited) as error:  # it ended before the watch was in force
             self.down(number, NODEDOWN if error.reason == NODEDOWN else NOPROC)
         except asyncio.CancelledError:
@@ -114,6 +113,12 @@ class Bonds:
             hook(Down(target, reason))
         else:
             self._owner.down(number, target, reason)
+
+    def accepted(self, number: int) -> None:
+        """Take note that a Watch was accepted: whatever its target dies of, it was there."""
+        target = self._monitors.get(number)
+        if target is not None:
+            self._owner.peers.met(target)
 
     def unwatchable(self, number: int) -> None:
         """Take note that the Watch with this number was refused: its target had ended."""

@@ -84,10 +84,11 @@ class Calls:
 
     def replied(self, message: Reply) -> None:
         """Take an answer; a late or a second one finds nobody."""
-        future, _ = self._pending.get(message.id, (None, None))
-        if future is None or future.done():
+        future, ref = self._pending.get(message.id, (None, None))
+        if future is None or ref is None or future.done():
             return
         if message.ok:
+            self._peers.met(ref)
             future.set_result(message.value)
         else:
             future.set_exception(unpack(message.value))

@@ -120,7 +120,9 @@ class Process:
                 continue
             match message:
                 case Reply():
-                    if not message.ok:
+                    if message.ok:
+                        self.bonds.accepted(message.id)
+                    else:
                         self.bonds.unwatchable(message.id)
                     self.calls.replied(message)
                 case Ending():

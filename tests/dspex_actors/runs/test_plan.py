@@ -1,7 +1,14 @@
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from dspex_actors.errors import ConfigError
 from dspex_actors.runs.plan.plan import RunPlan
@@ -139,6 +146,12 @@ class Workers(RuleBasedStateMachine):
 
 Workers.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, report_multiple_bugs=False)
 TestWorkers = Workers.TestCase
+
+
+@pytest.mark.soak
+def test_workers_for_long(rounds):
+    for _ in rounds:
+        run_state_machine_as_test(Workers, settings=settings(Workers.TestCase.settings, database=None))
 
 
 def run(plan, total, answer, *, workers=("a", "b")):

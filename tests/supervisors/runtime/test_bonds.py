@@ -19,7 +19,7 @@ BOOM = ExitReason("error", {"type": "E", "message": "boom", "traceback": ""})
 
 class Peers:
     def __init__(self):
-        self.dead, self.watched, self.reason = set(), set(), NOPROC
+        self.dead, self.watched, self.answered, self.reason = set(), set(), [], NOPROC
 
     def watch(self, ref):
         if ref in self.dead:
@@ -29,6 +29,9 @@ class Peers:
 
     def sees(self, ref):
         return ref in self.watched
+
+    def met(self, ref):
+        self.answered.append(ref)
 
     def on_death(self, ref, callback):
         self.watch(ref)
@@ -155,6 +158,15 @@ def test_a_monitor_that_was_taken_back_says_nothing_and_a_refused_one_noproc(own
     assert bonds.monitor(NEAR, looked_up) == looked_up
     bonds.bury(NEAR)
     assert len(owner.downs) == 1
+
+
+# rows: X1
+def test_one_that_accepted_its_watch_was_there(owner, bonds):
+    taken_back, number = bonds.monitor(FAR), bonds.monitor(FAR)
+    bonds.demonitor(taken_back)
+    for each in (taken_back, number, 77):
+        bonds.accepted(each)
+    assert owner.peers.answered == [FAR]
 
 
 # rows: X1

@@ -1,0 +1,142 @@
+"""What is sent by value still says which file and line it is from."""
+
+import asyncio
+import linecache
+import subprocess
+import sys
+import traceback
+from types import CodeType
+
+import pytest
+
+from supervisors.wire import pickles
+
+SCRIPT = """
+import sys
+from supervisors.wire.pickles import dumps
+
+def function():
+    return 1 / 0  # function
+
+def outer():
+    depth = 0
+    def inner():
+        return 1 / depth  # closure
+    return inner
+
+class Thing:
+    def method(self):
+        return 1 / 0  # method
+
+    @staticmethod
+    def static():
+        return 1 / 0  # static
+
+    @classmethod
+    def made(cls):
+        return [1 / 0 for _ in "x"]  # class method
+
+    @property
+    def value(self):
+        return 1 / 0  # property
+
+def generator():
+    yield 1 / 0  # generator
+
+async def coroutine():
+    return 1 / 0  # coroutine
+
+values = {
+    "function": function,
+    "closure": outer(),
+    "inside": outer,
+    "lambda": lambda: 1 / 0,  # lambda
+    "class": Thing,
+    "object": Thing(),
+    "generator": generator,
+    "coroutine": coroutine,
+}
+if __name__ == "__main__":
+    sys.stdout.buffer.write(dumps(values))
+"""
+FAILURES = {
+    "function": lambda values: values["function"](),
+    "closure": lambda values: values["closure"](),
+    "lambda": lambda values: values["lambda"](),
+    "method": lambda values: values["object"].method(),
+    "static": lambda values: values["class"].static(),
+    "class method": lambda values: values["class"].made(),
+    "property": lambda values: values["object"].value,
+    "generator": lambda values: next(values["generator"]()),
+    "coroutine": lambda values: asyncio.run(values["coroutine"]()),
+}
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory):
+    path = tmp_path_factory.mktemp("script") / "script.py"
+    path.write_text(SCRIPT)
+    return path
+
+
+@pytest.fixture(scope="module")
+def sent(script):
+    """What another program has pickled by value."""
+    done = subprocess.run([sys.executable, script], capture_output=True, timeout=60, check=True)
+    return done.stdout
+
+
+@pytest.mark.parametrize("what", FAILURES)
+def test_a_traceback_shows_the_lines_of_what_was_sent_by_value(sent, script, what):
+    linecache.checkcache()
+    with pytest.raises(ZeroDivisionError) as caught:
+        FAILURES[what](pickles.loads(sent))
+    text = "".join(traceback.format_exception(caught.value))
+    number, line = next(
+        (number, line.strip())
+        for number, line in enumerate(SCRIPT.splitlines(), 1)
+        if line.endswith(f"# {what}")
+    )  # fmt: skip
+    assert f'File "{script}", line {number}' in text
+    assert line in text
+
+
+def test_sent_on_it_keeps_its_file(sent, script):
+    again = pickles.loads(pickles.dumps(pickles.loads(sent)))
+    assert again["inside"].__code__.co_filename == str(script)
+    (inner,) = [each for each in again["inside"].__code__.co_consts if isinstance(each, CodeType)]
+    assert inner.co_filename == str(script)
+
+
+@pytest.mark.parametrize("word", ["<dynamic-code>", "<another word>", None], ids=["3.1.3", "later", "before 3.1.3"])
+def test_whatever_cloudpickle_writes_for_the_file(monkeypatch, word):
+    reduce = pickles._Pickler.dispatch_table[CodeType]
+
+    def as_that_release(code):
+        make, parts = reduce(code)
+        named = make(*parts).replace(co_filename=word or code.co_filename)
+        slot = list(parts).index(make(*parts).co_filename)
+        return make, (*parts[:slot], named.co_filename, *parts[slot + 1 :])
+
+    monkeypatch.setattr(
+        pickles._Pickler, "dispatch_table", {**pickles._Pickler.dispatch_table, CodeType: as_that_release}
+    )
+    spaces = {"__name__": "__main__"}
+    exec(compile("def named(): return lambda: named", "/a/file.py", "exec"), spaces)
+    twin = pickles.loads(pickles.dumps(spaces["named"]))
+    assert twin.__code__.co_filename == "/a/file.py"
+    assert twin().__code__.co_filename == "/a/file.py"
+    assert (twin.__code__.co_name, twin.__code__.co_firstlineno) == ("named", 1)
+    assert twin.__code__.co_code == spaces["named"].__code__.co_code
+
+
+def test_equal_code_gives_equal_bytes():
+    def compiled():
+        spaces = {"__name__": "__main__"}
+        exec(
+            compile("def outer():\n    def inner(): return 1\n    return inner", "".join(["/a/", "b.py"]), "exec"),
+            spaces,
+        )
+        return spaces["outer"]
+
+    assert pickles.dumps(compiled()) == pickles.dumps(compiled())
