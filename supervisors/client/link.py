@@ -59,8 +59,13 @@ class Link:
 
     def request(self, operation: str, *arguments: Any, wait: float | None = None) -> Any:
         """Send the door a request and wait for its answer, at most `wait` seconds (None: without end)."""
-        client, future = self.submit(operation, *arguments)
-        return client.wait(future, operation, wait)
+        client = self.connected()
+        try:
+            answer = client.ask(operation, *arguments)
+        except NodeDown:  # it was not carried out, and is sent once more
+            client = self.connected()
+            answer = client.ask(operation, *arguments)
+        return client.wait(answer, operation, wait)
 
     def submit(self, operation: str, *arguments: Any) -> tuple[DoorClient, Future[Any]]:
         """Send a request; return the connection and the future of the answer.

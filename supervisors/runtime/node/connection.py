@@ -46,6 +46,18 @@ class Doorkeeper(Protocol):
         """Take it out of the count again."""
 
 
+class _Question:
+    """A call under way; it is cancelled as a task is."""
+
+    __slots__ = ("_number", "_process")
+
+    def __init__(self, process: Process, number: int) -> None:
+        self._process, self._number = process, number
+
+    def cancel(self) -> None:
+        self._process.calls.give_up(self._number)
+
+
 class Connection(asyncio.Protocol):
     """One client: its requests, and its monitors and leases, which end with the connection."""
 
@@ -54,7 +66,7 @@ class Connection(asyncio.Protocol):
         self._door = door
         self._reader = door.new_reader()
         self._dest: str | None = None
-        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._tasks: dict[int, asyncio.Task[None] | _Question] = {}
         self._monitors: set[int] = set()
         self._lenders: list[Ref | str | Via] = []
         self._own: dict[str, Operation] = {
@@ -105,6 +117,7 @@ class Connection(asyncio.Protocol):
                 self._door.process.log.warning("a client sent what is no request: it is disconnected", error=str(error))
                 self.close()
                 return
+        self._door.process.flush()  # a call goes through three processes: it waits for the next turn of no loop
 
     def _request(self, number: int, operation: str, arguments: list[Any]) -> None:
         if operation == protocol.HELLO:
@@ -118,9 +131,37 @@ class Connection(asyncio.Protocol):
                 task = self._tasks.pop(cancelled, None) if isinstance(cancelled, int) else None
                 if task is not None:
                     task.cancel()
-        else:
-            task = asyncio.get_running_loop().create_task(self._run(number, operation, arguments))
-            self._tasks[number] = task
+        elif operation != protocol.CALL or not self._call(number, arguments):
+            self._tasks[number] = asyncio.get_running_loop().create_task(self._run(number, operation, arguments))
+
+    def _call(self, number: int, arguments: list[Any]) -> bool:
+        """Make a call without a task of its own; False: that cannot be, its target has to be looked up first, say."""
+        match arguments:
+            case [str() | Ref() as target, bytes(request), (None | int() | float()) as timeout]:
+                process = self._door.process
+                ref = target if isinstance(target, Ref) else process.names.known(target)
+            case _:
+                return False
+        if ref is None:
+            return False
+
+        def answered(value: bytes, error: Exception | None) -> None:
+            del self._tasks[number]
+            if isinstance(error, NoProcess) and isinstance(target, str):
+                # It has ended, and has not carried this call out: its successor may.
+                process.names.forget(target, ref)
+                again = self._run(number, protocol.CALL, arguments)
+                self._tasks[number] = asyncio.get_running_loop().create_task(again)
+            elif error is None:
+                self._answer(number, True, value)
+            else:
+                self._answer(number, False, error)
+
+        try:
+            self._tasks[number] = _Question(process, process.calls.begin_call(ref, request, timeout, answered))
+        except NoProcess:
+            return False
+        return True
 
     def _hello(self, number: int, arguments: list[Any]) -> None:
         match arguments:

@@ -19,6 +19,21 @@ from supervisors.wire.values import pack, pack_value, unpack
 SWEEP_AT = 256
 
 
+#: Told the packed reply, or why there is none.
+Answered = Callable[[bytes, Exception | None], None]
+
+
+class _Question:
+    __slots__ = ("answered", "ref", "timer")
+
+    def __init__(self, ref: Ref, answered: Answered, timer: asyncio.TimerHandle | None) -> None:
+        self.ref, self.answered, self.timer = ref, answered, timer
+
+    def end(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+
+
 class Calls:
     """The calls of the process `ref`.
 
@@ -40,7 +55,7 @@ class Calls:
     ) -> None:
         """Begin with none."""
         self._ref, self._loop, self._ids, self._post, self._peers = ref, loop, ids, post, peers
-        self._pending: dict[int, tuple[asyncio.Future[bytes], Ref]] = {}
+        self._pending: dict[int, _Question] = {}
         self._open: dict[tuple[str, int], Caller] = {}
         self._sweep_at = SWEEP_AT
 
@@ -65,49 +80,88 @@ class Calls:
         return await self.ask(ref, number, System(ref.uid, number, self._ref, name, argument), timeout)
 
     async def ask(self, ref: Ref, number: int, message: Message, timeout: float | None) -> bytes:
-        """Send a message and wait for the Reply with its number."""
-        self._peers.watch(ref)
+        """Send a question and wait for the Reply with its number."""
         future: asyncio.Future[bytes] = self._loop.create_future()
-        self._pending[number] = (future, ref)
-        timer = None if timeout is None else self._loop.call_later(timeout, _time_out, future, ref, timeout)
+
+        def answered(value: bytes, error: Exception | None) -> None:
+            if future.done():
+                return  # cancelled in this very turn
+            if error is None:
+                future.set_result(value)
+            else:
+                future.set_exception(error)
+
+        self.begin(ref, number, message, timeout, answered)
         try:
-            self._post(ref, message)
             return await future
-        except (CallTimeout, asyncio.CancelledError):
-            # The server need not keep a place for an answer that nobody waits for.
-            self._post(ref, Abandon(ref.uid, number, self._ref))
+        except asyncio.CancelledError:
+            self.give_up(number)
             raise
-        finally:
-            del self._pending[number]
-            if timer is not None:
-                timer.cancel()
+
+    def begin_call(self, ref: Ref, request: bytes, timeout: float | None, answered: Answered) -> int:
+        """Ask with a packed request, and do not wait; return the number that `give_up` takes.
+
+        Raises:
+            NoProcess: it has ended; `answered` is not called.
+        """
+        number = next(self._ids)
+        self.begin(ref, number, Call(ref.uid, number, self._ref, request), timeout, answered)
+        return number
+
+    def begin(self, ref: Ref, number: int, message: Message, timeout: float | None, answered: Answered) -> None:
+        """Send a question; `answered` is called once: with the packed reply, or with why there is none.
+
+        Raises:
+            NoProcess: it has ended; `answered` is not called.
+        """
+        self._peers.watch(ref)
+        timer = None if timeout is None else self._loop.call_later(timeout, self._time_out, number, timeout)
+        self._pending[number] = _Question(ref, answered, timer)
+        self._post(ref, message)
+
+    def give_up(self, number: int) -> None:
+        """Wait for an answer no longer; nobody is told of it, and the server need not keep a place for it."""
+        question = self._pending.pop(number, None)
+        if question is not None:
+            question.end()
+            self._post(question.ref, Abandon(question.ref.uid, number, self._ref))
+
+    def _time_out(self, number: int, seconds: float) -> None:
+        question = self._pending[number]
+        self.give_up(number)
+        late = "it goes on, and its late reply is dropped"
+        question.answered(b"", CallTimeout(f"no reply from {question.ref} within {seconds:g} s; {late}"))
+
+    def _answered(self, number: int, value: bytes, error: Exception | None) -> None:
+        question = self._pending.pop(number)
+        question.end()
+        question.answered(value, error)
 
     def replied(self, message: Reply) -> None:
         """Take an answer; a late or a second one finds nobody."""
-        future, ref = self._pending.get(message.id, (None, None))
-        if future is None or ref is None or future.done():
+        if message.id not in self._pending:
             return
         if message.ok:
-            self._peers.met(ref)
-            future.set_result(message.value)
+            self._peers.met(self._pending[message.id].ref)
+            self._answered(message.id, message.value, None)
         else:
-            future.set_exception(unpack(message.value))
+            self._answered(message.id, b"", unpack(message.value))
 
     def undelivered(self, number: int) -> None:
         """Fail a question that nobody took: it was not carried out."""
-        future, ref = self._pending.get(number, (None, None))
-        if future is not None and not future.done():
-            future.set_exception(NoProcess(f"nobody answers at {ref}", reason=NOPROC))
+        if number in self._pending:
+            nobody = NoProcess(f"nobody answers at {self._pending[number].ref}", reason=NOPROC)
+            self._answered(number, b"", nobody)
 
     def asks(self, ref: Ref) -> bool:
         """Whether an answer of this process is waited for."""
-        return any(callee == ref for _, callee in self._pending.values())
+        return any(question.ref == ref for question in self._pending.values())
 
     def ended(self, ref: Ref, reason: ExitReason) -> None:
         """Fail what was asked of a process that has ended."""
-        for future, callee in list(self._pending.values()):
-            if callee == ref and not future.done():
-                future.set_exception(ServerExited(f"{ref} ended during the call: {reason}", reason=reason))
+        for number in [number for number, question in self._pending.items() if question.ref == ref]:
+            if number in self._pending:  # what is told of one may give up another
+                self._answered(number, b"", ServerExited(f"{ref} ended during the call: {reason}", reason=reason))
 
     # --- made to this process -----------------------------------------------------------------------------------
 
@@ -160,9 +214,3 @@ class Calls:
     def answer(self, to: Ref, number: int, ok: bool, value: bytes) -> None:
         """Send a Reply."""
         self._post(to, Reply(to.uid, number, ok, value))
-
-
-def _time_out(future: asyncio.Future[bytes], ref: Ref, seconds: float) -> None:
-    if not future.done():
-        late = "it goes on, and its late reply is dropped"
-        future.set_exception(CallTimeout(f"no reply from {ref} within {seconds:g} s; {late}"))

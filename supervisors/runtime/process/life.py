@@ -39,6 +39,9 @@ class Owner(inspection.Inspected, Protocol):
     async def end_tasks(self) -> None:
         """Cancel the tasks that the server has spawned, and wait for them a little."""
 
+    def flush(self) -> None:
+        """Send now what was posted in this turn of the loop."""
+
     def finish(self) -> None:
         """Send what was posted and end the process."""
 
@@ -123,6 +126,7 @@ class Life:
         while True:
             message = mailbox.next()
             if message is None:
+                self._process.flush()  # whoever waits for a reply does not wait for the loop's next turn
                 if await mailbox.wait():
                     turn = loop.time()
                     continue

@@ -60,6 +60,9 @@ class Outlet(Protocol):
     def post(self, host: str, port: int, message: bytes) -> None:
         """Send an encoded message; from the loop's thread."""
 
+    def flush(self) -> None:
+        """Send now what was posted in this turn of the loop."""
+
     def settle(self, callback: Callable[[], None]) -> None:
         """Call back in the loop once everything that has arrived by now is delivered."""
 
@@ -90,6 +93,10 @@ class Process:
     def start(self) -> None:
         """Begin the server's life: register the name, run init, then take messages."""
         self.life.start()
+
+    def flush(self) -> None:
+        """Send now what was posted in this turn of the loop."""
+        self._outlet.flush()
 
     def finish(self) -> None:
         """Send what was posted and end the process."""

@@ -164,16 +164,18 @@ class LeafHost(Actor):  # type: ignore[misc]
         if not self._flush_is_due:
             self._flush_is_due = True
             if threading.get_ident() == self._thread:
-                self._loop.call_soon(self._flush)
+                self._loop.call_soon(self.flush)
             else:
-                self._loop.call_soon_threadsafe(self._flush)
+                self._loop.call_soon_threadsafe(self.flush)
 
-    def _flush(self) -> None:
-        self._flush_is_due = False
-        self._send_outbox()
-        self._tend()
+    def flush(self) -> None:
+        """Send what was posted in this turn; nothing where that was nothing."""
+        if self._flush_is_due:
+            self._send_outbox()
+            self._tend()
 
     def _send_outbox(self) -> None:
+        self._flush_is_due = False
         grouped: dict[tuple[str, int], list[bytes]] = {}
         while self._outbox:
             host, port, message = self._outbox.popleft()

@@ -88,6 +88,8 @@ class PollingTransport(tcp.TCPTransport):  # type: ignore[misc]
         #: Where the loop goes when the actor has one of its own; it does not come back.
         self.successor: Callable[[], NoReturn] | None = None
         self._succeeded = False
+        #: Whether the registrations are as `tend` has left them.
+        self._tended = False
         super().__init__(*args)
         # Thespian has made these; the first is replaced, the others are named here for the type checker.
         self._openSockets = OpenSockets()
@@ -154,10 +156,12 @@ class PollingTransport(tcp.TCPTransport):  # type: ignore[misc]
 
     def turn(self) -> list[Any]:
         """Do what there is to do, without waiting; return what has come in, for a loop of one's own."""
+        registered, self._tended = self._tended, False
         for _ in range(MAX_ROUNDS):
             # A connection that is new, or in the middle of a frame, may have more; each of the others was looked at.
-            if not self._round(0.0, False) or not self._incomingSockets:
+            if not self._round(0.0, False, registered) or not self._incomingSockets:
                 break
+            registered = False
         envelopes, self._incomingEnvelopes = self._incomingEnvelopes, []
         return envelopes
 
@@ -165,6 +169,7 @@ class PollingTransport(tcp.TCPTransport):  # type: ignore[misc]
         """Bring the registrations up to date, for a loop of one's own; return the seconds until a turn is due."""
         with self._exclusively():
             self._register(False)
+        self._tended = True
         return self._shortest_delay()
 
     def _patience(self) -> float | None:
@@ -199,10 +204,11 @@ class PollingTransport(tcp.TCPTransport):  # type: ignore[misc]
 
     # --- one wait -----------------------------------------------------------------------------------------------
 
-    def _round(self, seconds: float | None, transmit_only: bool) -> bool:
+    def _round(self, seconds: float | None, transmit_only: bool, registered: bool = False) -> bool:
         """Wait at most so long, then handle what is ready; return whether anything was."""
-        with self._exclusively():
-            self._register(transmit_only)
+        if not registered:
+            with self._exclusively():
+                self._register(transmit_only)
         readable, writable = [], []
         for key, events in self._select(seconds):
             if events & READ:
