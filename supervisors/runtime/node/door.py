@@ -55,6 +55,7 @@ class Door(SystemServer):
         # frames that were sealed while the door was being restarted.
         self._opener = Opener(self._codec, address, grace=5.0)
         self._strangers: dict[Connection, None] = {}
+        self.process.acknowledge_late()
         listening = socket.socket(fileno=os.dup(fd))
         listening.setblocking(False)
         self._server = await asyncio.get_running_loop().create_server(

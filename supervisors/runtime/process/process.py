@@ -63,6 +63,9 @@ class Outlet(Protocol):
     def flush(self) -> None:
         """Send now what was posted in this turn of the loop."""
 
+    def acknowledge_late(self) -> None:
+        """Tell senders that their messages have arrived when these are handled, at the end of a turn."""
+
     def settle(self, callback: Callable[[], None]) -> None:
         """Call back in the loop once everything that has arrived by now is delivered."""
 
@@ -97,6 +100,10 @@ class Process:
     def flush(self) -> None:
         """Send now what was posted in this turn of the loop."""
         self._outlet.flush()
+
+    def acknowledge_late(self) -> None:
+        """Answer first and acknowledge then; for a process that runs no user code."""
+        self._outlet.acknowledge_late()
 
     def finish(self) -> None:
         """Send what was posted and end the process."""

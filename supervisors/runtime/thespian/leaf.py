@@ -168,6 +168,10 @@ class LeafHost(Actor):  # type: ignore[misc]
             else:
                 self._loop.call_soon_threadsafe(self.flush)
 
+    def acknowledge_late(self) -> None:
+        """Tell senders that their messages have arrived when these are handled."""
+        self._transport.acknowledges_late = True
+
     def flush(self) -> None:
         """Send what was posted in this turn; nothing where that was nothing."""
         if self._flush_is_due:

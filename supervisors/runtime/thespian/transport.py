@@ -59,6 +59,10 @@ class SecureTCPTransport(PollingTransport):
         """Listen; tell `on_transport_start` if this is a process of the node."""
         self._codec = installed_codec()
         self._lobby = Lobby()
+        #: Acknowledge at the end of a turn (`tend`), not before what came is handled. Only for a process that runs no
+        #: user code: a sender that gets no acknowledgement takes it that its message was not handled.
+        self.acknowledges_late = False
+        self._owed: list[tuple[socket.socket, bytes]] = []
         # Thespian makes these; named here for the type checker.
         self._incomingSockets: dict[int, Any]
         self._transmitIntents: dict[int, Any]
@@ -284,14 +288,29 @@ class SecureTCPTransport(PollingTransport):
                 sender = None
                 security_log.note("refused message", peer_of(sock), str(error))
         reply = self._codec.seal(answer + frame.counter.to_bytes(8, "big"), identity_of(frame.sender))
-        try:
-            sock.send(reply)
-        except OSError as error:
-            # The message is good all the same; its sender will repeat it and be acknowledged then.
-            tcp.thesplog("cannot acknowledge: %s", error)
+        if self.acknowledges_late and answer == _ACK:
+            self._owed.append((sock, reply))
+        else:
+            _acknowledge(sock, reply)
         if sender is not None:
             self._processReceivedEnvelope(ReceiveEnvelope(sender, message), has_exclusive_flag=True)
         return sender
+
+    def tend(self) -> float | None:
+        """Acknowledge what is owed, and do what every transport does between two turns."""
+        if self._owed:
+            owed, self._owed = self._owed, []
+            for sock, reply in owed:
+                _acknowledge(sock, reply)
+        return super().tend()
+
+
+def _acknowledge(sock: socket.socket, reply: bytes) -> None:
+    try:
+        sock.send(reply)
+    except OSError as error:
+        # The message is good all the same; its sender will repeat it and be acknowledged then.
+        tcp.thesplog("cannot acknowledge: %s", error)
 
 
 #: Transports of the process that this one was forked from; kept, since what is freed closes its descriptors again.
