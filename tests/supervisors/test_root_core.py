@@ -115,7 +115,7 @@ def test_a_node_is_reachable_and_knows_names_while_a_tree_starts_slowly_and_they
     with Node.start(data_dir=tmp_path) as node:
         node.start_supervisor(SupervisorSpec([ChildSpec("c", Counter, name="c")]))
         spec = SupervisorSpec([ChildSpec("slow", Async, args=(3.0,)), ChildSpec("n", Counter, name="named")])
-        _, outcome = node._submit("start_supervisor", seal(spec))
+        _, outcome = node.submit("start_supervisor", seal(spec))
         wait_until(lambda: [row for row in node.tree()["children"] if row["state"] != "running"])
         kill(next(row["pid"] for row in node.tree()["children"] if row["id"] == who))
 
