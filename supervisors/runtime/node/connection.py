@@ -19,6 +19,9 @@ from supervisors.wire.frames import FrameError, FrameReader, FrameTooLarge
 #: A connection that has not shown the key within this many seconds is closed.
 HANDSHAKE_SECONDS = 5.0
 
+#: Requests that are carried out when they have sent.
+_SENDS = (protocol.CAST, protocol.SEND, protocol.EXIT)
+
 Operation = Callable[..., Awaitable[Any]]
 
 
@@ -67,6 +70,8 @@ class Connection(asyncio.Protocol):
         self._reader = door.new_reader()
         self._dest: str | None = None
         self._tasks: dict[int, asyncio.Task[None] | _Question] = {}
+        #: Requests that have not sent yet what they send. No call overtakes them.
+        self._ahead: set[int] = set()
         self._monitors: set[int] = set()
         self._lenders: list[Ref | str | Via] = []
         self._own: dict[str, Operation] = {
@@ -131,7 +136,9 @@ class Connection(asyncio.Protocol):
                 task = self._tasks.pop(cancelled, None) if isinstance(cancelled, int) else None
                 if task is not None:
                     task.cancel()
-        elif operation != protocol.CALL or not self._call(number, arguments):
+                    self._ahead.discard(cancelled)
+        elif operation != protocol.CALL or self._ahead or not self._call(number, arguments):
+            self._ahead.add(number)
             self._tasks[number] = asyncio.get_running_loop().create_task(self._run(number, operation, arguments))
 
     def _call(self, number: int, arguments: list[Any]) -> bool:
@@ -176,6 +183,8 @@ class Connection(asyncio.Protocol):
                 self.close()  # nobody to answer to
 
     async def _run(self, number: int, operation: str, arguments: list[Any]) -> None:
+        if operation not in _SENDS:  # it sends before it waits, and what it waits for may take long
+            self._ahead.discard(number)
         try:
             value = await self._operation(operation)(*arguments)
         except SupervisorsError as error:
@@ -186,6 +195,7 @@ class Connection(asyncio.Protocol):
         else:
             self._answer(number, True, value)
         finally:
+            self._ahead.discard(number)
             self._tasks.pop(number, None)
 
     def _operation(self, name: str) -> Operation:
