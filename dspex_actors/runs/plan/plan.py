@@ -20,14 +20,14 @@ queue, not
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Hashable, Iterable
 
 from dspex_actors.runs.plan.stop_rule import StopRule
-from dspex_actors.runs.plan.suspects import Suspects
 from dspex_actors.runs.plan.types import Chunk, Decision, Item, Lost, PlanSettings
+from dspex_actors.runs.plan.waiting import Waiting
 from dspex_actors.runs.plan.windows import Seat, next_in_turn, prefetch, resettle, roomiest, share
 
+#: So many examples are read before it is known how large they are.
 _LOOK = 64
 _DROP, _AGAIN = Decision("drop"), Decision("again")
 
@@ -53,11 +53,7 @@ class RunPlan:
         self.stopped: str | None = None
         self._seats: dict[Hashable, Seat] = {}
         self._targets: dict[Hashable, int] = {}
-        # What came back, in order; those that got their result meanwhile are still in the queue, but settled.
-        self._again: deque[Item] = deque()
-        self._returned: dict[int, Item] = {}
-        self._fresh: deque[Item] = deque()
-        self._suspects = Suspects()
+        self._waiting = Waiting(settings)
         self._held_by: dict[int, Seat] = {}
         self._settled_but_held = 0
         self._bytes = 0
@@ -77,7 +73,7 @@ class RunPlan:
     @property
     def waiting(self) -> int:
         """Return how many examples wait for a worker."""
-        return len(self._returned) + len(self._fresh)
+        return len(self._waiting)
 
     @property
     def finished(self) -> bool:
@@ -96,7 +92,7 @@ class RunPlan:
         if self.stopped is not None or self._source_ended:
             return 0
         self._settle()
-        wanted = sum(self._room(seat) for seat in self._seats.values()) - self._unsuspected
+        wanted = sum(self._room(seat) for seat in self._seats.values()) - self._waiting.unsuspected
         if self.rule is not None:
             wanted = min(wanted, self.rule.prefix + self.settings.max_in_flight - self._next_index)
         if wanted <= 0:
@@ -113,7 +109,7 @@ class RunPlan:
             raise ValueError(f"examples come in ascending order: {index} after {self._next_index - 1}")
         self._next_index = index + 1
         if self.stopped is None:
-            self._fresh.append(Item(index, payload))
+            self._waiting.feed(Item(index, payload))
             self._bytes += len(payload)
 
     def source_ended(self) -> None:
@@ -171,9 +167,7 @@ class RunPlan:
             else:
                 item.attempt = min(item.attempt + 1, self.settings.max_attempts)
                 back.append(item)
-        for item in reversed(back):
-            self._returned[item.index] = item
-        self._suspects.put_first(reversed(back))
+        self._waiting.put_suspects(back)
         for gone in lost:
             self._done(gone.index, gone.payload, success=False, error=True)
         return lost
@@ -202,7 +196,7 @@ class RunPlan:
             final: another attempt would not mend the failure.
         """
         seat = self._held_by.get(index)
-        item = self._returned.get(index) if seat is None else seat.held[index]
+        item = self._waiting.returned(index) if seat is None else seat.held[index]
         if item is None:
             return _DROP
         answers = seat is not None and send == item.sends
@@ -212,15 +206,15 @@ class RunPlan:
             return _DROP
         if error is not None and seat is not None and self.stopped is None:
             if free:
-                self._put_back(item, front=True)
+                self._waiting.put_back(item, front=True)
                 return _AGAIN
             if self.settings.failures == "retry" and not final and item.attempt < self.settings.max_attempts:
                 item.attempt += 1
                 item.avoid = seat.worker
-                self._put_back(item, front=False)
+                self._waiting.put_back(item, front=False)
                 return _AGAIN
         item.settled = True
-        self._returned.pop(index, None)
+        self._waiting.forget(index)
         if seat is not None and not answers:
             # Its present holder works on it still, and has no room for another one until it answers.
             self._settled_but_held += 1
@@ -233,8 +227,8 @@ class RunPlan:
         chunks = self._take_suspects()
         full: set[Hashable] = set()
         # A fair part each: with few examples left, every worker gets some of them.
-        fair = -(-self._unsuspected // max(1, sum(1 for seat in self._seats.values() if self._room(seat))))
-        while self._unsuspected and (seat := self._pick(full)) is not None:
+        fair = -(-self._waiting.unsuspected // max(1, sum(1 for seat in self._seats.values() if self._room(seat))))
+        while self._waiting.unsuspected and (seat := self._pick(full)) is not None:
             items = self._fill(seat, fair)
             if items:
                 chunks.append(self._chunk(seat, items))
@@ -248,23 +242,11 @@ class RunPlan:
         """Send nothing more; what waits is given up, what is held may still come in and is accepted."""
         if self.stopped is None:
             self.stopped = why
-            for queue in (self._returned.values(), self._fresh):
-                self._bytes -= sum(len(item.payload) for item in queue)
-            self._again.clear()
-            self._suspects.clear()
-            self._returned.clear()
-            self._fresh.clear()
+            self._bytes -= self._waiting.clear()
 
     def _chunk(self, seat: Seat, items: list[Item]) -> Chunk:
         seat.told = seat.window
         return Chunk(seat.worker, seat.window, tuple((item.index, item.sends, item.payload) for item in items))
-
-    def _put_back(self, item: Item, *, front: bool) -> None:
-        self._returned[item.index] = item
-        if front:
-            self._again.appendleft(item)
-        else:
-            self._again.append(item)
 
     def _done(self, index: int, payload: bytes, *, success: bool, error: bool) -> None:
         self.finished_examples += 1
@@ -315,19 +297,15 @@ class RunPlan:
             return self.settings.prefetch
         return prefetch(window, self._latency)
 
-    @property
-    def _unsuspected(self) -> int:
-        return self.waiting - self._suspects.waiting
-
     def _take_suspects(self) -> list[Chunk]:
         """Give suspects to the workers that hold nothing."""
         chunks: list[Chunk] = []
         for seat in self._seats.values():
-            if not self._suspects:
+            if not self._waiting.has_suspects:
                 break
             if seat.held or seat.window <= 0 or seat.ceiling > seat.window or not self._eligible(seat):
                 continue
-            items = self._suspects.take_together(self.settings)
+            items = self._waiting.take_suspects()
             for item in items:
                 self._give(seat, item)
             if items:
@@ -336,14 +314,13 @@ class RunPlan:
         return chunks
 
     def _give(self, seat: Seat, item: Item) -> None:
-        self._returned.pop(item.index, None)
         item.sends += 1
         seat.held[item.index] = item
         self._held_by[item.index] = seat
 
     def _is_clearing(self, seat: Seat) -> bool:
         """Whether a worker, the one that joined last, gets nothing more until it is free for the suspects."""
-        if not self._suspects or any(one.apart for one in self._seats.values()):
+        if not self._waiting.has_suspects or any(one.apart for one in self._seats.values()):
             return False
         ready = [one for one in self._seats.values() if one.window > 0 and self._eligible(one)]
         return bool(ready) and seat is max(ready, key=lambda one: one.order)
@@ -374,25 +351,8 @@ class RunPlan:
 
     def _fill(self, seat: Seat, fair: int) -> list[Item]:
         most = min(self._room(seat), self.settings.chunk_examples, fair)
-        items: list[Item] = []
-        size = 0
         others = any(one is not seat and self._eligible(one) and one.window for one in self._seats.values())
-        passed: list[Item] = []
-        while len(items) < most:
-            while self._again and self._again[0].settled:
-                self._again.popleft()
-            queue = self._again if self._again and len(passed) < _LOOK else self._fresh
-            if not queue:
-                break
-            item = queue[0]
-            if items and size + len(item.payload) > self.settings.chunk_bytes:
-                break
-            queue.popleft()
-            if others and item.avoid == seat.worker:
-                passed.append(item)
-                continue
-            size += len(item.payload)
-            items.append(item)
+        items = self._waiting.take(most, seat.worker if others else None)
+        for item in items:
             self._give(seat, item)
-        self._again.extendleft(reversed(passed))
         return items
