@@ -8,6 +8,9 @@ PARALLEL := --numprocesses 2 --dist loadfile
 # How long each of the long tests goes on, in seconds.
 SOAK_SECONDS ?= 30
 
+# Processes are started by the hundred: each would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test soak lint bench test-newest lock clean
 
 $(STAMP): pyproject.toml requirements/lock.txt requirements/build.txt

@@ -12,6 +12,8 @@ import pytest
 from dspex_actors import configure, settings
 from dspex_actors.client import system
 
+# Tests start programs by the hundred: each would compile every module anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 SOAK_SECONDS = float(os.environ.get("SOAK_SECONDS", "30"))
 
 

@@ -237,11 +237,13 @@ def test_status_is_shown_as_the_server_wants_it(node, probe):
 
 # rows: G25
 def test_a_suspended_server_leaves_its_messages_where_they_are(node, probe):
-    node.call(probe, ("idle", 0.01))
+    node.call(probe, ("idle", 0.3))
+    began = time.monotonic()
     node.suspend(probe)
     node.cast(probe, 1)
     request = node.send_request(probe, ("look",))
     assert until(lambda: (status := node.get_status(probe))["mailbox"] == 2 and status)["status"] == "suspended"
+    until(lambda: time.monotonic() - began > 0.4)  # the idle timeout is over, and waits too
     assert node.get_state(probe)["seen"] == []
     node.suspend(probe)  # twice is once
     node.resume(probe)
