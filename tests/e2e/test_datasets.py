@@ -90,7 +90,7 @@ def test_memory_is_flat(system, count, length):
     data = ({"ticket": f"{number} {words}", "team": "bugs"} for number in range(count))
     seen = {}
     run = Background(dspex.evaluate, Echo(), data, metric(), system=system, run_id=f"flat-{count}")
-    until(lambda: system.node.whereis(f"run:flat-{count}"))
+    until(lambda: system.node.whereis(f"run:flat-{count}"), 60)  # the examples are copied first
     pids = {
         name: ref.pid for name, ref in system.node.names().items() if name.startswith(("run:flat", "worker", "runs"))
     }
