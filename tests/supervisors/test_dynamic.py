@@ -208,7 +208,7 @@ def test_every_child_is_a_spec_and_one_that_is_restarting_is_not_active():
 
 # rows: D15
 def test_a_call_that_it_does_not_know_is_refused():
-    assert isinstance(world().call("dance"), errors.NotAllowed)
+    assert isinstance(world().call("dance"), errors.CallFailed)
 
 
 # rows: D10, D15
