@@ -1,0 +1,86 @@
+"""Every kind of value at every public call: a result, or an error of this library at the caller, and no harm."""
+
+import contextlib
+
+import pytest
+from misuse import calls, values
+
+from supervisors import (
+    ChildSpec,
+    GenServer,
+    PartitionSupervisorSpec,
+    PoolSpec,
+    ProcessGroups,
+    Registry,
+    SupervisorSpec,
+    TaskSupervisorSpec,
+    errors,
+)
+
+
+class Echo(GenServer):
+    """Gives back what it is given."""
+
+    def handle_call(self, request, caller):
+        match request:
+            case ("echo", value):
+                return value
+        return None
+
+    def handle_cast(self, message):
+        pass
+
+    def handle_info(self, message):
+        pass
+
+
+def servers():
+    return SupervisorSpec(
+        [
+            ChildSpec("echo", Echo, name="echo"),
+            ChildSpec("reg", Registry, kwargs={"keys": "unique"}, name="reg"),
+            ChildSpec("groups", ProcessGroups, name="groups"),
+            ChildSpec("tasks", TaskSupervisorSpec(name="tasks")),
+            ChildSpec("parts", PartitionSupervisorSpec(ChildSpec("p", Echo), partitions=2, name="parts")),
+            ChildSpec("pool", PoolSpec(ChildSpec("w", Echo), name="pool", size=1)),
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def top(node):
+    return node.start_supervisor(servers())
+
+
+def pids(node, top):
+    """The processes that no misuse may end."""
+    tree = {row["id"]: row["pid"] for row in node.tree()["children"] if row["id"] in ("registry", "door")}
+    return tree | {row.id: row.pid for row in node.which_children(top) if row.id in SERVERS}
+
+
+SERVERS = ("echo", "reg", "groups", "tasks", "parts", "pool")
+
+
+def outcome(call, value):
+    """Return "result" or the error's class; any other exception fails the test."""
+    try:
+        call(value)
+    except errors.SupervisorsError as error:
+        return type(error)
+    return "result"
+
+
+@pytest.mark.parametrize("name", sorted(values()))
+def test_a_value_of_this_kind_harms_nobody_at_any_public_call(node, top, name):
+    before, wrong = pids(node, top), []
+    for what, call in calls(node, top).items():
+        try:
+            outcome(call, values()[name])
+        except Exception as error:
+            wrong.append(f"{what}: {type(error).__name__}: {str(error)[:150]}")
+    assert not wrong, "\n".join(wrong)
+    assert node.status()["incarnation"] == 0
+    assert pids(node, top) == before
+    with contextlib.suppress(errors.SupervisorsError):
+        node.resume("echo")
+    assert node.call("echo", ("echo", "still here")) == "still here"
