@@ -15,6 +15,7 @@ from thespian.system.transport import IPBase, ReceiveEnvelope, TransmitIntent
 from thespian.system.transport import TCPTransport as tcp  # noqa: N813 - a module
 
 from supervisors.runtime.thespian import forking
+from supervisors.wire.clock import OWN_CLOCK, Clock
 from supervisors.wire.frames import FrameCodec, FrameReader
 
 __all__ = ["Incoming", "install", "installed_codec"]
@@ -52,12 +53,13 @@ class Incoming(tcp.TCPIncoming_Common):  # type: ignore[misc]
         return bool(self._expires.view().expired())
 
 
-def install(key: bytes, host: str) -> FrameCodec:
+def install(key: bytes, host: str, clock: Clock = OWN_CLOCK) -> FrameCodec:
     """Put the secure pieces into Thespian, in this process and all that it forks.
 
     Args:
         key: the cluster key.
         host: the node's own IPv4 address; everything listens there and nowhere else.
+        clock: the node's.
 
     Returns:
         The codec of this process.
@@ -81,7 +83,7 @@ def install(key: bytes, host: str) -> FrameCodec:
     TransmitIntent.identify = ReceiveEnvelope.identify = _identify
     if not _installed:
         forking.install()
-    codec = FrameCodec(key)
+    codec = FrameCodec(key, clock)
     _installed[:] = [codec]
     return codec
 
