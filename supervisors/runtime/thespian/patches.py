@@ -10,6 +10,7 @@ import socket
 from datetime import timedelta
 from typing import Any
 
+from thespian.system import utilis
 from thespian.system.timing import ExpirationTimer
 from thespian.system.transport import IPBase, ReceiveEnvelope, TransmitIntent
 from thespian.system.transport import TCPTransport as tcp  # noqa: N813 - a module
@@ -79,6 +80,9 @@ def install(key: bytes, host: str, clock: Clock = OWN_CLOCK) -> FrameCodec:
     tcp.ackMsg = tcp.ackDataErrMsg = b""
     tcp.TCPIncoming = tcp.TCPIncomingPersistent = Incoming
     tcp.LISTEN_DEPTH = _LISTEN_DEPTH
+    # Thespian would look for a folder of its own, which takes a file descriptor, when it is to say that there is none.
+    utilis._thesplog_file = os.environ.get("THESPLOG_FILE", os.devnull)
+    utilis._thesplog_old_file = utilis._thesplog_file + ".old"
     # Thespian describes each message it sends for a log that is off, and its contents for one that is on.
     TransmitIntent.identify = ReceiveEnvelope.identify = _identify
     if not _installed:
