@@ -33,7 +33,10 @@ POLL, MISSED, LOOK = "poll", "missed", "look"
 
 @dataclass
 class ChildProcess:
-    """One child's process. `key` and `generation` are the core's names for the child and for this life of it."""
+    """One child's process. `key` and `generation` are the core's names for the child and for this life of it.
+
+    `booted`: whether it has said how its start went.
+    """
 
     key: int
     generation: int
@@ -42,6 +45,7 @@ class ChildProcess:
     handle: forking.Child
     pidfd: int | None
     address: ActorAddress
+    booted: bool = False
     last_word: ExitReason | None = None
 
 

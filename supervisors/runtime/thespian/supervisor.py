@@ -245,8 +245,9 @@ class SupervisorHost(Actor):  # type: ignore[misc]
     def _child_booted(self, result: BootResult) -> None:
         key, generation = result.key, result.generation
         process = self._children.get(key, generation)
-        if process is None:
+        if process is None or process.booted:
             return
+        process.booted = True
         event: events.Event
         if result.outcome == "started" and result.ref is not None:
             if process.uid == self._registry_uid:
