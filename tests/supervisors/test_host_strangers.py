@@ -1,25 +1,19 @@
 """Other processes of the host, and limits that the host sets: none of it fells a node."""
 
 import contextlib
-import ctypes
 import os
 import resource
 import subprocess
 import sys
 
 import pytest
-from node_helpers import Counter, until
+from node_helpers import Counter, alive, kill, until
 
-from supervisors import ChildSpec, Node, SupervisorSpec
+from supervisors import ChildSpec, Node, SupervisorSpec, errors
 from supervisors.host import processes
 
-PR_SET_NAME = 15
 #: Names that are no UTF-8: a character cut in the middle, bytes of no character, a bracket where /proc has one.
 NAMES = [b"\xd0\xbe\xd0\xb1\xd1", b"\xff\xfe\xfd", b") S 1 (\xf0\x9f\x98"]
-
-
-def call_oneself(name):
-    ctypes.CDLL(None).prctl(PR_SET_NAME, name, 0, 0, 0)
 
 
 @pytest.fixture
@@ -142,3 +136,36 @@ def test_more_named_children_than_descriptors(tmp_path):
         [sys.executable, script, "64", "70"], capture_output=True, text=True, timeout=110, check=False
     )
     assert (done.stdout, done.returncode) == ("whole\n", 0), done.stderr
+
+
+class Nobody(Counter):
+    """Gives up its rights, with which the kernel forgets that it is to die with its parent."""
+
+    def init(self):
+        super().init()
+        os.setgid(65534)
+        os.setuid(65534)
+
+    def handle_call(self, request, caller):
+        return os.getuid(), os.getpid()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_server_that_became_another_user_ends_with_its_supervisor_and_gives_its_name_back(node, supervise):
+    top = supervise([ChildSpec("lower", SupervisorSpec([ChildSpec("nobody", Nobody, name="nobody")], name="lower"))])
+    uid, pid = node.call("nobody", "who")
+    assert uid == 65534
+    kill(node.whereis("lower").pid)
+    assert ready_again_as(node, "nobody", pid)
+    until(lambda: not alive(pid))
+    assert node.which_children(top)[0].restarts == 1
+
+
+def ready_again_as(node, name, old):
+    def successor():
+        try:
+            return node.call(name, "who", timeout=1.0)[1] not in (old, None)
+        except errors.SupervisorsError:
+            return False
+
+    return until(successor, 5.0)
