@@ -57,10 +57,8 @@ __all__ = [
 _SECOND = 1_000_000_000
 # A sender repeats an unacknowledged frame for 300 s; the rest is for the way.
 _MAX_AGE = 330 * _SECOND
-# On one host all count by one clock.
-_MAX_AHEAD = 60 * _SECOND
-# The clocks of two hosts may differ by so many seconds.
-_SKEW = 900
+# The clocks of two nodes may differ by so much.
+_SKEW = 900 * _SECOND
 _SWEEP_EVERY = 1024
 # So many senders are remembered: with the cipher and the first counters of each, some 10 MiB.
 _MAX_SENDERS = 2**13
@@ -87,20 +85,18 @@ class Opener:
     Args:
         codec: has the key, the clock, the limit and the identity of this process.
         address: "ip:port" where this receiver listens. None: it opens frames to its identity only.
-        grace: seconds. A frame that was sealed up to so long before this receiver was made is accepted; elsewhere
-            than at an address of 127.*, where both ends have the same clock, the 15 minutes by which the clocks of two
-            hosts may differ are the least. The larger it is, the longer an old frame can be replayed to a process that
-            has taken over the address of another one. What is sealed for its identity cannot.
+
+    What was sealed before this receiver was made is accepted within the 15 minutes by which the clocks of two nodes may
+    differ. For so long an old frame can be replayed to a process that has taken over the address of another one; what
+    is sealed for its identity cannot, and what is in a frame says for which process it is.
     """
 
-    def __init__(self, codec: FrameCodec, address: str | None = None, grace: float = 0.0) -> None:
+    def __init__(self, codec: FrameCodec, address: str | None = None) -> None:
         """Be born now."""
         self._codec = codec
         self._personal = codec.identity.encode()
         self._receivers = (self._personal,) if address is None else (address.encode(), self._personal)
-        skew = 0 if address is not None and address.startswith("127.") else _SKEW
-        self._max_age, self._max_ahead = _MAX_AGE + skew * _SECOND, max(_MAX_AHEAD, skew * _SECOND)
-        self._born = codec.clock() - int(max(grace, skew) * _SECOND)
+        self._born = codec.clock()
         self._senders: dict[bytes, Sender] = {}
         self._floor = 0
         self._opened = 0
@@ -129,14 +125,16 @@ class Opener:
         self._codec.check_size(size)
         now = self._codec.clock()
         replayed = state.has(counter)
-        if counter < now - self._max_age:
+        if counter < now - _SKEW - _MAX_AGE:
             raise Stale(f"sent {(now - counter) / _SECOND:.0f} s ago")
-        if counter > now + self._max_ahead:
+        if counter > now + _SKEW:
             ahead = (counter - now) / _SECOND
             raise Stale(f"sent {ahead:.0f} s in the future: check the clocks of the hosts")
-        if counter < self._born:
+        if counter < self._born - _SKEW:
             raise Stale("sent before this process was born")
-        if not replayed and (counter <= state.floor or counter <= self._floor):
+        if not replayed and (
+            counter <= state.floor or counter <= self._floor or counter <= state.newest - _MAX_AGE
+        ):
             raise Stale("older than what is remembered of its sender")
         return _Header(raw, receiver, sender, counter, size, state, replayed, receiver is self._personal)
 
@@ -158,7 +156,7 @@ class Opener:
         # Asked again: the same frame may have come on another connection in the meantime.
         replayed = state.has(header.counter)
         if not replayed:
-            state.add(header.counter, self._codec.clock() - self._max_age)
+            state.add(header.counter, header.counter - _MAX_AGE, self._codec.clock())
         return Frame(b"" if replayed else payload, header.sender, header.counter, replayed, header.personal)
 
     def skipped(self, header: _Header) -> Frame:
@@ -166,7 +164,8 @@ class Opener:
         return Frame(b"", header.sender, header.counter, True, header.personal)
 
     def _forget_stale(self) -> None:
-        oldest = self._codec.clock() - self._max_age
+        now = self._codec.clock()
+        oldest = now - _SKEW - _MAX_AGE
         if len(self._senders) >= _MAX_SENDERS:
             # The quarter that has been silent for longest: what still comes from them is refused as too old.
             oldest = max(oldest, sorted(state.newest for state in self._senders.values())[_MAX_SENDERS // 4])
@@ -175,6 +174,8 @@ class Opener:
                 # Should the clock be set back, these frames must not become fresh again.
                 self._floor = max(self._floor, state.newest)
                 del self._senders[sender]
+            elif state.heard < now - _MAX_AGE:
+                state.forget()
 
 
 class FrameReader:

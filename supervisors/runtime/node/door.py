@@ -52,9 +52,8 @@ class Door(SystemServer):
         self._clock = Clock(self.node["clock"])
         self._codec = FrameCodec(load_or_create_key(Path(self.node["data_dir"])), self._clock)
         self.address = address
-        # One opener serves all connections: a frame is taken once, whichever connection it comes on. The grace is for
-        # frames that were sealed while the door was being restarted.
-        self._opener = Opener(self._codec, address, grace=5.0)
+        # One opener serves all connections: a frame is taken once, whichever connection it comes on.
+        self._opener = Opener(self._codec, address)
         self._strangers: dict[Connection, None] = {}
         self.process.acknowledge_late()
         listening = socket.socket(fileno=os.dup(fd))
