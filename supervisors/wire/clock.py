@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 
+_now = time.clock_gettime_ns
 #: It goes on while the host sleeps, as clocks elsewhere do. Not everywhere is there one.
 _BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -28,7 +29,7 @@ class Clock:
 
     def __call__(self) -> int:
         """Return the time."""
-        return time.clock_gettime_ns(_BOOT) + self.offset
+        return _now(_BOOT) + self.offset
 
     def seconds(self) -> float:
         """Return the time in seconds."""

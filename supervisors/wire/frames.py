@@ -74,6 +74,7 @@ class _Header:
     state: Sender
     replayed: bool
     personal: bool
+    came: int
 
 
 class Opener:
@@ -133,10 +134,10 @@ class Opener:
         if counter < self._born - _SKEW:
             raise Stale("sent before this process was born")
         if not replayed and (
-            counter <= state.floor or counter <= self._floor or counter <= state.newest - _MAX_AGE
+            counter <= state.floor or counter <= self._floor or state.newest - counter >= _MAX_AGE
         ):
             raise Stale("older than what is remembered of its sender")
-        return _Header(raw, receiver, sender, counter, size, state, replayed, receiver is self._personal)
+        return _Header(raw, receiver, sender, counter, size, state, replayed, receiver is self._personal, now)
 
     def open_body(self, header: _Header, body: bytes | bytearray | memoryview) -> Frame:
         """Decrypt the body that followed `header`, and remember the frame.
@@ -156,7 +157,7 @@ class Opener:
         # Asked again: the same frame may have come on another connection in the meantime.
         replayed = state.has(header.counter)
         if not replayed:
-            state.add(header.counter, header.counter - _MAX_AGE, self._codec.clock())
+            state.add(header.counter, header.counter - _MAX_AGE, header.came)
         return Frame(b"" if replayed else payload, header.sender, header.counter, replayed, header.personal)
 
     def skipped(self, header: _Header) -> Frame:
