@@ -20,6 +20,7 @@ from supervisors.terms.reason import ExitReason
 from supervisors.terms.ref import Down
 from supervisors.wire import door_protocol as protocol
 from supervisors.wire import values as wire
+from supervisors.wire.clock import OWN_CLOCK, Clock
 from supervisors.wire.frames import FrameCodec, FrameError, FrameReader, Opener
 
 #: So much is read at once.
@@ -88,16 +89,19 @@ class DoorClient:
     Args:
         host, port: where the door listens.
         key: the cluster key.
+        clock: the node's, as its file tells it.
         timeout: seconds to connect.
 
     Raises:
         NodeDown: nobody listens there, or the key is not that node's.
     """
 
-    def __init__(self, host: str, port: int, key: bytes, timeout: float = 5.0) -> None:
+    def __init__(self, host: str, port: int, key: bytes, clock: Clock = OWN_CLOCK, timeout: float = 5.0) -> None:
         """Connect and say hello."""
         self._dest = f"{host}:{port}"
-        self._codec = FrameCodec(key)
+        #: Whom frames are sealed for: the address, and after the greeting the very process that has answered it.
+        self._seal_for = self._dest
+        self._codec = FrameCodec(key, clock)
         self._name = f"client-{os.urandom(8).hex()}"
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
@@ -163,7 +167,7 @@ class DoorClient:
             self._waiting[number] = future
             try:
                 # Sealed under the lock: the receiver takes frames of one sender in order.
-                self._socket.sendall(self._codec.seal(payload, self._dest))
+                self._socket.sendall(self._codec.seal(payload, self._seal_for))
             except OSError:
                 self._waiting.pop(number, None)
                 raise NodeDown(f"the node at {self._dest} has gone away") from None
@@ -196,7 +200,7 @@ class DoorClient:
             if not self._closed:
                 with contextlib.suppress(OSError):
                     self._socket.sendall(
-                        self._codec.seal(wire.pack([protocol.UNASKED, operation, *arguments]), self._dest)
+                        self._codec.seal(wire.pack([protocol.UNASKED, operation, *arguments]), self._seal_for)
                     )
 
     def watch(self, target: Any, callback: Callable[[Down], None]) -> tuple[int, Any]:
@@ -233,7 +237,9 @@ class DoorClient:
         buffer = memoryview(bytearray(READ_BYTES))
         try:
             while size := self._socket.recv_into(buffer):
-                for payload in reader.feed(buffer[:size]):
+                payloads = reader.feed(buffer[:size])
+                self._seal_for = reader.peer or self._seal_for
+                for payload in payloads:
                     self._take(wire.unpack(payload, trusted=True))
         except (OSError, ValueError, FrameError):
             pass

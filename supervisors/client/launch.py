@@ -23,6 +23,7 @@ from supervisors.client.home import Home
 from supervisors.host import processes as fate
 from supervisors.host.node_config import NodeConfig
 from supervisors.terms.errors import NodeDown
+from supervisors.wire.clock import Clock
 from supervisors.wire.keys import KEY_FILE, KeyFileError, load_or_create_key
 
 #: What a daemon is started as: `python -m` this.
@@ -153,7 +154,7 @@ def connect(folder: Path, home: Home = HOME) -> DoorClient:
         host, _, port = node["address"].rpartition(":")
         key = _read_key(folder)
         try:
-            return DoorClient(host, int(port), key)
+            return DoorClient(host, int(port), key, Clock(node.get("clock")))
         except KeyRefused:
             refusals += 1
             if refusals >= MAX_REFUSALS:

@@ -8,6 +8,8 @@ Public: programs on top of supervisors may import it.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import sys
 from pathlib import Path
@@ -40,19 +42,37 @@ class LineFile:
         """Append one line; a full disk or a folder that is gone loses the line and nothing else."""
         data = line.encode("utf-8", "backslashreplace") + b"\n"
         try:
-            if self._fd < 0 or self._written > ROTATE_BYTES // 16:
+            # No link is left to a file that was renamed for a second time: nobody would find the line there.
+            if self._fd < 0 or self._written > ROTATE_BYTES // 16 or not os.fstat(self._fd).st_nlink:
                 self._reopen()
             self._written += os.write(self._fd, data)
         except OSError:
-            self._fd = -1
+            with contextlib.suppress(OSError):
+                self._close()
 
     def _reopen(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-        if self.path.exists() and self.path.stat().st_size > ROTATE_BYTES:
-            os.replace(self.path, self.path.with_suffix(self.path.suffix + ".1"))
-        self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._close()
+        self._fd = self._open()
         self._written = 0
+        if os.fstat(self._fd).st_size > ROTATE_BYTES:
+            self._rotate(self._fd)
+            self._close()
+            self._fd = self._open()
+
+    def _open(self) -> int:
+        return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def _rotate(self, fd: int) -> None:
+        """Rename the file that is open as `fd`, unless another process has just done so; `fd` is to be closed then."""
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):  # it has, and not made the new one yet
+            if os.path.samestat(os.fstat(fd), os.stat(self.path)):
+                os.replace(self.path, self.path.with_suffix(self.path.suffix + ".1"))
 
     # structlog's logger methods
     msg = debug = info = warning = error = critical = exception = write

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
+import resource
 import select
 import signal
 import sys
@@ -22,6 +24,9 @@ from typing import Any
 
 _LINUX = sys.platform.startswith("linux")
 _PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36
+
+#: What a system call fails with when no file descriptor is left to this process, or to the host.
+_NONE_LEFT = (errno.EMFILE, errno.ENFILE)
 
 #: pidfds that this process watches; a child that it forks closes its copies.
 _watched: set[int] = set()
@@ -80,9 +85,9 @@ def tie_to(daemon: int) -> Callable[[bool, Any], None]:
 
 
 def set_process_name(name: str) -> None:
-    """Show `name` (15 bytes of it) in ps, top and /proc/PID/comm."""
+    """Show `name` (15 bytes of it, and no part of a character) in ps, top and /proc/PID/comm."""
     if _LINUX:
-        _prctl(_PR_SET_NAME, name.encode()[:15])
+        _prctl(_PR_SET_NAME, name.encode(errors="replace")[:15].decode(errors="ignore").encode())
 
 
 def born(pid: int) -> int:
@@ -90,24 +95,29 @@ def born(pid: int) -> int:
 
     Raises:
         ProcessLookupError: there is no such process.
+        OSError: no file descriptor is left to look.
     """
     if not _LINUX:
         os.kill(pid, 0)
         return 0
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        raise ProcessLookupError(f"no process {pid}") from None
-    return int(text[text.rindex(")") + 2 :].split()[19])
+    return int(_stat(pid)[19])
 
 
 def parent_of(pid: int) -> int:
     """Return the parent of a process (0: gone)."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
+        return int(_stat(pid)[1])
+    except ProcessLookupError:
         return 0
-    return int(text[text.rindex(")") + 2 :].split()[1])
+
+
+def _stat(pid: int) -> list[bytes]:
+    """Return what the kernel tells of a process, from its state on; bytes, since others choose its name."""
+    try:
+        data = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        raise ProcessLookupError(f"no process {pid}") from None
+    return data[data.rindex(b")") + 2 :].split()
 
 
 def open_pidfd(pid: int, ticks: int) -> int | None:
@@ -118,23 +128,38 @@ def open_pidfd(pid: int, ticks: int) -> int | None:
         ticks: its `born`, so that another process with a reused pid is not taken for it (0: not checked).
 
     Returns:
-        The descriptor; None where there are no pidfds (not Linux).
+        The descriptor; None where there are no pidfds (not Linux, an old kernel), and where pidfds take half of the
+        descriptors that this process may have, since connections need the others. Such a process has to be looked
+        after with `has_ended` now and then.
 
     Raises:
         ProcessLookupError: it has ended.
     """
-    if not hasattr(os, "pidfd_open"):
+    fd = _pidfd(pid)
+    if fd is None:
         os.kill(pid, 0)
         return None
-    fd = os.pidfd_open(pid)
     try:
         if ticks and born(pid) != ticks:
             raise ProcessLookupError(f"process {pid} is another one")
-    except ProcessLookupError:
+    except OSError as error:
         os.close(fd)
+        if error.errno in _NONE_LEFT:
+            return None
         raise
     _watched.add(fd)
     return fd
+
+
+def _pidfd(pid: int) -> int | None:
+    if not hasattr(os, "pidfd_open") or len(_watched) >= descriptor_limit() // 2:
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        if error.errno in (*_NONE_LEFT, errno.ENOSYS):
+            return None
+        raise
 
 
 def close_pidfd(fd: int) -> None:
@@ -154,11 +179,30 @@ def has_ended(pid: int, ticks: int, pidfd: int | None = None) -> bool:
     except (ProcessLookupError, PermissionError):
         return True
     if fd is None:
-        return False
+        return _is_another(pid, ticks)
     try:
         return has_ended(pid, ticks, fd)
     finally:
         close_pidfd(fd)
+
+
+def descriptor_limit() -> int:
+    """Return how many descriptors this process may have."""
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+
+
+def _is_another(pid: int, ticks: int) -> bool:
+    """Whether a pid that is in use belongs to another process by now, or to one that waits to be collected."""
+    if not _LINUX:
+        return False
+    try:
+        stat = _stat(pid)
+    except ProcessLookupError:
+        return True
+    except OSError:  # no descriptor is left: the next look tells
+        return False
+    return stat[0] in (b"Z", b"X") or (ticks != 0 and int(stat[19]) != ticks)
 
 
 def kill(pid: int, pidfd: int | None = None) -> None:
@@ -174,6 +218,8 @@ def kill_exactly(pid: int, ticks: int) -> None:
     """Kill the process that was born at `ticks`, and no other one with its pid; nothing happens if it has ended."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         pidfd = open_pidfd(pid, ticks)
+        if pidfd is None and _is_another(pid, ticks):
+            return
         try:
             kill(pid, pidfd)
         finally:

@@ -145,7 +145,7 @@ class Children:
             type=child.spec.type,
             pid=child.ref.pid if child.ref is not None and child.ready else None,
             restarts=child.restarts,
-            name=child.spec.name,
+            name=child.spec.registers,
         )
 
     def counts(self) -> ChildCounts:

@@ -64,6 +64,11 @@ class Machine:
         except StopIteration:
             self._operation, self._waiting = None, frozenset()
 
+    def callers(self) -> list[Any]:
+        """Return the callers that are not answered yet."""
+        known = [self._caller, *(caller for _, caller in self._queue)]
+        return [caller for caller in known if caller is not None]
+
     def _refuse(self, caller: Any) -> None:
         if caller is not None:
             error = ServerExited("the supervisor is shutting down", reason=SHUTDOWN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,8 @@ from supervisors.supervisor.children import Child
 from supervisors.supervisor.dynamic import DynamicCore
 from supervisors.supervisor.events import Effect
 from supervisors.supervisor.operations import Operation
-from supervisors.terms.errors import ChildNotFound, SpecError
+from supervisors.terms.checks import check_shutdown
+from supervisors.terms.errors import ChildNotFound, SpecError, SupervisorsError
 from supervisors.terms.spec import ChildSpec
 from supervisors.terms.tasks import TaskSupervisorSpec
 
@@ -35,18 +37,20 @@ class TaskCore(DynamicCore):
         """Stop tasks at the same time; one that has ended already is no error. `shutdown` None: each its own."""
         children: list[Child] = []
         try:
-            refs, shutdown = argument
+            match argument:
+                case [list() | tuple() as refs, shutdown]:
+                    check_shutdown(shutdown)
+                case _:
+                    raise SpecError.of("argument", argument, "(the tasks' refs, a shutdown or None)")
             for ref in refs:
-                try:
-                    child = self._named(ref)
-                except ChildNotFound:
-                    continue
-                if shutdown is not None:
-                    child.spec = replace(child.spec, shutdown=shutdown)
-                children.append(child)
-        except SpecError as error:
+                with contextlib.suppress(ChildNotFound):
+                    children.append(self._named(ref))
+        except SupervisorsError as error:
             self._answer(caller, error=error)
             return
+        if shutdown is not None:
+            for child in children:
+                child.spec = replace(child.spec, shutdown=shutdown)
         yield from self._stop(children)
         for child in children:
             self._forget(child)

@@ -134,6 +134,13 @@ class ChildSpec:
         return "supervisor" if isinstance(self.start, SupervisorSpec) else "worker"
 
     @property
+    def registers(self) -> str | Via | None:
+        """Return the name that its process registers: its own, or that of the supervisor that it starts."""
+        if self.name is None and isinstance(self.start, SupervisorSpec):
+            return self.start.name
+        return self.name
+
+    @property
     def shutdown_limit(self) -> float | None:
         """Return the seconds that a stop may take: 0.0 for brutal_kill, None for infinity."""
         if self.shutdown is None:

@@ -3,7 +3,6 @@
 import os
 import struct
 import threading
-import time
 import weakref
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
@@ -12,6 +11,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from supervisors.wire.clock import OWN_CLOCK
 from supervisors.wire.keys import KEY_SIZE
 
 MAGIC = b"DSX1"
@@ -89,14 +89,14 @@ class FrameCodec:
 
     Args:
         key: the cluster key, 32 bytes.
-        clock: nanoseconds since the epoch.
+        clock: nanoseconds since the epoch, never set back; that of the node (wire/clock.py) where it is known.
         limit: the largest payload, in bytes.
 
     Raises:
         ValueError: the key has the wrong length.
     """
 
-    def __init__(self, key: bytes, clock: Callable[[], int] = time.time_ns, limit: int = MAX_FRAME) -> None:
+    def __init__(self, key: bytes, clock: Callable[[], int] = OWN_CLOCK, limit: int = MAX_FRAME) -> None:
         """Become a new sender."""
         if len(key) != KEY_SIZE:
             raise ValueError(f"expected a key of {KEY_SIZE} bytes, got {len(key)}")

@@ -13,7 +13,7 @@ _TRIM_EVERY = 4096
 class Sender:
     """The cipher of one sender and the counters that came from it, in order."""
 
-    __slots__ = ("cipher", "floor", "seen")
+    __slots__ = ("cipher", "floor", "heard", "seen")
 
     def __init__(self, cipher: ChaCha20Poly1305) -> None:
         """Nothing came yet."""
@@ -21,6 +21,8 @@ class Sender:
         self.seen = array("Q")
         # Counters up to this one are forgotten: a frame with one of them may be a replay.
         self.floor = 0
+        #: When the last one came, by the receiver's own clock.
+        self.heard = 0
 
     def has(self, counter: int) -> bool:
         """Whether this counter came and is remembered."""
@@ -29,8 +31,9 @@ class Sender:
             return False
         return seen[bisect_left(seen, counter)] == counter
 
-    def add(self, counter: int, oldest: int) -> None:
-        """Remember a counter; forget those before `oldest`, which are refused for their age."""
+    def add(self, counter: int, oldest: int, now: int) -> None:
+        """Remember a counter, which came now; forget those before `oldest`, which are refused for their age."""
+        self.heard = now
         seen = self.seen
         if not seen or counter > seen[-1]:
             seen.append(counter)
@@ -44,6 +47,11 @@ class Sender:
             if cut:
                 self.floor = seen[cut - 1]
                 del seen[:cut]
+
+    def forget(self) -> None:
+        """Forget the counters of a sender that has been silent: none of them comes again."""
+        self.floor = self.newest
+        self.seen = array("Q")
 
     @property
     def newest(self) -> int:

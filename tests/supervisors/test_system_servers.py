@@ -123,7 +123,7 @@ class Line:
         self.socket.settimeout(5.0)
 
     def say(self, payload):
-        self.socket.sendall(self._codec.seal(payload, self._dest))
+        self.socket.sendall(self._codec.seal(payload, self._reader.peer or self._dest))
 
     def hear(self):
         while True:

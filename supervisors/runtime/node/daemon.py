@@ -32,6 +32,7 @@ from supervisors.runtime.thespian import identity
 from supervisors.terms.reason import SHUTDOWN
 from supervisors.terms.ref import Ref
 from supervisors.version import __version__
+from supervisors.wire.clock import Clock
 from supervisors.wire.keys import load_or_create_key
 
 #: A node that falls more than MAX_FALLS times within FALL_SECONDS is given up.
@@ -62,7 +63,8 @@ class Daemon:
         self._open_door()
         self.log = open_log(self.logs, "daemon", config.level)
         self.uid = uuid.uuid4().hex[:16]
-        self.started_at = time.time()
+        self.clock = Clock()
+        self.started_at = self.clock.seconds()
         self.incarnation = 0
         self.system: Any = None
         self.root: Ref | None = None
@@ -124,7 +126,7 @@ class Daemon:
         from supervisors.wire.messages import Boot, BootResult, encode, open_parcel, parcel
 
         on_transport_start[:] = [fate.tie_to(os.getpid())]
-        self.system = start_system(self.config.host, 0, self.key)
+        self.system = start_system(self.config.host, 0, self.key, clock=self.clock)
         address = self.system.create_root(SupervisorHost)
         root = Boot(uuid.uuid4().hex[:16], 0, 0, "root", None, self._root_spec(), (), {}, None, None, self._node())
         self.system.tell(address, parcel([encode(root)]))
@@ -155,6 +157,7 @@ class Daemon:
             "logs": str(self.logs),
             "level": self.config.level,
             "version": __version__,
+            "clock": self.clock.offset,
             "started_at": self.started_at,
             "incarnation": self.incarnation,
             "daemon": [host, port],

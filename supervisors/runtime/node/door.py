@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,6 +28,7 @@ from supervisors.terms.via import Via
 from supervisors.terms.views import Report
 from supervisors.wire import door_protocol as protocol
 from supervisors.wire import values as wire
+from supervisors.wire.clock import Clock
 from supervisors.wire.frames import FrameCodec, FrameReader, Opener
 from supervisors.wire.keys import load_or_create_key
 from supervisors.wire.messages import Cast, Info
@@ -49,11 +49,11 @@ class Door(SystemServer):
             fd: the descriptor of the listening socket.
             address: its "ip:port".
         """
-        self._codec = FrameCodec(load_or_create_key(Path(self.node["data_dir"])))
+        self._clock = Clock(self.node["clock"])
+        self._codec = FrameCodec(load_or_create_key(Path(self.node["data_dir"])), self._clock)
         self.address = address
-        # One opener serves all connections: a frame is taken once, whichever connection it comes on. The grace is for
-        # frames that were sealed while the door was being restarted.
-        self._opener = Opener(self._codec, address, grace=5.0)
+        # One opener serves all connections: a frame is taken once, whichever connection it comes on.
+        self._opener = Opener(self._codec, address)
         self._strangers: dict[Connection, None] = {}
         self.process.acknowledge_late()
         listening = socket.socket(fileno=os.dup(fd))
@@ -92,7 +92,7 @@ class Door(SystemServer):
 
     def new_reader(self) -> FrameReader:
         """Return a reader for frames sealed for this door."""
-        return FrameReader(self._opener)
+        return FrameReader(self._opener, greeted=True)
 
     def seal(self, value: Any, dest: str) -> bytes:
         """Seal a value for a client."""
@@ -198,7 +198,7 @@ class Door(SystemServer):
             "state": "healthy" if all(row["state"] == "running" for row in flat) else "degraded",
             "address": node["address"],
             "pid": node["pid"],
-            "uptime": time.time() - node["started_at"],
+            "uptime": self._clock.seconds() - node["started_at"],
             "version": node["version"],
             "processes": len(fate.descendants(node["pid"])) + 1,
             "restarts": sum(row["restarts"] for row in flat) + node["incarnation"],

@@ -21,6 +21,7 @@ from supervisors.terms.reason import KILLED, NODEDOWN, NOPROC, ExitReason
 from supervisors.terms.ref import Ref
 from supervisors.wire import door_protocol as protocol
 from supervisors.wire import values as wire
+from supervisors.wire.clock import Clock
 from supervisors.wire.frames import FrameCodec, FrameError, FrameReader, Opener
 from supervisors.wire.keys import load_or_create_key
 
@@ -69,7 +70,7 @@ class Far:
         """Watch nobody yet."""
         self.owner, self.ended, self.forgotten = owner, ended, forgotten
         self.loop = owner.loop
-        self.codec = FrameCodec(load_or_create_key(Path(owner.node["data_dir"])))
+        self.codec = FrameCodec(load_or_create_key(Path(owner.node["data_dir"])), Clock(owner.node.get("clock")))
         self._nodes: dict[tuple[str, int], FarNode] = {}
         self._down: dict[tuple[str, int], float] = {}
 
@@ -287,6 +288,7 @@ class Line(asyncio.Protocol):
         except (FrameError, ValueError):
             self.close()
             return
+        self._dest = self._reader.peer or self._dest  # after the greeting all is sealed for this very door
         for message in messages:
             self._node.heard(self, message)
 

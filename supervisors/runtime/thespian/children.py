@@ -6,7 +6,6 @@ by looking after the pid. A child ends only when its last word has been taken, s
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -26,20 +25,27 @@ from supervisors.wire.messages import Boot, Message, encode, parcel
 POLL_SECONDS = 0.5
 #: What such a look finds dead has this long for its last word to be handed over, in seconds.
 WORD_SECONDS = 0.05
+#: A child without a pidfd that is about to end is looked after this often, in seconds.
+LOOK_SECONDS = 0.01
 #: Timers of this file; any other is the core's.
-POLL, MISSED = "poll", "missed"
+POLL, MISSED, LOOK = "poll", "missed", "look"
 
 
 @dataclass
 class ChildProcess:
-    """One child's process. `key` and `generation` are the core's names for the child and for this life of it."""
+    """One child's process. `key` and `generation` are the core's names for the child and for this life of it.
+
+    `booted`: whether it has said how its start went.
+    """
 
     key: int
     generation: int
     uid: str
     pid: int
+    handle: forking.Child
     pidfd: int | None
     address: ActorAddress
+    booted: bool = False
     last_word: ExitReason | None = None
 
 
@@ -89,16 +95,25 @@ class Children:
             OSError: there is no process to be had.
             Exception: whatever keeps `boot` from being sent.
         """
-        address, pid = forking.create_actor(self._manager, host, parcel([encode(boot)]))
-        process = ChildProcess(boot.key, boot.generation, boot.to, pid, None, address)
+        address, handle = forking.create_actor(self._manager, host, parcel([encode(boot)]))
+        process = ChildProcess(boot.key, boot.generation, boot.to, handle.pid, handle, None, address)
         self._processes[boot.key] = process
-        with contextlib.suppress(OSError):  # no more descriptors: then its death is seen by looking after it
-            # Not collected before we look: even if it has died already, its pid is still its own.
-            process.pidfd = fate.open_pidfd(pid, 0)
-            if process.pidfd is not None:
-                self._by_pidfd[process.pidfd] = process
-                self._deaths.add(process.pidfd)
+        self._watch(process)
         self._begin_polling()
+
+    def _watch(self, process: ChildProcess) -> None:
+        """Have its death seen at once; with no descriptor left for that it is seen by looking after the child."""
+        # Not collected before we look: even if it has died already, its pid is still its own.
+        pidfd = fate.open_pidfd(process.pid, 0)
+        if pidfd is None:
+            return
+        try:
+            self._deaths.add(pidfd)
+        except OSError:
+            fate.close_pidfd(pidfd)
+        else:
+            process.pidfd = pidfd
+            self._by_pidfd[pidfd] = process
 
     def send(self, process: ChildProcess, message: Message) -> None:
         """Send to a child, which may be starting still."""
@@ -109,6 +124,16 @@ class Children:
     def kill(self, process: ChildProcess) -> None:
         """End a child at once; its death will be seen like any other."""
         fate.kill(process.pid, process.pidfd)
+        self._ends_soon(process)
+
+    def last_word(self, process: ChildProcess, reason: ExitReason) -> None:
+        """Take a child's last word."""
+        process.last_word = reason
+        self._ends_soon(process)
+
+    def _ends_soon(self, process: ChildProcess) -> None:
+        if process.pidfd is None:
+            self._timers.set(LOOK_SECONDS, Tick(process.key, process.generation, LOOK))
 
     def descriptors(self) -> list[int]:
         """Return the descriptors that become readable when a child ends."""
@@ -157,16 +182,22 @@ class Children:
             if (process := self.get(tick.key, tick.generation)) is not None:
                 self._bury(process)
             return True
+        if tick.what == LOOK:
+            if (process := self.get(tick.key, tick.generation)) is not None:
+                if self._has_ended(process):
+                    self._bury(process)
+                else:
+                    self._ends_soon(process)
+            return True
         return False
 
     def _look(self) -> None:
         """Find those that are dead and of whose death nothing was heard."""
-        known = {info.childProc.pid: info.childProc for info in getattr(self._manager, "_child_procs", [])}
         for process in self:
-            if process.pidfd is not None:
-                ended = fate.has_ended(process.pid, 0, process.pidfd)
-            else:
-                handle = known.get(process.pid)
-                ended = handle is None or not handle.is_alive()
-            if ended:
+            if self._has_ended(process):
                 self._timers.set(WORD_SECONDS, Tick(process.key, process.generation, MISSED))
+
+    def _has_ended(self, process: ChildProcess) -> bool:
+        if process.pidfd is not None:
+            return fate.has_ended(process.pid, 0, process.pidfd)
+        return not process.handle.is_alive()

@@ -28,6 +28,8 @@ from supervisors.runtime.thespian.logfile import log_to_file
 
 #: What the next child of this process is to find in its mailbox.
 _first_words: list[bytes] = []
+#: The last one, or why there is none: Thespian keeps that to itself.
+_forked: list[Child | OSError] = []
 
 
 class Child:
@@ -51,7 +53,7 @@ class Child:
         """Do nothing: `is_alive` has collected it."""
 
 
-def create_actor(manager: Any, actor_class: type, first_words: bytes) -> tuple[Any, int]:
+def create_actor(manager: Any, actor_class: type, first_words: bytes) -> tuple[Any, Child]:
     """Start an actor that finds a message in its mailbox.
 
     Args:
@@ -61,20 +63,21 @@ def create_actor(manager: Any, actor_class: type, first_words: bytes) -> tuple[A
 
     Returns:
         The actor's address, which is known to this process only until the actor has said where it listens, and its
-        process id.
+        process.
 
     Raises:
         OSError: there is no process to be had.
     """
-    before = len(getattr(manager, "_child_procs", ()))
     _first_words[:] = [first_words]
+    _forked[:] = [OSError("the actor system is going down")]
     try:
         address = manager.createActor(actor_class, None, None)
     finally:
         _first_words.clear()
-    if len(manager._child_procs) == before:  # Thespian keeps to itself why
-        raise OSError("no process could be forked: too many processes, or too little memory")
-    return address, manager._child_procs[0].childProc.pid
+    child = _forked.pop()
+    if isinstance(child, OSError):
+        raise OSError(child.errno, f"no process could be forked: {child.strerror or child}")
+    return address, child
 
 
 def forget_actor(manager: Any, pid: int) -> None:
@@ -104,13 +107,18 @@ def _start_child_actor(
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError, OSError):
             stream.flush()  # or the child would have what is in it too
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        _forked[:] = [error]
+        raise
     if pid == 0:
         _run_child(self, childClass, endpoint, parentAddr, notifyAddr)
     if not hasattr(self, "_child_procs"):
         self._child_procs = []
     # In front, since Thespian looks for it from there, and soon.
-    self._child_procs.insert(0, multiprocCommon.ChildInfo(childAddr, childClass, Child(pid), endpoint.addrInst))
+    _forked[:] = [child := Child(pid)]
+    self._child_procs.insert(0, multiprocCommon.ChildInfo(childAddr, childClass, child, endpoint.addrInst))
     self.transport.connectEndpoint(endpoint)
 
 

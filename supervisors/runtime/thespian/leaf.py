@@ -70,12 +70,23 @@ class LeafHost(Actor):  # type: ignore[misc]
 
     def _run_loop(self) -> NoReturn:
         asyncio.set_event_loop(self._loop)
+        self._live_with_parent()
         self._loop.add_reader(self._transport.fileno(), self._take_in)
         self._loop.call_soon(self._take_in)
         while True:
             # sys.exit() in a task or callback of the server ends the loop, and must end the server instead.
             with contextlib.suppress(BaseException):
                 self._loop.run_forever()
+
+    def _live_with_parent(self) -> None:
+        """End with the supervisor also after a change of user, at which the kernel forgets to see to that."""
+        parent = os.getppid()
+        with contextlib.suppress(ProcessLookupError):
+            pidfd = fate.open_pidfd(parent, 0)
+            if pidfd is not None:
+                self._loop.add_reader(pidfd, os._exit, 1)
+        if os.getppid() != parent:
+            os._exit(1)
 
     # --- in -----------------------------------------------------------------------------------------------------
 

@@ -10,11 +10,13 @@ import socket
 from datetime import timedelta
 from typing import Any
 
+from thespian.system import utilis
 from thespian.system.timing import ExpirationTimer
 from thespian.system.transport import IPBase, ReceiveEnvelope, TransmitIntent
 from thespian.system.transport import TCPTransport as tcp  # noqa: N813 - a module
 
 from supervisors.runtime.thespian import forking
+from supervisors.wire.clock import OWN_CLOCK, Clock
 from supervisors.wire.frames import FrameCodec, FrameReader
 
 __all__ = ["Incoming", "install", "installed_codec"]
@@ -52,12 +54,13 @@ class Incoming(tcp.TCPIncoming_Common):  # type: ignore[misc]
         return bool(self._expires.view().expired())
 
 
-def install(key: bytes, host: str) -> FrameCodec:
+def install(key: bytes, host: str, clock: Clock = OWN_CLOCK) -> FrameCodec:
     """Put the secure pieces into Thespian, in this process and all that it forks.
 
     Args:
         key: the cluster key.
         host: the node's own IPv4 address; everything listens there and nowhere else.
+        clock: the node's.
 
     Returns:
         The codec of this process.
@@ -77,11 +80,14 @@ def install(key: bytes, host: str) -> FrameCodec:
     tcp.ackMsg = tcp.ackDataErrMsg = b""
     tcp.TCPIncoming = tcp.TCPIncomingPersistent = Incoming
     tcp.LISTEN_DEPTH = _LISTEN_DEPTH
+    # Thespian would look for a folder of its own, which takes a file descriptor, when it is to say that there is none.
+    utilis._thesplog_file = os.environ.get("THESPLOG_FILE", os.devnull)
+    utilis._thesplog_old_file = utilis._thesplog_file + ".old"
     # Thespian describes each message it sends for a log that is off, and its contents for one that is on.
     TransmitIntent.identify = ReceiveEnvelope.identify = _identify
     if not _installed:
         forking.install()
-    codec = FrameCodec(key)
+    codec = FrameCodec(key, clock)
     _installed[:] = [codec]
     return codec
 

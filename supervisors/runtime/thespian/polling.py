@@ -25,9 +25,13 @@ from thespian.system.transport import (
 )
 from thespian.system.transport import TCPTransport as tcp  # noqa: N813 - a module
 
+from supervisors.host import processes as fate
+
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 #: Connections that have not been used for long (Thespian's limit is 20 minutes) are looked for this often, in seconds.
 IDLE_LOOK_SECONDS = 60.0
+#: At least so many unused connections are kept, and at most a quarter of the descriptors that the process may have.
+MIN_IDLE = 16
 #: The selector is made anew when it has been ready for nothing so many times in a row.
 MAX_VAIN = 100
 #: How long no connection is accepted when one could not be, in seconds.
@@ -97,6 +101,8 @@ class PollingTransport(tcp.TCPTransport):  # type: ignore[misc]
         self._incomingEnvelopes: list[Any]
         self._finished_intents: list[Any]
         self._next_idle_look = time.monotonic() + IDLE_LOOK_SECONDS
+        #: So many connections are kept for the next message; a further one closes those that are longest unused.
+        self._max_idle = max(MIN_IDLE, fate.descriptor_limit() // 4)
 
     def close(self) -> None:
         """Close everything."""
@@ -274,6 +280,8 @@ class PollingTransport(tcp.TCPTransport):  # type: ignore[misc]
                 self._incomingSockets.pop(fd, None)
             else:
                 self._incomingSockets[fd] = left
+        if len(self._openSockets) > self._max_idle:
+            self.close_oldest_idle_sockets(len(self._openSockets) - self._max_idle * 3 // 4)
         if time.monotonic() >= self._next_idle_look:
             self._next_idle_look = time.monotonic() + IDLE_LOOK_SECONDS
             for key, item in list(self._openSockets.items()):

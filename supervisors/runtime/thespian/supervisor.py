@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,19 @@ from supervisors.host.log import open_log
 from supervisors.host.meters import Meter
 from supervisors.host.reports import Reporter
 from supervisors.runtime.thespian.children import ChildProcess, Children
+from supervisors.runtime.thespian.form import malformed
 from supervisors.runtime.thespian.identity import own_ref
 from supervisors.runtime.thespian.leaf import LeafHost
 from supervisors.runtime.thespian.naming import Naming
 from supervisors.runtime.thespian.post import PostOffice
 from supervisors.runtime.thespian.timers import Timers
 from supervisors.runtime.thespian.watchers import LINK, Watchers
+from supervisors.runtime.thespian.words import Words
 from supervisors.supervisor import events
 from supervisors.supervisor.core import SupervisorCore
 from supervisors.supervisor.kinds import core_for
 from supervisors.supervisor.root import RootCore
-from supervisors.terms.errors import CallFailed, NoProcess, SupervisorsError
+from supervisors.terms.errors import CallFailed, NoProcess, ServerExited
 from supervisors.terms.reason import KILLED, NOPROC, SHUTDOWN, ExitReason
 from supervisors.terms.ref import Caller, Ref
 from supervisors.terms.spec import SupervisorSpec
@@ -42,7 +44,6 @@ from supervisors.wire.messages import (
     Call,
     Cast,
     ChildExited,
-    Ending,
     Info,
     Link,
     Message,
@@ -53,13 +54,16 @@ from supervisors.wire.messages import (
     Unlink,
     Unwatch,
     Watch,
-    encode,
     open_parcel,
 )
-from supervisors.wire.values import pack, unpack
+from supervisors.wire.values import unpack
 
 #: The id of the registry among the root's children.
 REGISTRY_ID = "registry"
+
+
+class _CoreFailed(Exception):
+    """The state machine has raised: nobody knows its state any more. The cause is what it raised."""
 
 
 class SupervisorHost(Actor):  # type: ignore[misc]
@@ -93,12 +97,7 @@ class SupervisorHost(Actor):  # type: ignore[misc]
             if self._over is not None:
                 self._end(self._over)
         except Exception as error:
-            # A supervisor that does not know its own state any more must not go on: its parent starts a fresh one.
-            if self._booted:
-                self._log.critical("supervisor crashed", exc_info=error)
-                with contextlib.suppress(Exception):
-                    self._farewell(ExitReason.crash(error))
-            os._exit(1)
+            self._crash((error.__cause__ if isinstance(error, _CoreFailed) else None) or error)
         return ThespianWatch(self._notices())
 
     def _notices(self) -> list[int]:
@@ -115,39 +114,54 @@ class SupervisorHost(Actor):  # type: ignore[misc]
                 raise
             self._log.error("a parcel that cannot be opened was dropped", error=repr(error))
             return
+        if not self._booted:
+            (boot,) = items
+            assert isinstance(boot, Boot)
+            self._boot(boot)
+            return
         for item in items:
-            self._take(item)
+            with self._its_own_fault(type(item).__name__):
+                self._take(item)
         self._meter.took(len(items))
 
+    @contextlib.contextmanager
+    def _its_own_fault(self, what: str) -> Iterator[None]:
+        """Log what goes wrong with one message or one effect: what else there is to do is not to blame."""
+        try:
+            yield
+        except _CoreFailed:
+            raise
+        except Exception as error:
+            self._log.error("a supervisor could not do one thing, and goes on", what=what, exc_info=error)
+
     def _take(self, message: Message) -> None:
-        if isinstance(message, Boot):
-            self._boot(message)
+        if trouble := malformed(message):
+            self._log.error("a malformed message was dropped", trouble=trouble)
             return
         if message.to != self.ref.uid:
             if isinstance(message, Call | System):
                 gone = NoProcess("the supervisor that this call was for has ended", reason=NOPROC)
-                self._answer(Caller(message.sender, message.id), gone)
+                self._words.answer(Caller(message.sender, message.id), gone)
             return
-        now = time.monotonic()
         match message:
             case BootResult():
-                self._child_booted(message, now)
+                self._child_booted(message)
             case ChildExited():
                 if (process := self._children.get(message.key, message.generation)) is not None:
-                    process.last_word = message.reason
+                    self._children.last_word(process, message.reason)
             case Call():
                 if self._children.anyone_dead():
                     # Whoever asks may know of this death (stop has returned): it is seen first. Not here: the dead
                     # child's last word may still be in the mailbox behind this call.
                     self._late.append(message)
                 else:
-                    self._call(message, now)
+                    self._call(message)
             case Stop():
                 self._stopping_for = self._stopping_for or message.reason
-                self._do(self.core.shutdown(message.reason, now))
+                self._decide(self.core.shutdown, message.reason)
             case Watch():
                 self._watchers.add(message.watcher, message.id)
-                self._post(message.watcher, Reply(message.watcher.uid, message.id, True, b""))
+                self._words.post(message.watcher, Reply(message.watcher.uid, message.id, True, b""))
             case Unwatch():
                 self._watchers.remove(message.watcher, message.id)
             case Link():
@@ -156,27 +170,30 @@ class SupervisorHost(Actor):  # type: ignore[misc]
                 self._watchers.remove(message.sender, LINK)
             case System():
                 what = f"a supervisor does not take {message.name}: which_children and count_children show what it has"
-                self._answer(Caller(message.sender, message.id), CallFailed(what))
+                self._words.answer(Caller(message.sender, message.id), CallFailed(what))
             case RegistryIs():
                 self._registry_is(message.registry)
             case Reply():
                 self._named(message)
             case Cast() | Info():
                 self._log.warning("a supervisor takes no casts and no other messages: dropped")
+            case _:
+                self._log.debug("a message that is nothing to a supervisor was dropped", kind=type(message).__name__)
 
     def _take_late(self) -> None:
         late, self._late = self._late, []
         for message in late:
-            self._call(message, time.monotonic())
+            with self._its_own_fault("Call"):
+                self._call(message)
 
-    def _call(self, message: Call, now: float) -> None:
+    def _call(self, message: Call) -> None:
         caller = Caller(message.sender, message.id)
         match _opened(message.request):
             case [str(name), argument]:
-                self._do(self.core.call(caller, name, argument, now))
+                self._decide(self.core.call, caller, name, argument)
             case _:
                 what = "a supervisor takes administration calls only (start_child, which_children, ...)"
-                self._answer(caller, CallFailed(what))
+                self._words.answer(caller, CallFailed(what))
 
     def _boot(self, boot: Boot) -> None:
         self.boot = boot
@@ -188,13 +205,14 @@ class SupervisorHost(Actor):  # type: ignore[misc]
         self._log = open_log(boot.node["logs"], self.label, boot.node.get("level", "info"))
         self._reporter = Reporter(Path(boot.node["logs"]), self._log)
         self._watchers = Watchers(self.ref.host)
-        self._naming = Naming(boot.name, self.ref, boot.registry, self._post)
+        self._words = Words(boot, self.ref, self._office, self._watchers)
+        self._naming = Naming(boot.name, self.ref, boot.registry, self._words.post)
         self._timers = Timers(self.wakeupAfter, self._wanted)
         self._children = Children(self._myRef, self._office, self._timers, self._buried)
+        self._booted = True  # from here on it can say what has befallen it
         assert isinstance(boot.start, SupervisorSpec)
         make: Callable[..., SupervisorCore] = RootCore if boot.parent is None else core_for
         self.core = make(boot.start, alive=lambda ref: not fate.has_ended(ref.pid, ref.born))
-        self._booted = True
         if self._naming.settled:
             self._start()
         else:
@@ -207,13 +225,13 @@ class SupervisorHost(Actor):  # type: ignore[misc]
         before = self._naming.settled
         error = self._naming.answered(reply)
         if error is not None:
-            self._boot_result("failed", ExitReason.crash(error), error)
+            self._words.boot_result("failed", ExitReason.crash(error), error)
             self._over = ExitReason.crash(error)
         elif self._naming.settled and not before:
             self._start()
 
     def _start(self) -> None:
-        self._do(self.core.start(time.monotonic()))
+        self._decide(self.core.start)
 
     def _registry_is(self, registry: Ref) -> None:
         self._naming.moved(registry)
@@ -224,11 +242,12 @@ class SupervisorHost(Actor):  # type: ignore[misc]
 
     # --- children -----------------------------------------------------------------------------------------------
 
-    def _child_booted(self, result: BootResult, now: float) -> None:
+    def _child_booted(self, result: BootResult) -> None:
         key, generation = result.key, result.generation
         process = self._children.get(key, generation)
-        if process is None:
+        if process is None or process.booted:
             return
+        process.booted = True
         event: events.Event
         if result.outcome == "started" and result.ref is not None:
             if process.uid == self._registry_uid:
@@ -238,69 +257,83 @@ class SupervisorHost(Actor):  # type: ignore[misc]
             event = events.Ignored(key, generation)
         else:
             event = events.StartFailed(key, generation, result.reason or ExitReason("error"), result.error)
-        self._do(self.core.event(event, now))
+        self._decide(self.core.event, event)
 
     def _buried(self, process: ChildProcess) -> None:
         reason = process.last_word or KILLED
-        self._do(self.core.event(events.Exited(process.key, process.generation, reason), time.monotonic()))
+        self._decide(self.core.event, events.Exited(process.key, process.generation, reason))
 
     # --- effects ------------------------------------------------------------------------------------------------
 
-    def _do(self, effects: list[events.Effect]) -> None:
+    def _decide(self, step: Callable[..., list[events.Effect]], *arguments: Any) -> None:
+        """Have the core decide, and carry out what.
+
+        Raises:
+            _CoreFailed: the core has raised.
+        """
+        try:
+            effects = step(*arguments, time.monotonic())
+        except Exception as error:
+            raise _CoreFailed from error
         # A child that is to be started does not wait until an end has been written down.
         for effect in sorted(effects, key=lambda effect: not isinstance(effect, events.Spawn)):
-            match effect:
-                case events.Spawn():
-                    self._spawn(effect)
-                case events.AskShutdown(key=key):
-                    self._ask_shutdown(key)
-                case events.Kill(key=key, generation=generation):
-                    if (process := self._children.get(key, generation)) is not None:
-                        self._children.kill(process)
-                case events.SetTimer():
-                    self._timers.set(effect.seconds, events.Tick(effect.key, effect.generation, effect.what))
-                case events.Answer(caller=caller, value=value, error=error):
-                    self._answer(caller, value if error is None else error)
-                case events.Tell():
-                    self._tell(effect)
-                case events.Ready():
-                    self._ready = True
-                    self._boot_result("started", None, None)
-                case events.Finished():
-                    self._finish(effect)
+            with self._its_own_fault(type(effect).__name__):
+                self._carry_out(effect)
+
+    def _carry_out(self, effect: events.Effect) -> None:
+        match effect:
+            case events.Spawn():
+                self._spawn(effect)
+            case events.AskShutdown(key=key):
+                self._ask_shutdown(key)
+            case events.Kill(key=key, generation=generation):
+                if (process := self._children.get(key, generation)) is not None:
+                    self._children.kill(process)
+            case events.SetTimer():
+                self._timers.set(effect.seconds, events.Tick(effect.key, effect.generation, effect.what))
+            case events.Answer(caller=caller, value=value, error=error):
+                self._words.answer(caller, value if error is None else error)
+            case events.Tell():
+                self._tell(effect)
+            case events.Ready():
+                self._ready = True
+                self._words.boot_result("started")
+            case events.Finished():
+                self._finish(effect)
 
     def _spawn(self, effect: events.Spawn) -> None:
         try:
             self._fork(effect)
         except Exception as error:  # no more processes, no memory, or arguments that are too large to be sent
             self._log.error("a child could not be started", child=effect.spec.id, exc_info=error)
-            now, reason = time.monotonic(), ExitReason.crash(error)
-            self._do(self.core.event(events.StartFailed(effect.key, effect.generation, reason), now))
+            reason = ExitReason.crash(error)
+            self._decide(self.core.event, events.StartFailed(effect.key, effect.generation, reason))
             if (process := self._children.get(effect.key, effect.generation)) is not None:
                 self._children.kill(process)
             else:
-                self._do(self.core.event(events.Exited(effect.key, effect.generation, reason), now))
+                self._decide(self.core.event, events.Exited(effect.key, effect.generation, reason))
 
     def _fork(self, effect: events.Spawn) -> None:
         spec = effect.spec
         nested = isinstance(spec.start, SupervisorSpec)
-        name = spec.name or (spec.start.name if isinstance(spec.start, SupervisorSpec) else None)
         uid, registry = uuid.uuid4().hex[:16], self._naming.registry
         if self.boot.parent is None and spec.id == REGISTRY_ID:
             self._registry_uid, registry = uid, None
         boot = Boot(
-            uid, effect.key, effect.generation, spec.id, name, spec.start, spec.args, spec.kwargs,
+            uid, effect.key, effect.generation, spec.id, spec.registers, spec.start, spec.args, spec.kwargs,
             self.ref, registry, self.boot.node,
         )  # fmt: skip
         self._children.start(SupervisorHost if nested else LeafHost, boot)
 
     def _ask_shutdown(self, key: int) -> None:
-        if (process := self._children.latest(key)) is not None:
+        process = self._children.latest(key)
+        if process is None:
+            return
+        try:
             self._children.send(process, Stop(process.uid, SHUTDOWN))
-
-    def _answer(self, caller: Caller, value: Any) -> None:
-        ok = not isinstance(value, SupervisorsError)
-        self._post(caller.ref, Reply(caller.ref.uid, caller.id, ok, pack(value)))
+        except Exception as error:
+            self._log.error("a child cannot be asked to end, and is killed", child_pid=process.pid, exc_info=error)
+            self._children.kill(process)
 
     def _tell(self, effect: events.Tell) -> None:
         at = time.time()
@@ -310,45 +343,42 @@ class SupervisorHost(Actor):  # type: ignore[misc]
         reason = self._stopping_for or effect.reason
         if effect.error is not None and not self._ready:
             reason = effect.error.reason or ExitReason.crash(effect.error)
-            self._boot_result("failed", reason, effect.error)
+            self._words.boot_result("failed", reason, effect.error)
         self._over = reason
 
     # --- the end ------------------------------------------------------------------------------------------------
 
     def _end(self, reason: ExitReason) -> None:
-        self._farewell(reason)
+        self._words.farewell(reason)
         self._office.drain_and_exit()
 
-    def _farewell(self, reason: ExitReason) -> None:
-        for watcher in self._watchers.everyone():
-            self._post(watcher, Ending(watcher.uid, self.ref, reason))
-        parent = self.boot.parent
-        if parent is not None:
-            self._post(parent, ChildExited(parent.uid, self.boot.key, self.boot.generation, reason))
+    def _crash(self, error: BaseException) -> None:
+        """End here: a supervisor that does not know its own state must not go on. Its parent starts a fresh one.
 
-    def _boot_result(self, outcome: str, reason: ExitReason | None, error: SupervisorsError | None) -> None:
-        ref = self.ref if outcome == "started" else None
-        parent = self.boot.parent
-        if parent is not None:
-            self._post(
-                parent,
-                BootResult(parent.uid, self.boot.key, self.boot.generation, outcome, ref, reason, error),
-            )
-        elif self.boot.node.get("daemon"):
-            host, port = self.boot.node["daemon"]
-            self._office.send(host, port, [encode(BootResult("", 0, 0, outcome, ref, reason, error))])
+        Its children end with it. Its last words are said all the same.
+        """
+        if not self._booted:
+            os._exit(1)
+        reason = ExitReason.crash(error)
+        with contextlib.suppress(Exception):
+            self._log.critical("supervisor crashed", exc_info=error)
+        with contextlib.suppress(Exception):
+            gone = ServerExited(f"the supervisor has crashed: {reason}", reason=reason)
+            late = [Caller(call.sender, call.id) for call in self._late]
+            for caller in (*self.core.callers(), *late):
+                self._words.answer(caller, gone)
+        with contextlib.suppress(Exception):
+            self._words.farewell(reason)
+        self._office.drain_and_exit()
 
     # --- small things -------------------------------------------------------------------------------------------
-
-    def _post(self, to: Ref, message: Message) -> None:
-        self._office.send(to.host, to.port, [encode(message)])
 
     def _wanted(self, tick: events.Tick) -> bool:
         return tick.what == "retry" or self._children.wants(tick)
 
     def _tick(self, tick: events.Tick) -> None:
         if not self._children.tick(tick):
-            self._do(self.core.event(tick, time.monotonic()))
+            self._decide(self.core.event, tick)
 
 
 def _opened(request: bytes) -> Any:

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from supervisors.runtime.thespian.logfile import logger_settings
+from supervisors.wire.clock import OWN_CLOCK, Clock
 
 __all__ = ["System", "SystemStartError", "start_system"]
 
@@ -81,7 +82,13 @@ class System:
         self._base.shutdown()
 
 
-def start_system(host: str, admin_port: int, key: bytes, capabilities: Mapping[str, Any] | None = None) -> System:
+def start_system(
+    host: str,
+    admin_port: int,
+    key: bytes,
+    capabilities: Mapping[str, Any] | None = None,
+    clock: Clock = OWN_CLOCK,
+) -> System:
     """Start an actor system whose processes listen on `host` only and accept frames of `key` only.
 
     1. The environment is set, thespian imported, and the secure transport put in place.
@@ -93,6 +100,7 @@ def start_system(host: str, admin_port: int, key: bytes, capabilities: Mapping[s
         admin_port: the admin's port; 0 picks a free one.
         key: the cluster key.
         capabilities: Thespian's capabilities of this system.
+        clock: the node's.
 
     Raises:
         ValueError: host or capabilities cannot be used.
@@ -116,7 +124,7 @@ def start_system(host: str, admin_port: int, key: bytes, capabilities: Mapping[s
 
     # In case somebody imported thespian before us.
     asyncTransportBase.MAX_PENDING_TRANSMITS = _MAX_PENDING
-    install(key, host)
+    install(key, host, clock)
 
     class SecureBase(multiprocTCPBase.ActorSystemBase):  # type: ignore[misc]
         transportType = SecureTCPTransport  # noqa: N815 - Thespian's name

@@ -10,6 +10,8 @@ from supervisors.host.alarms import Alarms
 from supervisors.supervisor.events import Tick
 
 NEVER = float("inf")
+#: An actor is woken at least this often while it has timers, in seconds: a timedelta holds no more than some years.
+MAX_WAIT = 86_400.0
 #: A wakeup may come this much before its time, in seconds.
 EARLY_SECONDS = 0.001
 
@@ -46,4 +48,4 @@ class Timers:
         at = self._alarms.next_at()
         if at is not None and at < self._next_wake:
             self._next_wake = at
-            self._wake_up(timedelta(seconds=max(0.0, at - time.monotonic())), at)
+            self._wake_up(timedelta(seconds=min(max(0.0, at - time.monotonic()), MAX_WAIT)), at)

@@ -129,7 +129,12 @@ class SecureTCPTransport(PollingTransport):
             # Sending there would fail, and Thespian takes some of these failures for a dead actor.
             del self._openSockets[tcp.opsKey(intent.targetAddr)]
             idle.socket.close()
-        return super()._next_XMIT_1(intent)
+        try:
+            return super()._next_XMIT_1(intent)
+        except OSError as error:  # no file descriptor or no memory for a connection: there will be
+            tcp.thesplog("cannot connect to %s: %s", intent.targetAddr, error)
+            intent.stage = self._XMITStepRetry
+            return self._nextTransmitStep(intent)
 
     def _next_XMIT_2(self, intent: Any) -> Any:  # noqa: N802
         if intent.counter is None:

@@ -63,7 +63,7 @@ def sealed_message(running, target, message, codec=None):
 
 def answer_to(codec, sock):
     """Return the acknowledgement that came: its status byte; None if the connection was closed instead."""
-    reader = FrameReader(Opener(codec, grace=60))
+    reader = FrameReader(Opener(codec))
     while True:
         try:
             data = sock.recv(reader.needed)
