@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from supervisors.terms.errors import SpecError
+from supervisors.terms.showing import shown
 
 
 @dataclass(frozen=True)
@@ -35,4 +36,4 @@ class Via:
 
     def __str__(self) -> str:
         """Return it as people write it."""
-        return f"{self.name}[{self.key!r:.60}]"
+        return f"{self.name}[{shown(self.key, 60)}]"
