@@ -30,11 +30,17 @@ from typing import Any, Self
 
 from supervisors.terms.reason import ExitReason
 from supervisors.terms.ref import Ref
-from supervisors.terms.showing import shown
+from supervisors.terms.showing import shown, text_of
 
 
 class SupervisorsError(Exception):
     """Base of every error that this library raises on purpose."""
+
+    # Of an error whose class does not call this __init__.
+    message: str = ""
+    id: str | None = None
+    reason: ExitReason | None = None
+    ref: Ref | None = None
 
     def __init__(
         self,
@@ -65,7 +71,7 @@ class SupervisorsError(Exception):
         reason = None if self.reason is None else ExitReason.of(self.reason)
         names = tuple(_name_of(cls) for cls in type(self).__mro__ if issubclass(cls, SupervisorsError))
         child = None if self.id is None else str(self.id)
-        return names, self.message, child, reason, self.ref if isinstance(self.ref, Ref) else None
+        return names, text_of(self.message or self), child, reason, self.ref if isinstance(self.ref, Ref) else None
 
 
 def _name_of(cls: type) -> str:

@@ -8,13 +8,16 @@ from typing import Any
 
 #: A longer text is cut in the middle.
 MAX_SHOWN = 4000
+#: A longer text is a user's data (a prompt, an example) and is only sketched.
+LONGEST_TEXT = 40
 
 
 class _Short(reprlib.Repr):
     """reprlib's, which cuts containers and texts first; also where they are in exceptions and dataclasses."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, longest_text: int | None = None) -> None:
         super().__init__()
+        self._longest_text = limit if longest_text is None else longest_text
         self.maxlevel = 4
         self.maxtuple = self.maxlist = self.maxdict = self.maxset = self.maxfrozenset = self.maxdeque = 20
         self.maxarray = 20
@@ -23,11 +26,11 @@ class _Short(reprlib.Repr):
     def repr1(self, x: Any, level: int) -> str:
         # By what it is a subclass of: a subclass of list that has no repr of its own is cut as one.
         try:
-            kind = type(x)
-            for base in (str, list, tuple, dict, set, frozenset, bytes, bytearray, int):
+            kind: Any = type(x)
+            for base, name in _SHOWERS.items():
                 if isinstance(x, base) and kind.__repr__ is base.__repr__:
-                    return str(getattr(self, _SHOWERS[base])(x, level))
-            if isinstance(x, BaseException) and kind.__repr__ is BaseException.__repr__:
+                    return str(getattr(self, name)(x, level))
+            if isinstance(x, BaseException) and kind.__repr__ is vars(BaseException)["__repr__"]:
                 return f"{kind.__name__}{self.repr_tuple(x.args, level)}"
             if is_dataclass(kind) and "__create_fn__" in kind.__repr__.__qualname__:
                 return self._fields(x, level)
@@ -44,12 +47,16 @@ class _Short(reprlib.Repr):
         return f"{type(x).__name__}({', '.join(parts)})"
 
     def repr_bytes(self, x: bytes, level: int) -> str:
+        if len(x) > self._longest_text != self.maxstring:
+            return f"<{len(x):,} bytes>"
         if len(x) <= self.maxstring:
             return repr(x)
         half = self.maxstring // 2
         return f"{x[:half]!r}...{x[-half:]!r}"
 
     def repr_str(self, x: str, level: int) -> str:
+        if len(x) > self._longest_text != self.maxstring:
+            return f"<text of {len(x):,} characters>"
         if len(x) <= self.maxstring:
             return str.__repr__(x)
         half = self.maxstring // 2
@@ -60,7 +67,7 @@ class _Short(reprlib.Repr):
         return int.__repr__(x) if bits < 4096 else f"<int of {bits:,} bits>"
 
 
-_SHOWERS = {
+_SHOWERS: dict[Any, str] = {
     str: "repr_str",
     list: "repr_list",
     tuple: "repr_tuple",
@@ -76,6 +83,11 @@ _SHOWERS = {
 def shown(value: Any, limit: int = MAX_SHOWN) -> str:
     """Return what `repr` would say of anything, in at most about `limit` characters."""
     return cut(_Short(limit).repr(value), limit)
+
+
+def sketched(value: Any, limit: int = MAX_SHOWN) -> str:
+    """Return what `shown` does, with the lengths of texts in the place of long ones: they are a user's data."""
+    return cut(_Short(limit, LONGEST_TEXT).repr(value), limit)
 
 
 def shown_error(error: BaseException, limit: int = MAX_SHOWN) -> str:

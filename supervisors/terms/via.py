@@ -33,6 +33,7 @@ class Via:
         """Refuse what is no name."""
         if not isinstance(self.name, str) or not self.name:
             raise SpecError.of("Via.name", self.name, "a non-empty text, the name of the server that resolves the key")
+        object.__setattr__(self, "name", str.__str__(self.name))
 
     def __str__(self) -> str:
         """Return it as people write it."""

@@ -20,6 +20,7 @@ from typing import Any
 #: What a reducer returns: a function, its arguments, and what pickle allows beside them.
 Reduced = tuple[Any, ...]
 
+
 def _reduce_context_var(var: ContextVar[Any]) -> Reduced:
     try:
         default = Context().run(var.get)  # in an empty context it has its default, if it has one
@@ -105,7 +106,7 @@ def reduce_exception(error: BaseException) -> Any:
 
 def _exception(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException:
     error = cls.__new__(cls, *args)
-    built_in = next(base for base in cls.__mro__ if base.__module__ == "builtins")
+    built_in: Any = next(base for base in cls.__mro__ if base.__module__ == "builtins")
     try:
         built_in.__init__(error, *args)
     except TypeError:  # it keeps other arguments than it takes

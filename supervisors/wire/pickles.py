@@ -24,7 +24,8 @@ from typing import Any
 
 import cloudpickle
 
-from supervisors.terms.errors import SpecError, SupervisorsError
+from supervisors.terms.errors import CallFailed, SpecError, SupervisorsError
+from supervisors.terms.showing import shown_error
 from supervisors.terms.spec import ChildSpec, SealedStart, SupervisorSpec
 from supervisors.wire import fresh
 
@@ -68,7 +69,11 @@ def travels_by_value(module: ModuleType) -> bool:
     if top in ("__main__", "__mp_main__"):
         return True
     file = getattr(module, "__file__", None)
-    if file is None or top == _OWN_PACKAGE or any(folder in Path(file).resolve().parents for folder in _library_folders()):
+    if (
+        file is None
+        or top == _OWN_PACKAGE
+        or any(folder in Path(file).resolve().parents for folder in _library_folders())
+    ):
         return False
     if top not in _installed_packages():
         return True
@@ -123,7 +128,11 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if isinstance(obj, type):
             return self._class(obj)
         if kind is ModuleType and not self._by_reference(obj):
-            held = {name: value for name, value in vars(obj).items() if name not in ("__builtins__", "__spec__", "__loader__")}
+            held = {
+                name: value
+                for name, value in vars(obj).items()
+                if name not in ("__builtins__", "__spec__", "__loader__")
+            }
             return self._held((fresh.make_module, (obj.__name__,), held, None, None, fresh.fill_module))
         if kind is fresh.CACHED and not self._by_reference(obj):
             return fresh.reduce_cached(obj)
@@ -162,8 +171,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         """Whether a cached function or a module is found by its name where it arrives."""
         if isinstance(obj, ModuleType):
             name = obj.__name__
-            return name in sys.modules and name not in cloudpickle.list_registry_pickle_by_value() and (
-                not travels_by_value(obj)
+            return (
+                name in sys.modules
+                and name not in cloudpickle.list_registry_pickle_by_value()
+                and (not travels_by_value(obj))
             )
         module = sys.modules.get(getattr(obj, "__module__", None) or "")
         if module is None or travels_by_value(module):
@@ -240,7 +251,10 @@ def unseal(spec: ChildSpec) -> ChildSpec:
         return replace(spec, start=start)
     if not isinstance(spec.start, SealedStart):
         return spec
-    cls, args, kwargs = open_start(spec.start, spec.args, spec.kwargs)
+    try:
+        cls, args, kwargs = open_start(spec.start, spec.args, spec.kwargs)
+    except Exception as error:
+        raise CallFailed(f"the class or arguments of {spec.id!r} cannot be opened here: {shown_error(error)}") from None
     return replace(spec, start=cls, args=args, kwargs=kwargs)
 
 
@@ -270,7 +284,9 @@ def seal_spec(spec: ChildSpec | SupervisorSpec) -> Any:
     except SupervisorsError:
         raise
     except Exception as error:
-        raise SpecError(f"the class or arguments of {getattr(spec, 'id', spec)!r} cannot be sent: {error}") from None
+        raise SpecError(
+            f"the class or arguments of {getattr(spec, 'id', spec)!r} cannot be sent: {shown_error(error)}"
+        ) from None
 
 
 def seal_start(child: Any) -> Any:

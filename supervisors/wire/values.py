@@ -22,11 +22,11 @@ from supervisors.terms.errors import CallFailed, SupervisorsError, from_record
 from supervisors.terms.partition import PartitionSupervisorSpec
 from supervisors.terms.reason import ExitReason
 from supervisors.terms.ref import Caller, Down, Ref
+from supervisors.terms.showing import shown, shown_error
 from supervisors.terms.spec import Backoff, ChildSpec, SealedStart, SupervisorSpec, spec_fields
 from supervisors.terms.tasks import TaskSupervisorSpec
 from supervisors.terms.via import Via
 from supervisors.terms.views import ChildCounts, ChildInfo, Report
-from supervisors.terms.showing import shown, shown_error
 from supervisors.wire import pickles
 from supervisors.wire.codec import MAX_FRAME
 from supervisors.wire.shape import TooDeep, is_tree
@@ -39,7 +39,7 @@ MAX_VALUE = MAX_FRAME - (1 << 18)
 
 #: Bytes in bytes in bytes: a tree of supervisors has three a level.
 MAX_NESTED = 250
-#: So far in msgpack's quick function is used, which takes 40 KB of stack; from there on its slower object, which takes little.
+#: So far in, msgpack's quick function is used, which takes 40 KB of stack; then its slower object, which takes little.
 QUICK_NESTED = 8
 
 _TUPLE, _SET, _FROZENSET, _INT, _ERROR, _TYPED, _PACKED, _PICKLED = 1, 2, 3, 4, 5, 6, 7, 100
@@ -141,7 +141,7 @@ def _packer(nested: int, as_plain: Callable[[Any], Any]) -> Callable[[Any], byte
         "unicode_errors": "surrogatepass",
         "buf_size": 1024,  # the default is a megabyte, which the kernel gives and takes back each time
     }
-    return lambda value: msgpack.Packer(**options).pack(value)  # type: ignore[no-any-return]
+    return lambda value: msgpack.Packer(**options).pack(value)
 
 
 def _plain(value: Any) -> Any:
@@ -152,11 +152,11 @@ def _plain(value: Any) -> Any:
     raise _NotPlain(f"{shown(value, 200)} is no plain data")
 
 
-_PLAIN_TYPES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
+_PLAIN_TYPES: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (str, str.__str__),
     (numbers.Integral, int),
     (numbers.Real, float),
-    (bytes | bytearray, bytes),  # type: ignore[arg-type]
+    ((bytes, bytearray), bytes),
     (tuple, tuple),
     (list, list),
     (dict, dict),
@@ -292,6 +292,17 @@ def unpack(data: bytes | memoryview, *, trusted: bool = False) -> Any:
         Exception: whatever a user's object raises when it is opened.
     """
     return _open_trusted(data) if trusted else _open_plain(data)
+
+
+def number_of(data: bytes) -> int | None:
+    """Return the first item of a packed list, if it is a number, whatever else is in it; else None."""
+    unpacker = msgpack.Unpacker(read_size=1024, max_buffer_size=max(len(data), 1024))
+    unpacker.feed(data)
+    try:
+        number = unpacker.unpack() if unpacker.read_array_header() else None
+    except Exception:
+        return None
+    return number if type(number) is int else None
 
 
 def open_value(data: bytes, what: str) -> Any:
