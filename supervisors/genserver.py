@@ -26,11 +26,12 @@ from types import MappingProxyType
 from typing import Any
 
 from supervisors.terms.behaviour import Behaviour
-from supervisors.terms.checks import Target, check_name, check_ref, check_target, check_timeout
+from supervisors.terms.checks import Target, check_name, check_ref, check_seconds, check_target, check_timeout
 from supervisors.terms.errors import CallFailed
 from supervisors.terms.ports import Engine, supervise
 from supervisors.terms.reason import ExitReason, exit_reason
 from supervisors.terms.ref import Caller, Ref
+from supervisors.terms.showing import sketched
 from supervisors.terms.spec import ChildSpec
 from supervisors.terms.via import Via
 from supervisors.terms.views import ChildInfo
@@ -104,19 +105,19 @@ class GenServer(Behaviour):
 
     def handle_call(self, request: Any, caller: Caller) -> Any:
         """Answer a call: return the reply, or NO_REPLY and answer later with `self.reply(caller, ...)`."""
-        raise NotImplementedError(f"{type(self).__name__} has no handle_call and was asked {request!r:.200}")
+        raise NotImplementedError(f"{type(self).__name__} has no handle_call and was asked {sketched(request, 200)}")
 
     def handle_cast(self, message: Any) -> Any:
         """Take a message that nobody waits on."""
-        raise NotImplementedError(f"{type(self).__name__} has no handle_cast and was sent {message!r:.200}")
+        raise NotImplementedError(f"{type(self).__name__} has no handle_cast and was sent {sketched(message, 200)}")
 
     def handle_info(self, message: Any) -> Any:
         """Take any other message: Down, a timer's, ("EXIT", ref, reason), "timeout". Default: log and drop it."""
-        self.log.warning("message not understood", message=repr(message)[:200])
+        self.log.warning("message not understood", message=sketched(message, 200))
 
     def handle_continue(self, value: Any) -> Any:
         """Take what `self.continue_with(value)` has put before every message that waits."""
-        raise NotImplementedError(f"{type(self).__name__} has no handle_continue and was given {value!r:.200}")
+        raise NotImplementedError(f"{type(self).__name__} has no handle_continue and was given {sketched(value, 200)}")
 
     def terminate(self, reason: ExitReason) -> Any:
         """Clean up; called before the server ends, but not after a failed init, an exit signal or a kill."""
@@ -168,7 +169,7 @@ class GenServer(Behaviour):
             SpecError: `target` is no process, or `timeout` no number of seconds; nothing was sent.
         """
         check_target(target)
-        check_timeout(timeout)
+        timeout = check_timeout(timeout)
         return await self._supervisors_engine.call(target, request, timeout)
 
     def cast(self, target: Target, message: Any) -> None:
@@ -189,7 +190,7 @@ class GenServer(Behaviour):
             SpecError: `timeout` is no number of seconds; nothing was stopped.
         """
         check_target(target)
-        check_timeout(timeout)
+        timeout = check_timeout(timeout)
         ref = await self._supervisors_engine.names.resolve(target)
         if ref == self.ref:
             raise CallFailed("a server cannot stop itself by a call: it would wait for itself; raise Stop(reason)")
@@ -208,7 +209,7 @@ class GenServer(Behaviour):
 
     def send_after(self, seconds: float, message: Any) -> asyncio.TimerHandle:
         """Deliver `message` to handle_info in so many seconds; `.cancel()` on what is returned takes it back."""
-        return self._supervisors_engine.send_after(seconds, message)
+        return self._supervisors_engine.send_after(check_seconds("seconds", seconds), message)
 
     def continue_with(self, value: Any) -> None:
         """Have handle_continue take `value` next, before any message that waits; from init: before the first."""
@@ -224,7 +225,7 @@ class GenServer(Behaviour):
         Raises:
             SpecError: not a number of seconds.
         """
-        check_timeout(seconds, "seconds")
+        seconds = check_timeout(seconds, "seconds")
         self._supervisors_engine.mailbox.idle = seconds
 
     def monitor(self, target: Target) -> int:

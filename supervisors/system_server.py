@@ -8,6 +8,7 @@ from supervisors.genserver import NO_REPLY, GenServer
 from supervisors.terms.awaitable import maybe_await
 from supervisors.terms.errors import CallFailed, SupervisorsError, unknown_request
 from supervisors.terms.ref import Caller
+from supervisors.terms.showing import sketched
 
 
 class SystemServer(GenServer):
@@ -39,4 +40,4 @@ class SystemServer(GenServer):
 
     def handle_cast(self, message: Any) -> Any:
         """Log and drop what is not understood."""
-        self.log.warning("message not understood", message=repr(message)[:200])
+        self.log.warning("message not understood", message=sketched(message, 200))

@@ -160,7 +160,7 @@ class DoorClient:
 
     def _submit(self, future: Future[Any] | Answer, number: int, operation: str, arguments: tuple[Any, ...]) -> None:
         future.request_id = number  # type: ignore[union-attr]
-        payload = wire.pack_value([number, operation, *arguments], "request")
+        payload = wire.pack_message([number, operation, *arguments], "request")
         with self._lock:
             if self._closed:
                 raise NodeDown(f"the node at {self._dest} has gone away")

@@ -110,4 +110,4 @@ class Link:
             self.submit(protocol.LEASE, target, packed, timeout)
             return None
         wait = None if timeout is None else timeout + SLACK_SECONDS
-        return values.unpack(self.request(protocol.LEASE, target, packed, timeout, wait=wait), trusted=True)
+        return values.open_value(self.request(protocol.LEASE, target, packed, timeout, wait=wait), "reply")

@@ -35,7 +35,7 @@ class Monitor:
 
     def wait(self, timeout: float | None = None) -> Down | None:
         """Return Down when the process has ended; None when `timeout` seconds are over first."""
-        self._ended.wait(timeout)
+        self._ended.wait(check_timeout(timeout))
         if self._down is None:
             return None
         return Down(self._down.ref or self.ref, self._down.reason)

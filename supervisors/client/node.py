@@ -114,20 +114,20 @@ class Node(Link):
             SpecError: `target` is no process, or `timeout` no number of seconds; nothing was sent.
         """
         check_target(target)
-        check_timeout(timeout)
+        timeout = check_timeout(timeout)
         wait = None if timeout is None else timeout + SLACK_SECONDS
-        return values.unpack(
-            self.request(protocol.CALL, target, values.pack_value(request, "request"), timeout, wait=wait), trusted=True
+        return values.open_value(
+            self.request(protocol.CALL, target, values.pack_value(request, "request"), timeout, wait=wait), "reply"
         )
 
     async def acall(self, target: Target, request: Any, timeout: float | None = 5.0) -> Any:
         """Do what `call` does, from an event loop."""
         check_target(target)
-        check_timeout(timeout)
+        timeout = check_timeout(timeout)
         client, future = self.submit(protocol.CALL, target, values.pack_value(request, "request"), timeout)
         try:
             async with asyncio.timeout(None if timeout is None else timeout + SLACK_SECONDS):
-                return values.unpack(await asyncio.wrap_future(future), trusted=True)
+                return values.open_value(await asyncio.wrap_future(future), "reply")
         except TimeoutError:
             client.abandon(future)
             raise CallTimeout(f"no answer from the node within {timeout} s") from None
@@ -175,7 +175,7 @@ class Node(Link):
             SpecError: `timeout` is no number of seconds; nothing was stopped.
         """
         check_target(target)
-        check_timeout(timeout)
+        timeout = check_timeout(timeout)
         self.request(protocol.STOP, target, ExitReason.of(reason), timeout)
 
     def whereis(self, name: str | Via) -> Ref | None:
@@ -329,10 +329,10 @@ class Node(Link):
 
     def _system(self, target: Target, name: str, argument: Any, timeout: float | None) -> Any:
         check_target(target)
-        check_timeout(timeout)
+        timeout = check_timeout(timeout)
         wait = None if timeout is None else timeout + SLACK_SECONDS
         packed = values.pack_value(argument, "argument")
-        return values.unpack(self.request(protocol.SYSTEM, target, name, packed, timeout, wait=wait), trusted=True)
+        return values.open_value(self.request(protocol.SYSTEM, target, name, packed, timeout, wait=wait), "answer")
 
     # --- seeing -----------------------------------------------------------------------------------------------------
 

@@ -71,7 +71,7 @@ class Request:
         """Return the reply that has come, or raise the error."""
         if self._future.cancelled():
             raise CallFailed("this request was abandoned: it has no answer")
-        return wire.unpack(self._future.result(0), trusted=True)
+        return wire.open_value(self._future.result(0), "reply")
 
     def abandon(self) -> None:
         """Want no answer any more."""
@@ -166,5 +166,5 @@ def remaining(timeout: float | None, deadline: float | None) -> float | None:
     Raises:
         SpecError: `timeout` is no number of seconds.
     """
-    check_timeout(timeout)
+    timeout = check_timeout(timeout)
     return timeout if deadline is None else max(0.0, deadline - time.monotonic())

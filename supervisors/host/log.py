@@ -19,6 +19,8 @@ from typing import Any
 _rich = sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
 import structlog  # noqa: E402
 
+from supervisors.terms.showing import cut, shown  # noqa: E402
+
 if _rich is None:
     del sys.modules["rich"]
 
@@ -26,7 +28,18 @@ LOG_FILE = "node.jsonl"
 #: When a log file has grown to this many bytes it is renamed to `.1` (the one before is dropped).
 ROTATE_BYTES = 32 * 1024 * 1024
 
+#: A longer text in a line is cut in its middle, in characters.
+MAX_TEXT = 20_000
+
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+
+
+def _bounded(logger: Any, method: str, event: Any) -> Any:
+    """Cut long texts: an exception may carry a payload of any size."""
+    for name, value in event.items():
+        if isinstance(value, str) and len(value) > MAX_TEXT:
+            event[name] = cut(value, MAX_TEXT)
+    return event
 
 
 class LineFile:
@@ -111,7 +124,8 @@ def open_log(folder: str | Path, actor: str, level: str = "info") -> Any:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
             structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(default=repr),
+            _bounded,
+            structlog.processors.JSONRenderer(default=shown),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS.get(level, 20)),
         cache_logger_on_first_use=False,

@@ -40,8 +40,8 @@ def _new_lease() -> str:
 
 
 def _checkout_request(lease: str, block: bool, timeout: Any, work_timeout: Any) -> tuple[Any, ...]:
-    check_timeout(timeout)
-    check_seconds("work_timeout", work_timeout, positive=True, optional=True)
+    timeout = check_timeout(timeout)
+    work_timeout = check_seconds("work_timeout", work_timeout, positive=True, optional=True)
     return ("checkout", lease, bool(block), timeout, work_timeout)
 
 

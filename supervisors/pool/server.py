@@ -30,7 +30,7 @@ from supervisors.pool.effects import (
     StopWorker,
 )
 from supervisors.system_server import SystemServer
-from supervisors.terms.errors import CallFailed, CallTimeout, NoProcess, StartError, SupervisorsError
+from supervisors.terms.errors import CallTimeout, NoProcess, StartError, SupervisorsError
 from supervisors.terms.ports import engine_of, supervise
 from supervisors.terms.reason import SHUTDOWN, ExitReason
 from supervisors.terms.ref import Caller, Down, Ref
@@ -85,10 +85,7 @@ class PoolServer(SystemServer):
         """Answer a borrower; one that is outside comes by a door."""
         match request:
             case ("lease", str() as client, bytes() as packed):
-                try:
-                    request = wire.unpack(packed, trusted=True)
-                except Exception as error:  # a class that is not here, say: the borrower's mistake
-                    raise CallFailed(f"the request cannot be opened here: {error!r}") from None
+                request = wire.open_value(packed, "request")
                 return self._answer(Borrower(caller.ref, client), request, caller)
             case _:
                 return self._answer(Borrower(caller.ref), request, caller)

@@ -82,10 +82,11 @@ class PoolSpec:
         check_count("min_size", self.min_size, most=self.size, optional=True)
         check_count("max_size", self.max_size, least=self.size, optional=True)
         for name in ("idle_seconds", "health_interval"):
-            check_seconds(name, getattr(self, name))
+            object.__setattr__(self, name, check_seconds(name, getattr(self, name)))
         for name in ("health_timeout", "stats_window"):
-            check_seconds(name, getattr(self, name), positive=True)
-        check_seconds("work_timeout", self.work_timeout, positive=True, optional=True)
+            object.__setattr__(self, name, check_seconds(name, getattr(self, name), positive=True))
+        seconds = check_seconds("work_timeout", self.work_timeout, positive=True, optional=True)
+        object.__setattr__(self, "work_timeout", seconds)
         self.as_supervisor()
 
     @property

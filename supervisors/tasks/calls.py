@@ -108,7 +108,6 @@ def stream_options(options: StreamKeywords, linked: bool) -> tuple[StreamOptions
         if name not in known:
             raise SpecError.of(name, value, f"an option of a stream: {', '.join(known)}")
     given: dict[str, Any] = dict(options)
-    shutdown = given.pop("shutdown", None)
-    check_shutdown(shutdown)
+    shutdown = check_shutdown(given.pop("shutdown", None))
     most = given.pop("max_concurrency", None)
     return StreamOptions((os.cpu_count() or 1) if most is None else most, linked=linked, **given), shutdown

@@ -47,7 +47,7 @@ class AsyncTask:
 
     async def await_(self, timeout: float | None = 5.0) -> Any:
         """Return the task's result; once. As `Task.await_`."""
-        check_timeout(timeout)
+        timeout = check_timeout(timeout)
         outcome = await self._outcome(timeout)
         self._taken = True
         if outcome is None:
@@ -60,14 +60,14 @@ class AsyncTask:
 
     async def yield_(self, timeout: float | None = 5.0) -> Outcome | None:
         """Return ("ok", value), ("exit", reason), or None when it is not done in time; then ask again later."""
-        check_timeout(timeout)
+        timeout = check_timeout(timeout)
         outcome = await self._outcome(timeout)
         self._taken = outcome is not None
         return outcome
 
     async def shutdown(self, shutdown: Shutdown = None) -> Outcome | None:
         """Stop the task and return when it is gone. As `Task.shutdown`."""
-        check_shutdown(shutdown)
+        shutdown = check_shutdown(shutdown)
         outcome = await self._outcome(0.0)
         self._taken = True
         if outcome is None:

@@ -67,7 +67,7 @@ class Task:
             CallTimeout: too late. A linked task is stopped, another one goes on; the result is dropped.
             NotAllowed: it was awaited before, or belongs to another process.
         """
-        check_timeout(timeout)
+        timeout = check_timeout(timeout)
         self._mine()
         outcome = self._outcome(timeout)
         self._taken = True
@@ -80,7 +80,7 @@ class Task:
 
     def yield_(self, timeout: float | None = 5.0) -> Outcome | None:
         """Return ("ok", value), ("exit", reason), or None when it is not done in time; then ask again later."""
-        check_timeout(timeout)
+        timeout = check_timeout(timeout)
         self._mine()
         outcome = self._outcome(timeout)
         self._taken = outcome is not None
@@ -95,7 +95,7 @@ class Task:
         Returns:
             ("ok", value) or ("exit", reason) if it was done before; None if it was not.
         """
-        check_shutdown(shutdown)
+        shutdown = check_shutdown(shutdown)
         self._mine()
         outcome = self._outcome(0.0)
         self._taken = True
@@ -116,7 +116,7 @@ class Task:
 
     def _outcome(self, timeout: float | None) -> Outcome | None:
         try:
-            return "ok", values.unpack(self._future.result(timeout), trusted=True)
+            return "ok", values.open_value(self._future.result(timeout), "result")
         except FutureTimeoutError:
             return None
         except Exception as error:

@@ -105,7 +105,7 @@ class OutsidePort:
         def ended(future: Future[Any]) -> None:
             at = time.monotonic()
             try:
-                outcome: Outcome = ("ok", wire.unpack(future.result(), trusted=True))
+                outcome: Outcome = ("ok", wire.open_value(future.result(), "result"))
             except SupervisorsError as error:
                 outcome = outcome_of(error)
             except Exception as error:  # a result that cannot be opened here

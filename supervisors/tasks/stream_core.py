@@ -47,7 +47,7 @@ class StreamOptions:
     def __post_init__(self) -> None:
         """Refuse what is not legal, before anything is started."""
         check_count("max_concurrency", self.max_concurrency, least=1)
-        check_timeout(self.timeout)
+        object.__setattr__(self, "timeout", check_timeout(self.timeout))
         check_choice("on_timeout", self.on_timeout, ("exit", "kill_task"))
         for name in ("ordered", "zip_input_on_exit", "reuse"):
             check_flag(name, getattr(self, name))

@@ -1,7 +1,12 @@
-"""Every validator of arguments and specs. Each raises SpecError, in one shape of words, for what is not legal."""
+"""Every validator of arguments and specs. Each raises SpecError, in one shape of words, for what is not legal.
+
+Those of seconds and texts return what they have checked as plain data: a scalar of numpy's as a number, a StrEnum as
+text, endless seconds as many. Use what they return.
+"""
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Collection
 from typing import Any, Literal
 
@@ -12,13 +17,33 @@ from supervisors.terms.via import Via
 #: Whom a call, a cast or a question is for: a process, or a name that is registered.
 Target = Ref | str | Via
 
+#: What is longer, in seconds, is as long as this (23 days): timers of the system count milliseconds in 32 bits.
+MAX_SECONDS = 2_000_000.0
+
 #: How long a process gets to stop before it is killed.
 Shutdown = float | int | Literal["brutal_kill", "infinity"] | None
 
 
 def is_number(value: Any) -> bool:
-    """Whether `value` is a number: no bool, no NaN."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+    """Whether `value` is a number (one of numpy's too): no bool, no NaN."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and bool(value == value)
+
+
+def is_text(value: Any) -> bool:
+    """Whether `value` is a text that can be written: not empty, and no half of a surrogate pair in it."""
+    if not isinstance(value, str) or not value:
+        return False
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return False
+    return True
+
+
+def _seconds(value: Any) -> float:
+    """Return a legal number of seconds as a plain number that every clock and timer takes."""
+    return MAX_SECONDS if value > MAX_SECONDS else value if type(value) in (int, float) else float(value)
 
 
 def is_count(value: Any) -> bool:
@@ -41,28 +66,34 @@ def check_count(name: str, value: Any, least: int = 0, most: int | None = None, 
         raise SpecError.of(name, value, legal + (" or None" if optional else ""))
 
 
-def check_seconds(name: str, value: Any, positive: bool = False, optional: bool = False) -> None:
-    """Refuse what is no time in seconds; `positive`: nor 0; `optional`: None is fine too."""
+def check_seconds(name: str, value: Any, positive: bool = False, optional: bool = False) -> Any:
+    """Return a time in seconds; refuse what is none. `positive`: 0 is none; `optional`: None is one too."""
     if value is None and optional:
-        return
+        return None
     if not is_number(value) or value < 0 or (positive and value == 0):
         raise SpecError.of(name, value, f"seconds {'> 0' if positive else '>= 0'}" + (" or None" if optional else ""))
+    return _seconds(value)
 
 
-def check_timeout(timeout: Any, name: str = "timeout") -> None:
-    """Refuse what is no time to wait.
+def check_timeout(timeout: Any, name: str = "timeout") -> float | None:
+    """Return a time to wait; infinite seconds are None, no limit.
 
     Raises:
         SpecError: neither None nor a number of seconds that is not negative.
     """
-    if timeout is not None and (not is_number(timeout) or timeout < 0):
+    if timeout is None:
+        return None
+    if not is_number(timeout) or timeout < 0:
         raise SpecError.of(name, timeout, "seconds >= 0, or None for no limit")
+    return None if timeout == float("inf") else _seconds(timeout)
 
 
-def check_shutdown(shutdown: Any, optional: bool = True) -> None:
-    """Refuse what is no way to stop a process; `optional`: None, the default, is one."""
-    if (shutdown is None and optional) or (isinstance(shutdown, str) and shutdown in ("brutal_kill", "infinity")):
-        return
+def check_shutdown(shutdown: Any, optional: bool = True) -> Shutdown:
+    """Return a way to stop a process; refuse what is none. `optional`: None, the default, is one."""
+    if shutdown is None and optional:
+        return None
+    if isinstance(shutdown, str) and shutdown in ("brutal_kill", "infinity"):
+        return "infinity" if shutdown == "infinity" else "brutal_kill"
     if not is_number(shutdown) or shutdown < 0:
         legal = (
             'seconds >= 0, "brutal_kill", "infinity" or None'
@@ -70,6 +101,7 @@ def check_shutdown(shutdown: Any, optional: bool = True) -> None:
             else 'seconds >= 0, "brutal_kill" or "infinity"'
         )
         raise SpecError.of("shutdown", shutdown, legal)
+    return "infinity" if shutdown == float("inf") else _seconds(shutdown)
 
 
 def check_flag(name: str, value: Any) -> None:
@@ -84,30 +116,33 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
         raise SpecError.of(name, value, "one of " + ", ".join(choices))
 
 
-def check_text(name: str, value: Any) -> None:
-    """Refuse what is no text, or an empty one."""
-    if not isinstance(value, str) or not value:
-        raise SpecError.of(name, value, "a non-empty text")
+def check_text(name: str, value: Any) -> str:
+    """Return a text; refuse what is none, or an empty one."""
+    if not is_text(value):
+        raise SpecError.of(name, value, "a non-empty text without lone surrogates")
+    return str.__str__(value)
 
 
 def check_texts(name: str, value: Any) -> tuple[str, ...]:
     """Return non-empty texts as a tuple; refuse a single text, and anything else."""
-    if not isinstance(value, tuple | list) or not all(isinstance(each, str) and each for each in value):
+    if not isinstance(value, tuple | list) or not all(map(is_text, value)):
         raise SpecError.of(name, value, "a list of non-empty texts")
-    return tuple(value)
+    return tuple(str.__str__(each) for each in value)
 
 
-def check_name(value: Any, name: str = "name", optional: bool = True) -> None:
-    """Refuse what a process cannot be registered under; `optional`: None, no name, is fine too."""
-    if value is None and optional:
-        return
-    if not isinstance(value, Via) and not (isinstance(value, str) and value):
-        raise SpecError.of(name, value, "a non-empty text or a Via" + (", or None" if optional else ""))
+def check_name(value: Any, name: str = "name", optional: bool = True) -> Any:
+    """Return what a process can be registered under; refuse the rest. `optional`: None, no name, is fine too."""
+    if isinstance(value, Via) or (value is None and optional):
+        return value
+    if not is_text(value):
+        legal = "a non-empty text without lone surrogates, or a Via" + (", or None" if optional else "")
+        raise SpecError.of(name, value, legal)
+    return str.__str__(value)
 
 
 def check_target(target: Any, name: str = "target") -> None:
     """Refuse what is no process: before anything is sent, at the caller."""
-    if not isinstance(target, Ref | Via) and not (isinstance(target, str) and target):
+    if not isinstance(target, Ref | Via) and not is_text(target):
         raise SpecError.of(name, target, "a Ref, a registered name (a non-empty text) or a Via")
 
 

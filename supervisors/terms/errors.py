@@ -20,7 +20,8 @@
      ├─ AlreadyRegistered               the key of a unique registry has an owner; `.ref`
      └─ NotJoined                       the process is not a member of this group
 
-Every error can be sent: `to_record` returns it as plain data, `from_record` rebuilds it.
+Every error can be sent, one of a subclass that is defined elsewhere too: `to_record` returns it as plain data, and
+`from_record` rebuilds it, as the nearest class that is known where it arrives.
 """
 
 from __future__ import annotations
@@ -29,10 +30,17 @@ from typing import Any, Self
 
 from supervisors.terms.reason import ExitReason
 from supervisors.terms.ref import Ref
+from supervisors.terms.showing import shown, text_of
 
 
 class SupervisorsError(Exception):
     """Base of every error that this library raises on purpose."""
+
+    # Of an error whose class does not call this __init__.
+    message: str = ""
+    id: str | None = None
+    reason: ExitReason | None = None
+    ref: Ref | None = None
 
     def __init__(
         self,
@@ -49,14 +57,35 @@ class SupervisorsError(Exception):
         self.reason = reason
         self.ref = ref
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as plain data."""
-        return from_record, (self.to_record(),)
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Make the class known to `from_record`."""
+        super().__init_subclass__(**options)
+        _BY_NAME[_name_of(cls)] = cls
 
-    def to_record(self) -> tuple[str, str, str | None, ExitReason | None, Ref | None]:
-        """Return the error as plain data."""
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle without calling `__init__`, which a subclass may have changed."""
+        return _rebuilt, (type(self), self.args), vars(self)
+
+    def to_record(self) -> tuple[tuple[str, ...], str, str | None, ExitReason | None, Ref | None]:
+        """Return the error as plain data: the names of its classes, the nearest first, and what it says."""
         reason = None if self.reason is None else ExitReason.of(self.reason)
-        return type(self).__name__, self.message, self.id, reason, self.ref
+        names = tuple(_name_of(cls) for cls in type(self).__mro__ if issubclass(cls, SupervisorsError))
+        child = None if self.id is None else str(self.id)
+        return names, text_of(self.message or self), child, reason, self.ref if isinstance(self.ref, Ref) else None
+
+
+def _name_of(cls: type) -> str:
+    return cls.__name__ if cls.__module__ == __name__ else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _rebuilt(cls: type[SupervisorsError], args: tuple[Any, ...]) -> SupervisorsError:
+    error = cls.__new__(cls)
+    error.args = args
+    return error
+
+
+#: Every error class, by the name that it has in a record.
+_BY_NAME: dict[str, type[SupervisorsError]] = {SupervisorsError.__name__: SupervisorsError}
 
 
 class SpecError(SupervisorsError, ValueError):
@@ -71,7 +100,7 @@ class SpecError(SupervisorsError, ValueError):
             value: what it was.
             expected: what is legal.
         """
-        return cls(f"{name} is invalid: got {value!r:.200}, expected {expected}")
+        return cls(f"{name} is invalid: got {shown(value, 200)}, expected {expected}")
 
 
 class StartError(SupervisorsError):
@@ -142,34 +171,13 @@ def unknown_request(who: str, request: Any, why: str = "") -> CallFailed:
         request: what came.
         why: what is wrong with it, where that is known.
     """
-    return CallFailed(f"{who} does not know the request {request!r:.200}{why and ': '}{why}")
-
-
-_BY_NAME: dict[str, type[SupervisorsError]] = {
-    cls.__name__: cls
-    for cls in (
-        SupervisorsError,
-        SpecError,
-        StartError,
-        CallTimeout,
-        NoProcess,
-        ServerExited,
-        CallFailed,
-        NodeDown,
-        AlreadyStarted,
-        AlreadyPresent,
-        ChildRunning,
-        ChildRestarting,
-        ChildNotFound,
-        NotAllowed,
-        AlreadyRegistered,
-        MaxChildren,
-        NotJoined,
-    )
-}
+    return CallFailed(f"{who} does not know the request {shown(request, 200)}{why and ': '}{why}")
 
 
 def from_record(record: Any) -> SupervisorsError:
     """Rebuild an error from `to_record`'s plain data."""
-    name, message, child, reason, ref = record
-    return _BY_NAME.get(name, SupervisorsError)(message, id=child, reason=reason, ref=ref)
+    names, message, child, reason, ref = record
+    cls = next((_BY_NAME[name] for name in names if name in _BY_NAME), SupervisorsError)
+    error = cls.__new__(cls)  # not by its __init__: a subclass's may want other arguments
+    SupervisorsError.__init__(error, message, id=child, reason=reason, ref=ref)
+    return error

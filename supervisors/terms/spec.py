@@ -45,10 +45,11 @@ class Backoff:
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
-        check_seconds("backoff.first", self.first)
+        object.__setattr__(self, "first", check_seconds("backoff.first", self.first))
         check_number("backoff.factor", self.factor, 1)
         if not is_number(self.limit) or self.limit < self.first:
             raise SpecError.of("backoff.limit", self.limit, "seconds >= backoff.first")
+        object.__setattr__(self, "limit", check_seconds("backoff.limit", self.limit))
         check_number("backoff.jitter", self.jitter, 0, 1)
 
     def delay(self, in_row: int, luck: float) -> float:
@@ -99,7 +100,7 @@ class ChildSpec:
 
     def __post_init__(self) -> None:
         """Validate every field; nothing is started with a spec that is not legal."""
-        check_text("id", self.id)
+        object.__setattr__(self, "id", check_text("id", self.id))
         self._check_start()
         if not isinstance(self.args, tuple | list):
             raise SpecError.of("args", self.args, "a tuple")
@@ -107,7 +108,7 @@ class ChildSpec:
         if not isinstance(self.kwargs, dict) or any(not isinstance(key, str) for key in self.kwargs):
             raise SpecError.of("kwargs", self.kwargs, "a dict with text keys")
         check_choice("restart", self.restart, RESTARTS)
-        check_shutdown(self.shutdown)
+        object.__setattr__(self, "shutdown", check_shutdown(self.shutdown))
         check_flag("significant", self.significant)
         if self.significant and self.restart == "permanent":
             raise SpecError.of(
@@ -115,8 +116,9 @@ class ChildSpec:
                 True,
                 "restart transient or temporary beside it (a permanent child never ends for good)",
             )
-        check_name(self.name)
-        check_seconds("start_timeout", self.start_timeout, positive=True)
+        object.__setattr__(self, "name", check_name(self.name))
+        seconds = check_seconds("start_timeout", self.start_timeout, positive=True)
+        object.__setattr__(self, "start_timeout", seconds)
         if self.backoff is not None and not isinstance(self.backoff, Backoff):
             raise SpecError.of("backoff", self.backoff, "a Backoff or None")
 
@@ -201,9 +203,9 @@ class SupervisorSpec:
                 raise SpecError.of("children", child, "ChildSpec items")
         check_choice("strategy", self.strategy, STRATEGIES)
         check_count("intensity", self.intensity)
-        check_seconds("period", self.period, positive=True)
+        object.__setattr__(self, "period", check_seconds("period", self.period, positive=True))
         check_choice("auto_shutdown", self.auto_shutdown, AUTO_SHUTDOWNS)
-        check_name(self.name)
+        object.__setattr__(self, "name", check_name(self.name))
         ids = [child.id for child in self.children]
         if self.strategy == "simple_one_for_one":
             if len(ids) != 1:

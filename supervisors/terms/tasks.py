@@ -30,5 +30,5 @@ class TaskSupervisorSpec(DynamicSupervisorSpec):
         """Validate the whole before anything starts."""
         if self.extra_arguments:
             raise SpecError.of("extra_arguments", self.extra_arguments, "none for a task supervisor")
-        check_shutdown(self.shutdown, optional=False)
+        object.__setattr__(self, "shutdown", check_shutdown(self.shutdown, optional=False))
         super().__post_init__()

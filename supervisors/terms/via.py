@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from supervisors.terms.errors import SpecError
+from supervisors.terms.showing import shown
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Via:
         """Refuse what is no name."""
         if not isinstance(self.name, str) or not self.name:
             raise SpecError.of("Via.name", self.name, "a non-empty text, the name of the server that resolves the key")
+        object.__setattr__(self, "name", str.__str__(self.name))
 
     def __str__(self) -> str:
         """Return it as people write it."""
-        return f"{self.name}[{self.key!r:.60}]"
+        return f"{self.name}[{shown(self.key, 60)}]"

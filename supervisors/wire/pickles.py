@@ -17,16 +17,20 @@ import threading
 from dataclasses import replace
 from functools import cache, lru_cache
 from importlib import metadata
+from importlib.machinery import PathFinder
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import cloudpickle
 
-from supervisors.terms.errors import SpecError, SupervisorsError
+from supervisors.terms.errors import CallFailed, SpecError, SupervisorsError
+from supervisors.terms.showing import shown_error
 from supervisors.terms.spec import ChildSpec, SealedStart, SupervisorSpec
+from supervisors.wire import fresh
 
 _SEALED_KWARGS = "sealed"
+_OWN_PACKAGE = __name__.partition(".")[0]
 _registering = threading.RLock()
 
 
@@ -42,15 +46,40 @@ def _library_folders() -> tuple[Path, ...]:
 
 
 @cache
+def _found_elsewhere(name: str) -> tuple[Path, ...]:
+    """Return where an interpreter that was not started beside the user's script finds a package: file or folders."""
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    beside = {Path.cwd(), *([Path(script).resolve().parent] if script else [])}
+    path = [entry for entry in sys.path if entry and Path(entry).resolve() not in beside]
+    for finder in sys.meta_path:
+        spec = finder.find_spec(name, path if finder is PathFinder else None)
+        if spec is not None:
+            found = [spec.origin] if spec.origin is not None else list(spec.submodule_search_locations or ())
+            return tuple(Path(each).resolve() for each in found)
+    return ()
+
+
+@cache
 def travels_by_value(module: ModuleType) -> bool:
-    """Whether a module's classes and functions are sent by value: it is not part of an installed package."""
+    """Whether a module's classes and functions are sent by value: it is not part of an installed package.
+
+    Its file decides, and not its name: a `utils.py` beside the script is not the `utils` that somebody has installed.
+    """
     top = module.__name__.partition(".")[0]
     if top in ("__main__", "__mp_main__"):
         return True
-    if top in _installed_packages() or top in sys.builtin_module_names:
-        return False
     file = getattr(module, "__file__", None)
-    return file is not None and not any(folder in Path(file).resolve().parents for folder in _library_folders())
+    if (
+        file is None
+        or top == _OWN_PACKAGE
+        or any(folder in Path(file).resolve().parents for folder in _library_folders())
+    ):
+        return False
+    if top not in _installed_packages():
+        return True
+    package = sys.modules.get(top, module)  # installed in place (editable), or of the same name as what is installed
+    places = [package.__file__] if getattr(package, "__file__", None) else list(getattr(package, "__path__", ()))
+    return not any(Path(each).resolve() in _found_elsewhere(top) for each in places if each)
 
 
 @lru_cache(maxsize=1)
@@ -63,17 +92,97 @@ def _by_value_modules(count: int) -> tuple[ModuleType, ...]:
     )
 
 
+class _Step:
+    """Pickled before and after what a function, a class or a module holds: the pickler knows then where it is."""
+
+    __slots__ = ("by",)
+
+    def __init__(self, by: int) -> None:
+        self.by = by
+
+
+def _fill(made: Any, held: tuple[Any, Any, Any, Any]) -> None:
+    _, setter, state, _ = held
+    setter(made, state)
+
+
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """cloudpickle's, but code keeps the name of its file: cloudpickle 3.1.3 and later put a word in its place."""
+    """cloudpickle's, with three differences.
+
+    Code keeps the name of its file: cloudpickle 3.1.3 and later put a word in its place. A class keeps its slots. And
+    what the code holds (locks, caches, context variables: fresh.py) is made anew where it arrives.
+    """
+
+    #: In how many functions, classes and modules what is being pickled is held.
+    _within = 0
 
     def reducer_override(self, obj: Any) -> Any:
-        if type(obj) is not CodeType:
-            return super().reducer_override(obj)
-        make, parts = self.dispatch_table[CodeType](obj)
+        kind = type(obj)
+        if kind is FunctionType:
+            return self._held(super().reducer_override(obj))
+        if kind is _Step:
+            self._within += obj.by
+            return int, ()
+        if kind is CodeType:
+            return self._code(obj)
+        if isinstance(obj, type):
+            return self._class(obj)
+        if kind is ModuleType and not self._by_reference(obj):
+            held = {
+                name: value
+                for name, value in vars(obj).items()
+                if name not in ("__builtins__", "__spec__", "__loader__")
+            }
+            return self._held((fresh.make_module, (obj.__name__,), held, None, None, fresh.fill_module))
+        if kind is fresh.CACHED and not self._by_reference(obj):
+            return fresh.reduce_cached(obj)
+        if isinstance(obj, BaseException):
+            return fresh.reduce_exception(obj)
+        return fresh.reduced(obj) if self._within else NotImplemented
+
+    def _held(self, reduced: Any) -> Any:
+        """Mark what an object holds as held by code; what travels by reference holds nothing."""
+        if reduced is NotImplemented or len(reduced) < 6:
+            return reduced
+        make, parts, state, items, pairs, setter = reduced
+        return make, parts, (_Step(1), setter, state, _Step(-1)), items, pairs, _fill
+
+    def _code(self, code: CodeType) -> Any:
+        make, parts = self.dispatch_table[CodeType](code)
         word = make(*parts).co_filename
         # One string object for one name: equal code gives equal bytes, whoever compiled it.
-        file = sys.intern(obj.co_filename)
+        file = sys.intern(code.co_filename)
         return make, tuple(file if isinstance(part, str) and part == word else part for part in parts)
+
+    def _class(self, cls: type) -> Any:
+        reduced = super().reducer_override(cls)
+        slots = fresh.slots_of(cls)
+        if slots is None or reduced is NotImplemented or len(reduced) < 6:
+            return self._held(reduced)
+        make, parts, (state, slot_state), *rest = reduced
+        if len(parts) == 6:  # an enumeration has more, and no slots of its own
+            kind, name, bases, keywords, number, extra = parts
+            parts = (kind, name, bases, {**keywords, "__slots__": slots}, number, extra)
+            state = {name: value for name, value in state.items() if name not in slots and name != "__slots__"}
+        return self._held((make, parts, (state, slot_state), *rest))
+
+    @staticmethod
+    def _by_reference(obj: Any) -> bool:
+        """Whether a cached function or a module is found by its name where it arrives."""
+        if isinstance(obj, ModuleType):
+            name = obj.__name__
+            return (
+                name in sys.modules
+                and name not in cloudpickle.list_registry_pickle_by_value()
+                and (not travels_by_value(obj))
+            )
+        module = sys.modules.get(getattr(obj, "__module__", None) or "")
+        if module is None or travels_by_value(module):
+            return False
+        found: Any = module
+        for part in obj.__qualname__.split("."):
+            found = getattr(found, part, None)
+        return found is obj
 
 
 def _pickled(value: Any) -> bytes:
@@ -142,7 +251,10 @@ def unseal(spec: ChildSpec) -> ChildSpec:
         return replace(spec, start=start)
     if not isinstance(spec.start, SealedStart):
         return spec
-    cls, args, kwargs = open_start(spec.start, spec.args, spec.kwargs)
+    try:
+        cls, args, kwargs = open_start(spec.start, spec.args, spec.kwargs)
+    except Exception as error:
+        raise CallFailed(f"the class or arguments of {spec.id!r} cannot be opened here: {shown_error(error)}") from None
     return replace(spec, start=cls, args=args, kwargs=kwargs)
 
 
@@ -172,7 +284,9 @@ def seal_spec(spec: ChildSpec | SupervisorSpec) -> Any:
     except SupervisorsError:
         raise
     except Exception as error:
-        raise SpecError(f"the class or arguments of {getattr(spec, 'id', spec)!r} cannot be sent: {error}") from None
+        raise SpecError(
+            f"the class or arguments of {getattr(spec, 'id', spec)!r} cannot be sent: {shown_error(error)}"
+        ) from None
 
 
 def seal_start(child: Any) -> Any:

@@ -1,12 +1,16 @@
-"""Values as bytes: msgpack, with the types of this library by number, and anything else by cloudpickle.
+"""Values as bytes: msgpack, with the types of this library by number, and what is not plain data by cloudpickle.
 
-Plain data, tuples, sets, references, reasons, specs and views travel as msgpack and come back as what they were.
-A value that is none of these (a user's object, a class from a notebook) travels as a cloudpickle inside it;
-`unpack(..., trusted=False)` refuses those, and processes that only pass messages on never open them.
+Two kinds of bytes are made here. `pack` is for what processes of a node say to each other: plain data, references,
+reasons, specs and views; user's values are in it only as bytes (`Packed`), and doors and supervisors never open them.
+`pack_value` is for a user's value. A tree of plain data travels as msgpack and comes back as what it was; anything
+else (a user's object, a class from a notebook, a cycle, a list that is in it twice) travels as one pickle.
+
+Nothing that is opened here overflows a stack, whoever made it: how deep bytes are nested is bounded both ways.
 """
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
@@ -18,18 +22,25 @@ from supervisors.terms.errors import CallFailed, SupervisorsError, from_record
 from supervisors.terms.partition import PartitionSupervisorSpec
 from supervisors.terms.reason import ExitReason
 from supervisors.terms.ref import Caller, Down, Ref
+from supervisors.terms.showing import shown, shown_error
 from supervisors.terms.spec import Backoff, ChildSpec, SealedStart, SupervisorSpec, spec_fields
 from supervisors.terms.tasks import TaskSupervisorSpec
 from supervisors.terms.via import Via
 from supervisors.terms.views import ChildCounts, ChildInfo, Report
 from supervisors.wire import pickles
 from supervisors.wire.codec import MAX_FRAME
+from supervisors.wire.shape import TooDeep, is_tree
 
 #: Version of everything in this file; a node refuses to talk to one of another version.
-VERSION = 2
+VERSION = 3
 
 #: A value that is larger than this many bytes is refused where it is made; the rest of a frame is for envelopes.
 MAX_VALUE = MAX_FRAME - (1 << 18)
+
+#: Bytes in bytes in bytes: a tree of supervisors has three a level.
+MAX_NESTED = 250
+#: So far in, msgpack's quick function is used, which takes 40 KB of stack; then its slower object, which takes little.
+QUICK_NESTED = 8
 
 _TUPLE, _SET, _FROZENSET, _INT, _ERROR, _TYPED, _PACKED, _PICKLED = 1, 2, 3, 4, 5, 6, 7, 100
 
@@ -74,40 +85,109 @@ class Packed:
         return f"<{len(self.data)} packed bytes>"
 
 
-def packed(value: Any) -> Packed:
-    """Return a user's value as one that processes which do not open it can pass on."""
-    return value if type(value) is Packed else Packed(pack(value))
+def packed(value: Any, what: str = "key") -> Packed:
+    """Return a user's value as one that processes which do not open it can pass on.
+
+    Raises:
+        CallFailed: it cannot be sent.
+    """
+    return value if type(value) is Packed else Packed(pack_value(value, what))
 
 
-def _default(value: Any) -> msgpack.ExtType:
-    kind = type(value)
-    if kind is Packed:
-        return msgpack.ExtType(_PACKED, value.data)
-    if kind is Via:  # doors and supervisors pass its key and value on, whatever they are
-        return msgpack.ExtType(_TYPED, pack([_CODES[Via], value.name, packed(value.key), packed(value.value)]))
-    if kind is tuple:
-        return msgpack.ExtType(_TUPLE, pack(list(value)))
-    code = _CODES.get(kind)
-    if code is not None:
-        return msgpack.ExtType(_TYPED, pack([code, *(value if kind is Caller else spec_fields(value))]))
-    if kind is set:
-        return msgpack.ExtType(_SET, pack(list(value)))
-    if kind is frozenset:
-        return msgpack.ExtType(_FROZENSET, pack(list(value)))
-    if kind is int:  # beyond 64 bits
-        return msgpack.ExtType(_INT, str(value).encode())
-    if isinstance(value, SupervisorsError):
-        return msgpack.ExtType(_ERROR, pack(value.to_record()))
-    return msgpack.ExtType(_PICKLED, pickles.dumps(value))
+# --- packing --------------------------------------------------------------------------------------------------------
+
+
+class _NotPlain(TypeError):
+    """A value is not plain data, or it is nested too deep for it."""
+
+
+def _packer(nested: int, as_plain: Callable[[Any], Any]) -> Callable[[Any], bytes]:
+    """Return what packs at one depth of nesting; `as_plain` makes plain data of what is none, or refuses it."""
+    inner: list[Callable[[Any], bytes]] = []
+
+    def pack_inner(value: Any) -> bytes:
+        if not inner:
+            if nested >= MAX_NESTED:
+                raise TooDeep
+            inner.append(_packer(nested + 1, as_plain))
+        return inner[0](value)
+
+    def default(value: Any) -> Any:
+        kind = type(value)
+        if kind is tuple:
+            return msgpack.ExtType(_TUPLE, pack_inner(list(value)))
+        if kind is Packed:
+            return msgpack.ExtType(_PACKED, value.data)
+        if kind is Via:  # doors and supervisors pass its key and value on, whatever they are
+            return msgpack.ExtType(
+                _TYPED, pack_inner([_CODES[Via], value.name, packed(value.key), packed(value.value, "value")])
+            )
+        code = _CODES.get(kind)
+        if code is not None:
+            return msgpack.ExtType(_TYPED, pack_inner([code, *(value if kind is Caller else spec_fields(value))]))
+        if kind is set:
+            return msgpack.ExtType(_SET, pack_inner(list(value)))
+        if kind is frozenset:
+            return msgpack.ExtType(_FROZENSET, pack_inner(list(value)))
+        if kind is int:  # beyond 64 bits
+            return msgpack.ExtType(_INT, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
+        if isinstance(value, SupervisorsError):
+            return msgpack.ExtType(_ERROR, pack_inner(value.to_record()))
+        return as_plain(value)
+
+    options = {
+        "default": default,
+        "strict_types": True,
+        "unicode_errors": "surrogatepass",
+        "buf_size": 1024,  # the default is a megabyte, which the kernel gives and takes back each time
+    }
+    return lambda value: msgpack.Packer(**options).pack(value)
+
+
+def _plain(value: Any) -> Any:
+    """Return what is of a subclass of plain data as that: a StrEnum as text, a scalar of numpy's as a number."""
+    for kind, make in _PLAIN_TYPES:
+        if isinstance(value, kind) and type(value) is not make:
+            return make(value)
+    raise _NotPlain(f"{shown(value, 200)} is no plain data")
+
+
+_PLAIN_TYPES: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
+    (str, str.__str__),
+    (numbers.Integral, int),
+    (numbers.Real, float),
+    ((bytes, bytearray), bytes),
+    (tuple, tuple),
+    (list, list),
+    (dict, dict),
+    (set, set),
+    (frozenset, frozenset),
+)
+
+
+def _refuse(value: Any) -> Any:
+    raise _NotPlain
+
+
+_pack, _pack_tree = _packer(0, _plain), _packer(0, _refuse)
 
 
 def pack(value: Any) -> bytes:
-    """Return `value` as bytes.
+    """Return what processes of a node say to each other as bytes.
 
     Raises:
-        Exception: what cloudpickle raises for a value that cannot be sent (a socket, a lock).
+        ValueError, TypeError: it is nested too deep, or no plain data.
     """
-    return msgpack.packb(value, default=_default, strict_types=True, unicode_errors="surrogatepass")  # type: ignore[no-any-return]
+    return _pack(value)
+
+
+def pack_message(value: Any, what: str) -> bytes:
+    """Do what `pack` does, for what a program has given.
+
+    Raises:
+        CallFailed: it cannot be sent.
+    """
+    return _sendable(_pack, value, what)
 
 
 def pack_value(value: Any, what: str) -> bytes:
@@ -120,63 +200,129 @@ def pack_value(value: Any, what: str) -> bytes:
     Raises:
         CallFailed: it cannot be sent.
     """
+    return _sendable(_pack_any, value, what)
+
+
+def _pack_any(value: Any) -> bytes:
+    if is_tree(value):
+        try:
+            return _pack_tree(value)
+        except _NotPlain:
+            pass
+    return _pack_tree(msgpack.ExtType(_PICKLED, pickles.dumps(value)))
+
+
+def _sendable(pack: Callable[[Any], bytes], value: Any, what: str) -> bytes:
     try:
         packed = pack(value)
+    except CallFailed:
+        raise
     except Exception as error:
-        raise CallFailed(f"the {what} cannot be sent: {type(error).__name__}: {error}") from None
+        raise CallFailed(f"the {what} cannot be sent: {shown_error(error)}") from None
     if len(packed) > MAX_VALUE:
         raise CallFailed(f"the {what} has {len(packed):,} bytes, at most {MAX_VALUE:,} can be sent: send it in pieces")
     return packed
 
 
-def _hook(trusted: bool) -> Callable[[int, bytes], Any]:
+# --- opening --------------------------------------------------------------------------------------------------------
+
+
+def _opener(nested: int, trusted: bool) -> Callable[[bytes | memoryview], Any]:
+    """Return what opens at one depth of nesting."""
+    inner: list[Callable[[bytes], Any]] = []
+
+    def open_inner(data: bytes) -> Any:
+        if not inner:
+            if nested >= MAX_NESTED:
+                raise TooDeep
+            inner.append(_opener(nested + 1, trusted))
+        return inner[0](data)
+
     def open_ext(code: int, data: bytes) -> Any:
         match code:
             case 1:
-                return tuple(unpack(data, trusted=trusted))
+                return tuple(open_inner(data))
             case 6:
-                number, *values = unpack(data, trusted=trusted)
+                number, *values = open_inner(data)
                 return _make(_TYPES[number], values)
             case 2:
-                return set(unpack(data, trusted=trusted))
+                return set(open_inner(data))
             case 3:
-                return frozenset(unpack(data, trusted=trusted))
+                return frozenset(open_inner(data))
             case 4:
-                return int(data)
+                return int.from_bytes(data, "big", signed=True)
             case 5:
-                return from_record(unpack(data, trusted=trusted))
-            case 7 if trusted:
-                return unpack(data, trusted=True)
+                return from_record(open_inner(data))
             case 7:
                 try:
-                    return unpack(data)
-                except ValueError:
+                    return open_inner(data)
+                except Exception:  # not here: it is passed on as it is
                     return Packed(data)
             case 100 if trusted:
                 return pickles.loads(data)
         raise ValueError(f"a value of kind {code} is not accepted here")
 
-    return open_ext
+    options = {"ext_hook": open_ext, "strict_map_key": False, "unicode_errors": "surrogatepass"}
+    if nested < QUICK_NESTED:
+        return lambda data: msgpack.unpackb(data, **options)
+
+    def open_slowly(data: bytes | memoryview) -> Any:
+        unpacker = msgpack.Unpacker(read_size=1024, max_buffer_size=max(len(data), 1024), **options)
+        unpacker.feed(data)
+        value = unpacker.unpack()
+        if unpacker.tell() != len(data):
+            raise ValueError("there are bytes after the value")
+        return value
+
+    return open_slowly
 
 
-_TRUSTED, _PLAIN = _hook(True), _hook(False)
+_open_trusted, _open_plain = _opener(0, True), _opener(0, False)
 
 
 def unpack(data: bytes | memoryview, *, trusted: bool = False) -> Any:
-    """Return the value that `pack` made `data` of.
+    """Return the value that `pack` or `pack_value` made `data` of.
 
     Args:
         data: the bytes.
         trusted: whether pickled user objects in it may be opened (only where user code runs).
 
     Raises:
-        ValueError: not made by `pack`, or not accepted here.
+        ValueError: not made by them, or not accepted here.
+        Exception: whatever a user's object raises when it is opened.
     """
-    return msgpack.unpackb(
-        data, ext_hook=_TRUSTED if trusted else _PLAIN, strict_map_key=False, unicode_errors="surrogatepass"
-    )
+    return _open_trusted(data) if trusted else _open_plain(data)
+
+
+def number_of(data: bytes) -> int | None:
+    """Return the first item of a packed list, if it is a number, whatever else is in it; else None."""
+    unpacker = msgpack.Unpacker(read_size=1024, max_buffer_size=max(len(data), 1024))
+    unpacker.feed(data)
+    try:
+        number = unpacker.unpack() if unpacker.read_array_header() else None
+    except Exception:
+        return None
+    return number if type(number) is int else None
+
+
+def open_value(data: bytes, what: str) -> Any:
+    """Return a user's value.
+
+    Args:
+        data: what `pack_value` made.
+        what: what it is, for the error.
+
+    Raises:
+        CallFailed: it cannot be opened here (its class is not here, say).
+    """
+    try:
+        return _open_trusted(data)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever code of a user's raises, sys.exit() too
+        raise CallFailed(f"the {what} cannot be opened here: {shown_error(error)}") from None
 
 
 def with_extra(started: Any) -> Any:
     """Return what a start gave; what the server's init gave for whoever started it is opened."""
-    return (started[0], unpack(started[1], trusted=True)) if isinstance(started, tuple) else started
+    return (started[0], open_value(started[1], "Extra")) if isinstance(started, tuple) else started

@@ -11,16 +11,20 @@ from supervisors.host import security_log
 from supervisors.runtime.process.process import Process
 from supervisors.terms.errors import CallFailed, NoProcess, SupervisorsError
 from supervisors.terms.ref import Down, Ref
+from supervisors.terms.showing import shown_error
 from supervisors.terms.via import Via
 from supervisors.wire import door_protocol as protocol
 from supervisors.wire import values as wire
-from supervisors.wire.frames import FrameError, FrameReader, FrameTooLarge
+from supervisors.wire.frames import FrameError, FrameReader
 
 #: A connection that has not shown the key within this many seconds is closed.
 HANDSHAKE_SECONDS = 5.0
 
 #: Requests that are carried out when they have sent.
 _SENDS = (protocol.CAST, protocol.SEND, protocol.EXIT)
+
+#: In the place of the operation of a request whose arguments cannot be opened.
+_MALFORMED = "malformed"
 
 Operation = Callable[..., Awaitable[Any]]
 
@@ -78,6 +82,7 @@ class Connection(asyncio.Protocol):
             protocol.MONITOR: self._monitor,
             protocol.DEMONITOR: self._demonitor,
             protocol.LEASE: self._lease,
+            _MALFORMED: self._malformed,
         }
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -242,10 +247,13 @@ class Connection(asyncio.Protocol):
             self._monitors.discard(number)
             self._door.process.demonitor(number)
 
+    async def _malformed(self, why: str) -> None:
+        raise CallFailed(why)
+
     def _answer(self, number: int, ok: bool, value: Any) -> None:
         try:
             self._send([number, ok, value])
-        except FrameTooLarge as error:
+        except Exception as error:  # too large, or of a shape that cannot be sent
             self._send([number, False, CallFailed(f"the answer cannot be sent: {error}")])
 
     def _send(self, value: Any) -> None:
@@ -264,5 +272,9 @@ def _parts(payload: bytes) -> tuple[int, str, list[Any]]:
             case [int(number), str(operation), *arguments]:
                 return number, operation, arguments
     except Exception as error:  # bytes that are no value at all: msgpack has errors of its own for each way
-        raise ValueError(f"bytes that cannot be unpacked: {error!r:.200}") from error
+        why = f"bytes that cannot be unpacked: {shown_error(error, 200)}"
+        number = wire.number_of(payload)
+        if number is None:
+            raise ValueError(why) from error
+        return number, _MALFORMED, [why]
     raise ValueError("expected [number, operation, *arguments]")

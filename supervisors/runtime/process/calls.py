@@ -12,6 +12,7 @@ from supervisors.runtime.process.peers import Peers
 from supervisors.terms.errors import CallFailed, CallTimeout, NoProcess, ServerExited, SupervisorsError
 from supervisors.terms.reason import NOPROC, ExitReason
 from supervisors.terms.ref import Caller, Ref
+from supervisors.terms.showing import shown_error
 from supervisors.wire.messages import Abandon, Call, Message, Reply, System
 from supervisors.wire.values import pack, pack_value, unpack
 
@@ -200,7 +201,7 @@ class Calls:
 
     def reply_error(self, caller: Caller, error: Exception) -> None:
         """Answer a call by an error."""
-        record = error if isinstance(error, SupervisorsError) else CallFailed(f"{type(error).__name__}: {error}")
+        record = error if isinstance(error, SupervisorsError) else CallFailed(shown_error(error))
         self._close(caller, False, pack(record))
 
     def _close(self, caller: Caller, ok: bool, value: bytes) -> None:

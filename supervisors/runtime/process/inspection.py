@@ -13,12 +13,13 @@ from supervisors.terms.errors import CallFailed
 from supervisors.terms.ports import ENGINE, engine_of
 from supervisors.terms.reason import ExitReason
 from supervisors.terms.ref import Caller, Ref
+from supervisors.terms.showing import LONGEST_TEXT, cut, shown, shown_error, sketched
 from supervisors.terms.via import Via
 from supervisors.wire.messages import Boot
-from supervisors.wire.values import pack
+from supervisors.wire.values import pack_value
 
-#: Longer texts are cut in a crash report.
-MAX_TEXT = 4000
+#: What is shown in the place of what `format_status` should have returned.
+HOOK_FAILED = "format_status failed"
 
 
 class Inspected(Protocol):
@@ -68,9 +69,7 @@ def replace_state(server: GenServer, function: Callable[[dict[str, Any]], dict[s
     try:
         state = function(state_of(server))
     except Exception as error:
-        raise CallFailed(
-            f"replace_state: the function raised {type(error).__name__}: {error}; nothing changed"
-        ) from error
+        raise CallFailed(f"replace_state: the function raised {shown_error(error)}; nothing changed") from error
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         got = type(state).__name__
         raise CallFailed(f"replace_state: the function returned {got}, expected a dict of attributes; nothing changed")
@@ -83,13 +82,13 @@ def replace_state(server: GenServer, function: Callable[[dict[str, Any]], dict[s
 
 def sendable(state: dict[str, Any]) -> dict[str, Any]:
     """Return a state in which what cannot be sent (a socket, a lock) is replaced by its repr."""
-    return {name: value if _can_be_sent(value) else text(value) for name, value in state.items()}
+    return {name: value if _can_be_sent(value) else shown(value) for name, value in state.items()}
 
 
 def _can_be_sent(value: Any) -> bool:
     try:
-        pack(value)
-    except Exception:
+        pack_value(value, "state")
+    except CallFailed:
         return False
     return True
 
@@ -114,30 +113,37 @@ def status_of(process: Inspected, server: GenServer) -> dict[str, Any]:
 def formatted(server: GenServer, status: dict[str, Any]) -> dict[str, Any]:
     """Return a status as the server's redaction hook leaves it; a hook that fails shows nothing but that."""
     try:
-        shown = server.format_status(dict(status))
-        if not isinstance(shown, dict) or not isinstance(shown.get("state", {}), dict):
+        hooked = server.format_status(dict(status))
+        if not isinstance(hooked, dict) or not isinstance(hooked.get("state", {}), dict):
             raise TypeError("expected a dict with a dict as state")
     except Exception as error:
-        hidden = f"format_status failed: {type(error).__name__}: {error}"
+        hidden = f"{HOOK_FAILED}: {shown_error(error)}"
         return {key: {"hidden": hidden} if key == "state" else hidden for key in status}
-    return {**dict.fromkeys(status), "state": {}, **shown}
+    return {**dict.fromkeys(status), "state": {}, **hooked}
 
 
-def crash_report(server: GenServer, message: Any, caller: Caller | None, reason: ExitReason) -> dict[str, Any]:
-    """Return the fields of a crash report: last message, state, reason and client, as text."""
-    shown = formatted(server, {"state": state_of(server), "message": message, "reason": str(reason)})
+def crash_report(
+    server: GenServer, message: Any, caller: Caller | None, reason: ExitReason, whole: bool = False
+) -> dict[str, Any]:
+    """Return the fields of a crash report: last message, state, reason and client, as text.
+
+    Args:
+        server: what has crashed.
+        message: what it was handling.
+        caller: who waits for the answer.
+        reason: why.
+        whole: show long texts too, which are a user's data (prompts, examples); else how long they are.
+    """
+    status = formatted(server, {"state": state_of(server), "message": message, "reason": str(reason)})
     return {
-        "last_message": text(shown["message"]),
-        "state": {name: text(value) for name, value in (shown["state"] or {}).items()},
-        "reason": text(shown["reason"]),
+        "last_message": _line(status["message"], whole),
+        "state": {str(name): _line(value, whole) for name, value in status["state"].items()},
+        "reason": cut(str(status["reason"])),
         "client": None if caller is None else str(caller.ref),
     }
 
 
-def text(value: Any) -> str:
-    """Return the repr of anything, and not an endless one."""
-    try:
-        shown = value if isinstance(value, str) else repr(value)
-    except Exception:
-        shown = f"<{type(value).__name__} that cannot be shown>"
-    return shown if len(shown) <= MAX_TEXT else f"{shown[: MAX_TEXT // 2]} ... {shown[-MAX_TEXT // 2 :]}"
+def _line(value: Any, whole: bool) -> str:
+    if type(value) is str and (whole or len(value) <= LONGEST_TEXT or value.startswith(HOOK_FAILED)):
+        return cut(value)
+    return shown(value) if whole else sketched(value)

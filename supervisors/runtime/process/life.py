@@ -15,11 +15,12 @@ from supervisors.terms.errors import CallFailed, SupervisorsError
 from supervisors.terms.ports import ENGINE
 from supervisors.terms.reason import KILLED, NORMAL, ExitReason
 from supervisors.terms.ref import Caller, Ref
+from supervisors.terms.showing import shown
 from supervisors.terms.via import Via
 from supervisors.wire import pickles as sealing
 from supervisors.wire.messages import BootResult, Call, Cast, ChildExited, Ending, Info, Message, System
 from supervisors.wire.messages import Stop as StopMessage
-from supervisors.wire.values import pack, pack_value, unpack
+from supervisors.wire.values import open_value, pack, pack_value, unpack
 
 #: After so many seconds of handlers that never wait, the loop gets a turn: replies, deaths and timers must come in.
 TURN_SECONDS = 0.01
@@ -30,6 +31,7 @@ class Owner(inspection.Inspected, Protocol):
 
     loop: asyncio.AbstractEventLoop
     log: Any
+    node: dict[str, Any]
     meter: Meter
     names: Names
 
@@ -99,7 +101,7 @@ class Life:
         if isinstance(outcome, Extra):
             self._extra = pack_value(outcome.value, "Extra")
         elif outcome is not None and outcome is not IGNORE:
-            got = f"{type(server).__name__}.init returned {outcome!r:.200}"
+            got = f"{type(server).__name__}.init returned {shown(outcome, 200)}"
             raise TypeError(f"bad return value: {got}; expected None, IGNORE or Extra(...): keep state on self")
         return "ignored" if outcome is IGNORE else "started"
 
@@ -161,9 +163,9 @@ class Life:
                 await self._handle_call(server, message)
             case Cast() | Info():
                 try:
-                    value = unpack(message.message, trusted=True)
-                except Exception as error:
-                    self._process.log.error("a message that cannot be opened here was dropped", error=repr(error))
+                    value = open_value(message.message, "message")
+                except CallFailed as error:
+                    self._process.log.error("a message that cannot be opened here was dropped", error=error.message)
                     return
                 self._current = (value, None)
                 handle = server.handle_cast if isinstance(message, Cast) else server.handle_info
@@ -183,10 +185,9 @@ class Life:
     async def _handle_call(self, server: GenServer, message: Call) -> None:
         caller = Caller(message.sender, message.id, self._process.ref)
         try:
-            request = unpack(message.request, trusted=True)
-        except Exception as error:
-            # The caller's mistake (a class that is not here, say), not the server's.
-            self._process.calls.reply_error(caller, CallFailed(f"the request cannot be opened here: {error!r}"))
+            request = open_value(message.request, "request")
+        except CallFailed as error:  # the caller's mistake (a class that is not here, say), not the server's
+            self._process.calls.reply_error(caller, error)
             return
         self._current = (request, caller)
         try:
@@ -203,7 +204,8 @@ class Life:
         calls = self._process.calls
         caller = Caller(message.sender, message.id, self._process.ref)
         try:
-            value = inspection.answer(self._process, server, message.name, unpack(message.argument, trusted=True))
+            argument = open_value(message.argument, "argument")
+            value = inspection.answer(self._process, server, message.name, argument)
         except Exception as error:
             calls.reply_error(caller, error)
         else:
@@ -235,7 +237,8 @@ class Life:
     def _report_crash(self, reason: ExitReason, error: BaseException | None) -> None:
         assert self._server is not None
         message, caller = self._current
-        report = inspection.crash_report(self._server, message, caller, reason)
+        whole = self._process.node.get("level") == "debug"  # then a user has asked for it
+        report = inspection.crash_report(self._server, message, caller, reason, whole)
         self._process.log.error("crashed", exc_info=error, **report)
         self._reported = True
 

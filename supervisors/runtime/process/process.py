@@ -48,7 +48,7 @@ from supervisors.wire.messages import (
     open_parcel,
 )
 from supervisors.wire.messages import Stop as StopMessage
-from supervisors.wire.values import pack, pack_value, unpack
+from supervisors.wire.values import open_value, pack, pack_message, pack_value, unpack
 
 #: How long the tasks that a server has spawned get to end when they are cancelled.
 TASK_SECONDS = 1.0
@@ -198,7 +198,7 @@ class Process:
 
     async def call(self, target: Ref | str | Via, request: Any, timeout: float | None = 5.0) -> Any:
         """Ask and wait for the reply."""
-        return unpack(await self.call_name(target, pack_value(request, "request"), timeout), trusted=True)
+        return open_value(await self.call_name(target, pack_value(request, "request"), timeout), "reply")
 
     async def call_name(self, target: Ref | str | Via, request: bytes, timeout: float | None) -> bytes:
         """Ask with a packed request. A name whose holder has ended is looked up once more, for a successor."""
@@ -243,7 +243,7 @@ class Process:
         """Make an administration call to a supervisor."""
         sealed = sealing.seal(argument) if isinstance(argument, ChildSpec) else argument
         ref = await self.names.resolve(supervisor)
-        return unpack(await self.call_packed(ref, pack_value((name, sealed), "request"), None))
+        return unpack(await self.call_packed(ref, pack_message((name, sealed), "request"), None))
 
     async def stop(self, target: Ref, reason: ExitReason, timeout: float | None) -> None:
         """End another process, and return when it is gone.
