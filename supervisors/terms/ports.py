@@ -41,6 +41,9 @@ class Outside(Protocol):
     def cast(self, target: Target, message: Any) -> None:
         """Send a message and do not wait."""
 
+    def send_request(self, target: Target, request: Any) -> Any:
+        """Ask a server and wait for the reply later, or not at all."""
+
     def stop(self, target: Target, reason: Any = "normal", timeout: float | None = None) -> None:
         """End a server, or a supervisor with its children first."""
 
@@ -52,9 +55,6 @@ class Outside(Protocol):
 
     def submit(self, operation: str, *arguments: Any) -> tuple[Connection, Future[Any]]:
         """Send the door a request; return the connection that it went over, and the future of its answer."""
-
-    def lease(self, target: Target, request: Any, timeout: float | None, answered: bool = True) -> Any:
-        """Make a call of a borrower: the server is told when this program's connection ends."""
 
 
 class Inside(Protocol):
@@ -180,6 +180,9 @@ class Engine(Protocol):
 
     async def supervise(self, supervisor: Target, name: str, argument: Any) -> Any:
         """Make an administration call to a supervisor."""
+
+    async def reach(self, target: Target) -> Ref:
+        """Return the process of a target when everything that was sent before is on its way."""
 
     async def stop(self, target: Ref, reason: ExitReason, timeout: float | None) -> None:
         """End another process, and return when it is gone."""
