@@ -99,7 +99,7 @@ class PoolServer(SystemServer):
                 return self._parent
         raise self.unknown(request)
 
-    def handle_cast(self, message: Any) -> None:
+    def take_cast(self, message: Any) -> None:
         """Take a worker back."""
         now = time.monotonic()
         match message:
@@ -110,9 +110,9 @@ class PoolServer(SystemServer):
             case ("discard", str() as lease, bool() as timed_out):
                 self._do(self._core.discard(lease, timed_out, now))
             case _:
-                super().handle_cast(message)
+                super().take_cast(message)
 
-    def handle_info(self, message: Any) -> None:
+    def take_info(self, message: Any) -> None:
         """Take in that a worker or a borrower ended, or that something is due."""
         match message:
             case Down(ref=Ref() as ref, reason=ExitReason() as reason):
@@ -125,7 +125,7 @@ class PoolServer(SystemServer):
                     self._timer = None
                     self._do(self._core.tick(time.monotonic()))
             case _:
-                super().handle_info(message)
+                super().take_info(message)
 
     def _checkin(self, worker: Ref, borrower: Ref) -> None:
         lease = self._core.lease_of(worker, borrower)

@@ -115,7 +115,7 @@ class TaskServer(SystemServer):
                 self.reply_error(caller, self.unknown(request))
         return NO_REPLY
 
-    def handle_info(self, message: Any) -> None:
+    async def handle_info(self, message: Any) -> None:
         """End: the function is done, nobody wants its result, or whom the task follows has ended."""
         match message:
             case "finish":
@@ -127,7 +127,7 @@ class TaskServer(SystemServer):
             case "unclaimed":
                 pass
             case _:
-                super().handle_info(message)
+                self.take_info(message)
 
     def _finish(self) -> None:
         assert self._outcome is not None
