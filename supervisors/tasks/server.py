@@ -14,6 +14,7 @@ from typing import Any
 from supervisors.genserver import NO_REPLY, GenServer, Stop
 from supervisors.system_server import SystemServer
 from supervisors.terms.awaitable import maybe_await
+from supervisors.terms.ports import engine_of
 from supervisors.terms.reason import SHUTDOWN, ExitReason
 from supervisors.terms.ref import Caller, Down, Ref
 from supervisors.wire import pickles as sealing
@@ -66,7 +67,11 @@ class TaskServer(SystemServer):
         if follow is not None:
             self.monitor(follow)
         if function is not None:
-            self.spawn(self._once(sealing.loads(function), args, kwargs or {}))
+            self.continue_with((sealing.loads(function), args, kwargs or {}))
+
+    def handle_continue(self, value: Any) -> None:
+        """Begin when the supervisor knows that the task has started: the function may end the process at once."""
+        engine_of(self).when_sent(lambda: self.spawn(self._once(*value)))
 
     # --- running ----------------------------------------------------------------------------------------------------
 

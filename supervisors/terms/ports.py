@@ -190,6 +190,9 @@ class Engine(Protocol):
     async def watch_once(self, target: Ref, on_down: Callable[[Down], None]) -> int:
         """Call back when a process ends; in force when this returns."""
 
+    def when_sent(self, callback: Callable[[], None]) -> None:
+        """Call back once everything that was posted by now has arrived where it was for, or cannot arrive."""
+
     def stop_process(self, target: Ref, reason: ExitReason) -> None:
         """Ask another process to end."""
 
