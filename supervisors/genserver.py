@@ -191,7 +191,7 @@ class GenServer(Behaviour):
         """
         check_target(target)
         timeout = check_timeout(timeout)
-        ref = await self._supervisors_engine.names.resolve(target)
+        ref = await self._supervisors_engine.reach(target)
         if ref == self.ref:
             raise CallFailed("a server cannot stop itself by a call: it would wait for itself; raise Stop(reason)")
         await self._supervisors_engine.stop(ref, ExitReason.of(reason), timeout)

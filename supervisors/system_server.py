@@ -1,10 +1,10 @@
-"""The base of this library's own servers: an unknown request is refused, and does the server no harm."""
+"""The base of this library's own servers: what strangers send is answered, or dropped and logged, and fells none."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from supervisors.genserver import NO_REPLY, GenServer
+from supervisors.genserver import NO_REPLY, GenServer, Stop
 from supervisors.terms.awaitable import maybe_await
 from supervisors.terms.errors import CallFailed, SupervisorsError, unknown_request
 from supervisors.terms.ref import Caller
@@ -12,7 +12,11 @@ from supervisors.terms.showing import sketched
 
 
 class SystemServer(GenServer):
-    """A server that others lean on: a subclass overrides `answer` in the place of handle_call."""
+    """A server that others lean on.
+
+    A subclass overrides `answer`, `take_cast` and `take_info` in the place of handle_call, handle_cast and handle_info.
+    An exception in one of them is logged and ends nothing; `Stop` ends the server.
+    """
 
     #: What it is, in the words of its refusals.
     WHAT = "this server"
@@ -23,7 +27,30 @@ class SystemServer(GenServer):
             return await maybe_await(self.answer(request, caller))
         except SupervisorsError as error:
             self.reply_error(caller, error)
-            return NO_REPLY
+        except Stop:
+            raise
+        except Exception as error:
+            self.log.error("a request could not be answered", exc_info=error)
+            self.reply_error(caller, CallFailed(f"{self.WHAT} could not answer: {type(error).__name__}: {error}"))
+        return NO_REPLY
+
+    async def handle_cast(self, message: Any) -> None:
+        """Take a cast by `take_cast`."""
+        try:
+            await maybe_await(self.take_cast(message))
+        except Stop:
+            raise
+        except Exception as error:
+            self.log.error("a cast could not be taken", exc_info=error)
+
+    async def handle_info(self, message: Any) -> None:
+        """Take any other message by `take_info`."""
+        try:
+            await maybe_await(self.take_info(message))
+        except Stop:
+            raise
+        except Exception as error:
+            self.log.error("a message could not be taken", exc_info=error)
 
     def answer(self, request: Any, caller: Caller) -> Any:
         """Return the reply, or NO_REPLY; raise a SupervisorsError for the caller; may be async."""
@@ -38,6 +65,10 @@ class SystemServer(GenServer):
         """
         return unknown_request(self.WHAT, request, why)
 
-    def handle_cast(self, message: Any) -> Any:
-        """Log and drop what is not understood."""
+    def take_cast(self, message: Any) -> Any:
+        """Log and drop what is not understood; may be async."""
+        self.log.warning("message not understood", message=sketched(message, 200))
+
+    def take_info(self, message: Any) -> Any:
+        """Do the same."""
         self.log.warning("message not understood", message=sketched(message, 200))

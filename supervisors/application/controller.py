@@ -108,6 +108,9 @@ class ApplicationController(SystemServer):
                 value = await work
         except SupervisorsError as error:
             self.reply_error(caller, error)
+        except Exception as error:  # a full disk, say; the applications run on
+            self.log.error("a request could not be carried out", exc_info=error)
+            self.reply_error(caller, error)
         else:
             self.reply(caller, value)
         finally:
@@ -163,10 +166,10 @@ class ApplicationController(SystemServer):
 
     # --- ends that nobody asked for ---------------------------------------------------------------------------------
 
-    def handle_info(self, message: Any) -> None:
+    def take_info(self, message: Any) -> None:
         """See a process of an application end."""
         if not isinstance(message, Down):
-            super().handle_info(message)
+            super().take_info(message)
             return
         for each in [each for each in self._running.values() if message.ref in each.left]:
             if message.ref == each.tree:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from supervisors.application.application import CONTROLLER_ID, Application, ApplicationInfo, start_order
 from supervisors.application.controller import ApplicationController
-from supervisors.terms.errors import AlreadyStarted, NoProcess
+from supervisors.terms.errors import AlreadyStarted, ChildNotFound, NoProcess, SupervisorsError
 from supervisors.terms.ports import Outside
 from supervisors.terms.ref import Ref
 from supervisors.terms.spec import ChildSpec
@@ -35,7 +36,8 @@ def ensure_all_started(node: Outside, applications: Iterable[Application]) -> li
             started.append(each.name)
     except BaseException:
         for name in reversed(started):
-            stop_application(node, name)
+            with contextlib.suppress(SupervisorsError):  # the first error is the one to be seen
+                stop_application(node, name)
         raise
     return started
 
@@ -47,13 +49,20 @@ def stop_application(node: Outside, name: str) -> None:
 
 def which_applications(node: Outside) -> list[ApplicationInfo]:
     """Return the running applications in the order in which they were started."""
+    try:
+        node.supervise(_root(node), "which_child", CONTROLLER_ID)
+    except ChildNotFound:
+        return []  # none was ever started here, and to ask starts nothing
     return [ApplicationInfo(name, kind, tuple(needs), ref) for name, kind, needs, ref in _ask(node, ("which",))]
+
+
+def _root(node: Outside) -> Ref:
+    return Ref(**json.loads((Path(node.data_dir) / "node.json").read_text())["root"])
 
 
 def _ask(node: Outside, request: Any) -> Any:
     """Ask the node's controller, which is started when it is first needed."""
-    root = Ref(**json.loads((Path(node.data_dir) / "node.json").read_text())["root"])
-    spec = ChildSpec(CONTROLLER_ID, ApplicationController, name=CONTROLLER_ID)
+    root, spec = _root(node), ChildSpec(CONTROLLER_ID, ApplicationController, name=CONTROLLER_ID)
     for last in (False, True):
         try:
             controller = node.supervise(root, "start_child", seal(spec))

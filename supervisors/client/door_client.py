@@ -228,6 +228,9 @@ class DoorClient:
 
     def close(self) -> None:
         """Close the connection; what still waits gets NodeDown."""
+        if not self._closed and threading.current_thread() is not self._thread:
+            with contextlib.suppress(SupervisorsError):
+                self.request(protocol.BYE, wait=4.0)
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()

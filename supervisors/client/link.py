@@ -7,14 +7,13 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Self
 
-from supervisors.client.door_client import SLACK_SECONDS, DoorClient
+from supervisors.client.door_client import DoorClient
 from supervisors.client.home import Home
 from supervisors.client.launch import HOME, connect
 from supervisors.client.own_node import OwnNode
 from supervisors.terms.checks import Target, check_target
 from supervisors.terms.errors import NodeDown
 from supervisors.wire import door_protocol as protocol
-from supervisors.wire import values
 
 
 class Link:
@@ -102,12 +101,3 @@ class Link:
         """
         check_target(supervisor, "supervisor")
         return self.request(protocol.SUPERVISOR, supervisor, name, argument)
-
-    def lease(self, target: Target, request: Any, timeout: float | None, answered: bool = True) -> Any:
-        """Make a call of a borrower: the server (a pool's) is told when this program's connection ends."""
-        packed = values.pack_value(request, "request")
-        if not answered:
-            self.submit(protocol.LEASE, target, packed, timeout)
-            return None
-        wait = None if timeout is None else timeout + SLACK_SECONDS
-        return values.open_value(self.request(protocol.LEASE, target, packed, timeout, wait=wait), "reply")

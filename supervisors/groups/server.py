@@ -48,7 +48,7 @@ class ProcessGroups(SystemServer):
                 return self._table.members(group)
             case ("which_groups",):
                 return self._table.which_groups()
-            case ("monitor", group, Ref() as watcher):
+            case ("monitor", group, Ref(outside=False) as watcher):
                 self._watch(watcher)
                 number = next(self._monitor_ids)
                 self._monitors[number] = (strict(group), group, watcher)
@@ -61,7 +61,7 @@ class ProcessGroups(SystemServer):
     def _join(self, group: Any, members: list[Ref]) -> None:
         strict(group)
         for member in members:
-            if not isinstance(member, Ref) or member.host != self.ref.host:
+            if not isinstance(member, Ref) or member.host != self.ref.host or member.outside:
                 raise SpecError.of("members", member, "the Refs of processes of this node")
             self._watch(member)
         self._table.join(group, members)

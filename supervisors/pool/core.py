@@ -10,13 +10,12 @@ there are fewer than `size` left.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 from supervisors.pool.alarms import Alarms
 from supervisors.pool.borrowers import Borrowers
 from supervisors.pool.effects import (
-    Borrower,
     CheckWorker,
     Effect,
     Grant,
@@ -85,7 +84,7 @@ class PoolCore:
         """Whether this checkout waits or has a worker."""
         return lease in self.waiting or lease in self.leases
 
-    def lease_of(self, worker: Any, borrower: Borrower) -> str | None:
+    def lease_of(self, worker: Any, borrower: Hashable) -> str | None:
         """Return the lease under which this borrower has a worker; None if it does not have it."""
         entry = self.workers.get(worker)
         if entry is None or entry.lease is None or self.leases[entry.lease].borrower != borrower:
@@ -119,7 +118,13 @@ class PoolCore:
         return self._take()
 
     def checkout(
-        self, lease: str, borrower: Borrower, block: bool, timeout: float | None, work_timeout: float | None, now: float
+        self,
+        lease: str,
+        borrower: Hashable,
+        block: bool,
+        timeout: float | None,
+        work_timeout: float | None,
+        now: float,
     ) -> list[Effect]:
         """Give a worker to `borrower` under the new name `lease`, now or when it is its turn.
 
@@ -185,18 +190,25 @@ class PoolCore:
             self._refill()
         return self._take()
 
-    def down(self, process: Any, now: float) -> list[Effect]:
-        """Note that a process ended: a worker, a borrower, or both."""
+    def down(self, process: Any, now: float, unsure: bool = False) -> list[Effect]:
+        """Note that a process ended: a worker, a borrower, or both. What the borrower has comes back.
+
+        Args:
+            process: which.
+            now: the time in seconds.
+            unsure: the borrower may live, and use its workers still: they are taken away and not lent again.
+        """
         self._now = now
         if process in self.workers:
             self._lost(process)
-        self._release_all(self._borrowers.of_process(process))
-        return self._take()
-
-    def gone(self, client: str, now: float) -> list[Effect]:
-        """Note that a program outside is gone: what it has comes back."""
-        self._now = now
-        self._release_all(self._borrowers.of_client(client))
+        leases = self._borrowers.of(process)
+        if unsure:
+            for lease in [lease for lease in leases if lease in self.waiting]:
+                self._release(lease)
+            for lease in [lease for lease in leases if lease in self.leases]:
+                self._discard(lease, timed_out=False)
+        else:
+            self._release_all(leases)
         return self._take()
 
     def checked(self, worker: Any, healthy: bool, now: float) -> list[Effect]:
@@ -262,7 +274,7 @@ class PoolCore:
 
     # --- borrowers --------------------------------------------------------------------------------------------------
 
-    def _unborrow(self, lease: str, borrower: Borrower) -> None:
+    def _unborrow(self, lease: str, borrower: Hashable) -> None:
         self._out += self._borrowers.drop(borrower, lease)
 
     def _release_all(self, leases: list[str]) -> None:

@@ -1,8 +1,7 @@
-"""What a pool's core is told and what it answers: rules, borrowers, and the effects that its server carries out."""
+"""What a pool's core is told and what it answers: rules, and the effects that its server carries out."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,13 +18,6 @@ class PoolRules:
     idle_seconds: float = 60.0
     health_interval: float | None = None
     stats_window: float = 60.0
-
-
-class Borrower(NamedTuple):
-    """Who borrows: a process; or, with `client`, a program outside whose door that process is."""
-
-    process: Hashable
-    client: str | None = None
 
 
 class StartWorker(NamedTuple):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
-
-from supervisors.pool.effects import Borrower
 
 
 @dataclass
@@ -22,7 +21,7 @@ class Worker:
 class Checkout:
     """A checkout that waits since `since`, or has a worker."""
 
-    borrower: Borrower
+    borrower: Hashable
     since: float
     work_timeout: float | None
     deadline: float | None = None

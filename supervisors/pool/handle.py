@@ -74,7 +74,7 @@ class Pool(Handle):
     def checkin(self, worker: Ref) -> None:
         """Give a worker back, and do not wait; one that this program has not (any more) is ignored."""
         with contextlib.suppress(SupervisorsError):
-            self._node.lease(self._target, ("checkin", worker), None, answered=False)
+            self._node.send_request(self._target, ("checkin", worker))  # a call, so that the pool sees who it is
 
     def transaction(
         self, request: Any, timeout: float | None = CHECKOUT_SECONDS, work_timeout: float | None = None
@@ -164,7 +164,7 @@ class Pool(Handle):
     def _borrow(self, lease: str, block: bool, timeout: float | None, work_timeout: float | None) -> Any:
         request = _checkout_request(lease, block, timeout, work_timeout)
         try:
-            return self._node.lease(self._target, request, None if timeout is None else timeout + SLACK_SECONDS)
+            return self._node.call(self._target, request, None if timeout is None else timeout + SLACK_SECONDS)
         except BaseException:
             # It may have been granted at this moment. What came of it is not known, so it is undone.
             self._cast(("checkin", lease))

@@ -1,9 +1,7 @@
 """The server of a pool: carries out what pool/core.py decides.
 
 Requests: ("checkout", lease, block, timeout, work_timeout) → (worker, work timeout), or None when the pool is full;
-("checkin", worker); ("timed_out", lease) → whether its worker was taken away; "status"; "stats"; "supervisor". A
-door puts those of a program outside into ("lease", client, packed request), and casts ("gone", client) when that
-program's connection ends.
+("checkin", worker); ("timed_out", lease) → whether its worker was taken away; "status"; "stats"; "supervisor".
 Casts: ("checkin", lease), ("checkin", worker, borrower), ("discard", lease, whether the work took too long).
 """
 
@@ -17,7 +15,6 @@ from supervisors.genserver import NO_REPLY
 from supervisors.host import processes as fate
 from supervisors.pool.core import PoolCore
 from supervisors.pool.effects import (
-    Borrower,
     CheckWorker,
     Demonitor,
     Effect,
@@ -32,9 +29,8 @@ from supervisors.pool.effects import (
 from supervisors.system_server import SystemServer
 from supervisors.terms.errors import CallTimeout, NoProcess, StartError, SupervisorsError
 from supervisors.terms.ports import engine_of, supervise
-from supervisors.terms.reason import SHUTDOWN, ExitReason
+from supervisors.terms.reason import NODEDOWN, SHUTDOWN, ExitReason
 from supervisors.terms.ref import Caller, Down, Ref
-from supervisors.wire import values as wire
 
 #: The id of the workers' supervisor in the pool's tree.
 WORKERS = "workers"
@@ -82,24 +78,16 @@ class PoolServer(SystemServer):
     # --- what comes in ----------------------------------------------------------------------------------------------
 
     def answer(self, request: Any, caller: Caller) -> Any:
-        """Answer a borrower; one that is outside comes by a door."""
-        match request:
-            case ("lease", str() as client, bytes() as packed):
-                request = wire.open_value(packed, "request")
-                return self._answer(Borrower(caller.ref, client), request, caller)
-            case _:
-                return self._answer(Borrower(caller.ref), request, caller)
-
-    def _answer(self, borrower: Borrower, request: Any, caller: Any) -> Any:
+        """Answer a borrower: a process, or a program outside."""
         match request:
             case ("checkout", str() as lease, bool() as block, (None | int() | float()) as timeout,
                   (None | int() | float()) as work_timeout) if not self._core.knows(lease):  # fmt: skip
                 limit = self._work_timeout if work_timeout is None else work_timeout
                 self._callers[lease] = (caller, limit, timeout)
-                self._do(self._core.checkout(lease, borrower, block, timeout, limit, time.monotonic()))
+                self._do(self._core.checkout(lease, caller.ref, block, timeout, limit, time.monotonic()))
                 return NO_REPLY
-            case ("checkin", worker):
-                self._checkin(worker, borrower)
+            case ("checkin", Ref() as worker):
+                self._checkin(worker, caller.ref)
                 return None
             case ("timed_out", lease):
                 return lease in self._late
@@ -111,36 +99,35 @@ class PoolServer(SystemServer):
                 return self._parent
         raise self.unknown(request)
 
-    def handle_cast(self, message: Any) -> None:
+    def take_cast(self, message: Any) -> None:
         """Take a worker back."""
         now = time.monotonic()
         match message:
             case ("checkin", str() as lease):
                 self._do(self._core.checkin(lease, now))
-            case ("checkin", worker, borrower):
-                self._checkin(worker, Borrower(borrower))
+            case ("checkin", Ref() as worker, Ref() as borrower):
+                self._checkin(worker, borrower)
             case ("discard", str() as lease, bool() as timed_out):
                 self._do(self._core.discard(lease, timed_out, now))
-            case ("gone", str() as client):
-                self._do(self._core.gone(client, now))
             case _:
-                super().handle_cast(message)
+                super().take_cast(message)
 
-    def handle_info(self, message: Any) -> None:
+    def take_info(self, message: Any) -> None:
         """Take in that a worker or a borrower ended, or that something is due."""
         match message:
-            case Down():
-                if message.ref is not None:
-                    self._monitors.pop(message.ref, None)
-                self._do(self._core.down(message.ref, time.monotonic()))
+            case Down(ref=Ref() as ref, reason=ExitReason() as reason):
+                self._monitors.pop(ref, None)
+                # A program outside whose door was killed lives, for all that is known here.
+                unsure = ref.outside and reason != NODEDOWN
+                self._do(self._core.down(ref, time.monotonic(), unsure))
             case (what, at) if what == _TICK:
                 if self._timer is not None and self._timer[0] == at:
                     self._timer = None
                     self._do(self._core.tick(time.monotonic()))
             case _:
-                super().handle_info(message)
+                super().take_info(message)
 
-    def _checkin(self, worker: Any, borrower: Borrower) -> None:
+    def _checkin(self, worker: Ref, borrower: Ref) -> None:
         lease = self._core.lease_of(worker, borrower)
         if lease is not None:
             self._do(self._core.checkin(lease, time.monotonic()))

@@ -19,7 +19,7 @@ from supervisors.host import processes as fate
 from supervisors.registry.matching import Guard
 from supervisors.terms.awaitable import maybe_await
 from supervisors.terms.checks import check_ref
-from supervisors.terms.errors import NoProcess
+from supervisors.terms.errors import NoProcess, SupervisorsError
 from supervisors.terms.handles import AsyncHandle, Handle
 from supervisors.terms.reason import NOPROC
 from supervisors.terms.ref import Ref
@@ -117,10 +117,10 @@ class RegistryHandle(Handle, _Requests):
             raise _unknown(self._target) from None
 
     def update_value(self, key: Any, function: Callable[[Any], Any], *, owner: Ref | None = None) -> tuple[Any, Any]:
-        """Replace the owner's value by `function(value)`, which runs here; return (new, old).
+        """Fail, since an entry is changed by its owner alone, which is a server: `AsyncRegistryHandle.update_value`.
 
         Raises:
-            NotAllowed: this is not the owner, or keys are not unique.
+            NotAllowed: always; a program outside owns nothing.
         """
         old = self._ask(("value", key, self._owner(owner)))
         new = function(old)
@@ -159,8 +159,11 @@ class RegistryHandle(Handle, _Requests):
         try:
             self._ask(("lock", key, holder, number), timeout)
             yield
-        finally:
-            self._node.cast(self._target, ("unlock", key, holder, number))
+        except BaseException:
+            with contextlib.suppress(SupervisorsError):  # the first error is the one to be seen
+                self._node.cast(self._target, ("unlock", key, holder, number))
+            raise
+        self._node.cast(self._target, ("unlock", key, holder, number))
 
 
 class AsyncRegistryHandle(AsyncHandle, _Requests):
@@ -181,7 +184,11 @@ class AsyncRegistryHandle(AsyncHandle, _Requests):
     async def update_value(
         self, key: Any, function: Callable[[Any], Any], *, owner: Ref | None = None
     ) -> tuple[Any, Any]:
-        """Replace this server's value by `function(value)`; return (new, old). As `RegistryHandle.update_value`."""
+        """Replace this server's value by `function(value)`, which runs here; return (new, old).
+
+        Raises:
+            NotAllowed: another owner is given, this server does not own the key, or keys are not unique.
+        """
         old = await self._ask(("value", key, self._owner(owner)))
         new = function(old)
         await self._ask(("update_value", key, self._owner(owner), new))

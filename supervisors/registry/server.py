@@ -17,7 +17,6 @@ What it decides is in registry/core.py; what a user calls in registry/handle.py.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -54,9 +53,6 @@ class Registry(SystemServer):
         self._waiting: dict[Lease, Caller] = {}
         self._watched: set[Ref] = set()
         self._listeners = check_texts("listeners", listeners)
-        self._news: asyncio.Queue[Any] = asyncio.Queue()
-        if self._listeners:
-            self.spawn(self._tell_listeners())
         self.trap_exit = True
         table = self._table
         self._requests: dict[str, Callable[..., Any]] = {
@@ -83,6 +79,8 @@ class Registry(SystemServer):
         match request:
             case ("lock", key, Ref() as holder, number):
                 return self._lock(key, Lease(holder, number), caller)
+            case ("value" | "update_value" as name, key, Ref() as owner, *_) if owner != caller.ref:
+                raise NotAllowed(f"{name}: key {key!r:.100} can be changed by its owner only")
             case (str(name), *arguments) if name in self._requests:
                 try:
                     return self._requests[name](*arguments)
@@ -90,7 +88,7 @@ class Registry(SystemServer):
                     raise self.unknown(request, str(error)) from None
         raise self.unknown(request)
 
-    def handle_cast(self, message: Any) -> None:
+    def take_cast(self, message: Any) -> None:
         """Give a lock back, or leave its line."""
         match message:
             case ("unlock", key, Ref() as holder, number):
@@ -98,17 +96,17 @@ class Registry(SystemServer):
                 self._waiting.pop(lease, None)
                 self._grant(self._locks.release(key, lease))
             case _:
-                super().handle_cast(message)
+                super().take_cast(message)
 
-    def handle_info(self, message: Any) -> None:
+    def take_info(self, message: Any) -> None:
         """Drop exit signals of owners: their deaths are seen by their pidfds."""
         if not (isinstance(message, tuple) and message[:1] == ("EXIT",)):
-            super().handle_info(message)
+            super().take_info(message)
 
     # --- entries ----------------------------------------------------------------------------------------------------
 
     def _register(self, key: Any, owner: Ref, value: Any) -> Ref:
-        if not isinstance(owner, Ref) or owner.host != self.ref.host:
+        if not isinstance(owner, Ref) or owner.host != self.ref.host or owner.outside:
             raise SpecError.of("owner", owner, "the Ref of a process of this node")
         first = not self._table.owns(owner)
         self._table.register(key, owner, value)
@@ -175,16 +173,5 @@ class Registry(SystemServer):
     # --- listeners --------------------------------------------------------------------------------------------------
 
     def _tell(self, news: Any) -> None:
-        if self._listeners:
-            self._news.put_nowait(news)
-
-    async def _tell_listeners(self) -> None:
-        # One after the other, so that each hears of everything in its order although names are looked up on the way.
-        while True:
-            news = await self._news.get()
-            for name in self._listeners:
-                try:
-                    ref = await engine_of(self).names.resolve(name)
-                except NoProcess:
-                    continue
-                self.send(ref, news)
+        for name in self._listeners:
+            self.send(name, news)

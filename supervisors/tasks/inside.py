@@ -163,6 +163,8 @@ class AsyncTaskSupervisor(AsyncHandle):
             return "ok", await self.server.call(ref, request, timeout=None)
         except SupervisorsError as error:
             return outcome_of(error)
+        except Exception as error:  # a result that cannot be opened here
+            return "exit", ExitReason.crash(error)
 
     async def shutdown_tasks(self, refs: list[Ref], shutdown: Shutdown = None) -> None:
         """Stop tasks at the same time, and return when they are gone; a supervisor that is gone has none."""
@@ -241,10 +243,7 @@ class _InsidePort:
         self._tasks.server.spawn(self._claim(number, ref, (RUN, self._function, (item, *self._args), {})))
 
     async def _claim(self, number: int, ref: Ref, request: Any) -> None:
-        try:
-            outcome = await self._tasks.claim(ref, request)
-        except Exception as error:  # a result that cannot be opened here
-            outcome = ("exit", ExitReason.crash(error))
+        outcome = await self._tasks.claim(ref, request)
         if not self.options.reuse:
             self._answered.append(ref)
         self.events.put_nowait(Ended(number, time.monotonic(), outcome))

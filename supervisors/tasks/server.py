@@ -14,6 +14,7 @@ from typing import Any
 from supervisors.genserver import NO_REPLY, GenServer, Stop
 from supervisors.system_server import SystemServer
 from supervisors.terms.awaitable import maybe_await
+from supervisors.terms.ports import engine_of
 from supervisors.terms.reason import SHUTDOWN, ExitReason
 from supervisors.terms.ref import Caller, Down, Ref
 from supervisors.wire import pickles as sealing
@@ -66,7 +67,15 @@ class TaskServer(SystemServer):
         if follow is not None:
             self.monitor(follow)
         if function is not None:
-            self.spawn(self._once(sealing.loads(function), args, kwargs or {}))
+            self.continue_with((sealing.loads(function), args, kwargs or {}))
+
+    def handle_continue(self, value: Any) -> None:
+        """Begin when the supervisor knows that the task has started: the function may end the process at once."""
+
+        def begin() -> None:
+            self.spawn(self._once(*value))
+
+        engine_of(self).when_sent(begin)
 
     # --- running ----------------------------------------------------------------------------------------------------
 
@@ -115,7 +124,7 @@ class TaskServer(SystemServer):
                 self.reply_error(caller, self.unknown(request))
         return NO_REPLY
 
-    def handle_info(self, message: Any) -> None:
+    async def handle_info(self, message: Any) -> None:
         """End: the function is done, nobody wants its result, or whom the task follows has ended."""
         match message:
             case "finish":
@@ -127,7 +136,7 @@ class TaskServer(SystemServer):
             case "unclaimed":
                 pass
             case _:
-                super().handle_info(message)
+                self.take_info(message)
 
     def _finish(self) -> None:
         assert self._outcome is not None

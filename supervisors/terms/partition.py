@@ -62,9 +62,8 @@ class PartitionSupervisorSpec(SupervisorSpec):
 def _copies(child: Any, count: int, with_arguments: Any) -> tuple[ChildSpec, ...]:
     if not isinstance(child, ChildSpec):
         raise SpecError.of("child", child, "a ChildSpec, which is copied once per partition")
-    inner = child.start.name if isinstance(child.start, SupervisorSpec) else None
-    if child.name is not None or inner is not None:
-        raise SpecError.of("child.name", child.name or inner, "None: all copies would claim the same name")
+    if child.name is not None:
+        raise SpecError.of("child.name", child.name, "None: all copies would claim the same name")
     if with_arguments is None:
         return tuple(replace(child, id=str(number)) for number in range(count))
     check_function("with_arguments", with_arguments)

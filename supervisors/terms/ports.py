@@ -41,6 +41,9 @@ class Outside(Protocol):
     def cast(self, target: Target, message: Any) -> None:
         """Send a message and do not wait."""
 
+    def send_request(self, target: Target, request: Any) -> Any:
+        """Ask a server and wait for the reply later, or not at all."""
+
     def stop(self, target: Target, reason: Any = "normal", timeout: float | None = None) -> None:
         """End a server, or a supervisor with its children first."""
 
@@ -52,9 +55,6 @@ class Outside(Protocol):
 
     def submit(self, operation: str, *arguments: Any) -> tuple[Connection, Future[Any]]:
         """Send the door a request; return the connection that it went over, and the future of its answer."""
-
-    def lease(self, target: Target, request: Any, timeout: float | None, answered: bool = True) -> Any:
-        """Make a call of a borrower: the server is told when this program's connection ends."""
 
 
 class Inside(Protocol):
@@ -181,11 +181,17 @@ class Engine(Protocol):
     async def supervise(self, supervisor: Target, name: str, argument: Any) -> Any:
         """Make an administration call to a supervisor."""
 
+    async def reach(self, target: Target) -> Ref:
+        """Return the process of a target when everything that was sent before is on its way."""
+
     async def stop(self, target: Ref, reason: ExitReason, timeout: float | None) -> None:
         """End another process, and return when it is gone."""
 
     async def watch_once(self, target: Ref, on_down: Callable[[Down], None]) -> int:
         """Call back when a process ends; in force when this returns."""
+
+    def when_sent(self, callback: Callable[[], None]) -> None:
+        """Call back once everything that was posted by now has arrived where it was for, or cannot arrive."""
 
     def stop_process(self, target: Ref, reason: ExitReason) -> None:
         """Ask another process to end."""

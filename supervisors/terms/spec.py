@@ -117,10 +117,18 @@ class ChildSpec:
                 "restart transient or temporary beside it (a permanent child never ends for good)",
             )
         object.__setattr__(self, "name", check_name(self.name))
+        self._take_name()
         seconds = check_seconds("start_timeout", self.start_timeout, positive=True)
         object.__setattr__(self, "start_timeout", seconds)
         if self.backoff is not None and not isinstance(self.backoff, Backoff):
             raise SpecError.of("backoff", self.backoff, "a Backoff or None")
+
+    def _take_name(self) -> None:
+        """The name of a nested supervisor may be given here or there, and means the same."""
+        inner = self.start.name if isinstance(self.start, SupervisorSpec) else None
+        if self.name is not None and inner is not None and inner != self.name:
+            raise SpecError.of("name", self.name, f"the name of the supervisor that it starts, {inner!s}, or None")
+        object.__setattr__(self, "name", self.name if inner is None else inner)
 
     def _check_start(self) -> None:
         if not isinstance(self.start, type) and hasattr(self.start, "as_supervisor"):  # a PoolSpec is a small tree

@@ -25,8 +25,8 @@ CANCEL = "cancel"
 MONITOR = "monitor"
 #: number of a monitor → None
 DEMONITOR = "demonitor"
-#: target, request, timeout → reply; the target is sent the cast ("gone", client) when this connection ends
-LEASE = "lease"
+#: → None, when all that was sent over this connection has arrived where it was for, or after a few seconds
+BYE = "bye"
 
 # --- to processes ---------------------------------------------------------------------------------------------------
 

@@ -133,9 +133,7 @@ class Opener:
             raise Stale(f"sent {ahead:.0f} s in the future: check the clocks of the hosts")
         if counter < self._born - _SKEW:
             raise Stale("sent before this process was born")
-        if not replayed and (
-            counter <= state.floor or counter <= self._floor or state.newest - counter >= _MAX_AGE
-        ):
+        if not replayed and (counter <= state.floor or counter <= self._floor or state.newest - counter >= _MAX_AGE):
             raise Stale("older than what is remembered of its sender")
         return _Header(raw, receiver, sender, counter, size, state, replayed, receiver is self._personal, now)
 

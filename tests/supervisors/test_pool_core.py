@@ -16,7 +16,6 @@ from hypothesis.stateful import (
 
 from supervisors.pool.core import PoolCore
 from supervisors.pool.effects import (
-    Borrower,
     CheckWorker,
     Demonitor,
     Grant,
@@ -57,10 +56,10 @@ class World:
             return self.run(self.core.start_failed(ticket, error, self.now))
         return self.run(self.core.started(ticket, f"w{next(self.workers)}", self.now))
 
-    def out(self, who="p", block=True, timeout=None, work_timeout=None, client=None):
+    def out(self, who="p", block=True, timeout=None, work_timeout=None):
         """Check out; return the lease and the effects."""
         lease = f"L{next(self.leases)}"
-        asked = self.core.checkout(lease, Borrower(who, client), block, timeout, work_timeout, self.now)
+        asked = self.core.checkout(lease, who, block, timeout, work_timeout, self.now)
         return lease, self.run(asked)
 
     def got(self, who="p", **options):
@@ -190,24 +189,22 @@ def test_worker_of_a_borrower_that_died_comes_back_alive():
 
 
 # rows: B8
-def test_worker_of_a_program_that_is_gone_comes_back_and_others_of_the_same_door_keep_theirs():
-    world = World(2)
-    _, mine = world.got("door", client="me")
-    other, _ = world.got("door", client="other")
-    world.run(world.core.gone("me", 0.0))
-    assert list(world.core.idle) == [mine]
-    assert list(world.core.leases) == [other]
-    world.die("door")
-    assert len(world.core.idle) == 2
-    assert not world.core.leases
+def test_worker_of_a_program_whose_door_was_killed_is_taken_away_and_not_lent_again():
+    world = World(1)
+    _, mine = world.got("program")
+    world.out("program")
+    kept, _ = world.out("other")
+    effects = world.run(world.core.down("program", 0.0, unsure=True))
+    assert [effect.worker for effect in kinds(effects, KillWorker)] == [mine]
+    assert kept in granted(effects)
+    assert mine not in granted(effects).values()
 
 
 # rows: B8, B9
-@pytest.mark.parametrize("client", [None, "me"])
-def test_worker_of_a_borrower_that_died_is_not_handed_to_a_checkout_of_the_same_one(client):
+def test_worker_of_a_borrower_that_died_is_not_handed_to_a_checkout_of_the_same_one():
     world = World(1)
     _, worker = world.got("p")
-    world.out("p", client=client)
+    world.out("p")
     kept, _ = world.out("q")
     assert granted(world.die("p")) == {kept: worker}
 
@@ -237,9 +234,9 @@ def test_checkin_while_there_is_overflow_and_nobody_waits_stops_that_very_worker
 def test_second_and_foreign_checkin_are_ignored():
     world = World(1)
     lease, worker = world.got("p")
-    assert world.core.lease_of(worker, Borrower("q")) is None
-    assert world.core.lease_of("nobody", Borrower("p")) is None
-    assert world.core.lease_of(worker, Borrower("p")) == lease
+    assert world.core.lease_of(worker, "q") is None
+    assert world.core.lease_of("nobody", "p") is None
+    assert world.core.lease_of(worker, "p") == lease
     world.back(lease)
     again, _ = world.got("q")
     assert world.back(lease) == world.back("no such lease") == []
@@ -559,11 +556,11 @@ class Promises(RuleBasedStateMachine):
                 case Demonitor(process):
                     self.watched.remove(process)
 
-    @rule(who=st.sampled_from("pqr"), client=st.sampled_from([None, None, "x", "y"]), block=st.booleans(),
+    @rule(who=st.sampled_from("pqr"), block=st.booleans(),
           timeout=st.sampled_from([None, 0.0, 2.0]), work=st.sampled_from([None, 1.0, 5.0]))  # fmt: skip
-    def checkout(self, who, client, block, timeout, work):
+    def checkout(self, who, block, timeout, work):
         lease = f"L{next(self.names)}"
-        self.asked[lease] = Borrower(who, client)
+        self.asked[lease] = who
         self.order.append(lease)
         self.take(self.core.checkout(lease, self.asked[lease], block, timeout, work, self.now))
 
@@ -618,13 +615,8 @@ class Promises(RuleBasedStateMachine):
 
     @rule(who=st.sampled_from("pqr"))
     def borrower_dies(self, who):
-        self.give_back([lease for lease, borrower in self.asked.items() if borrower.process == who])
+        self.give_back([lease for lease, borrower in self.asked.items() if borrower == who])
         self.take(self.core.down(who, self.now))
-
-    @rule(client=st.sampled_from("xy"))
-    def program_goes(self, client):
-        self.give_back([lease for lease, borrower in self.asked.items() if borrower.client == client])
-        self.take(self.core.gone(client, self.now))
 
     @rule(data=st.data(), healthy=st.booleans())
     @precondition(lambda self: self.checks)

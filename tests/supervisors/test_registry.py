@@ -356,7 +356,10 @@ def test_a_server_registers_itself(node, world):
     assert inside(node, "a", "keys") == registry.keys(a)
     assert registry.values(("k", 2), a) == ["two"]
     assert registry.count() == 3
-    assert registry.update_value(("k", 2), str.upper, owner=a) == ("TWO", "two")
+    assert inside(node, "a", "update_value", ("k", 2), str.upper) == ("TWO", "two")
+    for stranger in (a, b):
+        with pytest.raises(errors.NotAllowed):
+            registry.update_value(("k", 2), str.lower, owner=stranger)
     assert inside(node, "a", "update_value", ("k", 2), str.lower) == ("two", "TWO")
     with pytest.raises(errors.NotAllowed):
         registry.update_value(("k", 2), str.upper, owner=b)

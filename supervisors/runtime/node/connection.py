@@ -4,24 +4,33 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 from supervisors.host import security_log
+from supervisors.runtime.node.program import Program
+from supervisors.runtime.process.calls import Answered
+from supervisors.runtime.process.futures import settle
 from supervisors.runtime.process.process import Process
-from supervisors.terms.errors import CallFailed, NoProcess, SupervisorsError
+from supervisors.terms.checks import Target, check_ref, check_target, check_text, check_timeout
+from supervisors.terms.errors import CallFailed, SpecError, SupervisorsError
+from supervisors.terms.reason import SHUTDOWN, ExitReason
 from supervisors.terms.ref import Down, Ref
 from supervisors.terms.showing import shown_error
-from supervisors.terms.via import Via
+from supervisors.terms.spec import ChildSpec, SupervisorSpec
 from supervisors.wire import door_protocol as protocol
 from supervisors.wire import values as wire
 from supervisors.wire.frames import FrameError, FrameReader
+from supervisors.wire.messages import Cast, Info
 
 #: A connection that has not shown the key within this many seconds is closed.
 HANDSHAKE_SECONDS = 5.0
 
-#: Requests that are carried out when they have sent.
-_SENDS = (protocol.CAST, protocol.SEND, protocol.EXIT)
+#: A client that says goodbye waits so many seconds, at most, for what it has sent to arrive.
+BYE_SECONDS = 3.0
 
 #: In the place of the operation of a request whose arguments cannot be opened.
 _MALFORMED = "malformed"
@@ -54,7 +63,7 @@ class Doorkeeper(Protocol):
 
 
 class _Question:
-    """A call under way; it is cancelled as a task is."""
+    """A question under way; it is cancelled as a task is."""
 
     __slots__ = ("_number", "_process")
 
@@ -65,24 +74,51 @@ class _Question:
         self._process.calls.give_up(self._number)
 
 
+class _Claim(_Question):
+    """The claim of a task that ends with whoever claims it."""
+
+    __slots__ = ("_task",)
+
+    def __init__(self, process: Process, number: int, task: Ref) -> None:
+        super().__init__(process, number)
+        self._task = task
+
+    def cancel(self) -> None:
+        super().cancel()
+        self._process.stop_process(self._task, SHUTDOWN)
+
+
 class Connection(asyncio.Protocol):
-    """One client: its requests, and its monitors and leases, which end with the connection."""
+    """One client: its requests, and its monitors, which end with the connection."""
 
     def __init__(self, door: Doorkeeper) -> None:
         """Wait for its first frame."""
         self._door = door
+        self._process = door.process
         self._reader = door.new_reader()
         self._dest: str | None = None
+        self._closed = False
         self._tasks: dict[int, asyncio.Task[None] | _Question] = {}
-        #: Requests that have not sent yet what they send. No call overtakes them.
-        self._ahead: set[int] = set()
         self._monitors: set[int] = set()
-        self._lenders: list[Ref | str | Via] = []
+        self._program = Program(self._process)
+        self._sender = self._program.sender
+        #: What is sent when it comes, in its turn: no request of this client overtakes another.
+        self._sends: dict[str, Callable[..., None]] = {
+            protocol.CALL: self._call,
+            protocol.SYSTEM: self._system,
+            protocol.SUPERVISOR: self._supervisor,
+            protocol.START_SUPERVISOR: self._start_supervisor,
+            protocol.CLAIM: self._claim,
+            protocol.CAST: self._cast,
+            protocol.SEND: self._info,
+            protocol.EXIT: self._exit,
+        }
         self._own: dict[str, Operation] = {
+            protocol.STOP: self._stop,
             protocol.MONITOR: self._monitor,
             protocol.DEMONITOR: self._demonitor,
-            protocol.LEASE: self._lease,
             _MALFORMED: self._malformed,
+            protocol.BYE: self._bye,
         }
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -94,18 +130,31 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Drop the connection."""
+        self._closed = True
         self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel the requests that are under way, since nobody would read the answers, and its monitors and leases."""
+        """Cancel the requests that are under way, since nobody would read the answers, and its monitors.
+
+        What the client has sent before it went is still sent on.
+        """
+        if exc is not None and not self._closed:
+            self._take_rest()
+        self._closed = True
         self._timer.cancel()
         self._door.no_stranger(self)
-        for task in self._tasks.values():
+        for task in list(self._tasks.values()):
             task.cancel()
+        self._tasks.clear()
         for monitor in self._monitors:
-            self._door.process.demonitor(monitor)
-        for lender in self._lenders:
-            self._door.process.cast(lender, ("gone", self._dest))
+            self._process.demonitor(monitor)
+        self._program.gone()
+
+    def _take_rest(self) -> None:
+        """Read what lies in the socket of a client that went without reading its answers; asyncio would drop it."""
+        with contextlib.suppress(OSError):
+            while not self._closed and (data := os.read(self._transport.get_extra_info("socket").fileno(), 1 << 18)):
+                self.data_received(data)
 
     def data_received(self, data: bytes) -> None:
         """Take in bytes. A peer without the key is disconnected at its first header."""
@@ -124,10 +173,10 @@ class Connection(asyncio.Protocol):
                 self._request(*_parts(payload))
             except ValueError as error:
                 # It has the key, so this is a client's mistake, and with no number there is nothing to answer to.
-                self._door.process.log.warning("a client sent what is no request: it is disconnected", error=str(error))
+                self._process.log.warning("a client sent what is no request: it is disconnected", error=str(error))
                 self.close()
                 return
-        self._door.process.flush()  # a call goes through three processes: it waits for the next turn of no loop
+        self._process.flush()  # a call goes through three processes: it waits for the next turn of no loop
 
     def _request(self, number: int, operation: str, arguments: list[Any]) -> None:
         if operation == protocol.HELLO:
@@ -141,45 +190,88 @@ class Connection(asyncio.Protocol):
                 task = self._tasks.pop(cancelled, None) if isinstance(cancelled, int) else None
                 if task is not None:
                     task.cancel()
-                    self._ahead.discard(cancelled)
-        elif operation != protocol.CALL or self._ahead or not self._call(number, arguments):
-            self._ahead.add(number)
+        elif operation in self._sends:
+            try:
+                self._sends[operation](number, *arguments)
+            except SupervisorsError as error:
+                self._answer(number, False, error)
+            except Exception as error:  # a malformed request must not take the door down
+                self._failed(number, operation, error)
+        else:
             self._tasks[number] = asyncio.get_running_loop().create_task(self._run(number, operation, arguments))
 
-    def _call(self, number: int, arguments: list[Any]) -> bool:
-        """Make a call without a task of its own; False: that cannot be, its target has to be looked up first, say."""
-        match arguments:
-            case [str() | Ref() as target, bytes(request), (None | int() | float()) as timeout]:
-                process = self._door.process
-                ref = target if isinstance(target, Ref) else process.names.known(target)
-            case _:
-                return False
-        if ref is None:
-            return False
+    # --- what is sent at once ---------------------------------------------------------------------------------------
 
+    def _call(self, number: int, target: Target, request: bytes, timeout: float | None) -> None:
+        check_target(target)
+        timeout = check_timeout(timeout)
+        self._ask(number, self._sender.begin_call(target, _bytes(request), timeout, self._answered(number)))
+
+    def _system(self, number: int, target: Target, name: str, argument: bytes, timeout: float | None) -> None:
+        check_target(target)
+        timeout = check_timeout(timeout)
+        check_text("name", name)
+        question = self._sender.begin_system(target, name, _bytes(argument), timeout, self._answered(number))
+        self._ask(number, question)
+
+    def _supervisor(self, number: int, target: Target, name: str, argument: Any) -> None:
+        check_target(target)
+        answered, request = self._answered(number, wire.unpack), wire.pack((name, argument))
+        self._ask(number, self._sender.begin_call(target, request, None, answered))
+
+    def _start_supervisor(self, number: int, spec: SupervisorSpec) -> None:
+        child = ChildSpec(f"{spec.name or 'supervisor'}-{os.urandom(4).hex()}", spec, restart="temporary")
+        root = self._process.boot.parent
+        assert root is not None
+        self._supervisor(number, root, "start_child", child)
+
+    def _claim(self, number: int, task: Ref, request: bytes, linked: bool) -> None:
+        check_ref(task)
+        question = self._sender.begin_call(task, _bytes(request), None, self._answered(number))
+        self._tasks[number] = _Claim(self._process, question, task) if linked else _Question(self._process, question)
+
+    def _cast(self, number: int, target: Target, message: bytes) -> None:
+        check_target(target)
+        self._sender.tell(target, Cast, _bytes(message))
+        self._answer(number, True, None)
+
+    def _info(self, number: int, target: Target, message: bytes) -> None:
+        check_target(target)
+        self._sender.tell(target, Info, _bytes(message))
+        self._answer(number, True, None)
+
+    def _exit(self, number: int, target: Target, reason: ExitReason) -> None:
+        check_target(target)
+
+        def reached(ref: Ref) -> None:
+            self._process.exit(ref, reason)
+            self._answer(number, True, None)
+
+        self._sender.reach(target, reached, lambda error: self._answer(number, False, error))
+
+    def _ask(self, number: int, question: int) -> None:
+        self._tasks[number] = _Question(self._process, question)
+
+    def _answered(self, number: int, opened: Callable[[bytes], Any] = lambda value: value) -> Answered:
         def answered(value: bytes, error: Exception | None) -> None:
-            del self._tasks[number]
-            if isinstance(error, NoProcess) and isinstance(target, str):
-                # It has ended, and has not carried this call out: its successor may.
-                process.names.forget(target, ref)
-                again = self._run(number, protocol.CALL, arguments)
-                self._tasks[number] = asyncio.get_running_loop().create_task(again)
-            elif error is None:
-                self._answer(number, True, value)
+            self._tasks.pop(number, None)
+            if error is None:
+                self._answer(number, True, opened(value))
             else:
                 self._answer(number, False, error)
 
-        try:
-            self._tasks[number] = _Question(process, process.calls.begin_call(ref, request, timeout, answered))
-        except NoProcess:
-            return False
-        return True
+        return answered
+
+    def _failed(self, number: int, operation: str, error: Exception) -> None:
+        self._process.log.error("request failed", operation=operation, exc_info=error)
+        self._answer(number, False, CallFailed(f"{operation}: {shown_error(error)}"))
 
     def _hello(self, number: int, arguments: list[Any]) -> None:
         match arguments:
             case [wire.VERSION, str(dest)]:
                 self._dest = dest
-                self._answer(number, True, self._door.process.node)
+                self._process.lodgers[self._program.ref.uid] = self._program
+                self._answer(number, True, self._process.node)
             case [version, str(dest)]:
                 self._dest = dest
                 other = CallFailed(f"this node speaks version {wire.VERSION}, the client {version!r:.20}")
@@ -187,20 +279,18 @@ class Connection(asyncio.Protocol):
             case _:
                 self.close()  # nobody to answer to
 
+    # --- what takes a while -----------------------------------------------------------------------------------------
+
     async def _run(self, number: int, operation: str, arguments: list[Any]) -> None:
-        if operation not in _SENDS:  # it sends before it waits, and what it waits for may take long
-            self._ahead.discard(number)
         try:
             value = await self._operation(operation)(*arguments)
         except SupervisorsError as error:
             self._answer(number, False, error)
         except Exception as error:  # a malformed request must not take the door down
-            self._door.process.log.error("request failed", operation=operation, exc_info=error)
-            self._answer(number, False, CallFailed(f"{operation}: {error!r}"))
+            self._failed(number, operation, error)
         else:
             self._answer(number, True, value)
         finally:
-            self._ahead.discard(number)
             self._tasks.pop(number, None)
 
     def _operation(self, name: str) -> Operation:
@@ -210,16 +300,12 @@ class Connection(asyncio.Protocol):
             raise CallFailed(f"the door has no operation {name!r:.100}")
         return run
 
-    async def _lease(self, target: Ref | str | Via, request: bytes, timeout: float | None) -> bytes:
-        """Pass on the call of a borrower. The lender (a pool) is told when this connection ends."""
-        if target not in self._lenders:
-            self._lenders.append(target)
-        lease = wire.pack(("lease", self._dest, request))
-        reply: bytes = await self._door.process.call_name(target, lease, timeout)
-        return reply
+    async def _stop(self, target: Target, reason: ExitReason, timeout: float | None) -> None:
+        check_target(target)
+        await self._process.stop(await self._sender.room.reach(target), reason, timeout)
 
-    async def _monitor(self, target: Ref | str | Via) -> tuple[int, Ref | None]:
-        process = self._door.process
+    async def _monitor(self, target: Target) -> tuple[int, Ref | None]:
+        check_target(target)
         number: list[int] = []
         early: list[Down] = []
 
@@ -230,11 +316,8 @@ class Connection(asyncio.Protocol):
             else:
                 early.append(message)
 
-        try:
-            ref = await process.names.resolve(target)
-        except NoProcess as error:
-            raise NoProcess(error.message, reason=error.reason) from None
-        monitor = await process.watch_once(ref, down)
+        ref = await self._sender.room.reach(target)
+        monitor = await self._process.watch_once(ref, down)
         number.append(monitor)
         if early:
             asyncio.get_running_loop().call_soon(down, early[0])
@@ -245,12 +328,22 @@ class Connection(asyncio.Protocol):
     async def _demonitor(self, number: int) -> None:
         if number in self._monitors:
             self._monitors.discard(number)
-            self._door.process.demonitor(number)
+            self._process.demonitor(number)
+
+    async def _bye(self) -> None:
+        """Return when all that this client has sent has arrived where it was for, or after a while."""
+        sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        leave = partial(self._process.when_sent, partial(settle, sent, None))
+        self._sender.room.when_empty(leave, BYE_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(sent, BYE_SECONDS)
 
     async def _malformed(self, why: str) -> None:
         raise CallFailed(why)
 
     def _answer(self, number: int, ok: bool, value: Any) -> None:
+        if number == protocol.UNASKED:
+            return
         try:
             self._send([number, ok, value])
         except Exception as error:  # too large, or of a shape that cannot be sent
@@ -259,6 +352,17 @@ class Connection(asyncio.Protocol):
     def _send(self, value: Any) -> None:
         if not self._transport.is_closing() and self._dest is not None:
             self._transport.write(self._door.seal(value, self._dest))
+
+
+def _bytes(value: Any) -> bytes:
+    """Return a user's packed value.
+
+    Raises:
+        SpecError: it is not packed.
+    """
+    if not isinstance(value, bytes):
+        raise SpecError.of("value", value, "packed bytes")
+    return value
 
 
 def _parts(payload: bytes) -> tuple[int, str, list[Any]]:
@@ -273,8 +377,8 @@ def _parts(payload: bytes) -> tuple[int, str, list[Any]]:
                 return number, operation, arguments
     except Exception as error:  # bytes that are no value at all: msgpack has errors of its own for each way
         why = f"bytes that cannot be unpacked: {shown_error(error, 200)}"
-        number = wire.number_of(payload)
-        if number is None:
+        asked = wire.number_of(payload)
+        if asked is None:
             raise ValueError(why) from error
-        return number, _MALFORMED, [why]
+        return asked, _MALFORMED, [why]
     raise ValueError("expected [number, operation, *arguments]")

@@ -4,7 +4,6 @@ The daemon opens the listening socket before anything else and keeps it while th
 meanwhile wait in its queue. Frames are sealed with the cluster key (wire/frames.py), and wire/door_protocol.py lists
 what is in them. A connection (connection.py) takes the requests, and calls the operations that are here.
 """
-# ruff: noqa: ASYNC109 - `timeout` is the name of the contract
 
 from __future__ import annotations
 
@@ -20,10 +19,9 @@ from supervisors.host.reports import read_reports
 from supervisors.runtime.node.connection import Connection, Operation
 from supervisors.runtime.process.process import Process
 from supervisors.system_server import SystemServer
-from supervisors.terms.errors import SupervisorsError
-from supervisors.terms.reason import SHUTDOWN, ExitReason
+from supervisors.terms.errors import NoProcess, ServerExited, SupervisorsError
+from supervisors.terms.reason import ExitReason
 from supervisors.terms.ref import Ref
-from supervisors.terms.spec import ChildSpec, SupervisorSpec
 from supervisors.terms.via import Via
 from supervisors.terms.views import Report
 from supervisors.wire import door_protocol as protocol
@@ -31,10 +29,12 @@ from supervisors.wire import values as wire
 from supervisors.wire.clock import Clock
 from supervisors.wire.frames import FrameCodec, FrameReader, Opener
 from supervisors.wire.keys import load_or_create_key
-from supervisors.wire.messages import Cast, Info
 
 #: At most so many connections that have not shown the key; a further one closes the oldest.
 MAX_UNAUTHENTICATED = 64
+
+#: A supervisor that does not answer within so many seconds is shown as unresponsive.
+BRANCH_SECONDS = 2.0
 
 
 class Door(SystemServer):
@@ -62,16 +62,7 @@ class Door(SystemServer):
             lambda: Connection(self), sock=listening, backlog=512
         )
         self.operations: dict[str, Operation] = {
-            protocol.CALL: self._op_call,
-            protocol.CAST: self._op_cast,
-            protocol.CLAIM: self._op_claim,
-            protocol.SEND: self._op_send,
-            protocol.EXIT: self._op_exit,
-            protocol.SYSTEM: self._op_system,
-            protocol.STOP: self._op_stop,
             protocol.WHEREIS: self._op_whereis,
-            protocol.SUPERVISOR: self._op_supervisor,
-            protocol.START_SUPERVISOR: self._op_start_supervisor,
             protocol.TREE: self._op_tree,
             protocol.STATUS: self._op_status,
             protocol.REPORTS: self._op_reports,
@@ -110,46 +101,11 @@ class Door(SystemServer):
 
     # --- operations -------------------------------------------------------------------------------------------------
 
-    async def _op_call(self, target: Ref | str | Via, request: bytes, timeout: float | None) -> bytes:
-        return await self.process.call_name(target, request, timeout)
-
-    async def _op_claim(self, task: Ref, request: bytes, linked: bool) -> bytes:
-        try:
-            return await self.process.call_packed(task, request, None)
-        except asyncio.CancelledError:  # whoever started the task does not wait any more
-            if linked:
-                self.process.stop_process(task, SHUTDOWN)
-            raise
-
-    async def _op_cast(self, target: Ref | str | Via, message: bytes) -> None:
-        await self.process.send_packed(target, Cast("", message))
-
-    async def _op_send(self, target: Ref | str | Via, message: bytes) -> None:
-        await self.process.send_packed(target, Info("", message))
-
-    async def _op_stop(self, target: Ref | str | Via, reason: ExitReason, timeout: float | None) -> None:
-        await self.process.stop(await self.process.names.resolve(target), reason, timeout)
-
-    async def _op_exit(self, target: Ref | str | Via, reason: ExitReason) -> None:
-        self.process.exit(await self.process.names.resolve(target), reason)
-
-    async def _op_system(self, target: Ref | str | Via, name: str, argument: bytes, timeout: float | None) -> bytes:
-        ref = await self.process.names.resolve(target)
-        return await self.process.calls.system(ref, name, argument, timeout)
-
     async def _op_whereis(self, name: str | Via) -> Ref | None:
         return await self.process.names.whereis(name)
 
     async def _op_names(self) -> Any:
         return await self.process.names.ask(("names",))
-
-    async def _op_supervisor(self, target: Ref | str | Via, name: str, argument: Any) -> Any:
-        ref = await self.process.names.resolve(target)
-        return wire.unpack(await self.process.call_packed(ref, wire.pack((name, argument)), None))
-
-    async def _op_start_supervisor(self, spec: SupervisorSpec) -> Ref | None:
-        child = ChildSpec(f"{spec.name or 'supervisor'}-{os.urandom(4).hex()}", spec, restart="temporary")
-        return await self._op_supervisor(self._root, "start_child", child)  # type: ignore[no-any-return]
 
     @property
     def _root(self) -> Ref:
@@ -158,33 +114,38 @@ class Door(SystemServer):
         return root
 
     async def _op_tree(self) -> dict[str, Any]:
+        children = await self._branch(self._root)
         return {
             "id": "root",
             "name": self.node["name"],
             "type": "supervisor",
-            "state": "running",
+            "state": "unresponsive" if children is None else "running",
             "pid": self._root.pid,
             "restarts": 0,
-            "children": await self._branch(self._root),
+            "children": children or [],
         }
 
-    async def _branch(self, supervisor: Ref) -> list[dict[str, Any]]:
+    async def _branch(self, supervisor: Ref) -> list[dict[str, Any]] | None:
+        """Return the children of a supervisor, oldest first; None: it does not answer."""
         try:
-            async with asyncio.timeout(2.0):
-                rows = await self._op_supervisor(supervisor, "which_children", None)
+            async with asyncio.timeout(BRANCH_SECONDS):
+                rows = await self.process.supervise(supervisor, "which_children", None)
+        except (NoProcess, ServerExited):
+            return []  # it has just ended
         except (SupervisorsError, TimeoutError):
-            return []
+            return None
 
         async def node(row: Any) -> dict[str, Any]:
             nested = row.type == "supervisor" and row.ref is not None
+            children = await self._branch(row.ref) if nested else []
             return {
                 "id": row.id,
                 "name": row.name,
                 "type": row.type,
-                "state": row.state,
+                "state": "unresponsive" if children is None else row.state,
                 "pid": row.pid,
                 "restarts": row.restarts,
-                "children": await self._branch(row.ref) if nested else [],
+                "children": children or [],
             }
 
         return list(await asyncio.gather(*(node(row) for row in reversed(rows))))

@@ -103,7 +103,7 @@ class NodeRegistry(SystemServer):
     def answer(self, request: Any, caller: Any) -> Any:
         """Answer one request."""
         match request:
-            case ("register", str(name), Ref(host=str(), pid=int(), born=int()) as ref):
+            case ("register", str(name), Ref(host=str(), pid=int(), born=int(), outside=False) as ref):
                 return self._register(name, ref)
             case ("whereis", str(name)):
                 return self._lookup(name)
@@ -111,13 +111,13 @@ class NodeRegistry(SystemServer):
                 return dict(self._names)
         raise self.unknown(request)
 
-    def handle_cast(self, message: Any) -> None:
+    def take_cast(self, message: Any) -> None:
         """Forget a name whose holder is ending; log and drop anything else."""
         match message:
             case ("unregister", str(name), Ref() as ref):
                 self._drop(name, ref)
             case _:
-                super().handle_cast(message)
+                super().take_cast(message)
 
     def _alive(self, ref: Ref) -> bool:
         return ref.host != self.ref.host or not fate.has_ended(ref.pid, ref.born)

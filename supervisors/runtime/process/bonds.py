@@ -102,6 +102,7 @@ class Bonds:
         self._down_hooks.pop(number, None)
         if target is not None:
             self._owner.post(target, Unwatch(target.uid, number, self._owner.ref))
+            self._let_go(target)
 
     def down(self, number: int, reason: ExitReason) -> None:
         """Report the end that a monitor has seen, and forget the monitor."""
@@ -129,7 +130,9 @@ class Bonds:
     def gone_before(self, target: Ref) -> None:
         """Take note that a process had ended before it took a Watch or a Link."""
         far, seen = target.host != self._owner.ref.host, self._owner.peers.sees(target)
-        if far and not seen:
+        if target.outside:
+            self._program_gone(target, NOPROC)
+        elif far and not seen:
             self.tell_of(target, NOPROC)
         elif not far and seen:  # elsewhere the door of its node knows: it may be the node that is gone
             self._last_words.setdefault(target, NOPROC)
@@ -183,6 +186,7 @@ class Bonds:
         if target in self._links:
             self._links.discard(target)
             self._owner.post(target, Unlink(target.uid, self._owner.ref))
+            self._let_go(target)
 
     def link_refused(self, uid: str) -> None:
         """Take note that nobody has taken the Link to the process `uid`."""
@@ -192,16 +196,29 @@ class Bonds:
     def unlinked(self, sender: Ref) -> None:
         """Take note that the other side has removed its link."""
         self._links.discard(sender)
+        self._let_go(sender)
 
     # --- deaths ---------------------------------------------------------------------------------------------
 
     def is_ending(self, ref: Ref, reason: ExitReason) -> None:
         """Keep the last words of a process. They are passed on when it is gone, and its name and port are free."""
         far, seen = ref.host != self._owner.ref.host, self._owner.peers.sees(ref)
-        if far and not seen:
+        if ref.outside:
+            self._program_gone(ref, reason)
+        elif far and not seen:
             self.tell_of(ref, reason)
         elif seen or ref in self._links:
             self._last_words[ref] = reason
+
+    def _program_gone(self, ref: Ref, reason: ExitReason) -> None:
+        """Report the end of a program outside: its door tells of it, there is no death of a process to see."""
+        self._owner.peers.release(ref)
+        self.tell_of(ref, reason)
+
+    def _let_go(self, ref: Ref) -> None:
+        """Keep no descriptor for a program outside that nothing here waits for: nobody would tell when it is gone."""
+        if ref.outside and not self.needs(ref):
+            self._owner.peers.release(ref)
 
     def bury(self, ref: Ref, reason: ExitReason = KILLED) -> None:
         """Report the end of a process whose messages have all been taken; `reason` is for one that gave none itself."""

@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Callable
 
 from supervisors.host import processes as fate
+from supervisors.runtime.process.futures import refuse, settle
 from supervisors.runtime.process.peers import Peers
 from supervisors.terms.errors import CallFailed, CallTimeout, NoProcess, ServerExited, SupervisorsError
 from supervisors.terms.reason import NOPROC, ExitReason
@@ -25,10 +26,12 @@ Answered = Callable[[bytes, Exception | None], None]
 
 
 class _Question:
-    __slots__ = ("answered", "ref", "timer")
+    __slots__ = ("answered", "ref", "sender", "timer")
 
-    def __init__(self, ref: Ref, answered: Answered, timer: asyncio.TimerHandle | None) -> None:
-        self.ref, self.answered, self.timer = ref, answered, timer
+    def __init__(self, sender: Ref, answered: Answered, timer: asyncio.TimerHandle | None) -> None:
+        self.sender, self.answered, self.timer = sender, answered, timer
+        #: Who was asked; None: that is being looked up.
+        self.ref: Ref | None = None
 
     def end(self) -> None:
         if self.timer is not None:
@@ -62,76 +65,99 @@ class Calls:
 
     # --- made by this process -----------------------------------------------------------------------------------
 
+    def new_number(self) -> int:
+        """Return the number of a question that is about to be asked."""
+        return next(self._ids)
+
+    def open(self, number: int, sender: Ref, timeout: float | None, answered: Answered) -> None:
+        """Begin to wait for the answer to a question; `send` sends it, or `fail` tells why it is not sent.
+
+        Args:
+            number: from `new_number`.
+            sender: who asks: this process, or whom it asks for.
+            timeout: seconds from now; None: without end.
+            answered: called once: with the packed reply, or with why there is none.
+        """
+        timer = None if timeout is None else self._loop.call_later(timeout, self._time_out, number, timeout)
+        self._pending[number] = _Question(sender, answered, timer)
+
+    def send(self, number: int, ref: Ref, message: Message) -> None:
+        """Send a question that was opened, unless nobody waits for its answer any more."""
+        question = self._pending.get(number)
+        if question is None:
+            return
+        if ref == question.sender and isinstance(message, Call | System):
+            self.fail(number, CallFailed("a server cannot call itself: it would wait for its own handler"))
+            return
+        try:
+            self._peers.watch(ref)
+        except NoProcess as error:
+            self.fail(number, error)
+            return
+        question.ref = ref
+        self._post(ref, message)
+
+    def fail(self, number: int, error: Exception) -> None:
+        """Answer a question by an error, in the next turn of the loop."""
+        self._loop.call_soon(self._fail, number, error)
+
+    def _fail(self, number: int, error: Exception) -> None:
+        if number in self._pending:
+            self._answered(number, b"", error)
+
     async def call(self, ref: Ref, request: bytes, timeout: float | None) -> bytes:
-        """Ask with a packed request; the reply is packed too.
+        """Ask a process with a packed request, ahead of all that waits; the reply is packed too.
 
         Raises:
             CallTimeout, NoProcess, ServerExited, CallFailed: as their names say.
         """
-        if ref == self._ref:
-            raise CallFailed("a server cannot call itself: it would wait for its own handler")
         number = next(self._ids)
         return await self.ask(ref, number, Call(ref.uid, number, self._ref, request), timeout)
 
-    async def system(self, ref: Ref, name: str, argument: bytes, timeout: float | None) -> bytes:
-        """Ask a server about itself."""
-        if ref == self._ref:
-            raise CallFailed(f"a server cannot ask {name} of itself: it would wait for its own handler")
-        number = next(self._ids)
-        return await self.ask(ref, number, System(ref.uid, number, self._ref, name, argument), timeout)
-
     async def ask(self, ref: Ref, number: int, message: Message, timeout: float | None) -> bytes:
-        """Send a question and wait for the Reply with its number."""
+        """Send a question to a process, ahead of all that waits, and wait for the Reply with its number."""
+
+        def begin(answered: Answered) -> int:
+            self.open(number, self._ref, timeout, answered)
+            self.send(number, ref, message)
+            return number
+
+        return await self.waited(begin)
+
+    async def waited(self, begin: Callable[[Answered], int]) -> bytes:
+        """Wait for the answer to the question that `begin` asks; it returns the question's number."""
         future: asyncio.Future[bytes] = self._loop.create_future()
 
         def answered(value: bytes, error: Exception | None) -> None:
-            if future.done():
-                return  # cancelled in this very turn
             if error is None:
-                future.set_result(value)
+                settle(future, value)
             else:
-                future.set_exception(error)
+                refuse(future, error)
 
-        self.begin(ref, number, message, timeout, answered)
+        number = begin(answered)
         try:
             return await future
         except asyncio.CancelledError:
             self.give_up(number)
             raise
 
-    def begin_call(self, ref: Ref, request: bytes, timeout: float | None, answered: Answered) -> int:
-        """Ask with a packed request, and do not wait; return the number that `give_up` takes.
-
-        Raises:
-            NoProcess: it has ended; `answered` is not called.
-        """
-        number = next(self._ids)
-        self.begin(ref, number, Call(ref.uid, number, self._ref, request), timeout, answered)
-        return number
-
-    def begin(self, ref: Ref, number: int, message: Message, timeout: float | None, answered: Answered) -> None:
-        """Send a question; `answered` is called once: with the packed reply, or with why there is none.
-
-        Raises:
-            NoProcess: it has ended; `answered` is not called.
-        """
-        self._peers.watch(ref)
-        timer = None if timeout is None else self._loop.call_later(timeout, self._time_out, number, timeout)
-        self._pending[number] = _Question(ref, answered, timer)
-        self._post(ref, message)
-
     def give_up(self, number: int) -> None:
         """Wait for an answer no longer; nobody is told of it, and the server need not keep a place for it."""
         question = self._pending.pop(number, None)
-        if question is not None:
-            question.end()
-            self._post(question.ref, Abandon(question.ref.uid, number, self._ref))
+        if question is None:
+            return
+        question.end()
+        if question.ref is not None:
+            self._post(question.ref, Abandon(question.ref.uid, number, question.sender))
 
     def _time_out(self, number: int, seconds: float) -> None:
         question = self._pending[number]
         self.give_up(number)
-        late = "it goes on, and its late reply is dropped"
-        question.answered(b"", CallTimeout(f"no reply from {question.ref} within {seconds:g} s; {late}"))
+        if question.ref is None:
+            late = f"no answer within {seconds:g} s: its target was still being looked up, and nothing was sent"
+        else:
+            late = f"no reply from {question.ref} within {seconds:g} s; it goes on, and its late reply is dropped"
+        question.answered(b"", CallTimeout(late))
 
     def _answered(self, number: int, value: bytes, error: Exception | None) -> None:
         question = self._pending.pop(number)
@@ -140,10 +166,12 @@ class Calls:
 
     def replied(self, message: Reply) -> None:
         """Take an answer; a late or a second one finds nobody."""
-        if message.id not in self._pending:
+        question = self._pending.get(message.id)
+        if question is None:
             return
         if message.ok:
-            self._peers.met(self._pending[message.id].ref)
+            if question.ref is not None:
+                self._peers.met(question.ref)
             self._answered(message.id, message.value, None)
         else:
             self._answered(message.id, b"", unpack(message.value))

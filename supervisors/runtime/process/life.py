@@ -10,6 +10,7 @@ from supervisors.host.meters import Meter
 from supervisors.runtime.process import inspection
 from supervisors.runtime.process.mailbox import Continue, Crash, Local
 from supervisors.runtime.process.names import Names
+from supervisors.runtime.process.sender import Sender
 from supervisors.terms.awaitable import maybe_await
 from supervisors.terms.errors import CallFailed, SupervisorsError
 from supervisors.terms.ports import ENGINE
@@ -25,6 +26,9 @@ from supervisors.wire.values import open_value, pack, pack_value, unpack
 #: After so many seconds of handlers that never wait, the loop gets a turn: replies, deaths and timers must come in.
 TURN_SECONDS = 0.01
 
+#: A server that ends waits so many seconds for the lookups of names that it has sent something to.
+LAST_WORDS_SECONDS = 5.0
+
 
 class Owner(inspection.Inspected, Protocol):
     """What a life needs of its process."""
@@ -34,6 +38,7 @@ class Owner(inspection.Inspected, Protocol):
     node: dict[str, Any]
     meter: Meter
     names: Names
+    sender: Sender
 
     def post(self, to: Ref, message: Message) -> None:
         """Send a message of the system."""
@@ -78,7 +83,7 @@ class Life:
             return
         self._boot_result(outcome, None, None)
         if outcome == "ignored":
-            self._say_goodbye(NORMAL)
+            self._leave(NORMAL)
             return
         self.serving = True
         reason = await self._serve()
@@ -110,7 +115,7 @@ class Life:
         self._boot_result("failed", reason, error if isinstance(error, SupervisorsError) else None)
         if not isinstance(error, Stop):  # who declines in order writes no crash report
             self._process.log.error("init failed", error=str(reason), exc_info=error)
-        self._say_goodbye(reason)
+        self._leave(reason)
 
     def _boot_result(self, outcome: str, reason: ExitReason | None, error: SupervisorsError | None) -> None:
         boot = self._process.boot
@@ -226,12 +231,12 @@ class Life:
             reason = ExitReason.crash(error)
         if self._last_reply is not None:
             self._process.calls.reply(*self._last_reply)
-        self._say_goodbye(reason)
+        self._leave(reason)
 
     def cut(self, reason: ExitReason) -> None:
         """End here and now, whatever a handler is waiting for; terminate is not called."""
         self._process.log.info("ended by an exit signal", reason=str(reason))
-        self._say_goodbye(reason)
+        self._leave(reason)
         self._task.cancel()
 
     def _report_crash(self, reason: ExitReason, error: BaseException | None) -> None:
@@ -242,8 +247,12 @@ class Life:
         self._process.log.error("crashed", exc_info=error, **report)
         self._reported = True
 
-    def _say_goodbye(self, reason: ExitReason) -> None:
+    def _leave(self, reason: ExitReason) -> None:
+        """End the process when what the server has sent is on its way."""
         self.ending = self.gone = True
+        self._process.sender.room.when_empty(lambda: self._say_goodbye(reason), LAST_WORDS_SECONDS)
+
+    def _say_goodbye(self, reason: ExitReason) -> None:
         process = self._process
         for other in process.bonds.audience() | process.calls.callers():
             process.post(other, Ending(other.uid, process.ref, reason))

@@ -14,8 +14,12 @@ from supervisors.terms.ref import Ref
 from supervisors.terms.via import Via
 from supervisors.wire.values import pack, packed, unpack
 
-#: How long a lookup waits for a registry that is being restarted.
+#: How long a lookup waits for a registry that is being restarted, in seconds.
 REGISTRY_SECONDS = 3.0
+#: How long it waits for the answer of one that lives; a call's own timeout is over before that.
+ANSWER_SECONDS = 30.0
+#: A registry that a Via names is looked for so often while it is being restarted, in seconds.
+AGAIN_SECONDS = 0.02
 
 Ask = Callable[[Ref, bytes, float], Awaitable[bytes]]
 
@@ -82,19 +86,26 @@ class Names:
         return ref
 
     async def _ask_resolver(self, via: Via, request: Any) -> Any:
-        """Ask the server that a Via names; once more if it was being restarted."""
-        give_up = asyncio.get_running_loop().time() + REGISTRY_SECONDS
+        """Ask the server that a Via names; or its successor: these questions may be asked twice."""
+        loop = asyncio.get_running_loop()
+        give_up, question = loop.time() + ANSWER_SECONDS, pack(request)
+        ended: Ref | None = None
+        back_by = 0.0
         while True:
+            server = await self.whereis(via.name)
+            if server is None or server == ended:
+                if ended is None or loop.time() > back_by:
+                    raise NoProcess(f"there is no registry {via.name!r} on this node", reason=NOPROC)
+                await asyncio.sleep(AGAIN_SECONDS)
+                continue
             try:
-                server = await self.resolve(via.name)
-            except NoProcess:
-                raise NoProcess(f"there is no registry {via.name!r} on this node", reason=NOPROC) from None
-            try:
-                return unpack(await self._ask(server, pack(request), give_up - asyncio.get_running_loop().time()))
-            except (NoProcess, ServerExited):  # both requests may be made twice
+                return unpack(await self._ask(server, question, give_up - loop.time()))
+            except CallTimeout:
+                raise NoProcess(f"the registry {via.name!r} does not answer", reason=NOPROC) from None
+            except (NoProcess, ServerExited) as error:
+                _refuse_to_repeat(error)
                 self.forget(via.name, server)
-                if await self.whereis(via.name) == server:
-                    raise
+                ended, back_by = server, loop.time() + REGISTRY_SECONDS
 
     def forget(self, name: str | Via, ref: Ref) -> None:
         """Look this name up anew the next time, if it is `ref` that is remembered."""
@@ -116,6 +127,21 @@ class Names:
         if holder is not None:
             raise AlreadyStarted(f"the name {str(name)!r} is taken by {holder}", ref=holder)
 
+    async def register_again(self, name: str, ref: Ref) -> None:
+        """Register this process with a registry that was restarted, however long that takes to answer.
+
+        Raises:
+            AlreadyStarted: somebody else has the name by now.
+        """
+        while True:
+            registry = self.registry
+            with contextlib.suppress(NoProcess):
+                await self.register(name, ref)
+                return
+            if self.registry != registry:
+                return  # another registry yet: its own RegistryIs has begun this anew
+            await asyncio.sleep(REGISTRY_SECONDS)
+
     async def ask(self, request: Any) -> Any:
         """Ask the registry; one that is being restarted is waited for.
 
@@ -123,17 +149,30 @@ class Names:
             NoProcess: it does not answer.
         """
         loop = asyncio.get_running_loop()
-        give_up = loop.time() + REGISTRY_SECONDS
+        give_up, question = loop.time() + ANSWER_SECONDS, pack(request)
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(give_up):
+                async with asyncio.timeout(REGISTRY_SECONDS):
                     await self._reachable.wait()
-            if loop.time() >= give_up or self.registry is None:
-                raise NoProcess("the registry of this node does not answer", reason=NOPROC)
             asked = self.registry
+            if asked is None or not self._reachable.is_set() or loop.time() >= give_up:
+                raise NoProcess("the registry of this node does not answer", reason=NOPROC)
             try:
-                return unpack(await self._ask(asked, pack(request), give_up - loop.time()))
-            except (NoProcess, ServerExited, CallTimeout):
+                return unpack(await self._ask(asked, question, give_up - loop.time()))
+            except CallTimeout:  # it lives: the next lookup may find it faster
+                raise NoProcess("the registry of this node does not answer", reason=NOPROC) from None
+            except (NoProcess, ServerExited) as error:
+                _refuse_to_repeat(error)
                 if self.registry == asked:
                     # Its supervisor is restarting it; RegistryIs comes when it is there.
                     self._reachable.clear()
+
+
+def _refuse_to_repeat(error: NoProcess | ServerExited) -> None:
+    """Give up on a question whose server crashed: it may have crashed on it, and its successor would as well.
+
+    Raises:
+        NoProcess: it did.
+    """
+    if isinstance(error, ServerExited) and error.reason is not None and error.reason.kind == "error":
+        raise NoProcess(f"the registry crashed while it was asked: {error.reason}", reason=NOPROC) from None

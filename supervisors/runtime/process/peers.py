@@ -61,6 +61,8 @@ class Peers:
                 fd = fate.open_pidfd(ref.pid, ref.born)
             except (ProcessLookupError, PermissionError):
                 raise NoProcess(f"{ref} has ended", reason=NOPROC) from None
+            except OSError:  # no descriptor left: its pid is looked at now and then, as where there are no pidfds
+                fd = None
             if fd is not None and fate.has_ended(ref.pid, ref.born, fd):
                 fate.close_pidfd(fd)
                 raise NoProcess(f"{ref} has ended", reason=NOPROC)
@@ -96,7 +98,15 @@ class Peers:
         if ref in self._peers:
             self._peers[ref].on_death.append(callback)
 
+    def not_on_death(self, ref: Ref, callback: Callable[[Ref], None]) -> None:
+        """Take an `on_death` back."""
+        peer = self._peers.get(ref)
+        if peer is not None and callback in peer.on_death:
+            peer.on_death.remove(callback)
+
     def _poll(self, ref: Ref) -> None:
+        if ref not in self._peers:
+            return
         if fate.has_ended(ref.pid, ref.born):
             self._ended(ref)
         else:
@@ -117,6 +127,13 @@ class Peers:
     def _bury(self, ref: Ref, reason: ExitReason) -> None:
         self._peers.pop(ref, None)
         self._buried(ref, reason)
+
+    def release(self, ref: Ref) -> None:
+        """Do not wait for the end of a process any more."""
+        peer = self._peers.pop(ref, None)
+        if peer is not None and peer.fd is not None and peer.gone is None:
+            self._loop.remove_reader(peer.fd)
+            fate.close_pidfd(peer.fd)
 
     def awaited(self, ref: Ref) -> bool:
         """Whether somebody asked to be called back when this process ends."""

@@ -9,22 +9,26 @@ waits), calls.py (questions and answers), bonds.py (monitors and links), inspect
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
+import threading
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any, Protocol
 
 from supervisors.host import processes as fate
 from supervisors.host.meters import Meter
 from supervisors.runtime.process.bonds import Bonds
 from supervisors.runtime.process.calls import Calls
+from supervisors.runtime.process.futures import settle
 from supervisors.runtime.process.life import Life
 from supervisors.runtime.process.mailbox import Crash, Local, Mailbox
 from supervisors.runtime.process.names import Names
 from supervisors.runtime.process.peers import Peers
-from supervisors.terms.errors import CallTimeout, NoProcess, SupervisorsError
+from supervisors.runtime.process.sender import Sender
+from supervisors.terms.checks import Target
+from supervisors.terms.errors import CallTimeout, NoProcess
 from supervisors.terms.reason import KILL, KILLED, NOPROC, ExitReason
-from supervisors.terms.ref import Caller, Down, Ref
+from supervisors.terms.ref import Caller, Down, Ref, is_program
 from supervisors.terms.spec import ChildSpec
 from supervisors.terms.via import Via
 from supervisors.wire import pickles as sealing
@@ -69,8 +73,18 @@ class Outlet(Protocol):
     def settle(self, callback: Callable[[], None]) -> None:
         """Call back in the loop once everything that has arrived by now is delivered."""
 
+    def when_sent(self, callback: Callable[[], None]) -> None:
+        """Call back in the loop once everything that was posted by now has arrived, or cannot arrive."""
+
     def finish(self) -> None:
         """Flush what was posted and end the process."""
+
+
+class Lodger(Protocol):
+    """Somebody who is reached at the mailbox of a process and is not that process."""
+
+    def take(self, message: Message) -> None:
+        """Take a message that is no answer."""
 
 
 class Process:
@@ -90,8 +104,13 @@ class Process:
         self.peers = Peers(ref.host, self, outlet.settle, lambda *end: self.bonds.bury(*end))  # noqa: PLW0108 - not there yet
         self.calls = Calls(ref, loop, ids, self.post, self.peers)
         self.bonds: Bonds = Bonds(self, ids)
-        self.names = Names(boot.registry, self.call_packed, self.peers)
+        self.names = Names(boot.registry, self.calls.call, self.peers)
+        #: What this process sends goes through here, each in its turn.
+        self.sender = Sender(ref, loop, self.names, self.calls, self.post)
+        #: Those that are reached at this process's mailbox beside itself, by uid; a door has them.
+        self.lodgers: dict[str, Lodger] = {}
         self.life = Life(self)
+        self._thread = threading.get_ident()
 
     def start(self) -> None:
         """Begin the server's life: register the name, run init, then take messages."""
@@ -127,10 +146,10 @@ class Process:
     def deliver(self, messages: list[Message]) -> None:
         """Take messages in: those of the system are dealt with at once, the user's go to the mailbox in order."""
         for message in messages:
-            if message.to != self.ref.uid or (self.life.ending and isinstance(message, Call | System)):
-                if isinstance(message, Call | System):
-                    gone = NoProcess("the process that this call was for has ended", reason=NOPROC)
-                    self.calls.answer(message.sender, message.id, False, pack(gone))
+            if message.to != self.ref.uid and not self._is_for_lodger(message):
+                continue
+            if self.life.ending and isinstance(message, Call | System):
+                self._refuse(message)
                 continue
             match message:
                 case Reply():
@@ -155,12 +174,35 @@ class Process:
                     self.calls.abandoned(message)
                 case RegistryIs():
                     if self.names.moved(message.registry) and isinstance(self.name, str):
-                        self.spawn(self.names.register(self.name, self.ref))
+                        self.spawn(self.names.register_again(self.name, self.ref))
                 case Call() | System():
                     self.calls.opened(message)
                     self.mailbox.put(message)
                 case _:
                     self.mailbox.put(message)
+
+    def _is_for_lodger(self, message: Message) -> bool:
+        """Hand out a message that is for another than this process; True: it is an answer, and taken as its own."""
+        lodger = self.lodgers.get(message.to)
+        if lodger is None:
+            self._refuse(message)
+        elif isinstance(message, Reply | Ending):
+            return True
+        else:
+            lodger.take(message)
+        return False
+
+    def _refuse(self, message: Message) -> None:
+        """Tell the sender of a message that it was for a process that has ended."""
+        gone = NoProcess("the process that this was for has ended", reason=NOPROC)
+        match message:
+            case Call() | System():
+                self.calls.answer(message.sender, message.id, False, pack(gone))
+            case Watch() if is_program(message.to):  # else the watcher sees it: a program has no process id of its own
+                self.calls.answer(message.watcher, message.id, False, pack(gone))
+            case Link() if is_program(message.to):
+                ref = replace(self.ref, uid=message.to)
+                self.post(message.sender, Ending(message.sender.uid, ref, NOPROC))
 
     def undelivered(self, parcel: bytes) -> None:
         """Fail the calls of a parcel that nobody has taken: they were not carried out."""
@@ -179,71 +221,58 @@ class Process:
         """Call back once everything that has arrived by now is delivered."""
         self._outlet.settle(callback)
 
+    def when_sent(self, callback: Callable[[], None]) -> None:
+        """Call back once everything that was posted by now has arrived where it was for, or cannot arrive."""
+        self._outlet.when_sent(callback)
+
     # --- what goes out --------------------------------------------------------------------------------------
 
     def post(self, to: Ref, message: Message) -> None:
         """Send a message of the system."""
-        if to == self.ref:
+        if to.port == self.ref.port and to.host == self.ref.host:
             self.loop.call_soon(self.deliver, [message])
         else:
             self._outlet.post(to.host, to.port, encode(message))
 
+    def _in_loop(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Do it now; from another thread than the server's: in the loop, after what that thread did before."""
+        if threading.get_ident() == self._thread:
+            function(*arguments)
+        else:
+            self.loop.call_soon_threadsafe(function, *arguments)
+
     def reply(self, caller: Caller, value: Any) -> None:
         """Answer a call, once."""
-        self.calls.reply(caller, value)
+        self._in_loop(self.calls.reply, caller, value)
 
     def reply_error(self, caller: Caller, error: Exception) -> None:
         """Answer a call by an error."""
-        self.calls.reply_error(caller, error)
+        self._in_loop(self.calls.reply_error, caller, error)
 
-    async def call(self, target: Ref | str | Via, request: Any, timeout: float | None = 5.0) -> Any:
+    async def call(self, target: Target, request: Any, timeout: float | None = 5.0) -> Any:
         """Ask and wait for the reply."""
-        return open_value(await self.call_name(target, pack_value(request, "request"), timeout), "reply")
+        return open_value(await self.sender.call(target, pack_value(request, "request"), timeout), "reply")
 
-    async def call_name(self, target: Ref | str | Via, request: bytes, timeout: float | None) -> bytes:
-        """Ask with a packed request. A name whose holder has ended is looked up once more, for a successor."""
-        ref = await self.names.resolve(target)
-        try:
-            return await self.call_packed(ref, request, timeout)
-        except NoProcess:
-            if isinstance(target, Ref):
-                raise
-            self.names.forget(target, ref)  # it has ended, and has not carried this call out
-            successor = await self.names.resolve(target)
-            if successor == ref:
-                raise
-            return await self.call_packed(successor, request, timeout)
+    def cast(self, target: Target, message: Any) -> None:
+        """Send a cast, in its turn; from any thread."""
+        self._in_loop(self.sender.tell, target, Cast, pack_value(message, "message"))
 
-    async def call_packed(self, ref: Ref, request: bytes, timeout: float | None) -> bytes:
-        """Ask with a packed request; the reply is packed too."""
-        return await self.calls.call(ref, request, timeout)
+    def send(self, target: Target, message: Any) -> None:
+        """Send a message to handle_info, in its turn; from any thread."""
+        self._in_loop(self.sender.tell, target, Info, pack_value(message, "message"))
 
-    def cast(self, target: Ref | str | Via, message: Any) -> None:
-        """Send a cast; to a name, it is looked up on the way."""
-        self._send(target, Cast("", pack_value(message, "message")))
-
-    def send(self, target: Ref | str | Via, message: Any) -> None:
-        """Send a message to handle_info."""
-        self._send(target, Info("", pack_value(message, "message")))
-
-    def _send(self, target: Ref | str | Via, message: Cast | Info) -> None:
-        ref = self.names.known(target) if isinstance(target, str) else target
-        if isinstance(ref, Ref):
-            self.post(ref, type(message)(ref.uid, message.message))
-        else:
-            self.spawn(self.send_packed(target, message))
-
-    async def send_packed(self, target: Ref | str | Via, message: Cast | Info) -> None:
-        """Send to a target whose name is looked up first. Where nobody has the name, the message is dropped."""
-        with contextlib.suppress(SupervisorsError):
-            ref = await self.names.resolve(target)
-            self.post(ref, type(message)(ref.uid, message.message))
-
-    async def supervise(self, supervisor: Ref | str | Via, name: str, argument: Any) -> Any:
+    async def supervise(self, supervisor: Target, name: str, argument: Any) -> Any:
         """Make an administration call to a supervisor."""
         sealed = sealing.seal(argument) if isinstance(argument, ChildSpec) else argument
-        ref = await self.names.resolve(supervisor)
-        return unpack(await self.call_packed(ref, pack_message((name, sealed), "request"), None))
+        return unpack(await self.sender.call(supervisor, pack_message((name, sealed), "request"), None))
+
+    async def reach(self, target: Target) -> Ref:
+        """Return the process of a target when everything that was sent before is on its way.
+
+        Raises:
+            NoProcess: there is none.
+        """
+        return await self.sender.room.reach(target)
 
     async def stop(self, target: Ref, reason: ExitReason, timeout: float | None) -> None:
         """End another process, and return when it is gone.
@@ -253,7 +282,7 @@ class Process:
             CallTimeout: it takes longer than `timeout` seconds; the stop goes on.
         """
         gone: asyncio.Future[Down] = self.loop.create_future()
-        watch = await self.watch_once(target, gone.set_result)
+        watch = await self.watch_once(target, lambda down: settle(gone, down))
         if gone.done():
             raise NoProcess(f"{target} has ended", reason=gone.result().reason)
         self.stop_process(target, reason)
@@ -271,26 +300,23 @@ class Process:
 
     def exit(self, target: Ref, reason: ExitReason) -> None:
         """Send an exit signal. A kill on this host is the kernel's: it ends a process that takes no messages too."""
-        if reason == KILL and target.host == self.ref.host:
+        if reason == KILL and target.host == self.ref.host and not target.outside:
             fate.kill_exactly(target.pid, target.born)
         else:
-            self.post(target, Exit(target.uid, self.ref, reason))
+            self._in_loop(self.sender.reach, target, lambda ref: self.post(ref, Exit(ref.uid, self.ref, reason)))
 
     # --- monitors -------------------------------------------------------------------------------------------
 
-    def monitor(self, target: Ref | str | Via) -> int:
+    def monitor(self, target: Target) -> int:
         """Watch a process; Down comes to handle_info."""
-        if isinstance(target, Ref):
-            return self.bonds.monitor(target)
         number = self.bonds.new_monitor()
-        self.spawn(self._monitor_name(target, number))
+        self._in_loop(
+            self.sender.reach,
+            target,
+            lambda ref: self.bonds.monitor(ref, number),
+            lambda error: self.bonds.down(number, NOPROC),
+        )
         return number
-
-    async def _monitor_name(self, name: str | Via, number: int) -> None:
-        try:
-            self.bonds.monitor(await self.names.resolve(name), number)
-        except SupervisorsError:
-            self.bonds.down(number, NOPROC)
 
     async def watch_once(self, target: Ref, on_down: Callable[[Down], None]) -> int:
         """Watch a process once, for a caller that is no server. The watch is in force when this returns."""

@@ -202,6 +202,11 @@ class LeafHost(Actor):  # type: ignore[misc]
         finally:
             self._in_transport = False
 
+    def when_sent(self, callback: Callable[[], None]) -> None:
+        """Call back once everything that was posted by now has arrived, or cannot arrive."""
+        self.flush()
+        self._office.when_sent(callback)
+
     def finish(self) -> NoReturn:
         """Send what is queued and end the process."""
         self._send_outbox()

@@ -47,6 +47,8 @@ class PostOffice:
         # What waits for a parcel that is on its way to the same mailbox. Thespian would count each parcel against all
         # that this process may have under way, so that one stuck receiver would keep everything else from going.
         self._waiting: dict[tuple[str, int], deque[bytes]] = {}
+        #: Told when nothing is on its way any more to those to whom something was when they were put here.
+        self._hoping: list[tuple[set[tuple[str, int]], Callable[[], None]]] = []
         manager.transport.enableRXPauseFlowControl(False)
 
     def send(self, host: str, port: int, messages: list[bytes]) -> None:
@@ -58,11 +60,29 @@ class PostOffice:
         else:
             waiting.extend(messages)
 
+    def when_sent(self, callback: Callable[[], None]) -> None:
+        """Call back once all that was sent by now has arrived, or cannot arrive."""
+        if self._waiting:
+            self._hoping.append((set(self._waiting), callback))
+        else:
+            callback()
+
+    def _is_sent(self, where: tuple[str, int]) -> None:
+        hoping, self._hoping = self._hoping, []
+        for rest, callback in hoping:
+            rest.discard(where)
+            if rest:
+                self._hoping.append((rest, callback))
+            else:
+                callback()
+
     def _send_next(self, where: tuple[str, int]) -> None:
         """Send a parcel of what waits for a mailbox, and the next one when that has arrived or failed."""
         waiting = self._waiting[where]
         if not waiting:
             del self._waiting[where]
+            if self._hoping:
+                self._is_sent(where)
             return
 
         def arrived(status: Any, intent: Any) -> None:
