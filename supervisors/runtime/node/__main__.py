@@ -7,6 +7,7 @@ end of a pipe, and the node ends when the other end is closed; -1: it stays.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import sys
@@ -19,16 +20,18 @@ from supervisors.host.node_config import NodeConfig
 from supervisors.runtime.node.daemon import EXIT_FAILED, EXIT_RUNNING, Daemon, StartRefusedError
 from supervisors.wire.keys import KeyFileError
 
+#: What servers print, in the folder of the logs.
+OUTPUT_FILE = "output.log"
+
 
 def _detach(logs: Path) -> None:
     """Let go of the starter's standard streams: a starter whose output is a pipe would wait for us for ever."""
     null = os.open(os.devnull, os.O_RDWR)
-    err = os.open(logs / "stderr.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.dup2(null, 0)
-    os.dup2(null, 1)
-    os.dup2(err, 2)
-    os.close(null)
-    os.close(err)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    out, err = (os.open(logs / name, flags, 0o600) for name in (OUTPUT_FILE, "stderr.log"))
+    for fd, stream in ((null, 0), (out, 1), (err, 2)):
+        os.dup2(fd, stream)
+        os.close(fd)
 
 
 def _say(fd: int, **message: Any) -> None:
@@ -56,6 +59,9 @@ def main(argv: list[str]) -> int:
         return EXIT_FAILED
     if not config.foreground:
         _detach(daemon.logs)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Servers write lines, whole ones; what cannot be encoded must not crash them.
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     # Thespian reads these when it is imported.
     os.environ.update(
         THESPIAN_BASE_IPADDR=config.host,

@@ -42,7 +42,7 @@ class Owner(inspection.Inspected, Protocol):
     def flush(self) -> None:
         """Send now what was posted in this turn of the loop."""
 
-    def finish(self) -> None:
+    def finish(self, orderly: bool) -> None:
         """Send what was posted and end the process."""
 
 
@@ -249,4 +249,6 @@ class Life:
             process.post(registry, Cast(registry.uid, pack(("unregister", process.name, process.ref))))
         if boot.parent is not None:
             process.post(boot.parent, ChildExited(boot.parent.uid, boot.key, boot.generation, reason))
-        process.finish()
+        # Let go, or its finalizers would not run.
+        self._server, self._current, self._last_reply = None, (None, None), None
+        process.finish(reason != KILLED)

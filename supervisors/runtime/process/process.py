@@ -69,8 +69,8 @@ class Outlet(Protocol):
     def settle(self, callback: Callable[[], None]) -> None:
         """Call back in the loop once everything that has arrived by now is delivered."""
 
-    def finish(self) -> None:
-        """Flush what was posted and end the process."""
+    def finish(self, orderly: bool) -> None:
+        """Flush what was posted and end the process; one that ends `orderly` may do what it does at its end."""
 
 
 class Process:
@@ -105,9 +105,9 @@ class Process:
         """Answer first and acknowledge then; for a process that runs no user code."""
         self._outlet.acknowledge_late()
 
-    def finish(self) -> None:
+    def finish(self, orderly: bool) -> None:
         """Send what was posted and end the process."""
-        self._outlet.finish()
+        self._outlet.finish(orderly)
 
     # --- exit signals ---------------------------------------------------------------------------------------
 
