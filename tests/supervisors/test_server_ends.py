@@ -26,7 +26,7 @@ class Writer(GenServer):
         self.folder = folder
         self.text = (folder / "text").open("w")
         self.data = (folder / "data").open("wb")
-        self.zipped = gzip.open(folder / "zipped", "wt")
+        self.zipped = gzip.open(folder / "zipped", "wt")  # noqa: SIM115 - left open, as the test is about
         for file in (self.text, self.zipped):
             file.write("kept")
         self.data.write(b"kept")
@@ -56,8 +56,7 @@ def read(folder):
 
 @pytest.fixture
 def writer(supervise, tmp_path):
-    top = supervise([ChildSpec("w", Writer, args=(tmp_path,), name="writer", restart="temporary")])
-    yield top
+    return supervise([ChildSpec("w", Writer, args=(tmp_path,), name="writer", restart="temporary")])
 
 
 def by_stop(node, top, ref):

@@ -242,6 +242,7 @@ class Life:
     def _say_goodbye(self, reason: ExitReason) -> None:
         self.ending = self.gone = True
         process = self._process
+        process.flush()  # the reply, or that init has returned, does not wait for what the server does at its end
         for other in process.bonds.audience() | process.calls.callers():
             process.post(other, Ending(other.uid, process.ref, reason))
         registry, boot = process.names.registry, process.boot
