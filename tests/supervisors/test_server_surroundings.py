@@ -1,6 +1,8 @@
 """What a server finds around it is what its author would find in a program of their own."""
 
+import contextlib
 import ctypes
+import errno
 import multiprocessing
 import os
 import signal
@@ -9,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -16,6 +19,8 @@ from genserver_helpers import log_lines
 from node_helpers import alive
 
 from supervisors import ChildSpec, GenServer, Node, SupervisorSpec
+from supervisors.host.output import keep_small
+from supervisors.runtime.thespian import forking
 from supervisors.testing import wait_until
 
 
@@ -135,6 +140,36 @@ def test_what_a_server_prints_is_in_the_output_log(node, doer):
     lines = (node.data_dir / "logs" / "output.log").read_text().splitlines()
     assert f"printed by a server \\udce9 {pid}" in lines
     assert (node.data_dir / "logs" / "output.log").stat().st_mode & 0o777 == 0o600
+
+
+def test_an_output_log_that_has_grown_begins_anew(tmp_path):
+    log = tmp_path / "output.log"
+    with log.open("ab", buffering=0) as file:  # as every process of a node has it
+        file.write(b"x" * 101)
+        keep_small(tmp_path, 100)
+        file.write(b"next")
+        keep_small(tmp_path, 100)
+    assert log.read_bytes() == b"next"
+    assert (tmp_path / "output.log.1").read_bytes() == b"x" * 101
+
+
+def test_a_first_process_that_cannot_be_forked_is_an_error_that_says_why(monkeypatch):
+    def fork():
+        raise BlockingIOError(errno.EAGAIN, "no more processes")
+
+    class Manager:
+        """A manager that has not started anything yet."""
+
+        capabilities = None
+        transport = SimpleNamespace(prepEndpoint=lambda address, capabilities: None)
+
+        def createActor(self, actor_class, requirements, name):  # noqa: N802 - Thespian's name
+            with contextlib.suppress(Exception):  # as Thespian does
+                forking._start_child_actor(self, None, actor_class, None, None, None)
+
+    monkeypatch.setattr(os, "fork", fork)
+    with pytest.raises(OSError, match=r"no process could be forked.*no more processes"):
+        forking.create_actor(Manager(), object, b"")
 
 
 def nested(levels, name):

@@ -7,31 +7,17 @@ end of a pipe, and the node ends when the other end is closed; -1: it stays.
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
+from supervisors.host import output, security_log
 from supervisors.host import processes as fate
-from supervisors.host import security_log
 from supervisors.host.node_config import NodeConfig
 from supervisors.runtime.node.daemon import EXIT_FAILED, EXIT_RUNNING, Daemon, StartRefusedError
 from supervisors.wire.keys import KeyFileError
-
-#: What servers print, in the folder of the logs.
-OUTPUT_FILE = "output.log"
-
-
-def _detach(logs: Path) -> None:
-    """Let go of the starter's standard streams: a starter whose output is a pipe would wait for us for ever."""
-    null = os.open(os.devnull, os.O_RDWR)
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-    out, err = (os.open(logs / name, flags, 0o600) for name in (OUTPUT_FILE, "stderr.log"))
-    for fd, stream in ((null, 0), (out, 1), (err, 2)):
-        os.dup2(fd, stream)
-        os.close(fd)
 
 
 def _say(fd: int, **message: Any) -> None:
@@ -58,10 +44,8 @@ def main(argv: list[str]) -> int:
         _say(ready, error=str(error))
         return EXIT_FAILED
     if not config.foreground:
-        _detach(daemon.logs)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # Servers write lines, whole ones; what cannot be encoded must not crash them.
-        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+        output.detach(daemon.logs)
+    output.write_lines()
     # Thespian reads these when it is imported.
     os.environ.update(
         THESPIAN_BASE_IPADDR=config.host,

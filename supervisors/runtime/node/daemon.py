@@ -27,6 +27,7 @@ from supervisors.host import meters
 from supervisors.host import processes as fate
 from supervisors.host.log import open_log
 from supervisors.host.node_config import NodeConfig
+from supervisors.host.output import keep_small
 from supervisors.host.strays import end_orphans
 from supervisors.host.surroundings import keep_private
 from supervisors.runtime.node.pillars import Pillars
@@ -251,6 +252,7 @@ class Daemon:
             if (fallen := self._pillars.fallen()) is not None:
                 return fallen
             end_orphans(spared=self._pillars)
+            keep_small(self.logs)
 
     def _sleep(self, seconds: float) -> None:
         """Wait for a signal, or the end of a child, a pillar or the owner, at most so long."""

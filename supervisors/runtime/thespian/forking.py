@@ -31,6 +31,8 @@ from supervisors.runtime.thespian.logfile import log_to_file
 
 #: What the next child of this process is to find in its mailbox.
 _first_words: list[bytes] = []
+#: Why the last one could not be forked.
+_failures: list[OSError] = []
 #: How deep in its parents' stacks this process has begun; its recursion limit is higher by so much.
 _begun_at = 0
 
@@ -74,15 +76,21 @@ def create_actor(manager: Any, actor_class: type, first_words: bytes) -> tuple[A
     Raises:
         OSError: there is no process to be had.
     """
-    before = len(getattr(manager, "_child_procs", ()))
+    before = _forked(manager)
     _first_words[:] = [first_words]
+    _failures.clear()
     try:
         address = manager.createActor(actor_class, None, None)
     finally:
         _first_words.clear()
-    if len(manager._child_procs) == before:  # Thespian keeps to itself why
-        raise OSError("no process could be forked: too many processes, or too little memory")
+    if _forked(manager) == before:  # Thespian keeps to itself why
+        why = _failures.pop() if _failures else "Thespian does not say why"
+        raise OSError(f"no process could be forked: {why}")
     return address, manager._child_procs[0].childProc.pid
+
+
+def _forked(manager: Any) -> int:
+    return len(getattr(manager, "_child_procs", ()))  # nobody makes the list before the first fork
 
 
 def forget_actor(manager: Any, pid: int) -> None:
@@ -108,18 +116,26 @@ def _start_child_actor(
     sourceToLoad: Any = None,  # noqa: N803
 ) -> None:
     """Stand for `MultiProcReplicator._startChildActor`."""
-    endpoint = self.transport.prepEndpoint(childAddr, self.capabilities)
+    try:
+        _fork_actor(self, childAddr, childClass, parentAddr, notifyAddr)
+    except OSError as error:
+        _failures.append(error)
+        raise
+
+
+def _fork_actor(manager: Any, child_address: Any, child_class: Any, parent_address: Any, notify: Any) -> None:
+    endpoint = manager.transport.prepEndpoint(child_address, manager.capabilities)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError, OSError):
             stream.flush()  # or the child would have what is in it too
     pid = os.fork()
     if pid == 0:
-        _run_child(self, childClass, endpoint, parentAddr, notifyAddr)
-    if not hasattr(self, "_child_procs"):
-        self._child_procs = []
+        _run_child(manager, child_class, endpoint, parent_address, notify)
+    if not hasattr(manager, "_child_procs"):
+        manager._child_procs = []
     # In front, since Thespian looks for it from there, and soon.
-    self._child_procs.insert(0, multiprocCommon.ChildInfo(childAddr, childClass, Child(pid), endpoint.addrInst))
-    self.transport.connectEndpoint(endpoint)
+    manager._child_procs.insert(0, multiprocCommon.ChildInfo(child_address, child_class, Child(pid), endpoint.addrInst))
+    manager.transport.connectEndpoint(endpoint)
 
 
 @roomy
