@@ -175,17 +175,18 @@ def test_calls_are_carried_out_at_most_once_while_their_server_is_killed(node, s
     assert len(confirmed) + len(refused) + len(unknown) == 16 * 60
 
 
-def test_a_sigterm_ends_one_process_and_a_sigint_none(node, supervise):
+def test_a_sigterm_ends_a_server_and_no_supervisor_and_a_sigint_none(node, supervise):
     supervise([ChildSpec("s", SupervisorSpec([ChildSpec("c", Counter, name="c")]), name="s")])
-    for name in ("c", "s"):
-        old = node.pid(name)
-        kill(old, signal.SIGINT)
-        kill(old, signal.SIGHUP)
-        assert node.call("c", ("add", 0)) == 0
-        assert node.pid(name) == old
-        kill(old, signal.SIGTERM)
-        until(partial(replaced, node, name, old))
-        until(partial(node.pid, "c"))
+    supervisor, server = node.pid("s"), node.pid("c")
+    for pid in (supervisor, server):
+        kill(pid, signal.SIGINT)
+        kill(pid, signal.SIGHUP)
+    kill(supervisor, signal.SIGTERM)
+    assert node.call("c", ("add", 0)) == 0
+    assert (node.pid("s"), node.pid("c")) == (supervisor, server)
+    kill(server, signal.SIGTERM)
+    until(partial(replaced, node, "c", server))
+    assert node.pid("s") == supervisor
     assert node.status()["incarnation"] == 0
 
 

@@ -13,22 +13,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from supervisors.host import output, security_log
 from supervisors.host import processes as fate
-from supervisors.host import security_log
 from supervisors.host.node_config import NodeConfig
 from supervisors.runtime.node.daemon import EXIT_FAILED, EXIT_RUNNING, Daemon, StartRefusedError
 from supervisors.wire.keys import KeyFileError
-
-
-def _detach(logs: Path) -> None:
-    """Let go of the starter's standard streams: a starter whose output is a pipe would wait for us for ever."""
-    null = os.open(os.devnull, os.O_RDWR)
-    err = os.open(logs / "stderr.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.dup2(null, 0)
-    os.dup2(null, 1)
-    os.dup2(err, 2)
-    os.close(null)
-    os.close(err)
 
 
 def _say(fd: int, **message: Any) -> None:
@@ -55,7 +44,8 @@ def main(argv: list[str]) -> int:
         _say(ready, error=str(error))
         return EXIT_FAILED
     if not config.foreground:
-        _detach(daemon.logs)
+        output.detach(daemon.logs)
+    output.write_lines()
     # Thespian reads these when it is imported.
     os.environ.update(
         THESPIAN_BASE_IPADDR=config.host,

@@ -27,6 +27,9 @@ from supervisors.host import meters
 from supervisors.host import processes as fate
 from supervisors.host.log import open_log
 from supervisors.host.node_config import NodeConfig
+from supervisors.host.output import keep_small
+from supervisors.host.strays import end_orphans
+from supervisors.host.surroundings import keep_private
 from supervisors.runtime.node.pillars import Pillars
 from supervisors.runtime.thespian import identity
 from supervisors.terms.reason import SHUTDOWN
@@ -61,6 +64,8 @@ class Daemon:
             folder.mkdir(mode=0o700, exist_ok=True)
         self._lock()
         self._open_door()
+        for fd in (self._lock_fd, self.door.fileno()):
+            keep_private(fd)
         self.log = open_log(self.logs, "daemon", config.level)
         self.uid = uuid.uuid4().hex[:16]
         self.clock = Clock()
@@ -249,6 +254,8 @@ class Daemon:
                 return "owner gone"
             if (fallen := self._pillars.fallen()) is not None:
                 return fallen
+            end_orphans(spared=self._pillars)
+            keep_small(self.logs)
 
     def _sleep(self, seconds: float) -> None:
         """Wait for a signal, or the end of a child, a pillar or the owner, at most so long."""

@@ -29,6 +29,10 @@ class Pillars:
             with contextlib.suppress(ProcessLookupError):  # it has fallen already: the first look will see it
                 self._known[pid] = (name, fate.open_pidfd(pid, 0))
 
+    def __contains__(self, pid: object) -> bool:
+        """Whether a process is one of them."""
+        return pid in self._known
+
     def fallen(self) -> str | None:
         """Return the name of one that has ended; None: all stand."""
         for pid, (name, pidfd) in self._known.items():

@@ -49,7 +49,7 @@ class Owner(inspection.Inspected, Protocol):
     def flush(self) -> None:
         """Send now what was posted in this turn of the loop."""
 
-    def finish(self) -> None:
+    def finish(self, orderly: bool) -> None:
         """Send what was posted and end the process."""
 
 
@@ -254,6 +254,7 @@ class Life:
 
     def _say_goodbye(self, reason: ExitReason) -> None:
         process = self._process
+        process.flush()  # the reply, or that init has returned, does not wait for what the server does at its end
         for other in process.bonds.audience() | process.calls.callers():
             process.post(other, Ending(other.uid, process.ref, reason))
         registry, boot = process.names.registry, process.boot
@@ -261,4 +262,6 @@ class Life:
             process.post(registry, Cast(registry.uid, pack(("unregister", process.name, process.ref))))
         if boot.parent is not None:
             process.post(boot.parent, ChildExited(boot.parent.uid, boot.key, boot.generation, reason))
-        process.finish()
+        # Let go, or its finalizers would not run.
+        self._server, self._current, self._last_reply = None, (None, None), None
+        process.finish(reason != KILLED)

@@ -76,8 +76,8 @@ class Outlet(Protocol):
     def when_sent(self, callback: Callable[[], None]) -> None:
         """Call back in the loop once everything that was posted by now has arrived, or cannot arrive."""
 
-    def finish(self) -> None:
-        """Flush what was posted and end the process."""
+    def finish(self, orderly: bool) -> None:
+        """Flush what was posted and end the process; one that ends `orderly` may do what it does at its end."""
 
 
 class Lodger(Protocol):
@@ -124,9 +124,9 @@ class Process:
         """Answer first and acknowledge then; for a process that runs no user code."""
         self._outlet.acknowledge_late()
 
-    def finish(self) -> None:
+    def finish(self, orderly: bool) -> None:
         """Send what was posted and end the process."""
-        self._outlet.finish()
+        self._outlet.finish(orderly)
 
     # --- exit signals ---------------------------------------------------------------------------------------
 

@@ -6,7 +6,8 @@ start), so what a child does before its `init` decides how long a restart takes.
 actor of ours needs, and with its first message inherited: it is in the mailbox when the process begins.
 
 A parent learns of deaths through pidfds (host/deaths.py) and collects its children itself, so an actor takes no
-notice of SIGCHLD; of the admin, which has Thespian's own handler, nothing changes.
+notice of SIGCHLD; of the admin, which has Thespian's own handler, nothing changes. What is asked by signals is asked of
+the daemon: the others take no notice either (a server is asked to end by SIGTERM: leaf.py).
 """
 
 from __future__ import annotations
@@ -24,12 +25,16 @@ from thespian.system.systemCommon import actorStartupFailed
 from thespian.system.transport import ReceiveEnvelope, TransmitIntent
 
 from supervisors.host.roomy import roomy
+from supervisors.host.strays import end_group
+from supervisors.host.surroundings import in_server
 from supervisors.runtime.thespian.logfile import log_to_file
 
 #: What the next child of this process is to find in its mailbox.
 _first_words: list[bytes] = []
 #: The last one, or why there is none: Thespian keeps that to itself.
 _forked: list[Child | OSError] = []
+#: How deep in its parents' stacks this process has begun; its recursion limit is higher by so much.
+_begun_at = 0
 
 
 class Child:
@@ -41,10 +46,13 @@ class Child:
         self._collected = False
 
     def is_alive(self) -> bool:
-        """Look whether it runs; collect it if it has ended."""
+        """Look whether it runs; if it has ended, end what is left of its process group, and collect it."""
         if not self._collected:
             try:
-                self._collected = os.waitpid(self.pid, os.WNOHANG)[0] == self.pid
+                if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                    end_group(self.pid)
+                    os.waitpid(self.pid, 0)
+                    self._collected = True
             except ChildProcessError:
                 self._collected = True
         return not self._collected
@@ -103,29 +111,34 @@ def _start_child_actor(
     sourceToLoad: Any = None,  # noqa: N803
 ) -> None:
     """Stand for `MultiProcReplicator._startChildActor`."""
-    endpoint = self.transport.prepEndpoint(childAddr, self.capabilities)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, ValueError, OSError):
-            stream.flush()  # or the child would have what is in it too
     try:
-        pid = os.fork()
+        _fork_actor(self, childAddr, childClass, parentAddr, notifyAddr)
     except OSError as error:
         _forked[:] = [error]
         raise
+
+
+def _fork_actor(manager: Any, child_address: Any, child_class: Any, parent_address: Any, notify: Any) -> None:
+    endpoint = manager.transport.prepEndpoint(child_address, manager.capabilities)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError, OSError):
+            stream.flush()  # or the child would have what is in it too
+    pid = os.fork()
     if pid == 0:
-        _run_child(self, childClass, endpoint, parentAddr, notifyAddr)
-    if not hasattr(self, "_child_procs"):
-        self._child_procs = []
+        _run_child(manager, child_class, endpoint, parent_address, notify)
+    if not hasattr(manager, "_child_procs"):
+        manager._child_procs = []
     # In front, since Thespian looks for it from there, and soon.
     _forked[:] = [child := Child(pid)]
-    self._child_procs.insert(0, multiprocCommon.ChildInfo(childAddr, childClass, child, endpoint.addrInst))
-    self.transport.connectEndpoint(endpoint)
+    manager._child_procs.insert(0, multiprocCommon.ChildInfo(child_address, child_class, child, endpoint.addrInst))
+    manager.transport.connectEndpoint(endpoint)
 
 
 @roomy
 def _run_child(parent: Any, actor_class: Any, endpoint: Any, parent_address: Any, notify: Any) -> NoReturn:
     status = 1
     try:
+        _count_from_here()
         multiprocessing.process._children = set()  # type: ignore[attr-defined] # those of the parent
         multiprocessing.util._run_after_forkers()  # type: ignore[attr-defined] # of libraries that rely on it
         manager = _new_manager(parent, actor_class, endpoint, parent_address, notify)
@@ -135,6 +148,17 @@ def _run_child(parent: Any, actor_class: Any, endpoint: Any, parent_address: Any
         status = 0
     finally:
         os._exit(status)
+
+
+def _count_from_here() -> None:
+    """Give this process the whole recursion limit, though it begins in the midst of its parent's stack."""
+    global _begun_at  # noqa: PLW0603 - one per process
+    parents, beginning, depth = _begun_at, _run_child.__wrapped__.__code__, 0  # type: ignore[attr-defined]
+    frame = sys._getframe(2)
+    while frame is not None and frame.f_code is not beginning:
+        frame, depth = frame.f_back, depth + 1  # type: ignore[assignment]
+    _begun_at = parents + depth + 2
+    sys.setrecursionlimit(sys.getrecursionlimit() - parents + _begun_at)
 
 
 def _new_manager(parent: Any, actor_class: Any, endpoint: Any, parent_address: Any, notify: Any) -> Any:
@@ -149,17 +173,23 @@ def _new_manager(parent: Any, actor_class: Any, endpoint: Any, parent_address: A
     transport.scheduleTransmit(None, connected.addCallback(onFailure=actorStartupFailed))
     name = getattr(actor_class, "__name__", str(actor_class))
     ending = multiprocCommon.shutdown_signal_detector(name, transport.myAddress, manager)
-    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGABRT):
+    for number in (signal.SIGQUIT, signal.SIGABRT):
         signal.signal(number, ending)
-    for number in (signal.SIGINT, signal.SIGUSR1):  # for the daemon, whose handlers are inherited
-        signal.signal(number, lambda number, frame: None)
     return manager
 
 
+def _take_no_notice(number: int, frame: Any) -> None:
+    """Handle a signal that is for the daemon; one that is ignored would be ignored in whatever a server executes."""
+
+
 def _signals_after_fork() -> None:
-    # The handlers of the parent mean its transport. An actor sets its own; what a user's code forks has none.
-    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGABRT, signal.SIGALRM, signal.SIGCHLD):
+    # The handlers of the parent mean its transport, or are the daemon's.
+    if in_server():  # what that forks is no process of the node
+        return
+    for number in (signal.SIGQUIT, signal.SIGABRT, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, _take_no_notice)
 
 
 def install() -> None:

@@ -2,7 +2,8 @@
 
 Thespian's own loop runs until Boot has come. Then the server's asyncio loop takes over. It watches Thespian's
 connections through one descriptor (polling.py). What is sent during one turn of the loop leaves at the end of the turn,
-as one parcel for each receiver. A leaf never forks.
+as one parcel for each receiver. While a handler blocks the loop, the watchdog's thread takes in what others send, so
+there is a lock before the transport.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -18,12 +20,15 @@ from typing import Any, NoReturn
 from thespian.actors import Actor, ActorExitRequest
 
 from supervisors.host import processes as fate
+from supervisors.host.farewell import farewell
 from supervisors.host.log import open_log
+from supervisors.host.surroundings import USUAL_UMASK, settle
 from supervisors.host.watchdog import Watchdog
 from supervisors.runtime.process.process import Process
 from supervisors.runtime.thespian.identity import own_ref
 from supervisors.runtime.thespian.post import PostOffice
-from supervisors.wire.messages import Boot, Message, open_parcel
+from supervisors.terms.reason import SHUTDOWN
+from supervisors.wire.messages import Boot, Message, Stop, open_parcel
 
 
 class LeafHost(Actor):  # type: ignore[misc]
@@ -37,7 +42,7 @@ class LeafHost(Actor):  # type: ignore[misc]
         self._opened: deque[Message] = deque()
         self._outbox: deque[tuple[str, int, bytes]] = deque()
         self._flush_is_due = False
-        self._in_transport = False
+        self._transport_lock = threading.Lock()
         self._thread = threading.get_ident()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -52,19 +57,22 @@ class LeafHost(Actor):  # type: ignore[misc]
             else:
                 self._deliver(message)
         elif isinstance(message, ActorExitRequest):
-            os._exit(0)  # Thespian is going down, or SIGTERM: there is nobody left to tell
+            os._exit(0)  # Thespian is going down: there is nobody left to tell
 
     def _boot(self, data: bytes) -> None:
         (boot,) = open_parcel(data)
         assert isinstance(boot, Boot)
+        settle(boot.node.get("umask", USUAL_UMASK))
         label = str(boot.name or boot.id)
         fate.set_process_name(label)
         self._transport = self._myRef.transport
         self._office = PostOffice(self._myRef, self._undelivered)
-        self._label, self._boot_node = label, boot.node
-        self._loop = asyncio.SelectorEventLoop(Watchdog(self._blocked, self._receive_meanwhile))
+        watchdog = Watchdog(self._serves, self._blocked, self._receive_meanwhile)
+        self._loop = asyncio.SelectorEventLoop(watchdog)
         log = open_log(boot.node["logs"], label, boot.node.get("level", "info"))
         self._process = Process(boot, own_ref(self._myRef, boot.to), self, self._loop, log)
+        self._user = os.geteuid(), os.getegid()
+        signal.signal(signal.SIGTERM, lambda number, frame: self._loop.call_soon_threadsafe(self._asked_to_end))
         self._loop.call_soon(self._process.start)
         self._transport.successor = self._run_loop
 
@@ -90,23 +98,21 @@ class LeafHost(Actor):  # type: ignore[misc]
 
     # --- in -----------------------------------------------------------------------------------------------------
 
-    def _receive(self) -> None:
-        """Take what has arrived from those who send it."""
-        if not self._in_transport:  # else the watchdog's signal has come in the middle of it
-            self._in_transport = True
+    def _receive(self, patient: bool = True) -> None:
+        """Take what has arrived from those who send it; unless `patient`, only if nobody is at it."""
+        if self._transport_lock.acquire(blocking=patient):
             try:
                 self._inbox += self._transport.turn()
             finally:
-                self._in_transport = False
+                self._transport_lock.release()
             if any(isinstance(envelope.message, ActorExitRequest) for envelope in self._inbox):
                 os._exit(0)
         if self._process is not None:
             self._process.meter.arrived(len(self._inbox))
 
     def _receive_meanwhile(self) -> None:
-        """Receive while a handler blocks the loop, from a signal. What came is delivered when the loop goes on."""
-        self._receive()
-        # The threadsafe one, since the loop may be just about to wait.
+        """Receive while a handler blocks the loop, in the watchdog's thread. It is delivered when the loop goes on."""
+        self._receive(patient=False)
         self._loop.call_soon_threadsafe(self._take_in)
 
     def _take_in(self) -> None:
@@ -137,11 +143,8 @@ class LeafHost(Actor):  # type: ignore[misc]
 
     def _tend(self) -> None:
         """Bring the transport's descriptor up to date, and set a timer for what it waits for."""
-        self._in_transport = True
-        try:
+        with self._transport_lock:
             seconds = self._transport.tend()
-        finally:
-            self._in_transport = False
         if seconds is None:
             return
         due = self._loop.time() + seconds
@@ -157,7 +160,18 @@ class LeafHost(Actor):  # type: ignore[misc]
 
     def _undelivered(self, parcel: bytes) -> None:
         assert self._process is not None
-        self._process.undelivered(parcel)
+        if threading.get_ident() == self._thread:
+            self._process.undelivered(parcel)
+        else:
+            self._loop.call_soon_threadsafe(self._process.undelivered, parcel)
+
+    def _asked_to_end(self) -> None:
+        """End in order: somebody has sent SIGTERM to this process."""
+        assert self._process is not None
+        if self._process.life.serving:
+            self._process.deliver([Stop(self._process.ref.uid, SHUTDOWN)])
+        else:
+            self._process.life.cut(SHUTDOWN)
 
     def settle(self, callback: Callable[[], None]) -> None:
         """Call back once everything that has arrived by now is delivered."""
@@ -185,9 +199,18 @@ class LeafHost(Actor):  # type: ignore[misc]
 
     def flush(self) -> None:
         """Send what was posted in this turn; nothing where that was nothing."""
+        if (user := (os.geteuid(), os.getegid())) != self._user:
+            self._user = user
+            self._tie_again()
         if self._flush_is_due:
             self._send_outbox()
             self._tend()
+
+    def _tie_again(self) -> None:
+        """Die with the supervisor: the kernel forgets that when a process changes its user."""
+        assert self._process is not None
+        if (parent := self._process.boot.parent) is not None:
+            fate.die_with(parent.pid)
 
     def _send_outbox(self) -> None:
         self._flush_is_due = False
@@ -195,22 +218,21 @@ class LeafHost(Actor):  # type: ignore[misc]
         while self._outbox:
             host, port, message = self._outbox.popleft()
             grouped.setdefault((host, port), []).append(message)
-        self._in_transport = True
-        try:
+        with self._transport_lock:
             for (host, port), messages in grouped.items():
                 self._office.send(host, port, messages)
-        finally:
-            self._in_transport = False
 
     def when_sent(self, callback: Callable[[], None]) -> None:
         """Call back once everything that was posted by now has arrived, or cannot arrive."""
         self.flush()
         self._office.when_sent(callback)
 
-    def finish(self) -> NoReturn:
-        """Send what is queued and end the process."""
+    def finish(self, orderly: bool) -> NoReturn:
+        """Let the server's own code come to its end if that is `orderly`, send what is queued and end the process."""
+        if orderly:
+            farewell()
         self._send_outbox()
-        self._in_transport = True
+        self._transport_lock.acquire()  # for ever: the watchdog's thread has no business there any more
         self._office.drain_and_exit(self._leftovers)
 
     def _leftovers(self) -> None:
@@ -222,9 +244,10 @@ class LeafHost(Actor):  # type: ignore[misc]
 
     # --- the watchdog -------------------------------------------------------------------------------------------
 
+    def _serves(self) -> bool:
+        return self._process is not None and self._process.life.serving
+
     def _blocked(self, seconds: float, stack: str) -> None:
         """Report a handler that keeps the loop from everything else; init may."""
-        if self._process is not None and self._process.life.serving:
-            # A logger of its own: the process's may be in the middle of a line.
-            log = open_log(self._boot_node["logs"], self._label, self._boot_node.get("level", "info"))
-            log.warning("a handler blocks the event loop", seconds=round(seconds, 3), stack=stack)
+        assert self._process is not None
+        self._process.log.warning("a handler blocks the event loop", seconds=round(seconds, 3), stack=stack)

@@ -25,8 +25,10 @@ PARCEL_BYTES = 1 << 20
 #: Messages wait so long for a receiver whose handler blocks; Thespian would drop them after 5 minutes. One that has
 #: died refuses the connection, and is found out at once.
 MAX_PERIOD = timedelta(days=7)
-#: A process that ends gives its last words this many seconds to get out.
-DRAIN_SECONDS = 1.0
+#: A process that ends waits for its last words to get out as long as some of them move, at most so many seconds.
+DRAIN_SECONDS = 30.0
+#: None move when no byte has left for this many seconds, and as many more as a receiver needs for what it has got.
+STALL_SECONDS, BYTES_PER_SECOND = 1.0, 20e6
 #: Then it looks for this many seconds whether calls have come in that it must refuse.
 LINGER_SECONDS = 0.002
 
@@ -125,7 +127,17 @@ class PostOffice:
 
     def _drain(self, deadline: float) -> None:
         transport = self._manager.transport
-        while time.monotonic() < deadline and self._sending():
+        #: How much of each intent has gone out; one that is tried again begins anew, which is no progress.
+        sent: dict[Any, int] = {}
+        stalls_at = time.monotonic() + STALL_SECONDS
+        while (now := time.monotonic()) < deadline and self._sending():
+            for intent in transport._transmitIntents.values():
+                out = getattr(intent, "amtSent", 0)
+                if out > sent.get(intent, -1):
+                    sent[intent] = out
+                    stalls_at = max(stalls_at, now + STALL_SECONDS + out / BYTES_PER_SECOND)
+            if now > stalls_at:
+                return
             for intent in transport._waitingTransmits:
                 if hasattr(intent, "_retryTime"):  # to a process that died: it will not get better by waiting
                     intent.retry(immediately=True)
