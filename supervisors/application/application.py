@@ -107,6 +107,17 @@ class ApplicationInfo:
     ref: Ref
 
 
+def check_application(value: Any) -> Application:
+    """Return an application.
+
+    Raises:
+        SpecError: it is none.
+    """
+    if not isinstance(value, Application):
+        raise SpecError.of("application", value, "an Application")
+    return value
+
+
 def start_order(applications: Iterable[Application], running: Iterable[str] = ()) -> list[Application]:
     """Return applications in an order in which each comes after all it depends on (depth first, otherwise as given).
 
@@ -118,7 +129,7 @@ def start_order(applications: Iterable[Application], running: Iterable[str] = ()
         SpecError: a dependency is unknown, a name is there twice, or the dependencies go in a circle; it is named.
     """
     by_name: dict[str, Application] = {}
-    for each in applications:
+    for each in map(check_application, applications):
         if by_name.setdefault(each.name, each) is not each:
             raise SpecError.of("applications", each.name, "each name once")
     done = set(running)

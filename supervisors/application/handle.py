@@ -8,8 +8,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from supervisors.application.application import CONTROLLER_ID, Application, ApplicationInfo, start_order
+from supervisors.application.application import (
+    CONTROLLER_ID,
+    Application,
+    ApplicationInfo,
+    check_application,
+    start_order,
+)
 from supervisors.application.controller import ApplicationController
+from supervisors.terms.checks import check_text
 from supervisors.terms.errors import AlreadyStarted, ChildNotFound, NoProcess, SupervisorsError
 from supervisors.terms.ports import Outside
 from supervisors.terms.ref import Ref
@@ -19,6 +26,7 @@ from supervisors.wire.pickles import seal
 
 def start_application(node: Outside, application: Application) -> Ref:
     """Start an application whose dependencies run."""
+    check_application(application)
     about = (application.name, application.type, application.dependencies)
     return _ask(node, ("start", about, seal(application.child_spec())))  # type: ignore[no-any-return]
 
@@ -44,6 +52,7 @@ def ensure_all_started(node: Outside, applications: Iterable[Application]) -> li
 
 def stop_application(node: Outside, name: str) -> None:
     """Stop an application; return when it is gone."""
+    check_text("name", name)
     _ask(node, ("stop", name))
 
 

@@ -132,6 +132,7 @@ def calls(node, top):
         "suspend": lambda x: node.suspend(x, timeout=0.5),
         "reports": node.reports,
         "start_application": node.start_application,
+        "ensure_all_started": node.ensure_all_started,
         "application": lambda x: Application(x, SupervisorSpec([])),
         "stop_application": node.stop_application,
         "pool": lambda x: Pool(node, x).transaction(1, timeout=0.5),
