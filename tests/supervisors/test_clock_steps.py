@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from node_helpers import Counter, kill, ready_again, until
+from node_helpers import Async, Counter, kill, ready_again, until
 
 from supervisors import ChildSpec, GenServer, Node, Ref, SupervisorSpec, errors
 
@@ -46,12 +46,16 @@ def stepped(clock):
     library = clock.with_name("wall_clock.so")
     source = Path(__file__).with_name("wall_clock.c")
     subprocess.run([COMPILER, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LD_PRELOAD", str(library))
-        patch.setenv("WALL_CLOCK_STEP", str(clock))
-        node = Node.start()
-    with node:
+    with start(clock) as node:
         yield node
+
+
+def start(clock, **options):
+    """Start a node whose wall clock is that of the file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LD_PRELOAD", str(clock.with_name("wall_clock.so")))
+        patch.setenv("WALL_CLOCK_STEP", str(clock))
+        return Node.start(**options)
 
 
 def refusals(node):
@@ -113,3 +117,23 @@ def test_a_node_that_falls_comes_back_when_its_clock_was_set_back(stepped, clock
     until(lambda: door_pid(node) is not None, 10.0)
     assert node.status()["state"] == "healthy"
     assert refusals(node) == ""
+
+
+@pytest.mark.parametrize("step", [-600.0, 600.0])
+def test_nodes_that_were_started_before_and_after_a_step_hear_each_other(stepped, clock, tmp_path, step):
+    tmp_path.chmod(0o700)
+    shutil.copy(stepped.data_dir / "cluster.key", tmp_path)
+    asker = ChildSpec("asker", Async, name="asker")
+    first = stepped.start_supervisor(SupervisorSpec([asker]))
+    set_clock(clock, step)
+    with start(clock, host="127.0.0.2", data_dir=tmp_path) as other:
+        other.start_supervisor(SupervisorSpec([asker, ChildSpec("counter", Counter, name="counter")]))
+        new = other.start_child(other.start_supervisor(SupervisorSpec()), ChildSpec("new", Counter))
+        assert stepped.call("asker", ("ask", other.whereis("counter"), ("add", 1), 5.0)) == 1
+        assert stepped.call("asker", ("ask", new, ("add", 1), 5.0)) == 1
+        monitor = stepped.monitor(new)  # through the other door
+        assert other.call("asker", ("ask", stepped.whereis("asker"), "pid", 5.0)) > 0
+        other.stop(new)
+        assert monitor.wait(5.0).reason.kind == "normal"
+        assert refusals(stepped) == refusals(other) == ""
+    stepped.stop(first)

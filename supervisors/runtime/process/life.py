@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from supervisors.genserver import IGNORE, NO_REPLY, Extra, GenServer, Stop
@@ -26,6 +28,9 @@ from supervisors.wire.values import open_value, pack, pack_value, unpack
 #: After so many seconds of handlers that never wait, the loop gets a turn: replies, deaths and timers must come in.
 TURN_SECONDS = 0.01
 
+#: A server that has started waits at most so many seconds until its supervisor knows: what its init has sent to a
+#: process that takes nothing in must not keep it.
+HEARD_SECONDS = 1.0
 #: A server that ends waits so many seconds for the lookups of names that it has sent something to.
 LAST_WORDS_SECONDS = 5.0
 
@@ -48,6 +53,9 @@ class Owner(inspection.Inspected, Protocol):
 
     def flush(self) -> None:
         """Send now what was posted in this turn of the loop."""
+
+    def when_sent(self, callback: Callable[[], None]) -> None:
+        """Call back once everything that was posted by now has arrived, or cannot arrive."""
 
     def finish(self, orderly: bool) -> None:
         """Send what was posted and end the process."""
@@ -85,10 +93,19 @@ class Life:
         if outcome == "ignored":
             self._leave(NORMAL)
             return
+        await self._known_to_run()
         self.serving = True
         reason = await self._serve()
         if not self.gone:
             await self._end(reason)
+
+    async def _known_to_run(self) -> None:
+        """Wait until the supervisor has heard of the start: the first message may end the process without a word."""
+        heard = asyncio.Event()
+        self._process.when_sent(heard.set)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HEARD_SECONDS):
+                await heard.wait()
 
     # --- init -----------------------------------------------------------------------------------------------
 
