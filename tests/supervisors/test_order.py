@@ -29,6 +29,9 @@ class Log(GenServer):
             return self.seen
         if request == "who":
             return caller.ref
+        if request == "thread":  # it goes on when this server is idle again
+            threading.Thread(target=lambda: [self.cast(self.ref, number) for number in range(5)]).start()
+            return None
         self.seen.append(request)
         return caller.ref
 
@@ -143,6 +146,12 @@ def test_messages_of_one_sender_arrive_in_their_order_whatever_they_are_and_howe
             node.call(mouth, ("tell", orders, sender), timeout=None)
     until(lambda: len(node.call(ref, "all")) == 60)
     assert node.call(ref, "all") == list(range(60))
+
+
+def test_a_thread_wakes_its_idle_server_by_casts_to_it(node, world):
+    ref = world[2]
+    node.call(ref, "thread")
+    until(lambda: node.call(ref, "all") == list(range(5)))
 
 
 def test_a_lookup_that_takes_long_holds_up_others_for_a_second_and_its_own_messages_until_it_ends(node, world):
