@@ -235,6 +235,16 @@ def test_a_monitor_by_name_is_in_its_turn(node, world):
     until(lambda: node.call(ref, "all") == ["before", "after"])
 
 
+def test_a_start_by_via_waits_for_the_successor_of_a_registry_that_froze_and_was_killed(node, world, supervise):
+    _, via, _, _ = world
+    pid = node.pid(via.name)
+    kill(pid, 19)
+    threading.Timer(0.3, kill, (pid,)).start()
+    ref = node.start_child(supervise([]), ChildSpec("late", Log, name=Via(via.name, "late")))
+    assert node.call(Via(via.name, "late"), "who")
+    assert node.whereis(Via(via.name, "late")) == ref
+
+
 class Host(GenServer):
     """Watches the programs that call it."""
 
