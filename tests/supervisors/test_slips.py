@@ -35,7 +35,7 @@ def root_of(node):
     return Ref(**json.loads((node.data_dir / "node.json").read_text())["root"])
 
 
-@pytest.mark.parametrize("target", NO_TARGETS, ids=repr)
+@pytest.mark.parametrize("target", NO_TARGETS, ids=lambda target: f"{type(target).__name__}")
 def test_what_is_no_target_is_refused_at_the_caller(node, target):
     for refused in (
         lambda: node.call(target, 1),
