@@ -29,6 +29,9 @@ class Log(GenServer):
             return self.seen
         if request == "who":
             return caller.ref
+        if request == "thread":  # it goes on when this server is idle again
+            threading.Thread(target=lambda: [self.cast(self.ref, number) for number in range(5)]).start()
+            return None
         self.seen.append(request)
         return caller.ref
 
@@ -145,6 +148,12 @@ def test_messages_of_one_sender_arrive_in_their_order_whatever_they_are_and_howe
     assert node.call(ref, "all") == list(range(60))
 
 
+def test_a_thread_wakes_its_idle_server_by_casts_to_it(node, world):
+    ref = world[2]
+    node.call(ref, "thread")
+    until(lambda: node.call(ref, "all") == list(range(5)))
+
+
 def test_a_lookup_that_takes_long_holds_up_others_for_a_second_and_its_own_messages_until_it_ends(node, world):
     name, _, ref, mouth = world
     pid = registry_pid(node)
@@ -224,6 +233,16 @@ def test_a_monitor_by_name_is_in_its_turn(node, world):
     name, _, ref, mouth = world
     node.call(mouth, ("monitor", name))
     until(lambda: node.call(ref, "all") == ["before", "after"])
+
+
+def test_a_start_by_via_waits_for_the_successor_of_a_registry_that_froze_and_was_killed(node, world, supervise):
+    _, via, _, _ = world
+    pid = node.pid(via.name)
+    kill(pid, 19)
+    threading.Timer(0.3, kill, (pid,)).start()
+    ref = node.start_child(supervise([]), ChildSpec("late", Log, name=Via(via.name, "late")))
+    assert node.call(Via(via.name, "late"), "who")
+    assert node.whereis(Via(via.name, "late")) == ref
 
 
 class Host(GenServer):

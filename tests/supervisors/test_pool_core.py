@@ -670,7 +670,7 @@ class Promises(RuleBasedStateMachine):
     @invariant()
     def whoever_wants_something_is_watched_and_nobody_else(self):
         open_leases = [*self.order, *self.has]
-        assert self.watched == {self.asked[lease].process for lease in open_leases}
+        assert self.watched == {self.asked[lease] for lease in open_leases}
 
     def teardown(self):
         """When everybody has given back and time has passed, the pool is whole and nobody is served any more."""

@@ -85,16 +85,16 @@ class Names:
                 self._known[name] = ref
         return ref
 
-    async def _ask_resolver(self, via: Via, request: Any) -> Any:
+    async def _ask_resolver(self, via: Via, request: Any, patient: bool = False) -> Any:
         """Ask the server that a Via names; or its successor: these questions may be asked twice."""
         loop = asyncio.get_running_loop()
         give_up, question = loop.time() + ANSWER_SECONDS, pack(request)
         ended: Ref | None = None
-        back_by = 0.0
+        back_by = loop.time() + REGISTRY_SECONDS if patient else 0.0
         while True:
             server = await self.whereis(via.name)
             if server is None or server == ended:
-                if ended is None or loop.time() > back_by:
+                if loop.time() > back_by:
                     raise NoProcess(f"there is no registry {via.name!r} on this node", reason=NOPROC)
                 await asyncio.sleep(AGAIN_SECONDS)
                 continue
@@ -121,7 +121,8 @@ class Names:
             NotAllowed: it does not register names (a registry with duplicate keys).
         """
         if isinstance(name, Via):
-            holder = await self._ask_resolver(name, ("register_via", packed(name.key), ref, packed(name.value)))
+            request = ("register_via", packed(name.key), ref, packed(name.value))
+            holder = await self._ask_resolver(name, request, patient=True)  # it may be just being restarted
         else:
             holder = await self.ask(("register", name, ref))
         if holder is not None:
