@@ -32,6 +32,14 @@ class Predictor(Protocol):
     demos: list[Any]
     lm: Any
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run it and wait for its prediction."""
+        ...
+
+    async def acall(self, *args: Any, **kwargs: Any) -> Any:
+        """Run it from inside an event loop."""
+        ...
+
     def reset(self) -> None:
         """Forget demos, traces and LM."""
         ...
