@@ -40,6 +40,10 @@ class Predictor(Protocol):
         """Run it from inside an event loop."""
         ...
 
+    def set_lm(self, lm: Any) -> None:
+        """Have it ask this LM."""
+        ...
+
     def reset(self) -> None:
         """Forget demos, traces and LM."""
         ...
