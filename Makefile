@@ -47,4 +47,4 @@ lock:
 	@$(PYTHON) requirements/lock.py
 
 clean:
-	rm -rf .venv .venv-newest .venv.lock .venv-newest.lock build dist *.egg-info
+	rm -rf $(VENV) $(VENV).lock .venv-newest .venv-newest.lock build dist *.egg-info

@@ -11,6 +11,7 @@ from typing import Any
 
 from dspex_actors.embedded.config import EmbeddedConfig
 from dspex_actors.errors import ConfigError
+from dspex_actors.foundation.checks import is_whole
 from dspex_actors.names import CLIENTS, EVALUATORS, RUNS, WORKERS, worker_name
 from supervisors import ChildSpec, SupervisorSpec
 
@@ -44,7 +45,7 @@ class AppConfig:
         Raises:
             ConfigError: names the setting, what is legal and what was given.
         """
-        if self.workers is not None and (isinstance(self.workers, bool) or self.workers < 1):
+        if self.workers is not None and not is_whole(self.workers, 1):
             raise ConfigError(f"workers is 1 or more, or None for one per core; got {self.workers!r}")
         try:
             EmbeddedConfig(**self.embedded)

@@ -50,7 +50,13 @@ def install(folder: Path, newest: bool) -> None:
 
 def main() -> int:
     """Install if anything has changed."""
-    folder, newest = Path(sys.argv[1]).resolve(), "--newest" in sys.argv[2:]
+    if not (folders := [word for word in sys.argv[1:] if not word.startswith("-")]):
+        sys.exit("the folder is missing: python requirements/install.py FOLDER [--newest]")
+    folder, newest = Path(folders[0]).resolve(), "--newest" in sys.argv[1:]
+    if ROOT.is_relative_to(folder):  # it is emptied
+        sys.exit(
+            f"the folder is invalid: got {folder}, which has the project in it, expected one for the environment alone"
+        )
     stamp = folder / ".installed"
     with folder.with_name(folder.name + ".lock").open("w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)  # let go of when this process ends, however it ends

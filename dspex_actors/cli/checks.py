@@ -24,7 +24,7 @@ from dspex_actors.foundation.durations import duration_text
 from dspex_actors.foundation.home import HOME
 from dspex_actors.journal.reader import JournalReader, find_journals
 from supervisors import Node
-from supervisors.client.launch import node_runs, read_node_file
+from supervisors.client.launch import read_node_file
 from supervisors.errors import SupervisorsError
 from supervisors.host import processes as fate
 from supervisors.wire.keys import KEY_FILE, KEY_SIZE
@@ -129,7 +129,7 @@ def node(home: Path, config: Config) -> Iterator[Finding]:
     if not (home / "node.json").exists():
         yield Finding("node", OK, "none runs")
         return
-    if not node_runs(home):
+    if processes.daemon_of(home) is None:
         yield Finding(
             "node",
             FAIL,
@@ -159,7 +159,8 @@ def node(home: Path, config: Config) -> Iterator[Finding]:
 def leftovers(home: Path, config: Config) -> Iterator[Finding]:
     """Processes that have lost their daemon, and files that nobody will use again."""
     for place in data_folders(home):
-        alive = node_runs(place)
+        # Not by the lock of the folder: who was forked by the daemon has it too, and those are looked for here.
+        alive = processes.daemon_of(place) is not None
         # A starting node has processes and no node.json yet; its daemon is among them.
         lost = [] if alive else [pid for pid in processes.of_folder(place) if not _is_starting(pid)]
         if lost:

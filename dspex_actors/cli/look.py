@@ -252,7 +252,7 @@ def show_tree(out: Console, root: dict[str, Any], names: dict[int, str], lit: Co
             state_text(row["state"]),
             restarts,
             size_text(row["memory"]),
-            _cpu(row["cpu"]),
+            duration_text(row["cpu"]),
         ]
         if wide:
             name = row["name"] or names.get(row["pid"] or 0) or ""
@@ -279,12 +279,6 @@ def _label(row: dict[str, Any], guides: tuple[bool, ...], root: dict[str, Any]) 
     name = row["name"] if row is root else row["id"] or row["name"] or "(a child)"
     text.append(str(name), style="bold cyan" if supervisor else "")
     return text
-
-
-def _cpu(seconds: float | None) -> str:
-    if seconds is None:
-        return "–"
-    return duration_text(seconds)
 
 
 def data_folders(home: Path) -> list[Path]:

@@ -43,7 +43,10 @@ class RateLimiter:
     def settle(self, reserved: int, used: int, now: float) -> None:
         """Correct an admitted request's tokens from what it might have used to what it did."""
         if self.tokens:
-            self.tokens.give_back(reserved - used, now)
+            if used > reserved:
+                self.tokens.take(used - reserved, now)  # used now: time that has gone by since then does not pay for it
+            else:
+                self.tokens.give_back(reserved - used, now)
 
 
 def _limit(per_minute: float, burst_seconds: float) -> Gcra:

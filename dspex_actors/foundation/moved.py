@@ -84,8 +84,14 @@ MOVED_NAMES = MappingProxyType(
         ("dspex_actors.evaluate.dataset", "SpoolDataset"): ("dspex_actors.data.spool", "SpoolDataset"),
         ("dspex_actors.evaluate.dataset", "from_descriptor"): ("dspex_actors.data.opening", "from_descriptor"),
         ("dspex_actors.evaluate.dataset", "open_dataset"): ("dspex_actors.data.opening", "open_dataset"),
+        ("dspex_actors.evaluate.runner", "EvaluateRunner"): ("dspex_actors.workers.evaluate_runner", "EvaluateRunner"),
+        ("dspex_actors.evaluate.runner", "Metric"): ("dspex_actors.workers.calling", "Metric"),
+        ("dspex_actors.evaluate.runner", "call_program"): ("dspex_actors.workers.calling", "call_program"),
+        ("dspex_actors.evaluate.runner", "fields_of"): ("dspex_actors.workers.calling", "fields_of"),
+        ("dspex_actors.evaluate.runner", "maybe"): ("dspex_actors.workers.calling", "maybe"),
         ("dspex_actors.lm.wire", "RawReply"): ("dspex_actors.lm.wire.exchange", "RawReply"),
         ("dspex_actors.lm.wire", "WireReply"): ("dspex_actors.lm.wire.exchange", "WireReply"),
+        ("dspex_actors.lm.wire", "WireRequest"): ("dspex_actors.lm.wire.exchange", "WireRequest"),
         ("dspex_actors.system", "connect"): ("dspex_actors.client.connect", "connect"),
     }
 )

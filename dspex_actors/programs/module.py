@@ -171,7 +171,7 @@ class Module(Part):
             path: a file ending in `.json`.
 
         Raises:
-            ConfigError: another ending, or a demo that JSON has no form for.
+            ConfigError: another ending, a folder that cannot be written to, or a demo that JSON has no form for.
         """
         saving.write(Path(path), self.dump_state(), self._describe())
 

@@ -49,10 +49,16 @@ def write(path: Path, state: Mapping[str, Any], about: Mapping[str, Any] | None 
         path: the file.
         state: what `dump_state` returned.
         about: what the program is (`described`); it goes where DSPy does not look.
+
+    Raises:
+        ConfigError: another ending than .json, or a folder that cannot be made or written to.
     """
     if path.suffix != ".json":
         raise ConfigError(f"programs are saved as JSON: give a name ending in .json, not {str(path)!r}")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make the folder {path.parent}: {error.strerror or error}") from None
     metadata = {**_METADATA, **({"dspex": about} if about else {})}
     text = json.dumps({**state, "metadata": metadata}, indent=2, ensure_ascii=False)
     with replaced(path) as file:

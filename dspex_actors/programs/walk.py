@@ -32,6 +32,18 @@ class Predictor(Protocol):
     demos: list[Any]
     lm: Any
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run it and wait for its prediction."""
+        ...
+
+    async def acall(self, *args: Any, **kwargs: Any) -> Any:
+        """Run it from inside an event loop."""
+        ...
+
+    def set_lm(self, lm: Any) -> None:
+        """Have it ask this LM."""
+        ...
+
     def reset(self) -> None:
         """Forget demos, traces and LM."""
         ...

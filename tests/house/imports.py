@@ -11,7 +11,7 @@ PACKAGES = ("supervisors", "dspex_actors")
 
 
 class Import(NamedTuple):
-    """One import: where it stands, and the module that it names, outside of the packages by its first two words."""
+    """One import: the line where it stands, and the module that it names."""
 
     line: int
     module: str

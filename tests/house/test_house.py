@@ -31,7 +31,6 @@ ROOMS = {
     "dspex_actors": (
         "errors",
         "names",
-        "home",
         "foundation",
         "settings",
         "metrics",
@@ -91,6 +90,13 @@ IMPURE = {"asyncio", "os", "time", "socket", "threading", "subprocess", "signal"
 
 MODULES = sources()
 GRAPH = graph(MODULES)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_room_and_every_public_module_is_there(package):
+    rooms = [f"{package}.{name}" for name in ROOMS[package]]
+    assert not [room for room in rooms if room not in MODULES]
+    assert not [module for module in PUBLIC if module not in MODULES]
 
 
 def test_no_module_imports_itself_over_others():

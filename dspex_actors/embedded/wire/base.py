@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from dspex_actors.foundation.checks import is_whole
+
 TroubleKind = Literal["invalid", "auth", "not_found", "too_large", "rate_limit", "server_error", "overloaded"]
 STREAMING = "streaming is not served by the embedded LM: send the request without it"
 
@@ -215,9 +217,9 @@ def whole(body: dict[str, Any], name: str, low: int) -> int | None:
     value = body.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+    if not is_whole(value, low):
         raise RequestError(f"{name}: expected a whole number of at least {low}, got {value!r}", name)
-    return value
+    return int(value)
 
 
 def stops(body: dict[str, Any], name: str) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """What the doctor finds, and what it mends."""
 
+import fcntl
 import json
 import os
 import subprocess
@@ -21,9 +22,11 @@ def home(tmp_path):
 
 @pytest.fixture
 def orphan(home):
-    """A process that looks like one of a node of this folder whose daemon is gone."""
+    """A process that looks like one of a node of this folder whose daemon is gone: it holds the daemon's lock, too."""
     words = [sys.executable, "-c", "input()", "supervisors.runtime.node", str(home / "run" / "config-1.json")]
-    process = subprocess.Popen(words, stdin=subprocess.PIPE)
+    with (home / "run" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = subprocess.Popen(words, stdin=subprocess.PIPE, pass_fds=[lock.fileno()])
     yield process
     process.kill()
     process.communicate()
@@ -42,12 +45,14 @@ def test_all_is_well_where_nothing_ran_yet(run):
 
 def test_processes_without_a_node_are_ended_and_nothing_else(run, home, orphan, monkeypatch):
     monkeypatch.setattr(checks, "STARTING_SECONDS", 0.0)
+    (home / "node.json").write_text('{"pid": 999999999, "address": "127.0.0.1:1"}')
     other = subprocess.Popen([sys.executable, "-c", "input()", str(home)], stdin=subprocess.PIPE)
     try:
         assert processes.of_folder(home) == [orphan.pid]
         result = run("doctor", "--json")
         assert result.exit_code == 1
         assert str(orphan.pid) in json.loads(result.output)[4]["text"]
+        assert found(result)["node"]["text"] == "node.json says that a node runs, but it is dead"
         assert run("doctor", "--fix").exit_code == 0
         assert orphan.wait(10) < 0
         assert other.poll() is None

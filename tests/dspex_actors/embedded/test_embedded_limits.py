@@ -67,6 +67,14 @@ def test_a_refused_request_costs_nothing_and_settling_gives_back() -> None:
     assert limiter.tokens.reset_after(0.0) == pytest.approx(0.5)
 
 
+def test_what_was_used_beyond_the_reserved_counts_from_when_it_is_known() -> None:
+    limiter = RateLimiter(rpm=None, tpm=6000, burst_seconds=2)
+    assert limiter.admit(10, 0.0) is None
+    limiter.settle(10, 110, 5.0)
+    assert limiter.tokens is not None
+    assert limiter.tokens.reset_after(5.0) == pytest.approx(1.0)
+
+
 def test_faults_come_at_their_rates_and_the_same_for_the_same_seed() -> None:
     plan = FaultPlan({"hang": 0.1, "reset": 0.2}, seed=7)
     drawn = [plan.fault(n) for n in range(4000)]

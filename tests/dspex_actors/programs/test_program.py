@@ -353,6 +353,12 @@ def test_a_state_saved_by_dspy_loads(tmp_path: Path) -> None:
     assert saved["first"] == {**SAVED_BY_DSPY["first"], "lm": None}
 
 
+def test_a_folder_that_cannot_be_made_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot make the folder"):
+        Predict("question -> answer").save(tmp_path / "file" / "program.json")
+
+
 def test_what_is_saved_loads_again_and_has_what_dspy_needs(tmp_path: Path) -> None:
     program = Pair()
     program.first.demos = [Example(a="x", b={"k": [1]}, augmented=True)]
