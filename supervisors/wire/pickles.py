@@ -51,12 +51,14 @@ def _found_elsewhere(name: str) -> tuple[Path, ...]:
     script = getattr(sys.modules.get("__main__"), "__file__", None)
     beside = {Path.cwd(), *([Path(script).resolve().parent] if script else [])}
     path = [entry for entry in sys.path if entry and Path(entry).resolve() not in beside]
+    folders: list[str] = []
     for finder in sys.meta_path:
         spec = finder.find_spec(name, path if finder is PathFinder else None)
-        if spec is not None:
-            found = [spec.origin] if spec.origin is not None else list(spec.submodule_search_locations or ())
-            return tuple(Path(each).resolve() for each in found)
-    return ()
+        if spec is not None and spec.origin is not None:
+            return (Path(spec.origin).resolve(),)
+        if spec is not None:  # folders without __init__.py, such as tests/NAME: a package goes before them
+            folders += spec.submodule_search_locations or ()
+    return tuple(Path(each).resolve() for each in folders)
 
 
 @cache
