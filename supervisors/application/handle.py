@@ -8,7 +8,7 @@ from typing import Any
 
 from supervisors.application.application import CONTROLLER_ID, Application, ApplicationInfo, start_order
 from supervisors.application.controller import ApplicationController
-from supervisors.terms.errors import AlreadyStarted, NoProcess, SupervisorsError
+from supervisors.terms.errors import AlreadyStarted, ChildNotFound, NoProcess, SupervisorsError
 from supervisors.terms.ports import Outside
 from supervisors.terms.ref import Ref
 from supervisors.terms.spec import ChildSpec
@@ -47,11 +47,13 @@ def stop_application(node: Outside, name: str) -> None:
 
 def which_applications(node: Outside) -> list[ApplicationInfo]:
     """Return the running applications in the order in which they were started."""
-    try:  # to look starts nothing
-        rows = node.call(CONTROLLER_ID, ("which",), timeout=None)
+    try:
+        node.supervise(_root(node), "which_child", CONTROLLER_ID)
+    except ChildNotFound:
+        return []  # none was ever started here, and to ask starts nothing
     except NoProcess:
-        return []
-    return [ApplicationInfo(name, kind, tuple(needs), ref) for name, kind, needs, ref in rows]
+        pass  # the node has fallen and come back meanwhile
+    return [ApplicationInfo(name, kind, tuple(needs), ref) for name, kind, needs, ref in _ask(node, ("which",))]
 
 
 def _root(node: Outside) -> Ref:
