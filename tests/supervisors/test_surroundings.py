@@ -247,7 +247,7 @@ def test_what_cannot_work_says_why_in_one_line(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("level", "verbose"), ("level", 3), ("app", "module"), ("app", 5), ("app_config", {"x": object()}),
+    [("level", "verbose"), ("level", 3), ("app", "module"), ("app", 5), ("app_config", {"x": {1, 2}}),
      ("app_config", []), ("preload", "os"), ("preload", [5]), ("temporary", True), ("nonsense", 1), ("data_dir", 5)],
     ids=str,
 )  # fmt: skip
