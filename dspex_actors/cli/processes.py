@@ -77,7 +77,7 @@ def command_lines() -> dict[int, list[str]]:
             if entry.name.isdigit():
                 with contextlib.suppress(OSError):
                     words = (entry / "cmdline").read_bytes().split(b"\0")
-                    found[int(entry.name)] = [word.decode("utf-8", "replace") for word in words]
+                    found[int(entry.name)] = [os.fsdecode(word) for word in words]
         return found
     listed = subprocess.run(["/bin/ps", "-axo", "pid=,command="], capture_output=True, text=True, check=False)
     for line in listed.stdout.splitlines():

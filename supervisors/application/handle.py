@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from supervisors.application.application import (
@@ -62,21 +60,27 @@ def which_applications(node: Outside) -> list[ApplicationInfo]:
         node.supervise(_root(node), "which_child", CONTROLLER_ID)
     except ChildNotFound:
         return []  # none was ever started here, and to ask starts nothing
+    except NoProcess:
+        pass  # the node has fallen and come back meanwhile
     return [ApplicationInfo(name, kind, tuple(needs), ref) for name, kind, needs, ref in _ask(node, ("which",))]
 
 
 def _root(node: Outside) -> Ref:
-    return Ref(**json.loads((Path(node.data_dir) / "node.json").read_text())["root"])
+    return Ref(**node.info["root"])
 
 
 def _ask(node: Outside, request: Any) -> Any:
     """Ask the node's controller, which is started when it is first needed."""
-    root, spec = _root(node), ChildSpec(CONTROLLER_ID, ApplicationController, name=CONTROLLER_ID)
+    spec = seal(ChildSpec(CONTROLLER_ID, ApplicationController, name=CONTROLLER_ID))
     for last in (False, True):
         try:
-            controller = node.supervise(root, "start_child", seal(spec))
+            controller = node.supervise(_root(node), "start_child", spec)
         except AlreadyStarted as running:
             controller = running.ref
+        except NoProcess:
+            if last:
+                raise
+            continue  # the node has fallen and come back meanwhile
         assert controller is not None
         try:
             return node.call(controller, request, timeout=None)

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from supervisors.terms.errors import NodeDown
+
 
 @dataclass(frozen=True)
 class Home:
@@ -26,5 +28,18 @@ class Home:
     repair: str = "remove its node.json if none of its processes is left"
 
     def folder(self) -> Path:
-        """Return the data folder."""
-        return Path(os.environ.get(self.variable) or Path(self.default).expanduser())
+        """Return the data folder.
+
+        Raises:
+            NodeDown: the variable is not set, and the user has no home.
+        """
+        try:
+            return Path(os.environ.get(self.variable) or Path(self.default).expanduser())
+        except RuntimeError:
+            raise NodeDown(
+                f"the data folder {self.default} cannot be found, for this user has no home: set {self.variable}"
+            ) from None
+
+
+#: For programs that bring no commands of their own.
+HOME = Home()

@@ -1,4 +1,4 @@
-"""A node's daemon from outside: launch it, find it, dial it, ask it to stop.
+"""A node's daemon from outside: launch it, find it, ask it to stop. `dial` talks to it.
 
 Public: programs on top of supervisors may import it.
 """
@@ -12,28 +12,20 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from supervisors.client.door_client import DoorClient, KeyRefused
-from supervisors.client.home import Home
-from supervisors.host import processes as fate
+from supervisors.client.home import HOME, Home
+from supervisors.client.interpreter import command, module_places, working_folder
 from supervisors.host.node_config import NodeConfig
+from supervisors.host.streams import is_open, pipe_above_streams
 from supervisors.terms.errors import NodeDown
-from supervisors.wire.clock import Clock
-from supervisors.wire.keys import KEY_FILE, KeyFileError, load_or_create_key
 
-#: What a daemon is started as: `python -m` this.
-DAEMON_MODULE = "supervisors.runtime.node"
-#: How long a node that does not answer is tried again, how often, and how many refusals are no accident.
-CONNECT_SECONDS, PAUSE_SECONDS, MAX_REFUSALS = 5.0, 0.1, 4
 #: How long a node may take to come up.
 START_SECONDS = 150.0
-#: For programs that bring no commands of their own.
-HOME = Home()
 
 
 def launch(
@@ -52,44 +44,33 @@ def launch(
     Raises:
         NodeDown: it did not come up; `running` is in the message when one runs there already.
     """
-    folder = Path(config.data_dir)
+    folder = Path(os.path.abspath(config.data_dir))
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         (folder / "run").mkdir(mode=0o700, exist_ok=True)
         file = folder / "run" / f"config-{os.getpid()}-{threading.get_ident()}.json"
-        file.write_text(config.to_json())
+        _write_private(file, json.dumps({"config": asdict(config) | {"data_dir": str(folder)}} | module_places()))
     except OSError as error:
         what = f"cannot write to {folder}: {error.strerror}; choose another data folder ({home.variable})"
         raise NodeDown(what) from None
-    ready_read, ready_write = os.pipe()
-    fds = [ready_write, *([lifeline] if lifeline is not None else [])]
+    ready, ready_write = pipe_above_streams()
     try:
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [
-                sys.executable,
-                "-m",
-                DAEMON_MODULE,
-                str(file),
-                str(ready_write),
-                str(-1 if lifeline is None else lifeline),
-            ],
-            pass_fds=fds,
-            stdin=subprocess.DEVNULL,
-            start_new_session=not config.foreground,
-            stdout=None if config.foreground else subprocess.DEVNULL,
-            stderr=None,
-        )
-        os.close(ready_write)
-        said = _read_line(ready_read, START_SECONDS)
+        process = _popen(config, file, ready_write, lifeline)
+        try:
+            said = _read_line(ready, START_SECONDS)
+        except BaseException:  # Ctrl-C: nobody would know of a node that comes up after all
+            stop_process(process.pid, now=True)
+            raise
     finally:
-        os.close(ready_read)
-        with contextlib.suppress(FileNotFoundError):
+        os.close(ready)
+        with contextlib.suppress(OSError):
             file.unlink()
     if said is None or "error" in said:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(10)
         if said is None:
             process.kill()
+            process.wait()
             raise NodeDown(f"the node in {folder} did not come up; see {folder / 'logs'}")
         if said.get("running"):
             raise NodeDown(f"a node runs in {folder} already: Node.attach({str(folder)!r}) joins it")
@@ -97,11 +78,37 @@ def launch(
     return process, said
 
 
+def _popen(config: NodeConfig, file: Path, ready: int, lifeline: int | None) -> subprocess.Popen[bytes]:
+    """Start the daemon; `ready`, a descriptor that it gets, is closed here."""
+    here = working_folder()
+    try:
+        return subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            command(str(file), str(ready), str(-1 if lifeline is None else lifeline)),
+            pass_fds=[ready, *([lifeline] if lifeline is not None else [])],
+            stdin=subprocess.DEVNULL,
+            stdout=None if config.foreground and is_open(1) else subprocess.DEVNULL,
+            stderr=None if is_open(2) else subprocess.DEVNULL,
+            start_new_session=not config.foreground,
+            cwd=None if here is not None and os.access(here, os.X_OK) else "/",
+        )
+    except OSError as error:
+        raise NodeDown(f"an interpreter for the node cannot be started: {error}") from None
+    finally:
+        os.close(ready)
+
+
+def _write_private(file: Path, text: str) -> None:
+    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as out:
+        out.write(text)
+
+
 def _read_line(fd: int, seconds: float) -> dict[str, Any] | None:
     deadline = time.monotonic() + seconds
+    poller = select.poll()  # select knows only the first 1,024 files of a program
+    poller.register(fd, select.POLLIN)
     data = b""
     while not data.endswith(b"\n"):
-        if not select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
             return None
         piece = os.read(fd, 65536)
         if not piece:
@@ -120,14 +127,22 @@ def read_node_file(folder: Path, home: Home = HOME) -> dict[str, Any]:
     """Return what the daemon of a data folder wrote about its node.
 
     Raises:
-        NodeDown: no node runs there.
+        NodeDown: no node runs there, or the file is not what a daemon writes.
     """
+    file = folder / "node.json"
     try:
-        return json.loads((folder / "node.json").read_text())  # type: ignore[no-any-return]
+        node: Any = json.loads(file.read_text())
     except FileNotFoundError:
+        if node_runs(folder):
+            what = f"a node runs in {folder}, but its node.json is gone; it writes a new one within seconds: try again"
+            raise NodeDown(what) from None
         raise NodeDown(f"no node runs in {folder}: {home.start}") from None
     except (OSError, ValueError) as error:
-        raise NodeDown(f"{folder / 'node.json'} cannot be read ({error}); {home.repair}") from None
+        raise NodeDown(f"{file} cannot be read ({error}); {home.repair}") from None
+    match node:
+        case {"address": str(address), "pid": int(pid)} if pid > 0 and address.rpartition(":")[2].isdecimal():
+            return dict(node)
+    raise NodeDown(f"{file} is invalid: got {node!r:.100}, expected what a daemon writes about its node; {home.repair}")
 
 
 def node_runs(folder: Path) -> bool:
@@ -143,37 +158,3 @@ def node_runs(folder: Path) -> bool:
     finally:
         os.close(fd)
     return False
-
-
-def connect(folder: Path, home: Home = HOME) -> DoorClient:
-    """Dial the node of a folder; a node that is being brought back is waited for."""
-    deadline = time.monotonic() + CONNECT_SECONDS
-    refusals = 0
-    while True:
-        node = read_node_file(folder, home)
-        host, _, port = node["address"].rpartition(":")
-        key = _read_key(folder)
-        try:
-            return DoorClient(host, int(port), key, Clock(node.get("clock")))
-        except KeyRefused:
-            refusals += 1
-            if refusals >= MAX_REFUSALS:
-                raise
-        except NodeDown as error:
-            if time.monotonic() > deadline or not _alive(node["pid"]):
-                raise NodeDown(f"{error.message}; data folder {folder}: {home.repair}") from None
-        time.sleep(PAUSE_SECONDS)
-
-
-def _read_key(folder: Path) -> bytes:
-    try:
-        if not (folder / KEY_FILE).exists():
-            raise NodeDown(f"{folder} has no {KEY_FILE}: copy the key of the node that runs there")
-        return load_or_create_key(folder)
-    except (KeyFileError, OSError) as error:
-        raise NodeDown(str(error)) from None
-
-
-def _alive(pid: int) -> bool:
-    # One that waits to be collected (in a container often for ever) is not alive.
-    return not fate.has_ended(pid, 0)

@@ -6,22 +6,23 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 from supervisors.application.application import Application, ApplicationInfo
 from supervisors.application.handle import ensure_all_started, start_application, stop_application, which_applications
-from supervisors.client.door_client import SLACK_SECONDS
-from supervisors.client.home import Home
-from supervisors.client.launch import HOME, connect, launch, read_node_file, stop_process
+from supervisors.client.door_client import SLACK_SECONDS, DoorClient
+from supervisors.client.home import HOME, Home
+from supervisors.client.launch import launch, read_node_file, stop_process
 from supervisors.client.link import Link
 from supervisors.client.monitor import Monitor
 from supervisors.client.own_node import OwnNode
 from supervisors.client.requests import Request
 from supervisors.host.node_config import NodeConfig
 from supervisors.pool.spec import PoolSpec
-from supervisors.terms.checks import Target, check_name, check_target, check_timeout
-from supervisors.terms.errors import CallTimeout, SpecError
+from supervisors.terms.checks import Target, check_keywords, check_name, check_target, check_timeout
+from supervisors.terms.errors import CallTimeout, NodeDown, SpecError
 from supervisors.terms.reason import ExitReason, exit_reason
 from supervisors.terms.ref import Ref
 from supervisors.terms.spec import ChildSpec, SupervisorSpec
@@ -50,7 +51,7 @@ class Node(Link):
         name: str | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
-        data_dir: str | os.PathLike[str] | None = None,
+        data_dir: str | bytes | os.PathLike[str] | None = None,
         home: Home = HOME,
         **options: Any,
     ) -> Node:
@@ -70,9 +71,10 @@ class Node(Link):
             NodeDown: it did not come up; the message says why and what to do.
             SpecError: an argument is not legal; the message says what is.
         """
+        check_keywords("Node.start", options, ("app", "app_config", "preload", "level"))
         config = NodeConfig(
             name=name or f"node-{os.getpid()}",
-            data_dir=str(Path(data_dir or ".").absolute()),
+            data_dir="" if data_dir is None else _folder(data_dir),
             host=host,
             port=port,
             temporary=data_dir is None,
@@ -80,13 +82,13 @@ class Node(Link):
         )
         own = OwnNode(config, home)
         try:
-            return cls(own.folder, connect(own.folder, home), own, home)
+            return cls(own.folder, own, home)
         except BaseException:
             own.abandon()
             raise
 
     @classmethod
-    def attach(cls, data_dir: str | os.PathLike[str] | None = None, home: Home = HOME) -> Node:
+    def attach(cls, data_dir: str | bytes | os.PathLike[str] | None = None, home: Home = HOME) -> Node:
         """Connect to the node that the host's daemon runs.
 
         Args:
@@ -96,8 +98,8 @@ class Node(Link):
         Raises:
             NodeDown: no node runs there.
         """
-        folder = home.folder() if data_dir is None else Path(data_dir)
-        return cls(folder, connect(folder, home), home=home)
+        folder = home.folder() if data_dir is None else Path(_folder(data_dir))
+        return cls(folder, home=home)
 
     # --- calls ------------------------------------------------------------------------------------------------------
 
@@ -124,16 +126,19 @@ class Node(Link):
         """Do what `call` does, from an event loop."""
         check_target(target)
         timeout = check_timeout(timeout)
-        client, future = self.submit(protocol.CALL, target, values.pack_value(request, "request"), timeout)
+        packed = values.pack_value(request, "request")
+        under_way: tuple[DoorClient, Future[Any]] | None = None
         try:
             async with asyncio.timeout(None if timeout is None else timeout + SLACK_SECONDS):
-                return values.open_value(await asyncio.wrap_future(future), "reply")
-        except TimeoutError:
-            client.abandon(future)
-            raise CallTimeout(f"no answer from the node within {timeout} s") from None
-        except asyncio.CancelledError:
-            client.abandon(future)
+                under_way = client, future = await self.submit_async(protocol.CALL, target, packed, timeout)
+                reply = await asyncio.wrap_future(future)
+        except (TimeoutError, asyncio.CancelledError) as error:
+            if under_way is not None:
+                client.abandon(future)
+            if isinstance(error, TimeoutError):
+                raise CallTimeout(f"no answer from the node within {timeout} s") from None
             raise
+        return values.open_value(reply, "reply")
 
     def send_request(self, target: Target, request: Any) -> Request:
         """Ask a server and wait for the reply later: by itself, or in a RequestIds with others.
@@ -197,8 +202,8 @@ class Node(Link):
     def monitor(self, target: Target) -> Monitor:
         """Watch a process; in force when this returns."""
         check_target(target)
-        monitor = Monitor(self.connected(), target)
-        monitor.begin()
+        monitor = Monitor(target)
+        self.watch(monitor)
         return monitor
 
     # --- supervisors ------------------------------------------------------------------------------------------------
@@ -355,3 +360,13 @@ class Node(Link):
     def names(self) -> dict[str, Ref]:
         """Return all registered names."""
         return self.request(protocol.NAMES, wait=10.0)  # type: ignore[no-any-return]
+
+
+def _folder(data_dir: str | bytes | os.PathLike[str]) -> str:
+    """Return a data folder as an absolute path: a program may change its working folder."""
+    try:
+        return os.path.abspath(os.fsdecode(data_dir))
+    except TypeError:
+        raise SpecError.of("data_dir", data_dir, "a path") from None
+    except FileNotFoundError:
+        raise NodeDown(f"the working folder is gone: data_dir={data_dir!r} cannot be relative to it") from None

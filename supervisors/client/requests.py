@@ -21,7 +21,7 @@ from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
 from typing import Any
 
-from supervisors.client.door_client import DoorClient
+from supervisors.client.door_client import DoorClient, capped
 from supervisors.terms.checks import check_timeout
 from supervisors.terms.errors import CallFailed, CallTimeout, SupervisorsError
 from supervisors.wire import values as wire
@@ -49,6 +49,7 @@ class Request:
             CallTimeout: no answer yet.
             NoProcess, ServerExited, CallFailed, NodeDown: as for `Node.call`.
         """
+        self._client.check_own()
         wait_for([self._future], remaining(timeout, deadline))
         if not self._future.done():
             raise CallTimeout("no answer yet; the request stays in force")
@@ -132,6 +133,8 @@ class RequestIds:
         """
         if not self._requests:
             return None
+        for request in self._requests:
+            request._client.check_own()
         by_future = {request._future: request for request in self._requests}
         done, _ = wait_for(by_future, remaining(timeout, deadline), FIRST_COMPLETED)
         if not done:
@@ -167,4 +170,4 @@ def remaining(timeout: float | None, deadline: float | None) -> float | None:
         SpecError: `timeout` is no number of seconds.
     """
     timeout = check_timeout(timeout)
-    return timeout if deadline is None else max(0.0, deadline - time.monotonic())
+    return capped(timeout if deadline is None else max(0.0, deadline - time.monotonic()))

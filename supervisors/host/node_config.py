@@ -8,10 +8,13 @@ from __future__ import annotations
 import ipaddress
 import json
 import socket
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
+from supervisors.terms.checks import check_choice, check_flag, check_texts
 from supervisors.terms.errors import SpecError
+
+LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
 @dataclass
@@ -50,6 +53,12 @@ class NodeConfig:
         """Check the fields, and replace a host's name by its address."""
         if not isinstance(self.name, str) or not self.name:
             raise SpecError(f"name={self.name!r}: expected a non-empty text")
+        if not isinstance(self.data_dir, str) or not (self.data_dir or self.temporary) or "\0" in self.data_dir:
+            raise SpecError(f"data_dir={self.data_dir!r}: expected the path of a folder")
+        self._check_app()
+        check_choice("level", self.level, LEVELS)
+        check_flag("temporary", self.temporary)
+        check_flag("foreground", self.foreground)
         if not isinstance(self.port, int) or isinstance(self.port, bool) or not 0 <= self.port <= 65535:
             raise SpecError(f"port={self.port!r}: expected 0 (any free one) to 65535")
         try:
@@ -60,6 +69,14 @@ class NodeConfig:
             raise SpecError(f"host={self.host!r}: expected the address of one interface, which others reach")
         self.host = str(address)
 
-    def to_json(self) -> str:
-        """Return it as text for the daemon's config file."""
-        return json.dumps(asdict(self))
+    def _check_app(self) -> None:
+        module, _, function = self.app.partition(":") if isinstance(self.app, str) else ("", "", "")
+        if self.app is not None and not (module and function):
+            raise SpecError.of("app", self.app, "module:function, or None")
+        self.preload = list(check_texts("preload", self.preload))
+        try:
+            if not isinstance(self.app_config, dict):
+                raise TypeError
+            json.dumps(self.app_config)
+        except (TypeError, ValueError, RecursionError):
+            raise SpecError.of("app_config", self.app_config, "a dict of plain data, as JSON has it") from None

@@ -156,3 +156,10 @@ def check_function(name: str, value: Any, optional: bool = False) -> None:
     """Refuse what cannot be called; `optional`: None is fine too."""
     if not callable(value) and not (value is None and optional):
         raise SpecError.of(name, value, "a function" + (" or None" if optional else ""))
+
+
+def check_keywords(function: str, given: Collection[str], known: Collection[str]) -> None:
+    """Refuse keyword arguments that a function does not know."""
+    for each in given:
+        if each not in known:
+            raise SpecError.of(f"{function}({each}=...)", each, "one of the further arguments " + ", ".join(known))

@@ -8,17 +8,26 @@ Public: programs on top of supervisors may import it.
 """
 
 import os
-import secrets
 import stat
 from pathlib import Path
 
-__all__ = ["KEY_FILE", "KEY_SIZE", "KeyFileError", "load_or_create_key"]
+__all__ = [
+    "KEY_FILE",
+    "KEY_SIZE",
+    "KeyFileError",
+    "inherit_key",
+    "load_key",
+    "load_or_create_key",
+    "own_key",
+    "save_key",
+]
 
 KEY_FILE = "cluster.key"
 KEY_SIZE = 32
 
 # Twice the size of a good file: enough to notice a wrong one without reading all of it.
 _READ_LIMIT = KEY_SIZE * 4
+_inherited = b""
 
 
 class KeyFileError(Exception):
@@ -43,7 +52,6 @@ def load_or_create_key(data_dir: Path) -> bytes:
         KeyFileError: the folder or the file is open to others, belongs to somebody else, or has no key in it.
     """
     data_dir = Path(data_dir)
-    path = data_dir / KEY_FILE
     try:
         # makedirs gives the mode to the last folder only; that one is ours, the ones above may be shared.
         os.makedirs(data_dir, mode=0o700, exist_ok=True)
@@ -51,14 +59,41 @@ def load_or_create_key(data_dir: Path) -> bytes:
         raise KeyFileError(f"{data_dir} is not a folder: give another data folder") from error
     except OSError as error:
         raise KeyFileError(f"cannot create the data folder {data_dir}: {error.strerror}") from error
-    _refuse_if_open(os.stat(data_dir), data_dir, "700")
-    key = _read(path)
+    key = load_key(data_dir)
     if key is None:
-        _create(path)
-        key = _read(path)
+        save_key(data_dir, os.urandom(KEY_SIZE))
+        key = load_key(data_dir)
     if key is None:
-        raise KeyFileError(f"{path} disappeared while it was being read: start again")
+        raise KeyFileError(f"{data_dir / KEY_FILE} disappeared while it was being read: start again")
     return key
+
+
+def inherit_key(key: bytes) -> None:
+    """Keep the key of this process's node for it and all that are forked of it: the file may go, and this stays."""
+    global _inherited  # noqa: PLW0603 - of the process, as its address is
+    _inherited = key
+
+
+def own_key(data_dir: Path) -> bytes:
+    """Return the key of this process's node. It is never made here, for a new one would shut out everybody else.
+
+    Raises:
+        KeyFileError: it was not inherited, and `data_dir` has none that can be used.
+    """
+    key = _inherited or load_key(data_dir)
+    if key is None:
+        raise KeyFileError(f"{data_dir} has no {KEY_FILE}: copy the key of the node that runs there")
+    return key
+
+
+def load_key(data_dir: Path) -> bytes | None:
+    """Return the cluster key of `data_dir`; None: there is none, and none is made.
+
+    Raises:
+        KeyFileError, FileNotFoundError: as for `load_or_create_key`; there is no such folder.
+    """
+    _refuse_if_open(os.stat(data_dir), data_dir, "700")
+    return _read(data_dir / KEY_FILE)
 
 
 def _read(path: Path) -> bytes | None:
@@ -90,13 +125,19 @@ def _read(path: Path) -> bytes | None:
     return key
 
 
-def _create(path: Path) -> None:
-    draft = path.with_name(f".{KEY_FILE}.{secrets.token_hex(8)}")
+def save_key(data_dir: Path, key: bytes) -> None:
+    """Write the key of a data folder that has none; one that is there stays.
+
+    Raises:
+        KeyFileError: it cannot be written.
+    """
+    path = data_dir / KEY_FILE
+    draft = path.with_name(f".{KEY_FILE}.{os.urandom(8).hex()}")
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(secrets.token_bytes(KEY_SIZE).hex().encode("ascii") + b"\n")
+                file.write(key.hex().encode("ascii") + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
             # link fails if the name is taken: nobody ever sees half a key, and nobody's key is replaced.

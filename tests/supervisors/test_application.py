@@ -80,6 +80,8 @@ def test_an_application_that_cannot_be_is_refused_before_anything_starts(fields,
 # rows: X4
 def test_an_application_starts_only_when_its_dependencies_run(node):
     base, upper = app("base"), app("upper", "base")
+    assert node.which_applications() == []
+    assert node.whereis("application_controller") is None  # to look starts nothing
     with pytest.raises(errors.StartError, match="'upper' needs 'base', which must be started before it"):
         node.start_application(upper)
     assert node.which_applications() == []

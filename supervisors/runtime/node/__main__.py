@@ -1,7 +1,7 @@
-"""Run a node: `python -m supervisors.runtime.node CONFIG_FILE READY_FD LIFELINE_FD`.
+"""Run a node: `python -m supervisors.runtime.node START_FILE READY_FD LIFELINE_FD`; `client/interpreter.py` starts it.
 
-CONFIG_FILE is a NodeConfig as JSON. READY_FD gets one line of JSON: whether the node came up. LIFELINE_FD is the read
-end of a pipe, and the node ends when the other end is closed; -1: it stays.
+START_FILE is JSON with `config`, a NodeConfig. READY_FD gets one line of JSON: whether the node came up. LIFELINE_FD is
+the read end of a pipe, and the node ends when the other end is closed; -1: it stays.
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ from typing import Any
 from supervisors.host import output, security_log
 from supervisors.host import processes as fate
 from supervisors.host.node_config import NodeConfig
-from supervisors.runtime.node.daemon import EXIT_FAILED, EXIT_RUNNING, Daemon, StartRefusedError
+from supervisors.runtime.node.daemon import (
+    EXIT_FAILED,
+    EXIT_RUNNING,
+    Daemon,
+    InterruptedBootError,
+    StartRefusedError,
+)
+from supervisors.runtime.node.surroundings import put_in_order
 from supervisors.wire.keys import KeyFileError
 
 
@@ -28,20 +35,21 @@ def _say(fd: int, **message: Any) -> None:
 
 def main(argv: list[str]) -> int:
     """Run a node; say on READY_FD whether it came up."""
-    config = NodeConfig(**json.loads(Path(argv[0]).read_text()))
+    umask = put_in_order()
+    config = NodeConfig(**json.loads(Path(argv[0]).read_text())["config"])
     ready, lifeline = int(argv[1]), int(argv[2])
-    os.umask(0o077)
     with contextlib.suppress(PermissionError):
         os.setsid()
     fate.set_process_name(f"node {config.name}")
     fate.adopt_orphans()
     try:
-        daemon = Daemon(config, lifeline)
+        daemon = Daemon(config, lifeline, umask)
     except StartRefusedError as error:
         _say(ready, error=str(error), running=str(error) == "running")
         return EXIT_RUNNING
-    except (KeyFileError, OSError) as error:
-        _say(ready, error=str(error))
+    except Exception as error:
+        known = isinstance(error, KeyFileError | OSError)
+        _say(ready, error=str(error) if known else f"{type(error).__name__}: {error}")
         return EXIT_FAILED
     if not config.foreground:
         output.detach(daemon.logs)
@@ -56,8 +64,14 @@ def main(argv: list[str]) -> int:
     os.environ[security_log.LOG_ENV] = str(daemon.logs / "security.jsonl")
     daemon.catch_signals()
     try:
-        daemon.preload()
-        daemon.boot()
+        with daemon.booting():
+            daemon.preload()
+            daemon.boot()
+    except InterruptedBootError:
+        daemon.end_all()
+        daemon.clean_up()
+        _say(ready, error="it was told to stop while it started")
+        return EXIT_FAILED
     except StartRefusedError as error:
         daemon.end_all()
         daemon.clean_up()

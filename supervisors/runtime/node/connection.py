@@ -49,6 +49,9 @@ class Doorkeeper(Protocol):
     def operations(self) -> Mapping[str, Operation]:
         """What the door does for everybody."""
 
+    def about(self) -> dict[str, Any]:
+        """Return what a client is told of the node."""
+
     def new_reader(self) -> FrameReader:
         """Return a reader for frames sealed for this door."""
 
@@ -271,7 +274,7 @@ class Connection(asyncio.Protocol):
             case [wire.VERSION, str(dest)]:
                 self._dest = dest
                 self._process.lodgers[self._program.ref.uid] = self._program
-                self._answer(number, True, self._process.node)
+                self._answer(number, True, self._door.about())
             case [version, str(dest)]:
                 self._dest = dest
                 other = CallFailed(f"this node speaks version {wire.VERSION}, the client {version!r:.20}")

@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import gc
 import importlib
-import json
 import os
 import select
 import shutil
@@ -19,6 +18,7 @@ import signal
 import socket
 import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,14 @@ from supervisors.host.node_config import NodeConfig
 from supervisors.host.output import keep_small
 from supervisors.host.strays import end_orphans
 from supervisors.host.surroundings import keep_private
+from supervisors.runtime.node.folder import NodeFolder
 from supervisors.runtime.node.pillars import Pillars
 from supervisors.runtime.thespian import identity
 from supervisors.terms.reason import SHUTDOWN
 from supervisors.terms.ref import Ref
 from supervisors.version import __version__
 from supervisors.wire.clock import Clock
-from supervisors.wire.keys import load_or_create_key
+from supervisors.wire.keys import inherit_key
 
 #: A node that falls more than MAX_FALLS times within FALL_SECONDS is given up.
 MAX_FALLS, FALL_SECONDS = 10, 60.0
@@ -50,22 +51,32 @@ class StartRefusedError(Exception):
     """The node cannot start here; the message says why and what to do."""
 
 
+class InterruptedBootError(BaseException):
+    """The node was told to stop, or its owner ended, while it started. No `except Exception` of others stops it."""
+
+
 class Daemon:
     """One run of a node, from its first process to its last."""
 
-    def __init__(self, config: NodeConfig, lifeline: int) -> None:
-        """Take the folder, the key and the door's socket, or refuse."""
+    def __init__(self, config: NodeConfig, lifeline: int, umask: int) -> None:
+        """Take the folder, the key and the door's socket, or refuse.
+
+        Args:
+            config: what is started.
+            lifeline: a descriptor; the node ends when it can be read. -1: there is none.
+            umask: the starter's, for the servers.
+        """
         self.config = config
+        self.umask = umask
         self.data_dir = Path(config.data_dir)
         self.lifeline = lifeline
         self.logs = self.data_dir / "logs"
-        self.key = load_or_create_key(self.data_dir)
-        for folder in (self.logs, self.data_dir / "run"):
-            folder.mkdir(mode=0o700, exist_ok=True)
-        self._lock()
+        self.folder = NodeFolder(self.data_dir)
+        if not self.folder.lock():
+            raise StartRefusedError("running")
+        inherit_key(self.folder.key)
         self._open_door()
-        for fd in (self._lock_fd, self.door.fileno()):
-            keep_private(fd)
+        keep_private(self.door.fileno())
         self.log = open_log(self.logs, "daemon", config.level)
         self.uid = uuid.uuid4().hex[:16]
         self.clock = Clock()
@@ -78,14 +89,7 @@ class Daemon:
         self._signal_read, self._signal_write = os.pipe()
         os.set_blocking(self._signal_read, False)
         os.set_blocking(self._signal_write, False)
-        self._stop_asked = self._stop_now = self._owner_gone = False
-
-    def _lock(self) -> None:
-        self._lock_fd = os.open(self.data_dir / "run" / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StartRefusedError("running") from None
+        self._stop_asked = self._stop_now = self._owner_gone = self._boots = False
 
     def _open_door(self) -> None:
         self.door = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -103,6 +107,23 @@ class Daemon:
         identity.door_port = port
 
     # --- starting ---------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def booting(self) -> Iterator[None]:
+        """Raise InterruptedBootError, wherever the block is, when the node is told to stop or its owner ends."""
+        self._boots = True
+        try:
+            self._watch_owner()
+            yield
+        finally:
+            self._boots = False
+
+    def _watch_owner(self) -> None:
+        """Have the kernel send SIGIO when the lifeline ends: user code that is imported or run may take long."""
+        if self.lifeline >= 0 and hasattr(fcntl, "F_SETOWN"):
+            fcntl.fcntl(self.lifeline, fcntl.F_SETOWN, os.getpid())
+            fcntl.fcntl(self.lifeline, fcntl.F_SETFL, fcntl.fcntl(self.lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+        self._look_for_owner(0)  # it may have ended before
 
     def preload(self) -> None:
         """Import what the children will need, once, before the first fork."""
@@ -131,7 +152,7 @@ class Daemon:
         from supervisors.wire.messages import Boot, BootResult, encode, open_parcel, parcel
 
         on_transport_start[:] = [fate.tie_to(os.getpid())]
-        self.system = start_system(self.config.host, 0, self.key, clock=self.clock)
+        self.system = start_system(self.config.host, 0, self.folder.key, clock=self.clock)
         address = self.system.create_root(SupervisorHost)
         root = Boot(uuid.uuid4().hex[:16], 0, 0, "root", None, self._root_spec(), (), {}, None, None, self._node())
         self.system.tell(address, parcel([encode(root)]))
@@ -139,6 +160,7 @@ class Daemon:
         result: BootResult | None = None
         while result is None:
             message = self.system.listen(1.0)
+            self._look_for_owner(0)
             if isinstance(message, bytes):
                 result = open_parcel(message)[0]  # type: ignore[assignment]
             elif not fate.descendants(os.getpid()):
@@ -149,7 +171,7 @@ class Daemon:
             raise StartRefusedError(str(result.error or result.reason))
         self.root = result.ref
         self._pillars.watch(self.root.pid)
-        self._write_node_file()
+        self.folder.tell(self._node() | {"root": asdict(self.root)}, self.log)
 
     def _node(self) -> dict[str, Any]:
         host, port = self.system.own_address
@@ -161,6 +183,7 @@ class Daemon:
             "data_dir": str(self.data_dir),
             "logs": str(self.logs),
             "level": self.config.level,
+            "umask": self.umask,
             "version": __version__,
             "clock": self.clock.offset,
             "started_at": self.started_at,
@@ -186,13 +209,6 @@ class Daemon:
         # The root lets its children fall often before it gives up: then the daemon starts the whole node anew.
         return seal(SupervisorSpec(children=tuple(children), strategy="one_for_one", intensity=20, period=10.0))
 
-    def _write_node_file(self) -> None:
-        path = self.data_dir / "node.json"
-        text = json.dumps(self._node() | {"root": asdict(self.root)}, indent=2)  # type: ignore[arg-type]
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(text)
-        os.replace(temporary, path)
-
     # --- running ----------------------------------------------------------------------------------------------------
 
     def catch_signals(self) -> None:
@@ -202,7 +218,15 @@ class Daemon:
             self._stop_asked = True
             self._stop_now = self._stop_now or signum == signal.SIGUSR1
             self._wake()
+            if self._boots and os.getpid() == daemon:
+                raise InterruptedBootError
 
+        def lifeline(signum: int, frame: Any) -> None:
+            if os.getpid() == daemon:
+                self._look_for_owner(0)
+
+        daemon = os.getpid()
+        signal.signal(signal.SIGIO, lifeline)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             signal.signal(number, stop)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -233,12 +257,17 @@ class Daemon:
                     self.log.critical(f"the node fell {len(falls)} times within {FALL_SECONDS:g} s and is given up")
                     return EXIT_FAILED
                 self.incarnation += 1
-                why = self._boot_again()
+                try:
+                    why = self._boot_again()
+                except InterruptedBootError:
+                    self.end_all()
+                    return 0
 
     def _boot_again(self) -> str:
         """Start the node anew; return why that failed, or nothing."""
         try:
-            self.boot()
+            with self.booting():
+                self.boot()
         except Exception as error:
             return f"it did not come back: {error!r}"
         return ""
@@ -248,6 +277,7 @@ class Daemon:
         while True:
             self._sleep(1.0)
             self.system.tend()
+            self.folder.keep(self.log)
             if self._stop_asked:
                 return "stop"
             if self._owner_gone:
@@ -259,15 +289,21 @@ class Daemon:
 
     def _sleep(self, seconds: float) -> None:
         """Wait for a signal, or the end of a child, a pillar or the owner, at most so long."""
-        poller = select.poll()
-        watched = {fd for fd in (self._owner, self.lifeline) if fd is not None and fd >= 0}
-        for fd in (self._signal_read, *watched, *self._pillars.descriptors()):
-            poller.register(fd, select.POLLIN | select.POLLHUP)
-        ready = {fd for fd, _ in poller.poll(seconds * 1000)}
-        self._owner_gone = self._owner_gone or bool(watched & ready)
+        self._look_for_owner(seconds, self._signal_read, *self._pillars.descriptors())
         with contextlib.suppress(BlockingIOError):
             os.read(self._signal_read, 4096)
         _reap()
+
+    def _look_for_owner(self, seconds: float, *others: int) -> None:
+        """Wait until the owner has ended, or another descriptor is ready, at most so long; note the owner's end."""
+        poller = select.poll()
+        owner = {fd for fd in (self._owner, self.lifeline) if fd is not None and fd >= 0}
+        for fd in (*owner, *others):
+            poller.register(fd, select.POLLIN | select.POLLHUP)
+        ready = {fd for fd, _ in poller.poll(seconds * 1000)}
+        self._owner_gone = self._owner_gone or bool(owner & ready)
+        if self._boots and (self._owner_gone or self._stop_asked):
+            raise InterruptedBootError
 
     # --- ending -----------------------------------------------------------------------------------------------------
 
@@ -300,8 +336,7 @@ class Daemon:
 
     def clean_up(self) -> None:
         """Remove what says that a node runs here, and a temporary folder whole."""
-        with contextlib.suppress(FileNotFoundError):
-            (self.data_dir / "node.json").unlink()
+        self.folder.say_good_bye()
         if self.config.temporary:
             shutil.rmtree(self.data_dir, ignore_errors=True)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,7 +29,7 @@ from supervisors.wire import door_protocol as protocol
 from supervisors.wire import values as wire
 from supervisors.wire.clock import Clock
 from supervisors.wire.frames import FrameCodec, FrameReader, Opener
-from supervisors.wire.keys import load_or_create_key
+from supervisors.wire.keys import own_key
 
 #: At most so many connections that have not shown the key; a further one closes the oldest.
 MAX_UNAUTHENTICATED = 64
@@ -50,7 +51,7 @@ class Door(SystemServer):
             address: its "ip:port".
         """
         self._clock = Clock(self.node["clock"])
-        self._codec = FrameCodec(load_or_create_key(Path(self.node["data_dir"])), self._clock)
+        self._codec = FrameCodec(own_key(Path(self.node["data_dir"])), self._clock)
         self.address = address
         # One opener serves all connections: a frame is taken once, whichever connection it comes on.
         self._opener = Opener(self._codec, address)
@@ -80,6 +81,10 @@ class Door(SystemServer):
     def process(self) -> Process:
         """The process of this server, for its connections."""
         return cast("Process", self._supervisors_engine)
+
+    def about(self) -> dict[str, Any]:
+        """Return what a client is told of the node."""
+        return {**self.node, "root": asdict(self._root)}
 
     def new_reader(self) -> FrameReader:
         """Return a reader for frames sealed for this door."""

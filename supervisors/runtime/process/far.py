@@ -23,7 +23,7 @@ from supervisors.wire import door_protocol as protocol
 from supervisors.wire import values as wire
 from supervisors.wire.clock import Clock
 from supervisors.wire.frames import FrameCodec, FrameError, FrameReader, Opener
-from supervisors.wire.keys import load_or_create_key
+from supervisors.wire.keys import own_key
 
 #: Nothing is asked of a node that is down for this many seconds; after that a call, monitor or link tries it anew.
 DOWN_SECONDS = 2.0
@@ -70,7 +70,7 @@ class Far:
         """Watch nobody yet."""
         self.owner, self.ended, self.forgotten = owner, ended, forgotten
         self.loop = owner.loop
-        self.codec = FrameCodec(load_or_create_key(Path(owner.node["data_dir"])), Clock(owner.node.get("clock")))
+        self.codec = FrameCodec(own_key(Path(owner.node["data_dir"])), Clock(owner.node.get("clock")))
         self._nodes: dict[tuple[str, int], FarNode] = {}
         self._down: dict[tuple[str, int], float] = {}
 

@@ -74,12 +74,18 @@ class System:
     def tend(self) -> None:
         """Turn away strangers who have connected to this process; costs nothing when there are none."""
         transport = self._base.transport
-        if len(transport._lobby) or select.select([transport.socket], [], [], 0)[0]:
+        if len(transport._lobby) or _is_readable(transport.socket):
             self.listen(0.001)
 
     def shutdown(self) -> None:
         """Stop all actors, the logger and the admin; gives up after 10 s."""
         self._base.shutdown()
+
+
+def _is_readable(connected: socket.socket) -> bool:
+    poller = select.poll()
+    poller.register(connected, select.POLLIN)
+    return bool(poller.poll(0))
 
 
 def start_system(

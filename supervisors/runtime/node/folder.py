@@ -1,0 +1,104 @@
+"""The data folder of a running node: its lock, its key and its node.json, kept whole whatever happens to them."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from supervisors.host.surroundings import keep_private
+from supervisors.wire.keys import KEY_FILE, KeyFileError, load_or_create_key, save_key
+
+
+class NodeFolder:
+    """What a daemon holds in its folder.
+
+    Args:
+        path: the data folder; it and what belongs into it are made.
+
+    Raises:
+        KeyFileError, OSError: it cannot be used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Make the folder, and read or make its key."""
+        self.path = path
+        self.key = load_or_create_key(path)
+        self._make_folders()
+        self._lock_fd = -1
+        self._text = ""
+        self._trouble = ""
+
+    def lock(self) -> bool:
+        """Take the lock that says that a node runs here; False: another one has it."""
+        fd = os.open(self.path / "run" / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+        self._lock_fd = fd
+        keep_private(fd)
+        return True
+
+    def tell(self, node: dict[str, Any], log: Any) -> None:
+        """Write node.json. What fails is logged, and `keep` tries again: a full disk fells no node."""
+        self._text = json.dumps(node, indent=2)
+        self._try(self._write_node_file, log)
+
+    def keep(self, log: Any) -> None:
+        """Bring back what has been removed, or could not be written."""
+        if self._trouble or not self._is_whole():
+            self._try(self._mend, log)
+
+    def say_good_bye(self) -> None:
+        """Remove node.json, unless it is another node's by now."""
+        with contextlib.suppress(OSError):
+            if self._holds_lock():
+                (self.path / "node.json").unlink()
+
+    def _try(self, what: Any, log: Any) -> None:
+        try:
+            what()
+        except (OSError, KeyFileError) as error:
+            if str(error) != self._trouble:
+                log.error("the node's folder is not whole; it is tried again each second", error=str(error))
+            self._trouble = str(error)
+        else:
+            self._trouble = ""
+
+    def _is_whole(self) -> bool:
+        return self._holds_lock() and all((self.path / name).exists() for name in ("node.json", KEY_FILE, "logs"))
+
+    def _holds_lock(self) -> bool:
+        try:
+            return os.path.samestat(os.stat(self.path / "run" / "lock"), os.fstat(self._lock_fd))
+        except OSError:
+            return False
+
+    def _mend(self) -> None:
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make_folders()
+        if not self._holds_lock() and not self.lock():
+            raise KeyFileError(f"another node runs in {self.path}, which was removed from under this one")
+        if not (self.path / KEY_FILE).exists():
+            save_key(self.path, self.key)
+        self._write_node_file()
+
+    def _make_folders(self) -> None:
+        for name in ("logs", "run"):
+            (self.path / name).mkdir(mode=0o700, exist_ok=True)
+
+    def _write_node_file(self) -> None:
+        draft = self.path / "node.tmp"
+        try:
+            draft.write_text(self._text)
+            os.replace(draft, self.path / "node.json")
+        except OSError:
+            draft.unlink(missing_ok=True)
+            raise

@@ -1,0 +1,325 @@
+"""The program's connection: forks, interruptions, a door that does not read, doors and folders that come and go."""
+
+import asyncio
+import contextlib
+import functools
+import gc
+import json
+import os
+import resource
+import shutil
+import signal
+import socket
+import threading
+import time
+
+import pytest
+from node_helpers import Counter, alive, kill, ready_again, until
+
+from supervisors import ChildSpec, Node, SupervisorSpec, errors
+from supervisors.client.outbox import Outbox
+from supervisors.testing import processes_of
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("node")
+    folder.chmod(0o700)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def node(folder):
+    with Node.start(data_dir=folder) as node:
+        node.start_supervisor(SupervisorSpec([ChildSpec("c", Counter, name="c")], intensity=100))
+        yield node
+
+
+def door(node):
+    return next(row["pid"] for row in node.tree()["children"] if row["id"] == "door")
+
+
+def in_child(work):
+    """Run a function in a forked child; return what it returned, as text."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.write(write, str(work()).encode())
+        except BaseException as error:  # the child must not become a second pytest
+            os.write(write, repr(error).encode())
+        os._exit(0)
+    os.close(write)
+    with open(read) as words:
+        said = words.read()
+    os.waitpid(pid, 0)
+    return said
+
+
+# --- forks ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_forked_child_has_a_connection_of_its_own_and_leaves_its_parents_alone(node):
+    later, monitor, name = node.send_request("c", "later"), node.monitor("c"), node._client._name
+    inherited = node._client._socket.fileno()
+
+    def child():
+        with pytest.raises(OSError, match="Bad file"):
+            os.fstat(inherited)
+        for ask in (later.wait_response, monitor.wait):
+            with pytest.raises(errors.NodeDown, match="forked"):
+                ask(5.0)
+        with node:
+            assert [node.call("c", ("echo", n)) for n in range(20)] == list(range(20))
+            assert node._client._name != name
+        return "well"
+
+    assert in_child(child) == "well"
+    assert node._client._name == name
+    assert node.call("c", "answer") == 1
+    assert later.receive_response(5.0) == "first"
+    assert monitor.wait(0) is None
+
+
+def test_children_may_be_forked_while_other_threads_call(node):
+    stop = threading.Event()
+    wrong = []
+
+    def call():
+        while not stop.is_set():
+            token = os.urandom(8)
+            if node.call("c", ("echo", token)) != token:
+                wrong.append(token)
+
+    threads = [threading.Thread(target=call) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    said = [in_child(lambda n=n: node.call("c", ("echo", n), timeout=20.0)) for n in range(5)]
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert (said, wrong) == (list("01234"), [])
+
+
+def test_a_childs_end_does_not_stop_its_parents_own_node(node):
+    assert in_child(lambda: node.close() or "closed") == "closed"
+    assert in_child(lambda: node._own) == "None"
+    assert node.call("c", ("echo", 1)) == 1
+
+
+# --- interruptions --------------------------------------------------------------------------------------------------
+
+
+class Interrupted:
+    """A socket on which Ctrl-C comes in the middle of a send."""
+
+    def __init__(self, real):
+        self.real = real
+
+    def send(self, frame, flags):
+        self.real.send(frame[: len(frame) // 2])
+        raise KeyboardInterrupt
+
+    def __getattr__(self, name):
+        return getattr(self.real, name)
+
+
+def test_after_an_interrupted_send_the_connection_is_made_anew(node):
+    client = node._client
+    client._outbox._socket = Interrupted(client._socket)
+    with pytest.raises(KeyboardInterrupt):
+        node.call("c", ("echo", 1))
+    assert client.closed
+    assert node.call("c", ("echo", 2)) == 2
+    assert node._client is not client
+
+
+def test_what_the_socket_does_not_take_is_sent_by_a_thread_in_order():
+    here, there = socket.socketpair()
+    lock = threading.Lock()
+    outbox = Outbox(here, lock, lambda: None)
+    pieces = [bytes([n]) * 3_000_000 for n in range(5)]
+    with lock:
+        for piece in pieces:
+            outbox.send(piece)
+        assert not outbox.has_room
+        assert not outbox.wait_for_room(0.01)
+    got = bytearray()
+    while len(got) < sum(map(len, pieces)):
+        got += there.recv(1 << 20)
+    assert got == b"".join(pieces)
+    with lock:
+        assert outbox.wait_for_room(5.0)
+        outbox.wait_until_empty(5.0)
+    until(lambda: "node-door-rest" not in [thread.name for thread in threading.enumerate()])
+    here.close()
+    there.close()
+
+
+# --- a door that does not read --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def deaf(node):
+    """A node whose door is stopped."""
+    pid = door(node)
+    other = Node.attach(node.data_dir)
+    kill(pid, signal.SIGSTOP)
+    yield other
+    kill(pid, signal.SIGCONT)
+    other.close()
+
+
+def test_a_door_that_does_not_read_hangs_nobody(deaf):
+    began = time.monotonic()
+    for _ in range(30):  # more than the sockets and the outbox hold
+        with contextlib.suppress(errors.CallTimeout):
+            deaf.submit("cast", "c", bytes(2_000_000), wait=0.05)
+    assert not deaf._client.has_room
+    with pytest.raises(errors.CallTimeout):
+        deaf.call("c", "pid", timeout=0.1)
+    assert time.monotonic() - began < 10.0
+
+    async def tick():
+        asking = asyncio.ensure_future(deaf.acall("c", "pid", timeout=0.1))
+        began = asyncio.get_running_loop().time()
+        await asyncio.sleep(0.01)
+        assert asyncio.get_running_loop().time() - began < 1.0
+        with pytest.raises(errors.CallTimeout):
+            await asking
+
+    asyncio.run(tick())
+
+
+def test_an_event_loop_does_not_wait_for_a_connect(node, monkeypatch):
+    other = Node.attach(node.data_dir)
+    other._client.abort()
+    until(lambda: other._client.closed)
+    gate, threads = threading.Event(), []
+    dial, begun = other._dial, None
+
+    def slow(last):
+        threads.append(threading.current_thread())
+        begun()
+        gate.wait(10)
+        return dial(last)
+
+    monkeypatch.setattr(other, "_dial", slow)
+
+    async def ask():
+        nonlocal begun
+        loop, dialling = asyncio.get_running_loop(), asyncio.Event()
+        begun = functools.partial(loop.call_soon_threadsafe, dialling.set)
+        asking = [asyncio.ensure_future(other.acall("c", ("echo", n), timeout=20.0)) for n in range(3)]
+        await asyncio.wait_for(dialling.wait(), 10)  # the loop runs while a thread connects
+        assert not any(each.done() for each in asking)
+        gate.set()
+        return await asyncio.gather(*asking)
+
+    assert asyncio.run(ask()) == [0, 1, 2]
+    assert threading.main_thread() not in threads
+    other.close()
+
+
+# --- monitors -------------------------------------------------------------------------------------------------------
+
+
+def test_a_restarted_door_tells_monitors_nothing(node):
+    target = node.call("c", "pid")
+    monitors = [node.monitor("c"), node.monitor(node.whereis("c"))]
+    pid = door(node)
+    kill(pid)
+    until(lambda: node._client.closed)
+    until(lambda: not node._client.closed)
+    assert node.call("c", "pid") == target
+    assert [each.wait(0) for each in monitors] == [None, None]
+    until(lambda: len(node._client._monitors) == 2)
+    kill(target)
+    assert [each.wait(5).reason.kind for each in monitors] == ["killed"] * 2
+    ready_again(node, "c", target)
+
+
+def test_who_ends_while_the_door_is_away_is_told_when_it_is_back(node):
+    target = node.call("c", "pid")
+    monitor, pid = node.monitor("c"), door(node)
+    kill(pid, signal.SIGSTOP)
+    kill(target)
+    until(lambda: not alive(target))
+    kill(pid)
+    assert monitor.wait(10).reason.kind in ("killed", "noproc")
+    ready_again(node, "c", target)
+
+
+def test_dropped_monitors_leave_nothing(node):
+    for _ in range(100):
+        node.monitor("c")
+    gc.collect()
+    kept = node.monitor("c")
+    assert list(node._client._monitors) == [kept._number]
+    kept.cancel()
+    assert not node._client._monitors
+
+
+# --- the folder -----------------------------------------------------------------------------------------------------
+
+
+def test_a_restarted_door_never_makes_a_new_key(node, folder):
+    key = (folder / "cluster.key").read_text()
+    (folder / "cluster.key").unlink()
+    old = door(node)
+    kill(old)
+    assert until(lambda: answers(node)) != old
+    until((folder / "cluster.key").exists)
+    assert (folder / "cluster.key").read_text() == key
+    with Node.attach(folder) as other:
+        assert other.call("c", ("echo", 1)) == 1
+
+
+def answers(node):
+    try:
+        return door(node)
+    except (errors.SupervisorsError, StopIteration):
+        return None
+
+
+def test_a_node_whose_file_or_folder_was_removed_is_found_again(node, folder):
+    (folder / "node.json").unlink()
+    with Node.attach(folder) as other:
+        assert other.call("c", ("echo", 1)) == 1
+    for each in folder.iterdir():
+        shutil.rmtree(each) if each.is_dir() else each.unlink()
+    folder.rmdir()
+    node._client.abort()
+    assert node.call("c", ("echo", 2)) == 2  # over the address of before
+    until((folder / "node.json").exists)
+    with pytest.raises(errors.NodeDown, match="already"):
+        Node.start(data_dir=folder)
+    with Node.attach(folder) as other:
+        assert other.call("c", ("echo", 3)) == 3
+
+
+@pytest.mark.parametrize(
+    "garbage", ["", "[]", "null", "{}", '{"address": 5, "pid": 1}', '{"address": "x", "pid": "y"}', "\xff"], ids=repr
+)
+def test_a_node_file_of_garbage_is_said_in_one_line(tmp_path, garbage):
+    tmp_path.chmod(0o700)
+    (tmp_path / "node.json").write_text(garbage, encoding="latin-1")
+    with pytest.raises(errors.NodeDown, match=r"node\.json") as error:
+        Node.attach(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_after_a_full_disk_the_node_comes_back(node, folder):
+    daemon, before = node.info["pid"], node.call("c", "pid")
+    root = json.loads((folder / "node.json").read_text())["root"]["pid"]
+    resource.prlimit(daemon, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    try:
+        pids = processes_of(node) - {daemon}
+        kill(root)
+        until(lambda: not [pid for pid in pids if alive(pid)])
+        until(lambda: answers(node), 20.0)
+        assert node.status()["incarnation"] == 1
+        assert not alive(before)
+    finally:
+        resource.prlimit(daemon, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    until(lambda: json.loads((folder / "node.json").read_text())["incarnation"] == 1)
