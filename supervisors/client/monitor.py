@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 from supervisors.client.door_client import DoorClient
+from supervisors.terms.checks import check_timeout
 from supervisors.terms.errors import NoProcess
 from supervisors.terms.reason import NOPROC
 from supervisors.terms.ref import Down, Ref
