@@ -7,6 +7,7 @@ from typing import Any
 from supervisors.registry.matching import strict
 from supervisors.terms.errors import NotJoined
 from supervisors.terms.ref import Ref
+from supervisors.terms.showing import shown
 
 
 class GroupTable:
@@ -34,7 +35,7 @@ class GroupTable:
         hashed = strict(group)
         left = [member for member in members if self._leave(hashed, member)]
         if members and not left:
-            raise NotJoined(f"group {group!r:.100}: {', '.join(map(str, members))} is not a member")
+            raise NotJoined(f"group {shown(group, 100)}: {', '.join(map(str, members))} is not a member")
         return left
 
     def _leave(self, hashed: Any, member: Ref) -> bool:

@@ -10,6 +10,7 @@ from supervisors.terms.handles import AsyncHandle, Handle
 from supervisors.terms.ports import supervise
 from supervisors.terms.reason import NOPROC
 from supervisors.terms.ref import Ref
+from supervisors.terms.showing import shown
 
 
 class PartitionSupervisor(Handle):
@@ -61,5 +62,5 @@ class AsyncPartitionSupervisor(AsyncHandle):
 
 def _found(ref: Ref | None, key: Any) -> Ref:
     if ref is None:
-        raise NoProcess(f"the partition of key {key!r:.100} is not running: try again", reason=NOPROC)
+        raise NoProcess(f"the partition of key {shown(key, 100)} is not running: try again", reason=NOPROC)
     return ref

@@ -10,6 +10,7 @@ from supervisors.registry.matching import Guard, bind, fill, holds, strict
 from supervisors.terms.checks import check_choice
 from supervisors.terms.errors import AlreadyRegistered, NotAllowed
 from supervisors.terms.ref import Ref
+from supervisors.terms.showing import shown
 
 KINDS = ("unique", "duplicate")
 
@@ -51,7 +52,7 @@ class RegistryTable:
         hashed = strict(key)
         holder = self._holder(hashed) if self.unique else None
         if holder is not None:
-            raise AlreadyRegistered(f"key {key!r:.100} is registered by {holder.owner}", ref=holder.owner)
+            raise AlreadyRegistered(f"key {shown(key, 100)} is registered by {holder.owner}", ref=holder.owner)
         self._by_key.setdefault(hashed, []).append(Entry(key, owner, value))
         counts = self._by_owner.setdefault(owner, {})
         counts[hashed] = counts.get(hashed, 0) + 1
@@ -117,7 +118,7 @@ class RegistryTable:
             raise NotAllowed("update_value: only in a registry with unique keys")
         holder = self._holder(strict(key))
         if holder is None or holder.owner != owner:
-            raise NotAllowed(f"update_value: key {key!r:.100} is not registered by {owner}")
+            raise NotAllowed(f"update_value: key {shown(key, 100)} is not registered by {owner}")
         return holder
 
     def drop(self, owner: Ref) -> list[Entry]:

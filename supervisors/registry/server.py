@@ -26,9 +26,10 @@ from supervisors.registry.core import Lease, LockTable, RegistryTable
 from supervisors.registry.matching import check_guards
 from supervisors.system_server import SystemServer
 from supervisors.terms.checks import check_texts
-from supervisors.terms.errors import NoProcess, NotAllowed, SpecError
+from supervisors.terms.errors import NoProcess, NotAllowed, SpecError, SupervisorsError
 from supervisors.terms.ports import engine_of
 from supervisors.terms.ref import Caller, Ref
+from supervisors.terms.showing import shown_error
 
 
 class Registry(SystemServer):
@@ -84,8 +85,12 @@ class Registry(SystemServer):
             case (str(name), *arguments) if name in self._requests:
                 try:
                     return self._requests[name](*arguments)
-                except TypeError as error:  # a wrong number of arguments
-                    raise self.unknown(request, str(error)) from None
+                except SupervisorsError:
+                    raise
+                except (
+                    Exception
+                ) as error:  # a wrong number of arguments; a key whose own code raises, or that is endless
+                    raise self.unknown(request, shown_error(error, 200)) from None
         raise self.unknown(request)
 
     def take_cast(self, message: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from supervisors.terms.errors import ChildNotFound
 from supervisors.terms.reason import ExitReason
 from supervisors.terms.ref import Ref
+from supervisors.terms.showing import text_of
 from supervisors.terms.spec import ChildSpec
 from supervisors.terms.views import ChildCounts, ChildInfo
 
@@ -130,7 +131,7 @@ class Children:
         if child is not None and (not self._dynamic or child.ref == which):
             return child
         known = "" if self._dynamic else f"; known: {', '.join(c.spec.id for c in self) or 'none'}"
-        raise ChildNotFound(f"no child {which!s}{known}", id=str(which))
+        raise ChildNotFound(f"no child {text_of(which, 200)}{known}", id=text_of(which, 200))
 
     def rows(self) -> list[ChildInfo]:
         """Return a row per child, newest first."""

@@ -16,6 +16,7 @@ from supervisors.supervisor.core import SupervisorCore
 from supervisors.terms.dynamic import DynamicSupervisorSpec
 from supervisors.terms.errors import MaxChildren, NotAllowed, SpecError
 from supervisors.terms.ref import Ref
+from supervisors.terms.showing import shown
 from supervisors.terms.spec import ChildSpec, check_significant
 from supervisors.terms.views import ChildCounts
 
@@ -59,7 +60,7 @@ class DynamicCore(SupervisorCore):
 
     def _named(self, which: Any) -> Child:
         if not isinstance(which, Ref):
-            raise NotAllowed(f"got {which!r:.100}: a child of a dynamic supervisor is named by its Ref")
+            raise NotAllowed(f"got {shown(which, 100)}: a child of a dynamic supervisor is named by its Ref")
         return self.children.find(which)
 
     def _stopped(self, which: Any) -> Child:

@@ -9,6 +9,7 @@ from typing import Any
 from supervisors.terms.errors import NoProcess, SpecError
 from supervisors.terms.reason import NOPROC
 from supervisors.terms.ref import Ref
+from supervisors.terms.showing import shown
 
 
 def partition_of(key: Any, partitions: int) -> int:
@@ -24,7 +25,7 @@ def partition_of(key: Any, partitions: int) -> int:
         SpecError: a key of another type, whose bytes may differ between processes.
     """
     if partitions < 1:
-        raise NoProcess(f"no process for key {key!r:.100}: the supervisor has 0 partitions now", reason=NOPROC)
+        raise NoProcess(f"no process for key {shown(key, 100)}: the supervisor has 0 partitions now", reason=NOPROC)
     if type(key) is int:
         return abs(key) % partitions
     digest = hashlib.blake2b(canonical(key), digest_size=8).digest()

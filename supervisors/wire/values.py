@@ -85,13 +85,31 @@ class Packed:
         return f"<{len(self.data)} packed bytes>"
 
 
-def packed(value: Any, what: str = "key") -> Packed:
+def packed(value: Any, what: str = "value") -> Packed:
     """Return a user's value as one that processes which do not open it can pass on.
 
     Raises:
         CallFailed: it cannot be sent.
     """
     return value if type(value) is Packed else Packed(pack_value(value, what))
+
+
+def packed_key(key: Any) -> Packed:
+    """Return the key of a Via as one that processes which do not open it can pass on.
+
+    Raises:
+        CallFailed: it cannot be sent, or is endless.
+    """
+    if type(key) is not Packed and not _is_key(key):
+        raise CallFailed("the key of a Via cannot be sent: expected one that is not deep, with nothing in it twice")
+    return packed(key, "key of a Via")
+
+
+def _is_key(key: Any) -> bool:
+    try:
+        return is_tree(key)
+    except TooDeep:
+        return False
 
 
 # --- packing --------------------------------------------------------------------------------------------------------
@@ -120,7 +138,7 @@ def _packer(nested: int, as_plain: Callable[[Any], Any]) -> Callable[[Any], byte
             return msgpack.ExtType(_PACKED, value.data)
         if kind is Via:  # doors and supervisors pass its key and value on, whatever they are
             return msgpack.ExtType(
-                _TYPED, pack_inner([_CODES[Via], value.name, packed(value.key), packed(value.value, "value")])
+                _TYPED, pack_inner([_CODES[Via], value.name, packed_key(value.key), packed(value.value)])
             )
         code = _CODES.get(kind)
         if code is not None:

@@ -380,8 +380,7 @@ def _parts(payload: bytes) -> tuple[int, str, list[Any]]:
                 return number, operation, arguments
     except Exception as error:  # bytes that are no value at all: msgpack has errors of its own for each way
         why = f"bytes that cannot be unpacked: {shown_error(error, 200)}"
-        asked = wire.number_of(payload)
-        if asked is None:
+        if (asked := wire.number_of(payload)) is None:
             raise ValueError(why) from error
         return asked, _MALFORMED, [why]
     raise ValueError("expected [number, operation, *arguments]")

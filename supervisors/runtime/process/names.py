@@ -12,7 +12,7 @@ from supervisors.terms.errors import AlreadyStarted, CallTimeout, NoProcess, Ser
 from supervisors.terms.reason import NOPROC
 from supervisors.terms.ref import Ref
 from supervisors.terms.via import Via
-from supervisors.wire.values import pack, packed, unpack
+from supervisors.wire.values import pack, packed, packed_key, unpack
 
 #: How long a lookup waits for a registry that is being restarted, in seconds.
 REGISTRY_SECONDS = 3.0
@@ -73,7 +73,7 @@ class Names:
             NoProcess: a Via's own server is not there.
         """
         if isinstance(name, Via):
-            return await self._ask_resolver(name, ("resolve", packed(name.key)))  # type: ignore[no-any-return]
+            return await self._ask_resolver(name, ("resolve", packed_key(name.key)))  # type: ignore[no-any-return]
         ref = self._known.get(name)
         if ref is None:
             ref = await self.ask(("whereis", name))
@@ -121,7 +121,7 @@ class Names:
             NotAllowed: it does not register names (a registry with duplicate keys).
         """
         if isinstance(name, Via):
-            request = ("register_via", packed(name.key), ref, packed(name.value))
+            request = ("register_via", packed_key(name.key), ref, packed(name.value))
             holder = await self._ask_resolver(name, request, patient=True)  # it may be just being restarted
         else:
             holder = await self.ask(("register", name, ref))
