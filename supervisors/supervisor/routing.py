@@ -40,6 +40,13 @@ def canonical(key: Any) -> bytes:
     Raises:
         SpecError: not plain data.
     """
+    try:
+        return _canonical(key)
+    except RecursionError:
+        raise SpecError.of("key", key, "plain data that is not nested without end") from None
+
+
+def _canonical(key: Any) -> bytes:
     match key:
         case None | bool():
             return _tagged(b"c", repr(key).encode())
@@ -52,15 +59,15 @@ def canonical(key: Any) -> bytes:
         case bytes():
             return _tagged(b"b", key)
         case tuple():
-            return _tagged(b"t", b"".join(canonical(item) for item in key))
+            return _tagged(b"t", b"".join(_canonical(item) for item in key))
         case list():
-            return _tagged(b"l", b"".join(canonical(item) for item in key))
+            return _tagged(b"l", b"".join(_canonical(item) for item in key))
         case set() | frozenset():
-            return _tagged(b"u", b"".join(sorted(canonical(item) for item in key)))
+            return _tagged(b"u", b"".join(sorted(_canonical(item) for item in key)))
         case dict():
-            return _tagged(b"d", b"".join(sorted(canonical(each) for each in key.items())))
+            return _tagged(b"d", b"".join(sorted(_canonical(each) for each in key.items())))
         case Ref():
-            return _tagged(b"r", canonical((key.host, key.port, key.pid, key.born, key.uid)))
+            return _tagged(b"r", _canonical((key.host, key.port, key.pid, key.born, key.uid)))
     raise SpecError.of("key", key, f"plain data (numbers, texts, tuples, ...), not {type(key).__name__}")
 
 

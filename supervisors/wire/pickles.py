@@ -14,6 +14,7 @@ import pickle
 import sys
 import sysconfig
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, lru_cache
 from importlib import metadata
@@ -281,14 +282,16 @@ def seal_spec(spec: ChildSpec | SupervisorSpec) -> Any:
     Raises:
         SpecError: its class or arguments cannot be sent.
     """
+    return _sealed(lambda: seal(spec), f"the class or arguments of {getattr(spec, 'id', spec)!r}")
+
+
+def _sealed(make: Callable[[], Any], what: str) -> Any:
     try:
-        return seal(spec)
+        return make()
     except SupervisorsError:
         raise
     except Exception as error:
-        raise SpecError(
-            f"the class or arguments of {getattr(spec, 'id', spec)!r} cannot be sent: {shown_error(error)}"
-        ) from None
+        raise SpecError(f"{what} cannot be sent: {shown_error(error)}") from None
 
 
 def seal_start(child: Any) -> Any:
@@ -298,7 +301,7 @@ def seal_start(child: Any) -> Any:
         SpecError: it is neither, or cannot be sent.
     """
     if isinstance(child, tuple | list):
-        return (seal_args(tuple(child)),)
+        return (_sealed(lambda: seal_args(tuple(child)), "the arguments"),)
     if not isinstance(child, ChildSpec):
         raise SpecError.of("spec", child, "a ChildSpec (or, under simple_one_for_one, a tuple of arguments)")
     return seal_spec(child)

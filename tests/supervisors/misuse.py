@@ -6,6 +6,8 @@ import math
 import socket
 import sys
 import threading
+from collections.abc import Callable
+from typing import Any
 
 from supervisors import (
     Application,
@@ -73,23 +75,27 @@ def cyclic():
     return value
 
 
-def values():
-    """Return name → value, freshly made: no test may harm the next one's."""
-    dead = Ref("127.0.0.1", 1, 1, 1, "0" * 16)
-    return {
-        "None": None, "True": True, "0": 0, "-1": -1, "big int": 10**400, "nan": math.nan, "inf": math.inf,
-        "-inf": -math.inf, "1e300": 1e300, "maxsize": sys.maxsize, "empty text": "", "blank": " ", "text": "nobody",
-        "surrogate": "\ud800", "emoji": "\U0001f600" * 300, "nul": "a\0b", "long text": "x" * 100_000,
-        "bytes": b"nobody", "bytearray": bytearray(b"x"), "tuple": (), "pair": ("a", 1), "list": [],
-        "list of list": ([], 1), "dict": {}, "dict key": ({}, 1), "set": {1}, "frozenset": frozenset(),
-        "object": object(), "class": dict, "lambda": lambda: None, "ellipsis": ..., "StrEnum": Colour.RED,
-        "IntEnum": Number.ONE, "str subclass": Text("nobody"), "range": range(3), "cycle": cyclic(),
-        "deep 150": deep(150), "deep 195": deep(195), "deep 100,000": deep(100_000), "dead ref": dead,
-        "awkward": Awkward(), "trap": Trap(), "lock": threading.Lock(), "socket": socket.socket(),
-        "file": io.StringIO(), "generator": (each for each in ()), "module": sys, "exception": ValueError("x"),
-        "via nobody": Via("nobody", 1), "via cycle": Via("nobody", cyclic()), "via deep": Via("nobody", deep(100_000)),
-        "via awkward": Via("nobody", Awkward()), "reason": ExitReason("error", {"x": 1}), "spec": SupervisorSpec([]),
-    }  # fmt: skip
+DEAD = Ref("127.0.0.1", 1, 1, 1, "0" * 16)
+#: Each makes its value anew: no test may harm the next one's.
+VALUES: dict[str, Callable[[], Any]] = {
+    "None": lambda: None, "True": lambda: True, "0": lambda: 0, "-1": lambda: -1, "big int": lambda: 10 ** 400,
+    "nan": lambda: math.nan, "inf": lambda: math.inf, "-inf": lambda: -math.inf, "1e300": lambda: 1e+300,
+    "maxsize": lambda: sys.maxsize, "empty text": lambda: "", "blank": lambda: " ", "text": lambda: "nobody",
+    "surrogate": lambda: "\ud800", "emoji": lambda: "😀" * 300, "nul": lambda: "a\x00b",
+    "long text": lambda: "x" * 100000, "bytes": lambda: b"nobody", "bytearray": lambda: bytearray(b"x"),
+    "tuple": lambda: (), "pair": lambda: ("a", 1), "list": list, "list of list": lambda: ([], 1),
+    "dict": dict, "dict key": lambda: ({}, 1), "set": lambda: {1}, "frozenset": lambda: frozenset(),
+    "object": lambda: object(), "class": lambda: dict, "lambda": lambda: lambda: None, "ellipsis": lambda: ...,
+    "StrEnum": lambda: Colour.RED, "IntEnum": lambda: Number.ONE, "str subclass": lambda: Text("nobody"),
+    "range": lambda: range(3), "cycle": lambda: cyclic(), "deep 150": lambda: deep(150),
+    "deep 195": lambda: deep(195), "deep 100,000": lambda: deep(100000), "dead ref": lambda: DEAD,
+    "awkward": lambda: Awkward(), "trap": lambda: Trap(), "lock": lambda: threading.Lock(),
+    "socket": lambda: socket.socket(), "file": lambda: io.StringIO(), "generator": lambda: (each for each in ()),
+    "module": lambda: sys, "exception": lambda: ValueError("x"), "via nobody": lambda: Via("nobody", 1),
+    "via cycle": lambda: Via("nobody", cyclic()), "via deep": lambda: Via("nobody", deep(100000)),
+    "via awkward": lambda: Via("nobody", Awkward()), "reason": lambda: ExitReason("error", {"x": 1}),
+    "spec": lambda: SupervisorSpec([]),
+}  # fmt: skip
 
 
 def calls(node, top):
@@ -106,7 +112,7 @@ def calls(node, top):
         "cast a supervisor": lambda x: node.cast(top, x),
         "send": lambda x: node.send(x, 1),
         "send message": lambda x: node.send("echo", x),
-        "send request": lambda x: node.send_request(x, 1).response(0.5),
+        "send request": lambda x: node.send_request(x, 1).receive_response(0.5),
         "monitor": lambda x: node.monitor(x).wait(0.5),
         "pid": node.pid,
         "whereis": node.whereis,

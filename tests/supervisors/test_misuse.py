@@ -3,7 +3,7 @@
 import contextlib
 
 import pytest
-from misuse import calls, values
+from misuse import VALUES, calls
 
 from supervisors import (
     ChildSpec,
@@ -70,12 +70,12 @@ def outcome(call, value):
     return "result"
 
 
-@pytest.mark.parametrize("name", sorted(values()))
+@pytest.mark.parametrize("name", sorted(VALUES))
 def test_a_value_of_this_kind_harms_nobody_at_any_public_call(node, top, name):
     before, wrong = pids(node, top), []
     for what, call in calls(node, top).items():
         try:
-            outcome(call, values()[name])
+            outcome(call, VALUES[name]())
         except Exception as error:
             wrong.append(f"{what}: {type(error).__name__}: {str(error)[:150]}")
     assert not wrong, "\n".join(wrong)
