@@ -1,5 +1,7 @@
 """Whatever value is given wherever one is taken: a result or an error of this library at the caller, and no more."""
 
+import contextlib
+
 import pytest
 from value_kinds import KINDS
 
@@ -93,10 +95,8 @@ def _ways(node, top, name):
         try:
             return node.start_child(top, ChildSpec(**fields))
         finally:
-            try:
+            with contextlib.suppress(errors.SupervisorsError):
                 node.terminate_child(top, fields["id"])
-            except errors.SupervisorsError:
-                pass
 
     return {
         "request": lambda: node.call("taker", ("echo", value()), timeout=10.0),
