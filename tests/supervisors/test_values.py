@@ -9,6 +9,7 @@ from value_kinds import Both, Colour, Picky, Whole, cycle, nested, parents
 
 from supervisors import errors
 from supervisors.client.door_client import KeyRefused
+from supervisors.terms.errors import from_record
 from supervisors.terms.reason import ExitReason
 from supervisors.terms.showing import shown, sketched
 from supervisors.wire import values
@@ -44,9 +45,18 @@ def test_a_large_block_travels_once():
     assert len(values.pack_value({str(number): block for number in range(20)}, "value")) < 1_100_000
 
 
-@pytest.mark.parametrize(
-    "value", [Colour.RED, Whole(5), bytearray(b"abc"), 10**6000, -(10**6000), -(1 << 64), (1, [()])]
-)
+VALUES = {
+    "enum": Colour.RED,
+    "subclass": Whole(5),
+    "bytearray": bytearray(b"abc"),
+    "large": 10**6000,
+    "very negative": -(10**6000),
+    "beyond 64 bits": -(1 << 64),
+    "nested": (1, [()]),
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
 def test_a_value_comes_back_as_what_it_was(name):
     value = VALUES[name]
     twin = sent(value)
@@ -105,7 +115,7 @@ def test_an_error_survives_records_and_pickles(error):
 
 def test_an_error_of_an_unknown_class_arrives_as_the_nearest_known():
     record = (("elsewhere.Odd", "NodeDown", "SupervisorsError"), "gone", None, None, None)
-    assert type(errors.from_record(record)) is errors.NodeDown
+    assert type(from_record(record)) is errors.NodeDown
 
 
 def test_an_exception_arrives_as_itself():
@@ -129,5 +139,5 @@ def test_reasons_are_bounded():
 
 def test_what_is_shown_is_cut_first():
     assert len(shown({"prompt": "x" * 80_000_000, "rows": list(range(1_000_000))})) <= 4100
-    assert shown(Both("repr")) == "<Both that cannot be shown>"
+    assert shown(Both("repr")).startswith("<Both instance at")
     assert sketched(("ask", "tell me all about " * 10)) == "('ask', <text of 180 characters>)"
