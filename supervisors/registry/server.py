@@ -87,9 +87,7 @@ class Registry(SystemServer):
                     return self._requests[name](*arguments)
                 except SupervisorsError:
                     raise
-                except (
-                    Exception
-                ) as error:  # a wrong number of arguments; a key whose own code raises, or that is endless
+                except Exception as error:  # a wrong number of arguments; a key that is endless
                     raise self.unknown(request, shown_error(error, 200)) from None
         raise self.unknown(request)
 

@@ -1,10 +1,12 @@
 """Whether a value is a tree: then it travels as msgpack, else as one pickle, which keeps identity and cycles.
 
-This is asked of every value that a user sends, so whole levels of it are looked at by functions of C.
+This is asked of every value that a user sends, so whole levels of it are looked at by functions of C, and a dict that
+the garbage collector does not track is passed over: it holds no container (from Python 3.14 on all are tracked).
 """
 
 from __future__ import annotations
 
+from gc import is_tracked
 from typing import Any
 
 import msgpack
@@ -17,8 +19,11 @@ PLAIN_DEPTH = 24
 MANY = 10_000
 #: Texts and bytes so long are sent once, however often they are met.
 LARGE = 4096
+#: In a list that is longer than this numbers are told by their sum.
+FEW = 32
 
 _TEXTS = frozenset((str, bytes))
+_NUMBERS = frozenset((int, float))
 _MUTABLE = frozenset((list, dict, set))
 _CONTAINERS = _MUTABLE | {tuple, frozenset}
 #: What msgpack takes by itself and gives back as something else.
@@ -33,10 +38,14 @@ class TooDeep(ValueError):
         super().__init__(f"it is nested deeper than {MAX_DEPTH} levels")
 
 
-def is_tree(value: Any) -> bool:
+def is_tree(value: Any, thorough: bool = False) -> bool:
     """Return whether each list, dict and set of a value is met once, and each large text; and it is not very deep.
 
     Only plain containers are looked into; what else there is, packing finds out.
+
+    Args:
+        value: anything.
+        thorough: look for large texts in flat dicts and in very many parts too.
 
     Raises:
         TooDeep: it is nested beyond MAX_DEPTH.
@@ -50,9 +59,9 @@ def is_tree(value: Any) -> bool:
         if not kinds.isdisjoint(_DISGUISED):
             return False
         parts += len(level)
-        if not kinds.isdisjoint(_TEXTS) and parts <= MANY:
+        if not kinds.isdisjoint(_TEXTS) and (parts <= MANY or thorough):
             large = [id(each) for each in level if type(each) in _TEXTS and len(each) >= LARGE]
-            if not texts.isdisjoint(large) or len(set(large)) < len(large):
+            if large and (not texts.isdisjoint(large) or len(set(large)) < len(large)):
                 return False
             texts.update(large)
         if kinds.isdisjoint(_CONTAINERS):
@@ -64,8 +73,23 @@ def is_tree(value: Any) -> bool:
         seen |= ids
         level = []
         for each in inner:
-            level.extend(each.values() if type(each) is dict else each)
+            if type(each) is dict:
+                if thorough or is_tracked(each):
+                    level += each.values()
+            elif len(each) <= FEW or not _are_numbers(each):
+                level += each
     raise TooDeep
+
+
+def _are_numbers(items: Any) -> bool:
+    """Whether what is in a long list is numbers: a sum of them is quicker than a look at each."""
+    if type(items) is not list or not {type(items[0]), type(items[-1])} <= _NUMBERS:
+        return False
+    try:
+        sum(items, 0.0)
+    except Exception:
+        return False
+    return True
 
 
 def _a_mutable_twice(level: list[Any], seen: set[int]) -> bool:

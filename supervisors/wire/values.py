@@ -13,6 +13,7 @@ from __future__ import annotations
 import numbers
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import msgpack
@@ -29,7 +30,7 @@ from supervisors.terms.via import Via
 from supervisors.terms.views import ChildCounts, ChildInfo, Report
 from supervisors.wire import pickles
 from supervisors.wire.codec import MAX_FRAME
-from supervisors.wire.shape import TooDeep, is_tree
+from supervisors.wire.shape import LARGE, TooDeep, is_tree
 
 #: Version of everything in this file; a node refuses to talk to one of another version.
 VERSION = 3
@@ -121,14 +122,15 @@ class _NotPlain(TypeError):
 
 def _packer(nested: int, as_plain: Callable[[Any], Any]) -> Callable[[Any], bytes]:
     """Return what packs at one depth of nesting; `as_plain` makes plain data of what is none, or refuses it."""
-    inner: list[Callable[[Any], bytes]] = []
+    deeper: Callable[[Any], bytes] | None = None
 
     def pack_inner(value: Any) -> bytes:
-        if not inner:
+        nonlocal deeper
+        if deeper is None:
             if nested >= MAX_NESTED:
                 raise TooDeep
-            inner.append(_packer(nested + 1, as_plain))
-        return inner[0](value)
+            deeper = _packer(nested + 1, as_plain)
+        return deeper(value)
 
     def default(value: Any) -> Any:
         kind = type(value)
@@ -224,9 +226,12 @@ def pack_value(value: Any, what: str) -> bytes:
 def _pack_any(value: Any) -> bytes:
     if is_tree(value):
         try:
-            return _pack_tree(value)
+            packed = _pack_tree(value)
         except _NotPlain:
             pass
+        else:
+            if len(packed) < 16 * LARGE or type(value) in (bytes, str) or is_tree(value, thorough=True):
+                return packed
     return _pack_tree(msgpack.ExtType(_PICKLED, pickles.dumps(value)))
 
 
@@ -247,33 +252,31 @@ def _sendable(pack: Callable[[Any], bytes], value: Any, what: str) -> bytes:
 
 def _opener(nested: int, trusted: bool) -> Callable[[bytes | memoryview], Any]:
     """Return what opens at one depth of nesting."""
-    inner: list[Callable[[bytes], Any]] = []
-
-    def open_inner(data: bytes) -> Any:
-        if not inner:
-            if nested >= MAX_NESTED:
-                raise TooDeep
-            inner.append(_opener(nested + 1, trusted))
-        return inner[0](data)
+    deeper: Callable[[bytes], Any] | None = None
 
     def open_ext(code: int, data: bytes) -> Any:
+        nonlocal deeper
+        if deeper is None:
+            if nested >= MAX_NESTED:
+                raise TooDeep
+            deeper = _opener(nested + 1, trusted)
         match code:
             case 1:
-                return tuple(open_inner(data))
+                return tuple(deeper(data))
             case 6:
-                number, *values = open_inner(data)
+                number, *values = deeper(data)
                 return _make(_TYPES[number], values)
             case 2:
-                return set(open_inner(data))
+                return set(deeper(data))
             case 3:
-                return frozenset(open_inner(data))
+                return frozenset(deeper(data))
             case 4:
                 return int.from_bytes(data, "big", signed=True)
             case 5:
-                return from_record(open_inner(data))
+                return from_record(deeper(data))
             case 7:
                 try:
-                    return open_inner(data)
+                    return deeper(data)
                 except Exception:  # not here: it is passed on as it is
                     return Packed(data)
             case 100 if trusted:
@@ -282,7 +285,7 @@ def _opener(nested: int, trusted: bool) -> Callable[[bytes | memoryview], Any]:
 
     options = {"ext_hook": open_ext, "strict_map_key": False, "unicode_errors": "surrogatepass"}
     if nested < QUICK_NESTED:
-        return lambda data: msgpack.unpackb(data, **options)
+        return partial(msgpack.unpackb, **options)
 
     def open_slowly(data: bytes | memoryview) -> Any:
         unpacker = msgpack.Unpacker(read_size=1024, max_buffer_size=max(len(data), 1024), **options)
