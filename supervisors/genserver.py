@@ -26,7 +26,15 @@ from types import MappingProxyType
 from typing import Any
 
 from supervisors.terms.behaviour import Behaviour
-from supervisors.terms.checks import Target, check_name, check_ref, check_seconds, check_target, check_timeout
+from supervisors.terms.checks import (
+    Target,
+    check_child,
+    check_name,
+    check_ref,
+    check_seconds,
+    check_target,
+    check_timeout,
+)
 from supervisors.terms.errors import CallFailed
 from supervisors.terms.ports import Engine, supervise
 from supervisors.terms.reason import ExitReason, exit_reason
@@ -277,11 +285,11 @@ class GenServer(Behaviour):
 
     async def terminate_child(self, supervisor: Target, child: str | Ref) -> None:
         """Stop a child of another supervisor."""
-        await supervise(self, supervisor, "terminate_child", child)
+        await supervise(self, supervisor, "terminate_child", check_child(child))
 
     async def delete_child(self, supervisor: Target, child: str) -> None:
         """Make another supervisor forget a child that is stopped."""
-        await supervise(self, supervisor, "delete_child", child)
+        await supervise(self, supervisor, "delete_child", check_child(child))
 
     async def which_children(self, supervisor: Target) -> list[ChildInfo]:
         """Return a row per child of a supervisor, newest first."""

@@ -21,7 +21,15 @@ from supervisors.client.own_node import OwnNode
 from supervisors.client.requests import Request
 from supervisors.host.node_config import NodeConfig
 from supervisors.pool.spec import PoolSpec
-from supervisors.terms.checks import Target, check_keywords, check_name, check_target, check_timeout
+from supervisors.terms.checks import (
+    Target,
+    check_child,
+    check_count,
+    check_keywords,
+    check_name,
+    check_target,
+    check_timeout,
+)
 from supervisors.terms.errors import CallTimeout, NodeDown, SpecError
 from supervisors.terms.reason import ExitReason, exit_reason
 from supervisors.terms.ref import Ref
@@ -235,19 +243,19 @@ class Node(Link):
 
     def restart_child(self, supervisor: Target, child: str) -> Any:
         """Start a child that is stopped, and no other one, whatever the strategy; return what `start_child` returns."""
-        return values.with_extra(self.supervise(supervisor, "restart_child", child))
+        return values.with_extra(self.supervise(supervisor, "restart_child", check_child(child)))
 
     def terminate_child(self, supervisor: Target, child: str | Ref) -> None:
         """Stop a child; its spec is kept (a temporary one's is not)."""
-        self.supervise(supervisor, "terminate_child", child)
+        self.supervise(supervisor, "terminate_child", check_child(child))
 
     def delete_child(self, supervisor: Target, child: str) -> None:
         """Forget a child that is stopped."""
-        self.supervise(supervisor, "delete_child", child)
+        self.supervise(supervisor, "delete_child", check_child(child))
 
     def get_childspec(self, supervisor: Target, child: str | Ref) -> ChildSpec:
         """Return a child's spec with its defaults filled in."""
-        return unseal(self.supervise(supervisor, "get_childspec", child))
+        return unseal(self.supervise(supervisor, "get_childspec", check_child(child)))
 
     def which_children(self, supervisor: Target) -> list[ChildInfo]:
         """Return a row per child, newest first."""
@@ -259,7 +267,7 @@ class Node(Link):
         Raises:
             ChildNotFound, NotAllowed: as their names say.
         """
-        return self.supervise(supervisor, "which_child", child)  # type: ignore[no-any-return]
+        return self.supervise(supervisor, "which_child", check_child(child))  # type: ignore[no-any-return]
 
     def count_children(self, supervisor: Target) -> ChildCounts:
         """Return how many specs, live children, supervisors and workers there are."""
@@ -343,6 +351,7 @@ class Node(Link):
 
     def reports(self, limit: int = 1000) -> list[Report]:
         """Return what supervisors reported, oldest first."""
+        check_count("limit", limit)
         return self.request(protocol.REPORTS, limit)  # type: ignore[no-any-return]
 
     def tree(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from supervisors.groups.core import GroupTable
 from supervisors.groups.handle import GroupChange
 from supervisors.registry.matching import strict
 from supervisors.system_server import SystemServer
+from supervisors.terms.checks import check_size
 from supervisors.terms.errors import NoProcess, SpecError
 from supervisors.terms.ports import engine_of
 from supervisors.terms.ref import Caller, Ref
@@ -39,6 +40,7 @@ class ProcessGroups(SystemServer):
 
     def answer(self, request: Any, caller: Caller) -> Any:
         """Answer one request; one that is refused does the groups no harm."""
+        check_size("request", request)
         match request:
             case ("join", group, list(members)):
                 return self._join(group, members)

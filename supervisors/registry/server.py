@@ -25,7 +25,7 @@ from supervisors.host import processes as fate
 from supervisors.registry.core import Lease, LockTable, RegistryTable
 from supervisors.registry.matching import check_guards
 from supervisors.system_server import SystemServer
-from supervisors.terms.checks import check_texts
+from supervisors.terms.checks import check_size, check_texts
 from supervisors.terms.errors import NoProcess, NotAllowed, SpecError, SupervisorsError
 from supervisors.terms.ports import engine_of
 from supervisors.terms.ref import Caller, Ref
@@ -77,6 +77,7 @@ class Registry(SystemServer):
 
     def answer(self, request: Any, caller: Caller) -> Any:
         """Answer one request; one that is refused does the registry no harm."""
+        check_size("request", request)
         match request:
             case ("lock", key, Ref() as holder, number):
                 return self._lock(key, Lease(holder, number), caller)

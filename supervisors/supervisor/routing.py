@@ -6,6 +6,7 @@ import hashlib
 import struct
 from typing import Any
 
+from supervisors.terms.checks import check_size
 from supervisors.terms.errors import NoProcess, SpecError
 from supervisors.terms.reason import NOPROC
 from supervisors.terms.ref import Ref
@@ -40,10 +41,14 @@ def canonical(key: Any) -> bytes:
     Raises:
         SpecError: not plain data.
     """
+    check_size("key", key)
     try:
         return _canonical(key)
-    except RecursionError:
-        raise SpecError.of("key", key, "plain data that is not nested without end") from None
+    except SpecError:
+        raise
+    except (RecursionError, ValueError):  # too deep; a number with too many digits to be written down
+        expected = "plain data that is not nested without end, and no number of thousands of digits"
+        raise SpecError.of("key", key, expected) from None
 
 
 def _canonical(key: Any) -> bytes:

@@ -17,6 +17,8 @@ from supervisors.terms.via import Via
 #: Whom a call, a cast or a question is for: a process, or a name that is registered.
 Target = Ref | str | Via
 
+#: More parts than this has no key, group or registered value.
+MAX_PARTS = 1_000_000
 #: What is longer, in seconds, is as long as this (23 days): timers of the system count milliseconds in 32 bits.
 MAX_SECONDS = 2_000_000.0
 
@@ -152,10 +154,36 @@ def check_ref(ref: Any, name: str = "target") -> None:
         raise SpecError.of(name, ref, "the Ref of a process")
 
 
+def check_child(child: Any) -> str | Ref:
+    """Return what names a child of a supervisor.
+
+    Raises:
+        SpecError: it is neither an id nor a Ref.
+    """
+    if not isinstance(child, str | Ref):
+        raise SpecError.of("child", child, "the id of a child (a text), or its Ref")
+    return child
+
+
 def check_function(name: str, value: Any, optional: bool = False) -> None:
     """Refuse what cannot be called; `optional`: None is fine too."""
     if not callable(value) and not (value is None and optional):
         raise SpecError.of(name, value, "a function" + (" or None" if optional else ""))
+
+
+def check_size(name: str, value: Any) -> None:
+    """Refuse a value of so many parts that nobody could compare it; a part that is shared counts wherever it is met."""
+    left, parts = [value], 0
+    while left:
+        each = left.pop()
+        parts += 1
+        if parts > MAX_PARTS:
+            raise SpecError.of(name, value, f"a value of at most {MAX_PARTS:,} parts")
+        if isinstance(each, list | tuple | set | frozenset):
+            left.extend(each)
+        elif isinstance(each, dict):
+            left.extend(each.keys())
+            left.extend(each.values())
 
 
 def check_keywords(function: str, given: Collection[str], known: Collection[str]) -> None:

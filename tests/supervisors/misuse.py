@@ -1,13 +1,9 @@
-"""What strangers do: values that no public call expects, and the calls to throw them at."""
+"""The public calls that take a value, to throw values of every kind at."""
 
-import enum
-import io
 import math
-import socket
 import sys
-import threading
-from collections.abc import Callable
-from typing import Any
+
+from value_kinds import KINDS, cycle, nested
 
 from supervisors import (
     Application,
@@ -23,78 +19,15 @@ from supervisors import (
     Via,
 )
 
-
-class Colour(enum.StrEnum):
-    RED = "red"
-
-
-class Number(enum.IntEnum):
-    ONE = 1
-
-
-class Text(str):
-    __slots__ = ()
-
-
-class Awkward:
-    """Can be neither shown, compared, hashed nor sent."""
-
-    def __repr__(self):
-        raise RuntimeError("no repr")
-
-    def __eq__(self, other):
-        raise RuntimeError("no eq")
-
-    __hash__ = None
-
-    def __reduce__(self):
-        raise RuntimeError("no pickle")
-
-
-class Trap:
-    """Can be sent, and not opened."""
-
-    def __reduce__(self):
-        return _spring, ()
-
-
-def _spring():
-    raise RuntimeError("cannot be opened")
-
-
-def deep(levels):
-    value = ()
-    for _ in range(levels):
-        value = (value,)
-    return value
-
-
-def cyclic():
-    value = []
-    value.append({"self": value})
-    return value
-
-
-DEAD = Ref("127.0.0.1", 1, 1, 1, "0" * 16)
-#: Each makes its value anew: no test may harm the next one's.
-VALUES: dict[str, Callable[[], Any]] = {
-    "None": lambda: None, "True": lambda: True, "0": lambda: 0, "-1": lambda: -1, "big int": lambda: 10 ** 400,
-    "nan": lambda: math.nan, "inf": lambda: math.inf, "-inf": lambda: -math.inf, "1e300": lambda: 1e+300,
-    "maxsize": lambda: sys.maxsize, "empty text": lambda: "", "blank": lambda: " ", "text": lambda: "nobody",
-    "surrogate": lambda: "\ud800", "emoji": lambda: "😀" * 300, "nul": lambda: "a\x00b",
-    "long text": lambda: "x" * 100000, "bytes": lambda: b"nobody", "bytearray": lambda: bytearray(b"x"),
-    "tuple": lambda: (), "pair": lambda: ("a", 1), "list": list, "list of list": lambda: ([], 1),
-    "dict": dict, "dict key": lambda: ({}, 1), "set": lambda: {1}, "frozenset": lambda: frozenset(),
-    "object": lambda: object(), "class": lambda: dict, "lambda": lambda: lambda: None, "ellipsis": lambda: ...,
-    "StrEnum": lambda: Colour.RED, "IntEnum": lambda: Number.ONE, "str subclass": lambda: Text("nobody"),
-    "range": lambda: range(3), "cycle": lambda: cyclic(), "deep 150": lambda: deep(150),
-    "deep 195": lambda: deep(195), "deep 100,000": lambda: deep(100000), "dead ref": lambda: DEAD,
-    "awkward": lambda: Awkward(), "trap": lambda: Trap(), "lock": lambda: threading.Lock(),
-    "socket": lambda: socket.socket(), "file": lambda: io.StringIO(), "generator": lambda: (each for each in ()),
-    "module": lambda: sys, "exception": lambda: ValueError("x"), "via nobody": lambda: Via("nobody", 1),
-    "via cycle": lambda: Via("nobody", cyclic()), "via deep": lambda: Via("nobody", deep(100000)),
-    "via awkward": lambda: Via("nobody", Awkward()), "reason": lambda: ExitReason("error", {"x": 1}),
-    "spec": lambda: SupervisorSpec([]),
+#: What is no value for a message only, but stands where a target, a name or a time is expected; each makes its value.
+VALUES = {
+    **KINDS,
+    "nan": lambda: math.nan, "inf": lambda: math.inf, "-inf": lambda: -math.inf, "1e300": lambda: 1e300,
+    "maxsize": lambda: sys.maxsize, "empty text": str, "blank": lambda: " ", "name of nobody": lambda: "nobody",
+    "name in bytes": lambda: b"nobody", "unhashable and a number": lambda: ([], 1),
+    "dead ref": lambda: Ref("127.0.0.1", 1, 1, 1, "0" * 16), "via nobody": lambda: Via("nobody", 1),
+    "via a cycle": lambda: Via("nobody", cycle()), "via an endless key": lambda: Via("nobody", nested(tuple, 100_000)),
+    "reason": lambda: ExitReason("error", {"x": 1}), "spec": lambda: SupervisorSpec([]),
 }  # fmt: skip
 
 
