@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from supervisors.supervisor.routing import canonical
+from supervisors.terms.checks import check_count
 from supervisors.terms.errors import NoProcess
 from supervisors.terms.handles import AsyncHandle, Handle
 from supervisors.terms.ports import supervise
@@ -40,7 +41,7 @@ class PartitionSupervisor(Handle):
             SpecError: another number.
             StartError: a copy did not start; those before it have.
         """
-        return self._node.supervise(self._target, "resize", partitions)  # type: ignore[no-any-return]
+        return self._node.supervise(self._target, "resize", _counted(partitions))  # type: ignore[no-any-return]
 
 
 class AsyncPartitionSupervisor(AsyncHandle):
@@ -57,7 +58,12 @@ class AsyncPartitionSupervisor(AsyncHandle):
 
     async def resize(self, partitions: int) -> int:
         """Stop or start copies until there are so many; as `PartitionSupervisor.resize`."""
-        return await supervise(self._server, self._target, "resize", partitions)  # type: ignore[no-any-return]
+        return await supervise(self._server, self._target, "resize", _counted(partitions))  # type: ignore[no-any-return]
+
+
+def _counted(partitions: int) -> int:
+    check_count("partitions", partitions)
+    return partitions
 
 
 def _found(ref: Ref | None, key: Any) -> Ref:
