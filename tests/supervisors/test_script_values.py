@@ -159,3 +159,42 @@ def test_a_module_beside_the_script_is_not_the_installed_one_of_its_name(tmp_pat
         [sys.executable, tmp_path / "main.py"], cwd="/", capture_output=True, timeout=60, check=True, text=True
     )
     assert done.stdout == "[True, True, False, False]\n"
+
+
+POOL_SCRIPT = """
+import multiprocessing, sys, threading
+from concurrent.futures import ProcessPoolExecutor
+
+from supervisors import ChildSpec, GenServer, Node, SupervisorSpec
+
+LOCK = threading.Lock()
+
+class Point:
+    def __init__(self, x):
+        self.x = x
+
+def double(point):
+    with LOCK:
+        return Point(2 * point.x)
+
+class Server(GenServer):
+    def handle_call(self, request, caller):
+        context = multiprocessing.get_context(request)
+        with LOCK, ProcessPoolExecutor(1, mp_context=context) as pool:
+            pass
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            return pool.submit(double, Point(4)).result(50).x
+
+if __name__ == "__main__":
+    with Node.start() as node:
+        node.start_supervisor(SupervisorSpec([ChildSpec("s", Server, name="s")]))
+        print([node.call("s", how, timeout=60) for how in ("fork", "spawn")])
+"""
+
+
+def test_a_function_of_the_script_in_a_servers_process_pool(tmp_path):
+    (tmp_path / "pools.py").write_text(POOL_SCRIPT)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "pools.py"], cwd="/", capture_output=True, timeout=120, check=False, text=True
+    )
+    assert done.stdout == "[8, 8]\n", done.stderr

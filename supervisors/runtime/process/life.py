@@ -21,6 +21,7 @@ from supervisors.terms.ref import Caller, Ref
 from supervisors.terms.showing import shown
 from supervisors.terms.via import Via
 from supervisors.wire import pickles as sealing
+from supervisors.wire import pools
 from supervisors.wire.messages import BootResult, Call, Cast, ChildExited, Ending, Info, Message, System
 from supervisors.wire.messages import Stop as StopMessage
 from supervisors.wire.values import open_value, pack, pack_value, unpack
@@ -112,6 +113,8 @@ class Life:
     async def _init(self) -> str:
         process = self._process
         cls, args, kwargs = sealing.open_start(process.boot.start, process.boot.args, process.boot.kwargs)
+        if pools.has_come_by_value(cls):
+            pools.teach_pools()
         if isinstance(process.name, Via):
             process.name = unpack(pack(process.name), trusted=True)  # its key may be a user's object
         if process.name is not None:
