@@ -10,8 +10,9 @@ import numbers
 from collections.abc import Collection
 from typing import Any, Literal
 
-from supervisors.terms.errors import SpecError
+from supervisors.terms.errors import ChildNotFound, SpecError
 from supervisors.terms.ref import Ref
+from supervisors.terms.showing import shown
 from supervisors.terms.via import Via
 
 #: Whom a call, a cast or a question is for: a process, or a name that is registered.
@@ -158,10 +159,10 @@ def check_child(child: Any) -> str | Ref:
     """Return what names a child of a supervisor.
 
     Raises:
-        SpecError: it is neither an id nor a Ref.
+        ChildNotFound: it is neither an id nor a Ref, so no child has it.
     """
     if not isinstance(child, str | Ref):
-        raise SpecError.of("child", child, "the id of a child (a text), or its Ref")
+        raise ChildNotFound(f"no child {shown(child, 100)}: expected the id of a child (a text), or its Ref")
     return child
 
 
