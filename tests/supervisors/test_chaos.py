@@ -1,8 +1,12 @@
 """Chaos: random `kill -9` over a three-level tree of 40 actors; after each calm moment the tree is what its spec says.
 
+Once with kills alone, once with misuse mixed in: while processes are killed, a stranger throws values of every kind at
+every public call.
+
 SOAK_SECONDS: how long. CHAOS_SEED: repeats a run's choices. CHAOS_FILE: the figures go there.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -12,10 +16,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from misuse import VALUES, calls
 from node_helpers import Counter
 from tree_checks import WHOLE_SECONDS, Tree, root_of
 
-from supervisors import ChildSpec, SupervisorSpec
+from supervisors import ChildSpec, SupervisorSpec, errors
 from supervisors.testing import wait_until
 
 SEED = int(os.environ.get("CHAOS_SEED", random.randrange(10**6)))
@@ -33,9 +38,15 @@ def branch(name, depth):
     return SupervisorSpec(children, strategy=strategy, intensity=10**6, period=1.0)
 
 
+#: Calls that succeed with some values, and change what the tree is.
+ADDS = ("start_child id", "start_supervisor")
+#: The values that do not take long to make, and to refuse.
+QUICK = sorted(set(VALUES) - {"deep tuples", "deep lists", "via an endless key", "too large", "one block twenty times"})
+
+
 class Chaos:
-    def __init__(self, node, seed):
-        self.node, self.random = node, random.Random(seed)
+    def __init__(self, node, seed, misuse):
+        self.node, self.random, self.misuse = node, random.Random(seed), misuse
         self.root = root_of(node)
         self.tree = Tree(node, self.root, branch("c0", 0), "c0")
         self.tree.start()
@@ -53,10 +64,20 @@ class Chaos:
             pids = self.victims()
             if pids:
                 self.tree.kill(self.random.choice(pids))
+            if self.misuse:
+                self.throw()
             if self.random.random() < 0.5:
                 # Into the middle of restarts: this is no wait for anything.
                 time.sleep(self.random.choice((0.001, 0.01, 0.05)))
         return number
+
+    def throw(self):
+        """Give one call of a stranger one value; an error of this library is the only other outcome than a result."""
+        name = self.random.choice([each for each in self.tree.expected if self.tree.expected[each] == "supervisor"])
+        possible = calls(self.node, self.node.whereis(name) or self.root)
+        what = self.random.choice([each for each in possible if each not in ADDS])
+        with contextlib.suppress(errors.SupervisorsError):
+            possible[what](VALUES[self.random.choice(QUICK)]())
 
     def victims(self):
         root = psutil.Process(self.root.pid)
@@ -72,8 +93,9 @@ class Chaos:
 
 # rows: 25, 26, 27, 30, 61
 @pytest.mark.soak
-def test_random_kills_leave_the_tree_as_its_spec_says(node, rounds):
-    chaos = Chaos(node, SEED)
+@pytest.mark.parametrize("misuse", [False, True], ids=["kills", "kills and misuse"])
+def test_random_kills_leave_the_tree_as_its_spec_says(node, rounds, misuse):
+    chaos = Chaos(node, SEED, misuse)
     wait_until(chaos.tree.whole, chaos.tree.limit + 5.0)
     assert len(chaos.tree.expected) == 40
     kills, times, slow = 0, [], []
@@ -99,4 +121,5 @@ def test_random_kills_leave_the_tree_as_its_spec_says(node, rounds):
     assert figures["incarnation"] == 0
     assert not slow, figures
     node.terminate_child(chaos.root, "c0")
+    node.delete_child(chaos.root, "c0")
     wait_until(lambda: not [name for name in node.names() if name.startswith("c0")], 2.0)
