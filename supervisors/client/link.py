@@ -21,6 +21,7 @@ from supervisors.terms.errors import CallTimeout, NodeDown, SupervisorsError
 from supervisors.terms.reason import NODEDOWN
 from supervisors.terms.ref import Down
 from supervisors.wire import door_protocol as protocol
+from supervisors.wire.values import check_tree
 
 
 class Link:
@@ -178,6 +179,7 @@ class Link:
             SpecError: `supervisor` is no process.
         """
         check_target(supervisor, "supervisor")
+        check_tree(argument, f"argument of {name}")
         return self.request(protocol.SUPERVISOR, supervisor, name, argument)
 
 

@@ -101,16 +101,22 @@ def packed_key(key: Any) -> Packed:
     Raises:
         CallFailed: it cannot be sent, or is endless.
     """
-    if type(key) is not Packed and not _is_key(key):
-        raise CallFailed("the key of a Via cannot be sent: expected one that is not deep, with nothing in it twice")
+    check_tree(key, "key of a Via")
     return packed(key, "key of a Via")
 
 
-def _is_key(key: Any) -> bool:
+def check_tree(value: Any, what: str) -> None:
+    """Refuse what takes endless to look at: what contains itself, or the same over and over.
+
+    Raises:
+        CallFailed: it cannot be sent as plain data.
+    """
     try:
-        return is_tree(key)
+        if is_tree(value):
+            return
     except TooDeep:
-        return False
+        pass
+    raise CallFailed(f"the {what} cannot be sent: expected what is not deep, and has nothing in it twice")
 
 
 # --- packing --------------------------------------------------------------------------------------------------------

@@ -138,7 +138,7 @@ KINDS = {
     "rather deep tuples": lambda: nested(tuple, 195),
     "rather deep lists": lambda: nested(list, 510),
     "deep frozensets": lambda: nested(frozenset, 60),
-    "one block twenty times": lambda: [bytes(5_000_000)] * 20,
+    "one block eighty times": lambda: [bytes(1_000_000)] * 80,
     "too large": lambda: bytes(70_000_000),
     "lock": threading.Lock,
     "generator": lambda: (each for each in "abc"),

@@ -52,7 +52,7 @@ from supervisors.wire.messages import (
     open_parcel,
 )
 from supervisors.wire.messages import Stop as StopMessage
-from supervisors.wire.values import open_value, pack, pack_message, pack_value, unpack
+from supervisors.wire.values import check_tree, open_value, pack, pack_message, pack_value, unpack
 
 #: How long the tasks that a server has spawned get to end when they are cancelled.
 TASK_SECONDS = 1.0
@@ -263,6 +263,7 @@ class Process:
 
     async def supervise(self, supervisor: Target, name: str, argument: Any) -> Any:
         """Make an administration call to a supervisor."""
+        check_tree(argument, f"argument of {name}")
         sealed = sealing.seal(argument) if isinstance(argument, ChildSpec) else argument
         return unpack(await self.sender.call(supervisor, pack_message((name, sealed), "request"), None))
 
