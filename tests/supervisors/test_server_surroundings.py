@@ -216,7 +216,7 @@ def test_preloaded_libraries_are_seeded_anew_and_their_end_is_not_the_servers(tm
         "folder = tempfile.TemporaryDirectory()\n"
         f"atexit.register(lambda: open({str(ended)!r}, 'a').write('x'))\n"
     )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "lib"))
+    monkeypatch.syspath_prepend(tmp_path / "lib")  # a node finds what its program finds
     (tmp_path / "node").mkdir(mode=0o700)
 
     def look(server):

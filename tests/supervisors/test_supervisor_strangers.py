@@ -235,7 +235,7 @@ def breakable(tmp_path_factory):
     folder = tmp_path_factory.mktemp("modules")
     (folder / "broken_core.py").write_text(BROKEN_CORE)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+        patch.syspath_prepend(folder)  # a node finds what its program finds
         node = Node.start(preload=["broken_core"])
     with node:
         yield node

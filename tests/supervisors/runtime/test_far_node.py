@@ -12,6 +12,7 @@ from supervisors.runtime.process import far as module
 from supervisors.runtime.process import pulse
 from supervisors.runtime.process.far import Far
 from supervisors.terms.reason import KILLED, NODEDOWN, NOPROC
+from supervisors.wire.keys import load_or_create_key
 
 
 class Sleeper(GenServer):
@@ -132,6 +133,7 @@ def test_after_a_lost_connection_the_dead_are_killed_and_another_run_of_the_node
 # rows: G10
 def test_a_node_with_another_key_is_down(node, refs, run, quick, tmp_path):
     tmp_path.chmod(0o700)
+    load_or_create_key(tmp_path)
 
     async def script(owner):
         owner.far.watch(refs[0])
