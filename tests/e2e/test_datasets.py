@@ -106,7 +106,7 @@ def test_memory_is_flat(system, count, length):
     result = run.result()
     assert (result.n, result.failed) == (count, 0)
     print({name: [rss[0], max(rss), rss[-1]] for name, rss in seen.items()})
-    # Examples and predictions are 50 MB at least. What waits for the journal is bounded (writer.BACKLOG), and its keeper
+    # Examples and predictions are 50 MB at least. What waits for the journal is bounded (writer.BACKLOG); its keeper
     # has a page cache and SQLite's index of its log. While a batch is packed it is there several times: peaks of 30 MB,
     # whatever the length, and between them nothing grows.
     for name, rss in seen.items():
