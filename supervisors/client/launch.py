@@ -147,8 +147,13 @@ def read_node_file(folder: Path, home: Home = HOME) -> dict[str, Any]:
 
 def node_runs(folder: Path) -> bool:
     """Tell whether a node runs over a data folder: its daemon holds the folder's lock as long as it lives."""
+    return is_locked(folder / "run" / "lock")
+
+
+def is_locked(file: Path) -> bool:
+    """Tell whether a process that lives holds the lock of a file."""
     try:
-        fd = os.open(folder / "run" / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from supervisors.client.launch import node_runs
+from supervisors.client.launch import is_locked, node_runs
 from supervisors.terms.errors import NodeDown
 
 _PREFIX, _OWNER = "node-", ".owner"
@@ -84,19 +84,5 @@ def _locked(folder: Path | None) -> Iterator[None]:
 
 def _sweep(folder: Path) -> None:
     for each in folder.glob(f"{_PREFIX}*"):
-        if not node_runs(each) and not _is_owned(each):
+        if not node_runs(each) and not is_locked(each / _OWNER):
             shutil.rmtree(each, ignore_errors=True)
-
-
-def _is_owned(folder: Path) -> bool:
-    try:
-        fd = os.open(folder / _OWNER, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
