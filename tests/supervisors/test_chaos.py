@@ -74,9 +74,9 @@ class Chaos:
     def throw(self):
         """Give one call of a stranger one value; an error of this library is the only other outcome than a result."""
         name = self.random.choice([each for each in self.tree.expected if self.tree.expected[each] == "supervisor"])
-        possible = calls(self.node, self.node.whereis(name) or self.root)
-        what = self.random.choice([each for each in possible if each not in ADDS])
-        with contextlib.suppress(errors.SupervisorsError):
+        with contextlib.suppress(errors.SupervisorsError):  # the door may have been killed a moment ago
+            possible = calls(self.node, self.node.whereis(name) or self.root)
+            what = self.random.choice([each for each in possible if each not in ADDS])
             possible[what](VALUES[self.random.choice(QUICK)]())
 
     def victims(self):
