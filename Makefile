@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Most tests wait for processes that start and end. A file stays together: its tests share a node.
-PARALLEL := --numprocesses 2 --dist loadfile
+# Most tests wait for processes that start and end. A file stays together: its tests share a node. tests/conftest.py has
+# the order: what is slow comes first.
+PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 # How long each of the long tests goes on, in seconds.
 SOAK_SECONDS ?= 30
 
