@@ -59,7 +59,7 @@ class Peers:
         if peer is None and ref.host == self.host:
             try:
                 fd = fate.open_pidfd(ref.pid, ref.born)
-            except (ProcessLookupError, PermissionError):
+            except ProcessLookupError:
                 raise NoProcess(f"{ref} has ended", reason=NOPROC) from None
             except OSError:  # no descriptor left: its pid is looked at now and then, as where there are no pidfds
                 fd = None
