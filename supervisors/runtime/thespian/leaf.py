@@ -67,12 +67,14 @@ class LeafHost(Actor):  # type: ignore[misc]
         fate.set_process_name(label)
         self._transport = self._myRef.transport
         self._office = PostOffice(self._myRef, self._undelivered)
-        watchdog = Watchdog(self._serves, self._blocked, self._receive_meanwhile)
-        self._loop = asyncio.SelectorEventLoop(watchdog)
+        self._watchdog = Watchdog(self._serves, self._blocked, self._receive_meanwhile)
+        self._loop = asyncio.SelectorEventLoop(self._watchdog)
         log = open_log(boot.node["logs"], label, boot.node.get("level", "info"))
         self._process = Process(boot, own_ref(self._myRef, boot.to), self, self._loop, log)
         self._user = os.geteuid(), os.getegid()
         signal.signal(signal.SIGTERM, lambda number, frame: self._loop.call_soon_threadsafe(self._asked_to_end))
+        # A handler of the server's for a signal may cast or reply: the loop has to wake up for that.
+        signal.set_wakeup_fd(self._loop._csock.fileno(), warn_on_full_buffer=False)  # type: ignore[attr-defined]
         self._loop.call_soon(self._process.start)
         self._transport.successor = self._run_loop
 
@@ -85,6 +87,11 @@ class LeafHost(Actor):  # type: ignore[misc]
             # sys.exit() in a task or callback of the server ends the loop, and must end the server instead.
             with contextlib.suppress(BaseException):
                 self._loop.run_forever()
+            if not self._watchdog.works():  # user code has closed all descriptors, say: to go on would be to spin
+                with contextlib.suppress(Exception):
+                    assert self._process is not None
+                    self._process.log.critical("the event loop has lost its descriptors: the server ends")
+                os._exit(1)
 
     def _live_with_parent(self) -> None:
         """End with the supervisor also after a change of user, at which the kernel forgets to see to that."""
