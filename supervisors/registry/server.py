@@ -94,6 +94,7 @@ class Registry(SystemServer):
 
     def take_cast(self, message: Any) -> None:
         """Give a lock back, or leave its line."""
+        check_size("message", message)
         match message:
             case ("unlock", key, Ref() as holder, number):
                 lease = Lease(holder, number)
