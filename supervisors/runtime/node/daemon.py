@@ -99,7 +99,7 @@ class Daemon:
         except OSError as error:
             raise StartRefusedError(
                 f"cannot listen on {self.config.host}:{self.config.port}: {error.strerror}; "
-                "choose another --port, or stop what holds it"
+                "give another host or port (0: any that is free), or stop what holds it"
             ) from None
         self.door.listen(512)
         host, port = self.door.getsockname()[:2]
