@@ -43,7 +43,7 @@ def keep_private(fd: int, from_servers: bool = False) -> None:
 
     Args:
         fd: the descriptor.
-        from_servers: have it closed in the servers too. One that has changed its user may outlive the daemon for a while.
+        from_servers: have it closed in the servers too: one that has changed its user may outlive the daemon.
     """
     (_of_the_system if from_servers else _private).add(fd)
 
