@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from supervisors.client.answer import Answer
 from supervisors.client.forks import keep_from_children
 from supervisors.client.outbox import Outbox
+from supervisors.client.threads import capped, start_with_room
 from supervisors.host.streams import above_streams
 from supervisors.terms.errors import CallFailed, CallTimeout, NodeDown, SupervisorsError
 from supervisors.terms.reason import NODEDOWN
@@ -103,7 +104,7 @@ class DoorClient:
         keep_from_children(self)
         self._thread = threading.Thread(target=self._read, name="node-door", daemon=True)
         try:
-            self._thread.start()
+            start_with_room(self._thread)
         except RuntimeError as error:
             self._socket.close()
             raise NodeDown(f"the node at {self._dest} cannot be talked to: {error}") from None
@@ -380,8 +381,3 @@ class DoorClient:
         else:
             for watcher in watchers:
                 watcher.ended(Down(None, NODEDOWN))
-
-
-def capped(seconds: float | None) -> float | None:
-    """Return what a lock can wait for: nobody lives to see the difference."""
-    return None if seconds is None else min(seconds, threading.TIMEOUT_MAX)

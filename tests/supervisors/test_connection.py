@@ -224,6 +224,18 @@ def test_what_the_socket_does_not_take_is_sent_by_a_thread_in_order():
     there.close()
 
 
+def test_the_reader_has_a_stack_of_its_own_size_where_a_program_gives_its_threads_little(folder, node, monkeypatch):
+    start, sizes = threading.Thread.start, []
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: (sizes.append(threading.stack_size()), start(thread)))
+    usual = threading.stack_size(65_536)
+    try:
+        Node.attach(folder).close()
+        assert threading.stack_size() == 65_536
+    finally:
+        threading.stack_size(usual)
+    assert sizes == [1 << 20]
+
+
 # --- a door that does not read --------------------------------------------------------------------------------------
 
 
