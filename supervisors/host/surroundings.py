@@ -15,7 +15,7 @@ import sys
 import threading
 import weakref
 
-from supervisors.host import processes as fate
+from supervisors.host import processes
 from supervisors.host.strays import lead_group
 
 #: What a program usually has; for a node that was not told what its starter has.
@@ -98,7 +98,7 @@ def _after_fork() -> None:
     _close_all(_private)
     # The kernel means the thread that has forked, so a child of one that ends soon would die with that.
     if _forking:
-        fate.die_with(_forking)
+        processes.die_with(_forking)
 
 
 os.register_at_fork(before=_before_fork, after_in_child=_after_fork)

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Any
 
 from supervisors.genserver import NO_REPLY
-from supervisors.host import processes as fate
+from supervisors.host import processes
 from supervisors.registry.core import Lease, LockTable, RegistryTable
 from supervisors.registry.matching import check_guards
 from supervisors.system_server import SystemServer
@@ -160,7 +160,7 @@ class Registry(SystemServer):
     # --- owners -----------------------------------------------------------------------------------------------------
 
     def _alive(self, owner: Ref) -> bool:
-        return not fate.has_ended(owner.pid, owner.born)
+        return not processes.has_ended(owner.pid, owner.born)
 
     def _watch(self, owner: Ref) -> None:
         if owner not in self._watched:

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from thespian.actors import Actor, ActorExitRequest
 
-from supervisors.host import processes as fate
+from supervisors.host import processes
 from supervisors.host.farewell import farewell
 from supervisors.host.log import open_log
 from supervisors.host.surroundings import USUAL_UMASK, settle
@@ -64,7 +64,7 @@ class LeafHost(Actor):  # type: ignore[misc]
         assert isinstance(boot, Boot)
         settle(boot.node.get("umask", USUAL_UMASK))
         label = str(boot.name or boot.id)
-        fate.set_process_name(label)
+        processes.set_process_name(label)
         self._transport = self._myRef.transport
         self._office = PostOffice(self._myRef, self._undelivered)
         self._watchdog = Watchdog(self._serves, self._blocked, self._receive_meanwhile)
@@ -97,7 +97,7 @@ class LeafHost(Actor):  # type: ignore[misc]
         """End with the supervisor also after a change of user, at which the kernel forgets to see to that."""
         parent = os.getppid()
         with contextlib.suppress(ProcessLookupError):
-            pidfd = fate.open_pidfd(parent, 0)
+            pidfd = processes.open_pidfd(parent, 0)
             if pidfd is not None:
                 self._loop.add_reader(pidfd, os._exit, 1)
         if os.getppid() != parent:
@@ -217,7 +217,7 @@ class LeafHost(Actor):  # type: ignore[misc]
         """Die with the supervisor: the kernel forgets that when a process changes its user."""
         assert self._process is not None
         if (parent := self._process.boot.parent) is not None:
-            fate.die_with(parent.pid)
+            processes.die_with(parent.pid)
 
     def _send_outbox(self) -> None:
         self._flush_is_due = False
