@@ -156,7 +156,7 @@ def server(handover: str, port: int = 0) -> SupervisorSpec:
 
 
 def client(port: int, name: int, enough: threading.Event, counts: list[int], wrong: list[str]) -> None:
-    """Send lines until it is enough, and check the answers; what was answered before may come again, and is passed over."""
+    """Send lines until it is enough, and check the answers; one that was answered before may come again."""
     with socket.create_connection(("127.0.0.1", port), 10.0) as connection:
         answers = connection.makefile("r")
         for number in itertools.takewhile(lambda _: not enough.is_set(), itertools.count()):

@@ -26,7 +26,7 @@ from dspex_actors.journal.reader import JournalReader, find_journals
 from supervisors import Node
 from supervisors.client.launch import read_node_file
 from supervisors.errors import SupervisorsError
-from supervisors.host import processes as fate
+from supervisors.host import processes as host_processes
 from supervisors.wire.keys import KEY_FILE, KEY_SIZE
 
 OK, WARN, FAIL = "ok", "warn", "fail"
@@ -194,7 +194,7 @@ def leftovers(home: Path, config: Config) -> Iterator[Finding]:
 
 def _is_starting(pid: int) -> bool:
     try:
-        ticks = fate.born(pid)
+        ticks = host_processes.born(pid)
         uptime = float(Path("/proc/uptime").read_text().split()[0])
     except (OSError, ValueError):
         return False

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from supervisors.client.launch import read_node_file
 from supervisors.errors import NodeDown
-from supervisors.host import processes as fate
+from supervisors.host import processes
 
 _LINUX = sys.platform.startswith("linux")
 _DAEMON = "supervisors.runtime.node"
@@ -129,12 +129,12 @@ def wait_until_gone(folder: Path, pid: int, seconds: float) -> list[int]:
     """
     deadline = time.monotonic() + seconds
     with contextlib.suppress(ProcessLookupError, OSError):
-        fd = fate.open_pidfd(pid, 0)
+        fd = processes.open_pidfd(pid, 0)
         if fd is not None:
             poller = select.poll()
             poller.register(fd, select.POLLIN)
             poller.poll(seconds * 1000)
-            fate.close_pidfd(fd)
+            processes.close_pidfd(fd)
     while (left := of_folder(folder)) and time.monotonic() < deadline:
         time.sleep(0.02)
     return left
@@ -147,11 +147,11 @@ def end(folder: Path, pids: list[int], seconds: float = 10.0) -> list[int]:
     """
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError, OSError):
-            fd = fate.open_pidfd(pid, 0)
+            fd = processes.open_pidfd(pid, 0)
             if pid in of_folder(folder):
-                fate.kill(pid, fd)
+                processes.kill(pid, fd)
             if fd is not None:
-                fate.close_pidfd(fd)
+                processes.close_pidfd(fd)
     deadline = time.monotonic() + seconds
     while (left := [pid for pid in pids if pid in of_folder(folder)]) and time.monotonic() < deadline:
         time.sleep(0.02)

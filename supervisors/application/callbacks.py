@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from supervisors.host import processes as fate
+from supervisors.host import processes
 from supervisors.system_server import SystemServer
 from supervisors.terms.awaitable import maybe_await
 from supervisors.terms.errors import SupervisorsError
@@ -49,7 +49,7 @@ class Opener(SystemServer):
         assert parent is not None
         others = {row.id: row.ref for row in await self.which_children(parent)}
         tree, closer = others.get("tree"), others.get("closer")
-        if self._prep_stop is None or tree is None or fate.has_ended(tree.pid, tree.born):
+        if self._prep_stop is None or tree is None or processes.has_ended(tree.pid, tree.born):
             return
         state = await maybe_await(self._prep_stop())
         with contextlib.suppress(SupervisorsError):  # it may have been killed: then `stop` gets None

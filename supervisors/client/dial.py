@@ -11,7 +11,7 @@ from typing import Any
 from supervisors.client.door_client import DoorClient, KeyRefused, Watcher
 from supervisors.client.home import HOME, Home
 from supervisors.client.launch import node_runs, read_node_file
-from supervisors.host import processes as fate
+from supervisors.host import processes
 from supervisors.terms.errors import NodeDown
 from supervisors.wire.clock import Clock
 from supervisors.wire.keys import KEY_FILE, KeyFileError, load_key
@@ -94,4 +94,4 @@ def _read_key(folder: Path) -> bytes:
 
 def _alive(pid: int) -> bool:
     # One that waits to be collected (in a container often for ever) is not alive.
-    return not fate.has_ended(pid, 0)
+    return not processes.has_ended(pid, 0)

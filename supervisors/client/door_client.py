@@ -18,10 +18,12 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Protocol
 
+from supervisors.client.answer import Answer
 from supervisors.client.forks import keep_from_children
 from supervisors.client.outbox import Outbox
+from supervisors.client.threads import capped, start_with_room
 from supervisors.host.streams import above_streams
-from supervisors.terms.errors import CallTimeout, NodeDown, SupervisorsError
+from supervisors.terms.errors import CallFailed, CallTimeout, NodeDown, SupervisorsError
 from supervisors.terms.reason import NODEDOWN
 from supervisors.terms.ref import Down
 from supervisors.wire import door_protocol as protocol
@@ -44,55 +46,6 @@ class Watcher(Protocol):
 
     def ended(self, down: Down) -> None:
         """Take in that it has ended."""
-
-
-class Answer:
-    """What one thread waits for: a Future's few methods that are needed for that, over a bare lock.
-
-    A Future wakes its thread through a condition, which takes twice as long as the lock.
-    """
-
-    __slots__ = ("_arrived", "_error", "_is_done", "_value", "request_id")
-
-    def __init__(self) -> None:
-        """Wait to be answered."""
-        self._arrived = threading.Lock()
-        self._arrived.acquire()
-        self._is_done = False
-        self._value: Any = None
-        self._error: Exception | None = None
-        self.request_id = 0
-
-    def set_running_or_notify_cancel(self) -> bool:
-        """Return True: it is not cancelled, but abandoned."""
-        return True
-
-    def set_result(self, value: Any) -> None:
-        """Answer it."""
-        self._value, self._is_done = value, True
-        self._arrived.release()
-
-    def set_exception(self, error: Exception) -> None:
-        """Answer it by an error."""
-        self._error, self._is_done = error, True
-        self._arrived.release()
-
-    def done(self) -> bool:
-        """Whether it is answered."""
-        return self._is_done
-
-    def result(self, timeout: float | None = None) -> Any:
-        """Return the answer; for one thread, once.
-
-        Raises:
-            TimeoutError: it did not come within `timeout` seconds.
-            Exception: what it was answered by.
-        """
-        if not self._arrived.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX)):
-            raise TimeoutError
-        if self._error is not None:
-            raise self._error
-        return self._value
 
 
 class KeyRefused(NodeDown):
@@ -135,6 +88,10 @@ class DoorClient:
         #: Monitors that have been dropped. Whoever drops one may hold any lock, so they are undone at the next request.
         self._dropped: deque[int] = deque()
         self._lost = lost
+        #: The threads that are sending. What interrupts one of them (a finalizer, a signal handler) may send as well.
+        self._senders: set[int] = set()
+        #: What has been sent in such an interruption: it goes out when the sender that was interrupted has sent.
+        self._later: deque[tuple[int, bytes]] = deque()
         self._closed = self._broken = False
         self.pid = os.getpid()
         try:
@@ -147,7 +104,7 @@ class DoorClient:
         keep_from_children(self)
         self._thread = threading.Thread(target=self._read, name="node-door", daemon=True)
         try:
-            self._thread.start()
+            start_with_room(self._thread)
         except RuntimeError as error:
             self._socket.close()
             raise NodeDown(f"the node at {self._dest} cannot be talked to: {error}") from None
@@ -212,22 +169,68 @@ class DoorClient:
     ) -> None:
         future.request_id = number = next(self._ids)  # type: ignore[union-attr]
         payload = wire.pack_message([number, operation, *arguments], "request")
-        with self._lock:
-            if not self._outbox.has_room and not self._outbox.wait_for_room(capped(wait)):
-                raise CallTimeout(f"the node at {self._dest} has read nothing for {wait:g} s; {operation} was not sent")
-            if self._closed:
-                raise NodeDown(f"the node at {self._dest} has gone away")
-            if self._dropped:
-                self._undo_dropped()
+        if self._is_interruption():
+            if type(future) is Answer:
+                raise CallFailed(
+                    f"{operation} would wait for itself: a signal handler or finalizer has interrupted a request of "
+                    "the same thread; cast there, or ask in another thread"
+                )
             self._waiting[number] = future
-            try:
-                # Sealed under the lock: the receiver takes frames of one sender in order.
-                self._outbox.send(self._codec.seal(payload, self._seal_for))
-            except BaseException as error:
-                self._waiting.pop(number, None)
-                if isinstance(error, OSError):
-                    raise NodeDown(f"the node at {self._dest} has gone away") from None
-                raise
+            self._later.append((number, payload))
+        else:
+            self._in_turn(self._send_request, future, number, operation, payload, wait)
+
+    def _send_request(
+        self, future: Future[Any] | Answer, number: int, operation: str, payload: bytes, wait: float | None
+    ) -> None:
+        if not self._outbox.has_room and not self._outbox.wait_for_room(capped(wait)):
+            raise CallTimeout(f"the node at {self._dest} has read nothing for {wait:g} s; {operation} was not sent")
+        if self._closed:
+            raise NodeDown(f"the node at {self._dest} has gone away")
+        if self._dropped:
+            self._undo_dropped()
+        self._waiting[number] = future
+        try:
+            self._send(payload)
+        except BaseException as error:
+            self._waiting.pop(number, None)
+            if isinstance(error, OSError):
+                raise NodeDown(f"the node at {self._dest} has gone away") from None
+            raise
+
+    def _is_interruption(self) -> bool:
+        """Whether this code, a signal handler's or a finalizer's, has interrupted a send of its own thread."""
+        return threading.get_ident() in self._senders
+
+    def _in_turn(self, send: Callable[..., None], *arguments: Any) -> None:
+        """Send under the lock; then what has come in an interruption meanwhile."""
+        thread = threading.get_ident()
+        try:
+            self._senders.add(
+                thread
+            )  # before the lock is taken: an interruption that waited for it would do so for ever
+            with self._lock:
+                try:
+                    send(*arguments)
+                finally:
+                    self._send_later()
+        finally:
+            self._senders.discard(thread)
+        if self._later:  # it has come at the very last
+            self._in_turn(self._send_later)
+
+    def _send_later(self) -> None:
+        while self._later:
+            number, payload = self._later.popleft()
+            if not self._closed:
+                with contextlib.suppress(OSError):  # the connection breaks, and the reader tells who waits
+                    self._send(payload)
+            elif (future := self._waiting.pop(number, None)) is not None:
+                future.set_exception(NodeDown(f"the node at {self._dest} has gone away"))
+
+    def _send(self, payload: bytes) -> None:
+        # Sealed under the lock: the receiver takes frames of one sender in order.
+        self._outbox.send(self._codec.seal(payload, self._seal_for))
 
     def request(self, operation: str, *arguments: Any, wait: float | None = None) -> Any:
         """Send a request and wait for its answer, at most `wait` seconds (None: without end)."""
@@ -253,14 +256,15 @@ class DoorClient:
                 self._notify(protocol.CANCEL, number)
 
     def _notify(self, operation: str, *arguments: Any) -> None:
-        with self._lock:
-            self._send_unasked(operation, *arguments)
+        if self._is_interruption():
+            self._later.append((protocol.UNASKED, wire.pack([protocol.UNASKED, operation, *arguments])))
+        else:
+            self._in_turn(self._send_unasked, operation, *arguments)
 
     def _send_unasked(self, operation: str, *arguments: Any) -> None:
         if not self._closed:
-            payload = wire.pack([protocol.UNASKED, operation, *arguments])
             with contextlib.suppress(OSError):
-                self._outbox.send(self._codec.seal(payload, self._seal_for))
+                self._send(wire.pack([protocol.UNASKED, operation, *arguments]))
 
     def watch(self, target: Any, watcher: Watcher) -> tuple[int, Any]:
         """Monitor a process; tell the watcher, from the reader's thread, when it ends.
@@ -296,6 +300,9 @@ class DoorClient:
 
     def close(self) -> None:
         """Send what is left, see that it arrives, and close; what still waits gets NodeDown."""
+        if self._is_interruption():  # SIGTERM's handler, say: what it has interrupted cannot be waited for
+            self._break()
+            return
         if not self._closed and threading.current_thread() is not self._thread:
             with contextlib.suppress(SupervisorsError):
                 self.request(protocol.BYE, wait=CLOSE_SECONDS)
@@ -312,8 +319,7 @@ class DoorClient:
 
     def abort(self) -> None:
         """Close the connection at once; what still waits gets NodeDown."""
-        with self._lock:
-            self._outbox.give_up()
+        self._in_turn(self._outbox.give_up)
 
     def _break(self) -> None:
         """Stop sending and have the reader end; under the lock."""
@@ -324,6 +330,7 @@ class DoorClient:
     def leave_to_parent(self) -> None:
         """Be closed in a forked child: the socket is closed there and not shut down, and nothing is waited for."""
         self._lock = threading.Lock()
+        self._senders, self._later = set(), deque()
         self._closed = self._broken = True
         self._outbox = Outbox(self._socket, self._lock, self._break)
         self._waiting, self._monitors = {}, {}
@@ -374,8 +381,3 @@ class DoorClient:
         else:
             for watcher in watchers:
                 watcher.ended(Down(None, NODEDOWN))
-
-
-def capped(seconds: float | None) -> float | None:
-    """Return what a lock can wait for: nobody lives to see the difference."""
-    return None if seconds is None else min(seconds, threading.TIMEOUT_MAX)

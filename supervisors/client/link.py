@@ -43,7 +43,9 @@ class Link:
         self.data_dir = data_dir
         self._own, self._home = own, home
         self._closed = False
-        self._lock = threading.Lock()
+        # A signal handler or a finalizer may need it in the midst of a connect of its own thread.
+        self._lock = threading.RLock()
+        self._connects = False
         self._failed: tuple[float, NodeDown] | None = None
         self._dialled = self._dial(None)
         self._client = self._dialled.client
@@ -51,7 +53,8 @@ class Link:
 
     def leave_to_parent(self) -> None:
         """Be a link of this child's own from now on, without a connection yet; the node stays its parent's."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._connects = False
         self._own = None
 
     def _dial(self, last: Dialled | None) -> Dialled:
@@ -140,14 +143,19 @@ class Link:
         with self._lock:
             if self._closed:
                 raise NodeDown("this Node is closed")
+            if self._connects:
+                raise NodeDown("the node is being connected to, by what a signal handler or finalizer has interrupted")
             if self._client.closed:
                 if self._failed is not None and self._failed[0] >= asked:  # all who waited meanwhile learn it at once
                     raise NodeDown(self._failed[1].message)
                 try:
+                    self._connects = True
                     self._dialled = self._dial(self._dialled)
                 except NodeDown as error:
                     self._failed = (time.monotonic(), error)
                     raise
+                finally:
+                    self._connects = False
                 self._client = self._dialled.client
             return self._client
 

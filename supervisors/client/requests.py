@@ -21,7 +21,8 @@ from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
 from typing import Any
 
-from supervisors.client.door_client import DoorClient, capped
+from supervisors.client.door_client import DoorClient
+from supervisors.client.threads import capped
 from supervisors.terms.checks import check_timeout
 from supervisors.terms.errors import CallFailed, CallTimeout, SupervisorsError
 from supervisors.wire import values as wire

@@ -28,6 +28,9 @@ _PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36
 #: What a system call fails with when no file descriptor is left to this process, or to the host.
 _NONE_LEFT = (errno.EMFILE, errno.ENFILE)
 
+#: What pidfd_open fails with where there are none: an old kernel, and a container whose seccomp does not know the call.
+_NO_PIDFDS = (errno.ENOSYS, errno.EPERM)
+
 #: pidfds that this process watches; a child that it forks closes its copies.
 _watched: set[int] = set()
 
@@ -128,16 +131,17 @@ def open_pidfd(pid: int, ticks: int) -> int | None:
         ticks: its `born`, so that another process with a reused pid is not taken for it (0: not checked).
 
     Returns:
-        The descriptor; None where there are no pidfds (not Linux, an old kernel), and where pidfds take half of the
-        descriptors that this process may have, since connections need the others. Such a process has to be looked
-        after with `has_ended` now and then.
+        The descriptor; None where there are no pidfds (not Linux, an old kernel or container), and where pidfds take
+        half of the descriptors that this process may have, since connections need the others. Such a process has to be
+        looked after with `has_ended` now and then.
 
     Raises:
         ProcessLookupError: it has ended.
     """
     fd = _pidfd(pid)
     if fd is None:
-        os.kill(pid, 0)
+        with contextlib.suppress(PermissionError):  # it is there, and somebody else's
+            os.kill(pid, 0)
         return None
     try:
         if ticks and born(pid) != ticks:
@@ -157,7 +161,7 @@ def _pidfd(pid: int) -> int | None:
     try:
         return os.pidfd_open(pid)
     except OSError as error:
-        if error.errno in (*_NONE_LEFT, errno.ENOSYS):
+        if error.errno in (*_NONE_LEFT, *_NO_PIDFDS):
             return None
         raise
 
@@ -176,7 +180,7 @@ def has_ended(pid: int, ticks: int, pidfd: int | None = None) -> bool:
         return bool(poller.poll(0))
     try:
         fd = open_pidfd(pid, ticks)
-    except (ProcessLookupError, PermissionError):
+    except ProcessLookupError:
         return True
     if fd is None:
         return _is_another(pid, ticks)

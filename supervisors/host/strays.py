@@ -12,7 +12,7 @@ import signal
 from collections.abc import Container
 from pathlib import Path
 
-from supervisors.host import processes as fate
+from supervisors.host import processes
 
 
 def lead_group() -> None:
@@ -40,7 +40,7 @@ def end_orphans(spared: Container[int]) -> None:
     for pid in _children():
         if pid in spared or _has_server(pid):
             continue
-        fate.kill(pid)
+        processes.kill(pid)
 
 
 def _children() -> list[int]:
@@ -48,7 +48,7 @@ def _children() -> list[int]:
     try:
         return [int(pid) for pid in Path(f"/proc/{me}/task/{me}/children").read_bytes().split()]
     except OSError:  # a kernel without that file
-        return [pid for pid, parent in fate.process_table().items() if parent == me]
+        return [pid for pid, parent in processes.process_table().items() if parent == me]
 
 
 def _has_server(pid: int) -> bool:
@@ -57,4 +57,4 @@ def _has_server(pid: int) -> bool:
         leader = os.getpgid(pid)
     except ProcessLookupError:
         return False
-    return leader not in (pid, os.getpgrp()) and not fate.has_ended(leader, 0)
+    return leader not in (pid, os.getpgrp()) and not processes.has_ended(leader, 0)

@@ -15,7 +15,7 @@ import sys
 import threading
 import weakref
 
-from supervisors.host import processes as fate
+from supervisors.host import processes
 from supervisors.host.strays import lead_group
 
 #: What a program usually has; for a node that was not told what its starter has.
@@ -26,7 +26,9 @@ _SEEDS = {"numpy.random": "seed", "torch": "seed"}
 _OF_THE_NODE = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGQUIT, signal.SIGABRT, signal.SIGCHLD)
 
 _is_server = False
+#: Descriptors that are closed in what servers fork; and in the servers, too.
 _private: set[int] = set()
+_of_the_system: set[int] = set()
 #: The process that is about to fork, if it does so in its main thread; 0: in another one.
 _forking = 0
 
@@ -36,9 +38,20 @@ def in_server() -> bool:
     return _is_server
 
 
-def keep_private(fd: int) -> None:
-    """Have a descriptor closed in whatever servers fork: a lock or a port would stay taken by their children."""
-    _private.add(fd)
+def keep_private(fd: int, from_servers: bool = False) -> None:
+    """Have a descriptor closed in whatever servers fork: a lock or a port would stay taken by their children.
+
+    Args:
+        fd: the descriptor.
+        from_servers: have it closed in the servers too: one that has changed its user may outlive the daemon.
+    """
+    (_of_the_system if from_servers else _private).add(fd)
+
+
+def forget_private(fd: int) -> None:
+    """Do so no more; the descriptor is about to be closed, and its number will be another's."""
+    _private.discard(fd)
+    _of_the_system.discard(fd)
 
 
 def settle(umask: int = USUAL_UMASK) -> None:
@@ -50,6 +63,7 @@ def settle(umask: int = USUAL_UMASK) -> None:
     global _is_server  # noqa: PLW0603 - one per process
     _is_server = True
     lead_group()
+    _close_all(_of_the_system)
     os.umask(umask)
     # What preloaded libraries want done at the end of the process that has loaded them is not for each server to do.
     atexit._clear()
@@ -61,6 +75,13 @@ def settle(umask: int = USUAL_UMASK) -> None:
                 getattr(module, function)()
 
 
+def _close_all(descriptors: set[int]) -> None:
+    for fd in descriptors:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+    descriptors.clear()
+
+
 def _before_fork() -> None:
     global _forking  # noqa: PLW0603
     _forking = os.getpid() if threading.current_thread() is threading.main_thread() else 0
@@ -69,16 +90,15 @@ def _before_fork() -> None:
 def _after_fork() -> None:
     if not _is_server:
         return
+    if threading.current_thread() is threading.main_thread():
+        signal.set_wakeup_fd(-1)  # the server's loop is not to wake up for signals of this process
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in _OF_THE_NODE:
         signal.signal(number, signal.SIG_DFL)
-    for fd in _private:
-        with contextlib.suppress(OSError):
-            os.close(fd)
-    _private.clear()
+    _close_all(_private)
     # The kernel means the thread that has forked, so a child of one that ends soon would die with that.
     if _forking:
-        fate.die_with(_forking)
+        processes.die_with(_forking)
 
 
 os.register_at_fork(before=_before_fork, after_in_child=_after_fork)

@@ -72,6 +72,14 @@ class Watchdog(selectors.DefaultSelector):
             self._start()
         return ready
 
+    def works(self) -> bool:
+        """Whether it can be waited with: its descriptors are open."""
+        try:
+            super().select(0)
+        except (OSError, ValueError):
+            return False
+        return True
+
     def _claimed(self) -> bool:
         """Become the one who looks; there is one at a time."""
         with self._claim:

@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
-from supervisors.pool.alarms import Alarms
+from supervisors.host.alarms import Alarms
 from supervisors.pool.borrowers import Borrowers
 from supervisors.pool.effects import (
     CheckWorker,
@@ -54,7 +54,8 @@ class PoolCore:
         self._checking = 0
         self._borrowers = Borrowers()
         self._tickets = itertools.count(1)
-        self._alarms = Alarms(self._matters)
+        #: What is due when: a kind of alarm, and what it is about.
+        self._alarms: Alarms[tuple[str, Any]] = Alarms(lambda at, alarm: self._matters(at, *alarm))
         self._failures, self._retry_at = 0, 0.0
         self._out: list[Effect] = []
         self._now = 0.0
@@ -240,7 +241,7 @@ class PoolCore:
     # --- alarms -----------------------------------------------------------------------------------------------------
 
     def _alarm(self, at: float, what: str, about: Any) -> None:
-        self._alarms.set(at, what, about, 2 * (len(self.waiting) + len(self.leases) + 2 * len(self.workers)))
+        self._alarms.set(at, (what, about))
 
     def _matters(self, at: float, what: str, about: Any) -> bool:
         if what == "wait":

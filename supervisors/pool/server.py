@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from supervisors.genserver import NO_REPLY
-from supervisors.host import processes as fate
+from supervisors.host import processes
 from supervisors.pool.core import PoolCore
 from supervisors.pool.effects import (
     CheckWorker,
@@ -69,7 +69,7 @@ class PoolServer(SystemServer):
         self._borrowers: dict[Ref, int] = {}
         self._late: dict[str, None] = {}
         self._timer: tuple[float, Any] | None = None
-        self._core = PoolCore(PoolRules(**rules), alive=lambda ref: not fate.has_ended(ref.pid, ref.born))
+        self._core = PoolCore(PoolRules(**rules), alive=lambda ref: not processes.has_ended(ref.pid, ref.born))
         for effect in self._core.start(time.monotonic()):
             assert isinstance(effect, StartWorker)
             worker = await self._start_worker()
@@ -218,7 +218,7 @@ class PoolServer(SystemServer):
 
 def _kill(worker: Ref) -> None:
     with contextlib.suppress(ProcessLookupError, NoProcess):
-        pidfd = fate.open_pidfd(worker.pid, worker.born)  # of this very process, not of one with a reused pid
-        fate.kill(worker.pid, pidfd)
+        pidfd = processes.open_pidfd(worker.pid, worker.born)  # of this very process, not of one with a reused pid
+        processes.kill(worker.pid, pidfd)
         if pidfd is not None:
-            fate.close_pidfd(pidfd)
+            processes.close_pidfd(pidfd)

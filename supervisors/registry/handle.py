@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from supervisors.host import processes as fate
+from supervisors.host import processes
 from supervisors.registry.matching import Guard
 from supervisors.terms.awaitable import maybe_await
 from supervisors.terms.checks import check_ref
@@ -154,7 +154,9 @@ class RegistryHandle(Handle, _Requests):
             CallTimeout: it was not free in time.
         """
         # This program as the registry can watch it: a process of its host that has no mailbox.
-        holder = Ref(self._node.info["address"].rpartition(":")[0], 0, os.getpid(), fate.born(os.getpid()), "program")
+        holder = Ref(
+            self._node.info["address"].rpartition(":")[0], 0, os.getpid(), processes.born(os.getpid()), "program"
+        )
         number = (os.urandom(8), next(_numbers))
         try:
             self._ask(("lock", key, holder, number), timeout)

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Any
 
 from supervisors.genserver import NO_REPLY
-from supervisors.host import processes as fate
+from supervisors.host import processes
 from supervisors.registry.core import Lease, LockTable, RegistryTable
 from supervisors.registry.matching import check_guards
 from supervisors.system_server import SystemServer
@@ -94,6 +94,7 @@ class Registry(SystemServer):
 
     def take_cast(self, message: Any) -> None:
         """Give a lock back, or leave its line."""
+        check_size("message", message)
         match message:
             case ("unlock", key, Ref() as holder, number):
                 lease = Lease(holder, number)
@@ -159,7 +160,7 @@ class Registry(SystemServer):
     # --- owners -----------------------------------------------------------------------------------------------------
 
     def _alive(self, owner: Ref) -> bool:
-        return not fate.has_ended(owner.pid, owner.born)
+        return not processes.has_ended(owner.pid, owner.born)
 
     def _watch(self, owner: Ref) -> None:
         if owner not in self._watched:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import Any, NoReturn, TypedDict
 
@@ -111,3 +111,15 @@ def stream_options(options: StreamKeywords, linked: bool) -> tuple[StreamOptions
     shutdown = check_shutdown(given.pop("shutdown", None))
     most = given.pop("max_concurrency", None)
     return StreamOptions((os.cpu_count() or 1) if most is None else most, linked=linked, **given), shutdown
+
+
+def stream_items(items: Iterable[Any]) -> Iterator[Any]:
+    """Return the items of a stream, one after the other.
+
+    Raises:
+        SpecError: they are none: the function, say, which comes after them.
+    """
+    try:
+        return iter(items)
+    except TypeError:
+        raise SpecError.of("items", items, "an iterable; then the function, and its further arguments") from None

@@ -20,6 +20,7 @@ from supervisors.tasks.calls import (
     outcome_of,
     raise_exit,
     seal_function,
+    stream_items,
     stream_options,
     task_spec,
 )
@@ -195,7 +196,7 @@ class AsyncTaskSupervisor(AsyncHandle):
         self, items: Iterable[Any], function: Any, args: tuple[Any, ...], options: StreamKeywords, linked: bool
     ) -> AsyncGenerator[Outcome]:
         checked, shutdown = stream_options(options, linked)
-        return _consume(iter(items), _InsidePort(self, function, args, shutdown, checked))
+        return _consume(stream_items(items), _InsidePort(self, function, args, shutdown, checked))
 
 
 class _InsidePort:

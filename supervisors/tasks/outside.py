@@ -30,6 +30,7 @@ from supervisors.tasks.calls import (
     outcome_of,
     raise_exit,
     seal_function,
+    stream_items,
     stream_options,
     task_spec,
 )
@@ -242,4 +243,4 @@ class TaskSupervisor(Handle):
         self, items: Iterable[Any], function: Any, args: tuple[Any, ...], options: StreamKeywords, linked: bool
     ) -> Generator[Outcome]:
         checked, shutdown = stream_options(options, linked)
-        return consume(iter(items), OutsidePort(self, function, args, shutdown, checked))
+        return consume(stream_items(items), OutsidePort(self, function, args, shutdown, checked))

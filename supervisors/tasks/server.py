@@ -14,7 +14,6 @@ from typing import Any
 from supervisors.genserver import NO_REPLY, GenServer, Stop
 from supervisors.system_server import SystemServer
 from supervisors.terms.awaitable import maybe_await
-from supervisors.terms.ports import engine_of
 from supervisors.terms.reason import SHUTDOWN, ExitReason
 from supervisors.terms.ref import Caller, Down, Ref
 from supervisors.wire import pickles as sealing
@@ -70,12 +69,8 @@ class TaskServer(SystemServer):
             self.continue_with((sealing.loads(function), args, kwargs or {}))
 
     def handle_continue(self, value: Any) -> None:
-        """Begin when the supervisor knows that the task has started: the function may end the process at once."""
-
-        def begin() -> None:
-            self.spawn(self._once(*value))
-
-        engine_of(self).when_sent(begin)
+        """Begin: the supervisor knows by now that the task has started, so the function may end the process at once."""
+        self.spawn(self._once(*value))
 
     # --- running ----------------------------------------------------------------------------------------------------
 

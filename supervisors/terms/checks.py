@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Collection
+from itertools import chain
 from typing import Any, Literal
 
 from supervisors.terms.errors import ChildNotFound, SpecError
@@ -20,6 +21,8 @@ Target = Ref | str | Via
 
 #: More parts than this has no key, group or registered value.
 MAX_PARTS = 1_000_000
+_CONTAINERS = (list, tuple, set, frozenset, dict)
+
 #: What is longer, in seconds, is as long as this (23 days): timers of the system count milliseconds in 32 bits.
 MAX_SECONDS = 2_000_000.0
 
@@ -174,17 +177,16 @@ def check_function(name: str, value: Any, optional: bool = False) -> None:
 
 def check_size(name: str, value: Any) -> None:
     """Refuse a value of so many parts that nobody could compare it; a part that is shared counts wherever it is met."""
-    left, parts = [value], 0
-    while left:
-        each = left.pop()
-        parts += 1
-        if parts > MAX_PARTS:
+    level, parts = [value], 0
+    while level:
+        held = [each for each in level if isinstance(each, _CONTAINERS)]
+        parts += len(level)
+        if parts + sum(map(len, held)) > MAX_PARTS:
             raise SpecError.of(name, value, f"a value of at most {MAX_PARTS:,} parts")
-        if isinstance(each, list | tuple | set | frozenset):
-            left.extend(each)
-        elif isinstance(each, dict):
-            left.extend(each.keys())
-            left.extend(each.values())
+        level = list(chain.from_iterable(held))
+        for each in held:
+            if isinstance(each, dict):
+                level += each.values()
 
 
 def check_keywords(function: str, given: Collection[str], known: Collection[str]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from supervisors.client.node import Monitor, Node
-from supervisors.host import processes as fate
+from supervisors.host import processes
 from supervisors.terms.errors import SupervisorsError
 from supervisors.terms.ref import Down, Ref
 
@@ -57,7 +57,7 @@ def wait_until_restarted(
                 ref = next((row.ref for row in node.which_children(supervisor) if row.id == child), None)
         except SupervisorsError:
             return None
-        return None if ref is None or ref == old or fate.has_ended(ref.pid, ref.born) else ref
+        return None if ref is None or ref == old or processes.has_ended(ref.pid, ref.born) else ref
 
     try:
         found = wait_until(successor, deadline)
@@ -89,7 +89,7 @@ def assert_down(monitor: Monitor, kind: str, deadline: float = 5.0) -> Down:
 def processes_of(node: Node) -> set[int]:
     """Return the pids of a node: its daemon and everything below it (Linux; elsewhere the daemon only)."""
     daemon = int(node.info["pid"])
-    return {daemon, *fate.descendants(daemon)}
+    return {daemon, *processes.descendants(daemon)}
 
 
 def assert_gone(pids: Iterable[int], deadline: float = 1.0) -> None:
@@ -105,7 +105,7 @@ def assert_gone(pids: Iterable[int], deadline: float = 1.0) -> None:
     left = set(pids)
 
     def gone() -> bool:
-        left.difference_update([pid for pid in left if fate.has_ended(pid, 0)])
+        left.difference_update([pid for pid in left if processes.has_ended(pid, 0)])
         return not left
 
     try:

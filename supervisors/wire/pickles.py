@@ -72,11 +72,10 @@ def travels_by_value(module: ModuleType) -> bool:
     if top in ("__main__", "__mp_main__"):
         return True
     file = getattr(module, "__file__", None)
-    if (
-        file is None
-        or top == _OWN_PACKAGE
-        or any(folder in Path(file).resolve().parents for folder in _library_folders())
-    ):
+    if file is None:  # one that the program has made by hand, and nobody can import; not one that is built in
+        made = getattr(module, "__spec__", None) is None and not hasattr(module, "__path__")
+        return made and top not in _installed_packages()
+    if top == _OWN_PACKAGE or any(folder in Path(file).resolve().parents for folder in _library_folders()):
         return False
     if top not in _installed_packages():
         return True

@@ -1,12 +1,12 @@
 """Whether a value is a tree: then it travels as msgpack, else as one pickle, which keeps identity and cycles.
 
-This is asked of every value that a user sends, so whole levels of it are looked at by functions of C, and a dict that
-the garbage collector does not track is passed over: it holds no container (from Python 3.14 on all are tracked).
+This is asked of every value that a user sends, so whole levels of it are looked at by functions of C.
 """
 
 from __future__ import annotations
 
-from gc import is_tracked
+from collections.abc import Collection
+from itertools import chain
 from typing import Any
 
 import msgpack
@@ -19,15 +19,17 @@ PLAIN_DEPTH = 24
 MANY = 10_000
 #: Texts and bytes so long are sent once, however often they are met.
 LARGE = 4096
-#: In a list that is longer than this numbers are told by their sum.
+#: In a container that holds more than this, numbers are told by their sum.
 FEW = 32
 
 _TEXTS = frozenset((str, bytes))
 _NUMBERS = frozenset((int, float))
+_DICT = frozenset((dict,))
 _MUTABLE = frozenset((list, dict, set))
 _CONTAINERS = _MUTABLE | {tuple, frozenset}
 #: What msgpack takes by itself and gives back as something else.
 _DISGUISED = frozenset((bytearray, memoryview, msgpack.ExtType, msgpack.Timestamp))
+_KNOWN = _TEXTS | _NUMBERS | _CONTAINERS | _DISGUISED | {bool, type(None)}
 
 
 class TooDeep(ValueError):
@@ -38,55 +40,81 @@ class TooDeep(ValueError):
         super().__init__(f"it is nested deeper than {MAX_DEPTH} levels")
 
 
-def is_tree(value: Any, thorough: bool = False) -> bool:
+def is_tree(value: Any) -> bool:
     """Return whether each list, dict and set of a value is met once, and each large text; and it is not very deep.
 
     Only plain containers are looked into; what else there is, packing finds out.
 
-    Args:
-        value: anything.
-        thorough: look for large texts in flat dicts and in very many parts too.
-
     Raises:
         TooDeep: it is nested beyond MAX_DEPTH.
     """
-    level: list[Any] = [value]
-    seen: set[int] = set()
+    kind = type(value)
+    if kind not in _CONTAINERS:
+        return kind not in _DISGUISED
+    level = _held_by((value,), frozenset((kind,)))
+    seen = {id(value)}
     texts: set[int] = set()
-    parts = 0
-    for depth in range(MAX_DEPTH + 1):
-        kinds = set(map(type, level))
-        if not kinds.isdisjoint(_DISGUISED):
+    parts = 1
+    for depth in range(1, MAX_DEPTH + 1):
+        kinds = frozenset(map(type, level))
+        has_disguised, has_texts, held = _known_facts.get(kinds) or _facts(kinds)
+        if has_disguised:
             return False
-        parts += len(level)
-        if not kinds.isdisjoint(_TEXTS) and (parts <= MANY or thorough):
-            large = [id(each) for each in level if type(each) in _TEXTS and len(each) >= LARGE]
-            if large and (not texts.isdisjoint(large) or len(set(large)) < len(large)):
+        if has_texts and (large := _large_texts(level, kinds)):
+            ids = set(map(id, large))
+            if len(ids) < len(large) or not texts.isdisjoint(ids):
                 return False
-            texts.update(large)
-        if kinds.isdisjoint(_CONTAINERS):
+            texts |= ids
+        if not held:
             return depth <= PLAIN_DEPTH
-        inner = [each for each in level if type(each) in _CONTAINERS]
+        parts += len(level)
+        inner = level if len(held) == len(kinds) else [each for each in level if type(each) in held]
         ids = set(map(id, inner))
         if (len(ids) < len(inner) or not ids.isdisjoint(seen)) and (parts > MANY or _a_mutable_twice(inner, seen)):
             return False
         seen |= ids
-        level = []
-        for each in inner:
-            if type(each) is dict:
-                if thorough or is_tracked(each):
-                    level += each.values()
-            elif len(each) <= FEW or not _are_numbers(each):
-                level += each
+        level = _held_by(inner, held)
     raise TooDeep
 
 
-def _are_numbers(items: Any) -> bool:
-    """Whether what is in a long list is numbers: a sum of them is quicker than a look at each."""
-    if type(items) is not list or not {type(items[0]), type(items[-1])} <= _NUMBERS:
+#: Of the types of a level: whether there are disguised ones and texts among them, and which are containers.
+_Facts = tuple[bool, bool, frozenset[type]]
+#: Those of sets of known types: there are some thousand at most.
+_known_facts: dict[frozenset[type], _Facts] = {}
+
+
+def _facts(kinds: frozenset[type]) -> _Facts:
+    held = kinds if kinds <= _CONTAINERS else kinds & _CONTAINERS
+    facts = not kinds.isdisjoint(_DISGUISED), not kinds.isdisjoint(_TEXTS), held
+    if kinds <= _KNOWN:
+        _known_facts[kinds] = facts
+    return facts
+
+
+def _large_texts(level: list[Any], kinds: frozenset[type]) -> list[Any]:
+    found = level if kinds <= _TEXTS else [each for each in level if type(each) in _TEXTS]
+    return [] if max(map(len, found)) < LARGE else [each for each in found if len(each) >= LARGE]
+
+
+def _held_by(containers: Any, kinds: frozenset[type]) -> list[Any]:
+    """Return what containers hold (of dicts the values), but for numbers in long ones."""
+    if kinds == _DICT and len(containers) > 1:
+        return list(chain.from_iterable(map(dict.values, containers)))
+    held: list[Any] = []
+    for each in containers:
+        parts = each.values() if type(each) is dict else each
+        if len(parts) <= FEW or not _are_numbers(parts):
+            held += parts
+    return held
+
+
+def _are_numbers(parts: Collection[Any]) -> bool:
+    """Whether these many parts are numbers: a sum of them is quicker than a look at each."""
+    kind = type(next(iter(parts)))
+    if kind not in _NUMBERS:
         return False
     try:
-        sum(items, 0.0)
+        sum(parts, kind())
     except Exception:
         return False
     return True

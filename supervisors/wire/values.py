@@ -30,13 +30,16 @@ from supervisors.terms.via import Via
 from supervisors.terms.views import ChildCounts, ChildInfo, Report
 from supervisors.wire import pickles
 from supervisors.wire.codec import MAX_FRAME
-from supervisors.wire.shape import LARGE, TooDeep, is_tree
+from supervisors.wire.shape import TooDeep, is_tree
 
 #: Version of everything in this file; a node refuses to talk to one of another version.
 VERSION = 3
 
 #: A value that is larger than this many bytes is refused where it is made; the rest of a frame is for envelopes.
 MAX_VALUE = MAX_FRAME - (1 << 18)
+
+#: A packer that has packed more bytes than this is not used again.
+KEPT = 16_384
 
 #: Bytes in bytes in bytes: a tree of supervisors has three a level.
 MAX_NESTED = 250
@@ -122,6 +125,11 @@ def check_tree(value: Any, what: str) -> None:
 # --- packing --------------------------------------------------------------------------------------------------------
 
 
+def _ext(code: int, data: bytes) -> Any:
+    """Return what `ExtType(code, data)` does, without its checks: there is one for each tuple."""
+    return tuple.__new__(msgpack.ExtType, (code, data))
+
+
 class _NotPlain(TypeError):
     """A value is not plain data, or it is nested too deep for it."""
 
@@ -141,7 +149,7 @@ def _packer(nested: int, as_plain: Callable[[Any], Any]) -> Callable[[Any], byte
     def default(value: Any) -> Any:
         kind = type(value)
         if kind is tuple:
-            return msgpack.ExtType(_TUPLE, pack_inner(list(value)))
+            return _ext(_TUPLE, pack_inner(list(value)))
         if kind is Packed:
             return msgpack.ExtType(_PACKED, value.data)
         if kind is Via:  # doors and supervisors pass its key and value on, whatever they are
@@ -167,7 +175,19 @@ def _packer(nested: int, as_plain: Callable[[Any], Any]) -> Callable[[Any], byte
         "unicode_errors": "surrogatepass",
         "buf_size": 1024,  # the default is a megabyte, which the kernel gives and takes back each time
     }
-    return lambda value: msgpack.Packer(**options).pack(value)
+    idle: list[msgpack.Packer] = []
+
+    def pack_one(value: Any) -> bytes:
+        try:
+            packer = idle.pop()  # nobody else has it: another thread, or a value in this one, takes another
+        except IndexError:
+            packer = msgpack.Packer(**options)
+        data: bytes = packer.pack(value)
+        if len(data) <= KEPT:  # it keeps a buffer of that size
+            idle.append(packer)
+        return data
+
+    return pack_one
 
 
 def _plain(value: Any) -> Any:
@@ -232,12 +252,9 @@ def pack_value(value: Any, what: str) -> bytes:
 def _pack_any(value: Any) -> bytes:
     if is_tree(value):
         try:
-            packed = _pack_tree(value)
+            return _pack_tree(value)
         except _NotPlain:
             pass
-        else:
-            if len(packed) < 16 * LARGE or type(value) in (bytes, str) or is_tree(value, thorough=True):
-                return packed
     return _pack_tree(msgpack.ExtType(_PICKLED, pickles.dumps(value)))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import dspex_actors as dspex
 from dspex_actors.app import APP, PRELOAD, AppConfig
 from supervisors.client.launch import launch
-from supervisors.host import processes as fate
+from supervisors.host import processes
 from supervisors.host.node_config import NodeConfig
 
 HERE = Path(__file__).parent
@@ -94,7 +94,7 @@ class Host:
         return self
 
     def pids(self):
-        found = [self._daemon.pid, *fate.descendants(self._daemon.pid)] if self._daemon.poll() is None else []
+        found = [self._daemon.pid, *processes.descendants(self._daemon.pid)] if self._daemon.poll() is None else []
         self._all.update(found)
         return found
 
@@ -119,7 +119,7 @@ class Host:
         if what == "daemon":
             return self._daemon.pid
         tree = node.tree()
-        table = fate.process_table()
+        table = processes.process_table()
         if what == "root":
             return tree["pid"]
         admin = table[tree["pid"]]
@@ -145,7 +145,7 @@ def rows(tree):
 def gone(pid):
     """Whether a process has ended (one that waits to be collected has)."""
     try:
-        return fate.has_ended(pid, 0)
+        return processes.has_ended(pid, 0)
     except OSError:
         return True
 

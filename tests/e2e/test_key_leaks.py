@@ -10,7 +10,7 @@ import pytest
 from e2e_kit import Answering, check_whole, metric, tickets, triage
 
 import dspex_actors as dspex
-from supervisors.host import processes as fate
+from supervisors.host import processes
 
 #: The usual look of a key, and one that no pattern knows.
 KEYS = ["sk-test-abcdefgh12345678", "Zq9kXw73LmPz51Tb"]
@@ -79,7 +79,7 @@ def test_no_leak(home, monkeypatch, capfd, key, status):
             texts += [str(error), repr(error.to_record()), str(pickle.dumps(error))]
         texts += [repr(system.lm), str(pickle.dumps(system.lm)), json.dumps(system.lm.to_dict())]
         texts += [json.dumps(system.runs()), json.dumps(system.node.tree()), repr(system.node.reports())]
-        for pid in [daemon, *fate.descendants(daemon)]:
+        for pid in [daemon, *processes.descendants(daemon)]:
             texts.append(Path(f"/proc/{pid}/cmdline").read_text())
             texts.append(Path(f"/proc/{pid}/comm").read_text())
         assert any(seen.get("authorization") == f"Bearer {key}" for seen in server.seen)

@@ -8,7 +8,7 @@ from e2e_kit import ANSWER, Background, check_whole, gone, metric, run_script, t
 
 import dspex_actors as dspex
 from dspex_actors.journal.index import list_runs
-from supervisors.host import processes as fate
+from supervisors.host import processes
 
 EXAMPLES, IN_FLIGHT, LATENCY = 500, 64, 0.1
 AGAIN = IN_FLIGHT + int(0.25 * IN_FLIGHT / LATENCY)
@@ -83,7 +83,7 @@ def test_client_killed_with_its_own_node(home, server):
     client = run_script(CLIENT, lm_server.url, EXAMPLES)
     daemon = int(client.stdout.readline())
     until(lambda: lm_server.requests > EXAMPLES // 2)
-    pids = [daemon, *fate.descendants(daemon)]
+    pids = [daemon, *processes.descendants(daemon)]
     assert len(pids) > 8
     client.kill()
     until(lambda: all(gone(pid) for pid in pids), 1.0, "processes of the node are left")

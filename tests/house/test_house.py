@@ -70,7 +70,7 @@ PUBLIC = (
 PURE = (
     "supervisors/supervisor/*.py",
     "supervisors/*/core.py",
-    "supervisors/pool/alarms.py",
+    "supervisors/host/alarms.py",
     "supervisors/pool/borrowers.py",
     "supervisors/pool/effects.py",
     "supervisors/pool/entries.py",

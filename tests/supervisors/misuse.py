@@ -36,6 +36,7 @@ def calls(node, top):
     return {
         "call": lambda x: node.call(x, 1, timeout=0.5),
         "call request": lambda x: node.call("echo", ("echo", x), timeout=5),
+        "call bare request": lambda x: node.call("echo", x, timeout=5),
         "call timeout": lambda x: node.call("echo", ("echo", 1), timeout=x),
         "call a supervisor": lambda x: node.call(top, x, timeout=5),
         "call a supervisor by hand": lambda x: node.call(top, ("which_child", x), timeout=5),

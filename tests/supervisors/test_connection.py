@@ -17,6 +17,7 @@ import pytest
 from node_helpers import Counter, alive, kill, ready_again, until
 
 from supervisors import ChildSpec, Node, SupervisorSpec, errors
+from supervisors.client.door_client import DoorClient
 from supervisors.client.outbox import Outbox
 from supervisors.testing import processes_of
 
@@ -134,6 +135,73 @@ def test_after_an_interrupted_send_the_connection_is_made_anew(node):
     assert node._client is not client
 
 
+class Interrupting:
+    """A socket on which a signal handler or a finalizer runs before each send of one thread, and after it."""
+
+    def __init__(self, real, work):
+        self.real, self.work, self.thread = real, work, threading.get_ident()
+
+    def send(self, frame, flags):
+        mine, self.thread = threading.get_ident() == self.thread, 0
+        if mine:
+            self.work()
+        sent = self.real.send(frame, flags)
+        if mine:
+            self.work()
+        return sent
+
+    def __getattr__(self, name):
+        return getattr(self.real, name)
+
+
+@contextlib.contextmanager
+def interrupting(client, work):
+    client._outbox._socket = Interrupting(client._socket, work)
+    yield
+    client._outbox._socket = client._socket
+
+
+def test_what_interrupts_a_send_of_its_thread_may_send_too(node):
+    later = []
+
+    def work():
+        node.cast("c", "interruption")
+        later.append(node.send_request("c", ("echo", len(later))))
+        with pytest.raises(errors.CallFailed, match="would wait for itself"):
+            node.call("c", ("echo", 1))
+
+    before = node.call("c", "seen")
+    with interrupting(node._client, work):
+        assert node.call("c", ("echo", "interrupted")) == "interrupted"
+    assert [each.receive_response(5.0) for each in later] == [0, 1]
+    assert node.call("c", "seen") == [*before, "interruption", "interruption"]
+
+
+def test_a_signal_handler_may_close_the_connection_that_it_interrupts(folder, node):
+    other = Node.attach(folder)
+    with interrupting(other._client, other.close), pytest.raises(errors.NodeDown):
+        other.call("c", ("echo", 1))
+    with pytest.raises(errors.NodeDown, match="closed"):
+        other.call("c", ("echo", 1))
+    until(lambda: not other._client._thread.is_alive())
+    assert node.call("c", ("echo", 1)) == 1
+
+
+def test_a_signal_handler_that_interrupts_a_connect_does_not_wait_for_it(node, monkeypatch):
+    dialled, said = DoorClient.__init__, []
+
+    def interrupted(client, *arguments, **options):
+        with pytest.raises(errors.NodeDown, match="interrupted"):
+            node.call("c", ("echo", 1))
+        said.append("refused")
+        dialled(client, *arguments, **options)
+
+    node._client.abort()
+    monkeypatch.setattr(DoorClient, "__init__", interrupted)
+    assert node.call("c", ("echo", 2)) == 2
+    assert said == ["refused"]
+
+
 def test_what_the_socket_does_not_take_is_sent_by_a_thread_in_order():
     here, there = socket.socketpair()
     lock = threading.Lock()
@@ -154,6 +222,18 @@ def test_what_the_socket_does_not_take_is_sent_by_a_thread_in_order():
     until(lambda: "node-door-rest" not in [thread.name for thread in threading.enumerate()])
     here.close()
     there.close()
+
+
+def test_the_reader_has_a_stack_of_its_own_size_where_a_program_gives_its_threads_little(folder, node, monkeypatch):
+    start, sizes = threading.Thread.start, []
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: (sizes.append(threading.stack_size()), start(thread)))
+    usual = threading.stack_size(65_536)
+    try:
+        Node.attach(folder).close()
+        assert threading.stack_size() == 65_536
+    finally:
+        threading.stack_size(usual)
+    assert sizes == [1 << 20]
 
 
 # --- a door that does not read --------------------------------------------------------------------------------------

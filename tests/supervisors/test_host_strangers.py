@@ -1,6 +1,7 @@
 """Other processes of the host, and limits that the host sets: none of it fells a node."""
 
 import contextlib
+import errno
 import os
 import resource
 import subprocess
@@ -59,6 +60,27 @@ def test_a_process_is_named_by_whole_characters(name):
             os._exit(0)
         os._exit(1)
     assert os.waitpid(pid, 0)[1] == 0
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOSYS], ids=["a container's seccomp", "an old kernel"])
+def test_where_there_are_no_pidfds_processes_are_told_apart_by_their_pids(monkeypatch, number):
+    def refused(pid, flags=0):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "pidfd_open", refused, raising=False)
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    born = processes.born(child.pid)
+    assert processes.open_pidfd(child.pid, born) is None
+    assert not processes.has_ended(child.pid, born)
+    assert processes.has_ended(child.pid, born - 1)
+    processes.kill_exactly(child.pid, born - 1)
+    assert not processes.has_ended(child.pid, born)
+    processes.kill_exactly(child.pid, born)
+    until(lambda: processes.has_ended(child.pid, born))
+    child.stdin.close()
+    child.wait()
+    with pytest.raises(ProcessLookupError):
+        processes.open_pidfd(child.pid, born)
 
 
 @contextlib.contextmanager

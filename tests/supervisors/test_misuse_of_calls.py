@@ -1,4 +1,7 @@
-"""Every kind of value at every public call: a result, or an error of this library at the caller, and no harm."""
+"""Every kind of value at every public call: a result, or an error of this library at the caller, and no harm.
+
+What servers give, and what specs hold, is in test_misuse_of_servers.py.
+"""
 
 import contextlib
 
@@ -22,10 +25,8 @@ class Echo(GenServer):
     """Gives back what it is given."""
 
     def handle_call(self, request, caller):
-        match request:
-            case ("echo", value):
-                return value
-        return None
+        # No pattern: to compare with it would run a value's own code.
+        return request[1] if type(request) is tuple and type(request[0]) is str and len(request) == 2 else None
 
     def handle_cast(self, message):
         pass

@@ -5,7 +5,7 @@ import linecache
 import subprocess
 import sys
 import traceback
-from types import CodeType
+from types import CodeType, ModuleType
 
 import pytest
 
@@ -140,3 +140,17 @@ def test_equal_code_gives_equal_bytes():
         return spaces["outer"]
 
     assert pickles.dumps(compiled()) == pickles.dumps(compiled())
+
+
+def test_what_a_module_made_by_hand_holds_goes_by_value():
+    module = ModuleType("made_by_hand")
+    sys.modules[module.__name__] = module
+    try:
+        exec(
+            "def helper():\n    return 3\n\nclass Thing:\n    def method(self):\n        return helper()", vars(module)
+        )
+        data = pickles.dumps(module.Thing)
+    finally:
+        del sys.modules[module.__name__]
+    assert pickles.loads(data)().method() == 3
+    assert not pickles.travels_by_value(sys)

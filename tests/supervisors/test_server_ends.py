@@ -131,6 +131,20 @@ def test_what_hangs_at_the_end_holds_it_up_for_some_seconds_at_most(node, superv
     wait_until(lambda: not any(alive(child) for child in children), 2.0)
 
 
+def close_everything(server):
+    os.closerange(3, 4096)
+
+
+def test_a_server_that_closes_all_descriptors_ends_and_is_started_again(node, supervise, tmp_path):
+    """Its loop cannot wait any more: to go on would be to spin."""
+    supervise([ChildSpec("w", Writer, args=(tmp_path,), name="writer")])
+    old = node.whereis("writer")
+    node.cast("writer", close_everything)
+    wait_until(lambda: not alive(old.pid), 10.0)
+    wait_until(lambda: node.whereis("writer") not in (None, old), 5.0)
+    assert node.status()["incarnation"] == 0
+
+
 class Large(GenServer):
     """Replies and ends."""
 

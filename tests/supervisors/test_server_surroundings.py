@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +19,7 @@ import pytest
 from genserver_helpers import log_lines
 from node_helpers import alive
 
-from supervisors import ChildSpec, GenServer, Node, SupervisorSpec
+from supervisors import NO_REPLY, ChildSpec, GenServer, Node, SupervisorSpec
 from supervisors.host.output import keep_small
 from supervisors.runtime.thespian import forking
 from supervisors.testing import wait_until
@@ -28,6 +29,7 @@ class Doer(GenServer):
     """Calls functions in its process."""
 
     def handle_call(self, request, caller):
+        self.caller = caller
         return request(self)
 
     def handle_cast(self, message):
@@ -51,6 +53,40 @@ def test_files_are_made_with_the_usual_umask(node, doer, tmp_path):
 
     in_server(node, make)
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_server_does_not_hold_the_lock_of_its_nodes_folder(node, doer):
+    def open_files(server):
+        return [os.readlink(each) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+
+    files = in_server(node, open_files)
+    assert any(each.startswith("socket:") for each in files)
+    assert not [each for each in files if each.endswith("run/lock")]
+
+
+def test_what_a_signal_handler_sends_leaves_an_idle_server_at_once(node, doer):
+    """And what the server forks does not wake it."""
+
+    def handle(server):
+        signal.signal(signal.SIGUSR2, lambda number, frame: server.send(server.ref, "signal"))
+        server.handle_info = lambda message: server.reply(server.waits, message)
+        return os.getpid()
+
+    def wait(server):
+        server.waits = server.caller
+        return NO_REPLY
+
+    pid = in_server(node, handle)
+    asked = node.send_request("doer", wait)
+    node.get_status("doer")  # it is answered in its turn: the request before it has been taken
+    os.kill(pid, signal.SIGUSR2)
+    assert asked.receive_response(5.0) == "signal"
+    assert in_server(node, forked_wakeup_fd) == -1
+
+
+def forked_wakeup_fd(server):
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+        return pool.submit(signal.set_wakeup_fd, -1).result()
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGHUP", "SIGTERM", "SIGUSR1"])

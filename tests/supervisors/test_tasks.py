@@ -340,6 +340,8 @@ def test_a_stream_refuses_what_is_not_legal_before_anything_starts(tasks):
         found.async_stream_nolink([1], double, max_workers=2)
     with pytest.raises(errors.SpecError, match="expected a function"):
         found.async_stream([1], 3)
+    with pytest.raises(errors.SpecError, match="items is invalid: got <function double"):
+        found.async_stream(double, [1])
 
 
 # rows: T10

@@ -2,6 +2,8 @@
 
 import pickle
 import threading
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import msgpack
 import pytest
@@ -45,10 +47,38 @@ def test_a_large_block_travels_once():
     assert len(values.pack_value({str(number): block for number in range(20)}, "value")) < 1_100_000
 
 
+def test_a_block_in_many_flat_dicts_is_never_blown_up():
+    block = "x" * 1_000_000
+    rows = [{"question": f"question {number}", "document": block} for number in range(100)]
+    tracemalloc.start()
+    try:
+        packed = values.pack_value(rows, "value")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(packed) < 1_100_000
+    assert peak < 20_000_000
+    assert values.open_value(packed, "value") == rows
+
+
+def test_a_packer_that_a_value_interrupts_is_not_used_again():
+    with pytest.raises(errors.CallFailed, match="no plain data"):
+        values.pack_message([1, 2, object()], "request")
+    assert values.unpack(values.pack([1, 2])) == [1, 2]
+
+
+def test_threads_and_values_in_values_share_no_packer():
+    value = [(number, (str(number), {"in": (number, b"x" * number)})) for number in range(200)]
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(lambda _: sent(value) == value, range(80)))
+
+
 VALUES = {
     "enum": Colour.RED,
     "subclass": Whole(5),
     "bytearray": bytearray(b"abc"),
+    "bytearray in a flat dict": {"a": bytearray(b"abc")},
+    "bytearrays among numbers": [1.0] * 40 + [bytearray(b"abc")] + [2.0],
     "large": 10**6000,
     "very negative": -(10**6000),
     "beyond 64 bits": -(1 << 64),
@@ -61,6 +91,7 @@ def test_a_value_comes_back_as_what_it_was(name):
     value = VALUES[name]
     twin = sent(value)
     assert twin == value
+    assert shown(twin) == shown(value)  # the types within too
     assert type(twin) is type(value)
     assert sent({"in": (value,)}) == {"in": (value,)}
 

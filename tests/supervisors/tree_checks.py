@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from supervisors import ChildSpec, Ref, errors
-from supervisors.host import processes as fate
+from supervisors.host import processes
 from supervisors.testing import processes_of
 
 #: Within this long a tree is whole again or gone; or within three times what its start took, where that is more: a
@@ -70,7 +70,7 @@ class Tree:
     def kill(self, pid):
         """Kill a process; the tree is not whole while it is still shown."""
         with contextlib.suppress(ProcessLookupError):
-            self.killed.add((pid, fate.born(pid)))
+            self.killed.add((pid, processes.born(pid)))
             os.kill(pid, signal.SIGKILL)
 
     def whole(self):

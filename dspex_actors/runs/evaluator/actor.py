@@ -29,7 +29,7 @@ from dspex_actors.runs.plan.types import Chunk, Lost, PlanSettings
 from dspex_actors.runs.spec import INHERIT_SECONDS, Job
 from supervisors import Down, GenServer, Ref, Stop
 from supervisors.errors import CallTimeout, NoProcess, ServerExited, SupervisorsError
-from supervisors.host import processes as fate
+from supervisors.host import processes
 
 #: A worker that is not there is looked for this often, in seconds.
 LOOK_SECONDS = 0.02
@@ -210,7 +210,7 @@ class Evaluator(GenServer):
             self._pump()
 
     def _has_ended(self, ref: Ref, known: Ref | None) -> bool:
-        return ref == known or (ref.host == self.ref.host and fate.has_ended(ref.pid, ref.born))
+        return ref == known or (ref.host == self.ref.host and processes.has_ended(ref.pid, ref.born))
 
     def _lost(self, lost: list[Lost]) -> None:
         for item in lost:

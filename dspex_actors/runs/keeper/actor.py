@@ -39,7 +39,7 @@ from supervisors.errors import (
     ServerExited,
     SupervisorsError,
 )
-from supervisors.host import processes as fate
+from supervisors.host import processes
 
 #: An evaluator that has ended is cleared away at this interval, in seconds, so many times at most.
 CLEAR_SECONDS, CLEAR_TRIES = 0.05, 200
@@ -187,7 +187,7 @@ class Runs(GenServer):
             except SupervisorsError as error:
                 self._journal.set_state(run_id, "failed", f"its evaluator did not start: {error}")
                 raise ConfigError(f"the run {run_id} cannot start: {_last_line(error)}") from None
-            if ref is not None and fate.has_ended(ref.pid, ref.born):
+            if ref is not None and processes.has_ended(ref.pid, ref.born):
                 await asyncio.sleep(START_SECONDS)  # its supervisor does not know yet
                 continue
             if ref is not None:

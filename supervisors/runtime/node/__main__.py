@@ -13,8 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from supervisors.host import output, security_log
-from supervisors.host import processes as fate
+from supervisors.host import output, processes, security_log
 from supervisors.host.node_config import NodeConfig
 from supervisors.runtime.node.daemon import (
     EXIT_FAILED,
@@ -40,8 +39,8 @@ def main(argv: list[str]) -> int:
     ready, lifeline = int(argv[1]), int(argv[2])
     with contextlib.suppress(PermissionError):
         os.setsid()
-    fate.set_process_name(f"node {config.name}")
-    fate.adopt_orphans()
+    processes.set_process_name(f"node {config.name}")
+    processes.adopt_orphans()
     try:
         daemon = Daemon(config, lifeline, umask)
     except StartRefusedError as error:

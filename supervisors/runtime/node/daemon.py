@@ -23,8 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from supervisors.host import meters
-from supervisors.host import processes as fate
+from supervisors.host import meters, processes
 from supervisors.host.log import open_log
 from supervisors.host.node_config import NodeConfig
 from supervisors.host.output import keep_small
@@ -85,7 +84,7 @@ class Daemon:
         self.system: Any = None
         self.root: Ref | None = None
         self._pillars = Pillars()
-        self._owner = fate.open_pidfd(os.getppid(), 0) if lifeline >= 0 else None
+        self._owner = processes.open_pidfd(os.getppid(), 0) if lifeline >= 0 else None
         self._signal_read, self._signal_write = os.pipe()
         os.set_blocking(self._signal_read, False)
         os.set_blocking(self._signal_write, False)
@@ -99,7 +98,7 @@ class Daemon:
         except OSError as error:
             raise StartRefusedError(
                 f"cannot listen on {self.config.host}:{self.config.port}: {error.strerror}; "
-                "choose another --port, or stop what holds it"
+                "give another host or port (0: any that is free), or stop what holds it"
             ) from None
         self.door.listen(512)
         host, port = self.door.getsockname()[:2]
@@ -151,7 +150,7 @@ class Daemon:
         from supervisors.runtime.thespian.transport import on_transport_start
         from supervisors.wire.messages import Boot, BootResult, encode, open_parcel, parcel
 
-        on_transport_start[:] = [fate.tie_to(os.getpid())]
+        on_transport_start[:] = [processes.tie_to(os.getpid())]
         self.system = start_system(self.config.host, 0, self.folder.key, clock=self.clock)
         address = self.system.create_root(SupervisorHost)
         root = Boot(uuid.uuid4().hex[:16], 0, 0, "root", None, self._root_spec(), (), {}, None, None, self._node())
@@ -163,7 +162,7 @@ class Daemon:
             self._look_for_owner(0)
             if isinstance(message, bytes):
                 result = open_parcel(message)[0]  # type: ignore[assignment]
-            elif not fate.descendants(os.getpid()):
+            elif not processes.descendants(os.getpid()):
                 raise StartRefusedError(f"the actor system ended while it started; see {self.logs}")
             elif time.monotonic() > deadline:
                 raise StartRefusedError(f"the node did not come up within {BOOT_SECONDS:g} s; see {self.logs}")
@@ -326,9 +325,9 @@ class Daemon:
         """Kill every process of the node and wait until none is left."""
         self._pillars.forget()
         deadline = time.monotonic() + 10.0
-        while (left := fate.descendants(os.getpid())) and time.monotonic() < deadline:
+        while (left := processes.descendants(os.getpid())) and time.monotonic() < deadline:
             for pid in left:
-                fate.kill(pid)
+                processes.kill(pid)
             _reap()
             select.poll().poll(2)
         _reap()

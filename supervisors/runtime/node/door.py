@@ -14,8 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
-from supervisors.host import meters
-from supervisors.host import processes as fate
+from supervisors.host import meters, processes
 from supervisors.host.reports import read_reports
 from supervisors.runtime.node.connection import Connection, Operation
 from supervisors.runtime.process.process import Process
@@ -166,14 +165,14 @@ class Door(SystemServer):
             "pid": node["pid"],
             "uptime": self._clock.seconds() - node["started_at"],
             "version": node["version"],
-            "processes": len(fate.descendants(node["pid"])) + 1,
+            "processes": len(processes.descendants(node["pid"])) + 1,
             "restarts": sum(row["restarts"] for row in flat) + node["incarnation"],
             "data_dir": node["data_dir"],
             "incarnation": node["incarnation"],
         }
 
     async def _op_stats(self) -> list[tuple[int, int, int, float]]:
-        return meters.read(fate.descendants(self.node["pid"]))
+        return meters.read(processes.descendants(self.node["pid"]))
 
     async def _op_reports(self, limit: int) -> list[Report]:
         return read_reports(Path(self.node["logs"]), limit)

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from supervisors.host.surroundings import keep_private
+from supervisors.host.surroundings import forget_private, keep_private
 from supervisors.wire.keys import KEY_FILE, KeyFileError, load_or_create_key, save_key
 
 
@@ -41,9 +41,10 @@ class NodeFolder:
             os.close(fd)
             return False
         if self._lock_fd >= 0:
+            forget_private(self._lock_fd)
             os.close(self._lock_fd)
         self._lock_fd = fd
-        keep_private(fd)
+        keep_private(fd, from_servers=True)
         return True
 
     def tell(self, node: dict[str, Any], log: Any) -> None:

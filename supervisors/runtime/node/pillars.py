@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from supervisors.host import processes as fate
+from supervisors.host import processes
 
 
 class Pillars:
@@ -20,14 +20,14 @@ class Pillars:
         Args:
             root: its pid.
         """
-        table = fate.process_table()
+        table = processes.process_table()
         admin = table.get(root, 0)
         pids = {root: "root", admin: "admin"}
         pids.update({pid: "logger" for pid, parent in table.items() if parent == admin and pid != root})
         for pid, name in pids.items():
             self._known[pid] = (name, None)
             with contextlib.suppress(ProcessLookupError):  # it has fallen already: the first look will see it
-                self._known[pid] = (name, fate.open_pidfd(pid, 0))
+                self._known[pid] = (name, processes.open_pidfd(pid, 0))
 
     def __contains__(self, pid: object) -> bool:
         """Whether a process is one of them."""
@@ -36,7 +36,7 @@ class Pillars:
     def fallen(self) -> str | None:
         """Return the name of one that has ended; None: all stand."""
         for pid, (name, pidfd) in self._known.items():
-            if fate.has_ended(pid, 0, pidfd):
+            if processes.has_ended(pid, 0, pidfd):
                 return name
         return None
 
@@ -47,5 +47,5 @@ class Pillars:
     def forget(self) -> None:
         """Watch them no more."""
         for pidfd in self.descriptors():
-            fate.close_pidfd(pidfd)
+            processes.close_pidfd(pidfd)
         self._known = {}

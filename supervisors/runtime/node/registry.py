@@ -10,7 +10,7 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
-from supervisors.host import processes as fate
+from supervisors.host import processes
 from supervisors.system_server import SystemServer
 from supervisors.terms.errors import NoProcess
 from supervisors.terms.ports import engine_of
@@ -120,7 +120,7 @@ class NodeRegistry(SystemServer):
                 super().take_cast(message)
 
     def _alive(self, ref: Ref) -> bool:
-        return ref.host != self.ref.host or not fate.has_ended(ref.pid, ref.born)
+        return ref.host != self.ref.host or not processes.has_ended(ref.pid, ref.born)
 
     def _lookup(self, name: str) -> Ref | None:
         ref = self._names.get(name)

@@ -7,7 +7,7 @@ import asyncio
 import itertools
 from collections.abc import Callable
 
-from supervisors.host import processes as fate
+from supervisors.host import processes
 from supervisors.runtime.process.futures import refuse, settle
 from supervisors.runtime.process.peers import Peers
 from supervisors.terms.errors import CallFailed, CallTimeout, NoProcess, ServerExited, SupervisorsError
@@ -202,7 +202,7 @@ class Calls:
 
     def _sweep(self) -> None:
         callers = {caller.ref for caller in self._open.values() if caller.ref.host == self._ref.host}
-        dead = {ref for ref in callers if fate.has_ended(ref.pid, ref.born)}
+        dead = {ref for ref in callers if processes.has_ended(ref.pid, ref.born)}
         self._open = {key: caller for key, caller in self._open.items() if caller.ref not in dead}
         self._sweep_at = max(SWEEP_AT, 2 * len(self._open))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from supervisors.host import processes as fate
+from supervisors.host import processes
 from supervisors.runtime.process.far import Far, Owner
 from supervisors.terms.errors import NoProcess
 from supervisors.terms.reason import KILLED, NODEDOWN, NOPROC, ExitReason
@@ -58,13 +58,13 @@ class Peers:
         peer = self._peers.get(ref)
         if peer is None and ref.host == self.host:
             try:
-                fd = fate.open_pidfd(ref.pid, ref.born)
-            except (ProcessLookupError, PermissionError):
+                fd = processes.open_pidfd(ref.pid, ref.born)
+            except ProcessLookupError:
                 raise NoProcess(f"{ref} has ended", reason=NOPROC) from None
             except OSError:  # no descriptor left: its pid is looked at now and then, as where there are no pidfds
                 fd = None
-            if fd is not None and fate.has_ended(ref.pid, ref.born, fd):
-                fate.close_pidfd(fd)
+            if fd is not None and processes.has_ended(ref.pid, ref.born, fd):
+                processes.close_pidfd(fd)
                 raise NoProcess(f"{ref} has ended", reason=NOPROC)
             peer = self._peers[ref] = _Peer(fd)
             if fd is not None:
@@ -107,7 +107,7 @@ class Peers:
     def _poll(self, ref: Ref) -> None:
         if ref not in self._peers:
             return
-        if fate.has_ended(ref.pid, ref.born):
+        if processes.has_ended(ref.pid, ref.born):
             self._ended(ref)
         else:
             self._loop.call_later(POLL_SECONDS, self._poll, ref)
@@ -119,7 +119,7 @@ class Peers:
         peer.gone = reason
         if peer.fd is not None:
             self._loop.remove_reader(peer.fd)
-            fate.close_pidfd(peer.fd)
+            processes.close_pidfd(peer.fd)
         for callback in peer.on_death:
             callback(ref)
         self._settle(lambda: self._bury(ref, reason))
@@ -133,7 +133,7 @@ class Peers:
         peer = self._peers.pop(ref, None)
         if peer is not None and peer.fd is not None and peer.gone is None:
             self._loop.remove_reader(peer.fd)
-            fate.close_pidfd(peer.fd)
+            processes.close_pidfd(peer.fd)
 
     def awaited(self, ref: Ref) -> bool:
         """Whether somebody asked to be called back when this process ends."""

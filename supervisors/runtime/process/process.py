@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any, Protocol
 
-from supervisors.host import processes as fate
+from supervisors.host import processes
 from supervisors.host.meters import Meter
 from supervisors.runtime.process.bonds import Bonds
 from supervisors.runtime.process.calls import Calls
@@ -302,7 +302,7 @@ class Process:
     def exit(self, target: Ref, reason: ExitReason) -> None:
         """Send an exit signal. A kill on this host is the kernel's: it ends a process that takes no messages too."""
         if reason == KILL and target.host == self.ref.host and not target.outside:
-            fate.kill_exactly(target.pid, target.born)
+            processes.kill_exactly(target.pid, target.born)
         else:
             self._in_loop(self.sender.reach, target, lambda ref: self.post(ref, Exit(ref.uid, self.ref, reason)))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from thespian.actors import ActorAddress
 
-from supervisors.host import processes as fate
+from supervisors.host import processes
 from supervisors.host.deaths import Deaths
 from supervisors.runtime.thespian import forking
 from supervisors.runtime.thespian.post import PostOffice
@@ -104,13 +104,13 @@ class Children:
     def _watch(self, process: ChildProcess) -> None:
         """Have its death seen at once; with no descriptor left for that it is seen by looking after the child."""
         # Not collected before we look: even if it has died already, its pid is still its own.
-        pidfd = fate.open_pidfd(process.pid, 0)
+        pidfd = processes.open_pidfd(process.pid, 0)
         if pidfd is None:
             return
         try:
             self._deaths.add(pidfd)
         except OSError:
-            fate.close_pidfd(pidfd)
+            processes.close_pidfd(pidfd)
         else:
             process.pidfd = pidfd
             self._by_pidfd[pidfd] = process
@@ -123,7 +123,7 @@ class Children:
 
     def kill(self, process: ChildProcess) -> None:
         """End a child at once; its death will be seen like any other."""
-        fate.kill(process.pid, process.pidfd)
+        processes.kill(process.pid, process.pidfd)
         self._ends_soon(process)
 
     def last_word(self, process: ChildProcess, reason: ExitReason) -> None:
@@ -154,7 +154,7 @@ class Children:
         if process.pidfd is not None:
             del self._by_pidfd[process.pidfd]
             self._deaths.remove(process.pidfd)
-            fate.close_pidfd(process.pidfd)
+            processes.close_pidfd(process.pidfd)
         forking.forget_actor(self._manager, process.pid)
         self._office.forget_child(process.address)
         self._on_burial(process)
@@ -199,5 +199,5 @@ class Children:
 
     def _has_ended(self, process: ChildProcess) -> bool:
         if process.pidfd is not None:
-            return fate.has_ended(process.pid, 0, process.pidfd)
+            return processes.has_ended(process.pid, 0, process.pidfd)
         return not process.handle.is_alive()

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from thespian.actors import Actor, ActorExitRequest
 
-from supervisors.host import processes as fate
+from supervisors.host import processes
 from supervisors.host.farewell import farewell
 from supervisors.host.log import open_log
 from supervisors.host.surroundings import USUAL_UMASK, settle
@@ -64,15 +64,17 @@ class LeafHost(Actor):  # type: ignore[misc]
         assert isinstance(boot, Boot)
         settle(boot.node.get("umask", USUAL_UMASK))
         label = str(boot.name or boot.id)
-        fate.set_process_name(label)
+        processes.set_process_name(label)
         self._transport = self._myRef.transport
         self._office = PostOffice(self._myRef, self._undelivered)
-        watchdog = Watchdog(self._serves, self._blocked, self._receive_meanwhile)
-        self._loop = asyncio.SelectorEventLoop(watchdog)
+        self._watchdog = Watchdog(self._serves, self._blocked, self._receive_meanwhile)
+        self._loop = asyncio.SelectorEventLoop(self._watchdog)
         log = open_log(boot.node["logs"], label, boot.node.get("level", "info"))
         self._process = Process(boot, own_ref(self._myRef, boot.to), self, self._loop, log)
         self._user = os.geteuid(), os.getegid()
         signal.signal(signal.SIGTERM, lambda number, frame: self._loop.call_soon_threadsafe(self._asked_to_end))
+        # A handler of the server's for a signal may cast or reply: the loop has to wake up for that.
+        signal.set_wakeup_fd(self._loop._csock.fileno(), warn_on_full_buffer=False)  # type: ignore[attr-defined]
         self._loop.call_soon(self._process.start)
         self._transport.successor = self._run_loop
 
@@ -85,12 +87,17 @@ class LeafHost(Actor):  # type: ignore[misc]
             # sys.exit() in a task or callback of the server ends the loop, and must end the server instead.
             with contextlib.suppress(BaseException):
                 self._loop.run_forever()
+            if not self._watchdog.works():  # user code has closed all descriptors, say: to go on would be to spin
+                with contextlib.suppress(Exception):
+                    assert self._process is not None
+                    self._process.log.critical("the event loop has lost its descriptors: the server ends")
+                os._exit(1)
 
     def _live_with_parent(self) -> None:
         """End with the supervisor also after a change of user, at which the kernel forgets to see to that."""
         parent = os.getppid()
         with contextlib.suppress(ProcessLookupError):
-            pidfd = fate.open_pidfd(parent, 0)
+            pidfd = processes.open_pidfd(parent, 0)
             if pidfd is not None:
                 self._loop.add_reader(pidfd, os._exit, 1)
         if os.getppid() != parent:
@@ -210,7 +217,7 @@ class LeafHost(Actor):  # type: ignore[misc]
         """Die with the supervisor: the kernel forgets that when a process changes its user."""
         assert self._process is not None
         if (parent := self._process.boot.parent) is not None:
-            fate.die_with(parent.pid)
+            processes.die_with(parent.pid)
 
     def _send_outbox(self) -> None:
         self._flush_is_due = False

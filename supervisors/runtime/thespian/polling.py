@@ -25,13 +25,14 @@ from thespian.system.transport import (
 )
 from thespian.system.transport import TCPTransport as tcp  # noqa: N813 - a module
 
-from supervisors.host import processes as fate
+from supervisors.host import processes
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 #: Connections that have not been used for long (Thespian's limit is 20 minutes) are looked for this often, in seconds.
 IDLE_LOOK_SECONDS = 60.0
-#: At least so many unused connections are kept, and at most a quarter of the descriptors that the process may have.
-MIN_IDLE = 16
+#: At least so many unused connections are kept, and at most a quarter of the descriptors that the process may have
+#: beside those that every process has open.
+MIN_IDLE, ALWAYS_OPEN = 8, 32
 #: The selector is made anew when it has been ready for nothing so many times in a row.
 MAX_VAIN = 100
 #: How long no connection is accepted when one could not be, in seconds.
@@ -102,7 +103,7 @@ class PollingTransport(tcp.TCPTransport):  # type: ignore[misc]
         self._finished_intents: list[Any]
         self._next_idle_look = time.monotonic() + IDLE_LOOK_SECONDS
         #: So many connections are kept for the next message; a further one closes those that are longest unused.
-        self._max_idle = max(MIN_IDLE, fate.descriptor_limit() // 4)
+        self._max_idle = max(MIN_IDLE, (processes.descriptor_limit() - ALWAYS_OPEN) // 4)
 
     def close(self) -> None:
         """Close everything."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from thespian.actors import Actor, ActorExitRequest, ThespianWatch, WakeupMessage, WatchMessage
 
-from supervisors.host import processes as fate
+from supervisors.host import processes
 from supervisors.host.log import open_log
 from supervisors.host.meters import Meter
 from supervisors.host.reports import Reporter
@@ -199,7 +199,7 @@ class SupervisorHost(Actor):  # type: ignore[misc]
         self.boot = boot
         self.ref = own_ref(self._myRef, boot.to)
         self.label = str(boot.name or boot.id)
-        fate.set_process_name(self.label)
+        processes.set_process_name(self.label)
         self._office = PostOffice(self._myRef, lambda parcel: None)
         self._meter = Meter()
         self._log = open_log(boot.node["logs"], self.label, boot.node.get("level", "info"))
@@ -212,7 +212,7 @@ class SupervisorHost(Actor):  # type: ignore[misc]
         self._booted = True  # from here on it can say what has befallen it
         assert isinstance(boot.start, SupervisorSpec)
         make: Callable[..., SupervisorCore] = RootCore if boot.parent is None else core_for
-        self.core = make(boot.start, alive=lambda ref: not fate.has_ended(ref.pid, ref.born))
+        self.core = make(boot.start, alive=lambda ref: not processes.has_ended(ref.pid, ref.born))
         if self._naming.settled:
             self._start()
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from supervisors.host import processes as fate
+from supervisors.host import processes
 from supervisors.terms.ref import Ref
 
 #: Dead watchers are cleared away when there are so many of them.
@@ -28,7 +28,7 @@ class Watchers:
 
     def _sweep(self) -> None:
         mine = {watcher for watcher, _ in self._known if watcher.host == self._host}
-        dead = {watcher for watcher in mine if fate.has_ended(watcher.pid, watcher.born)}
+        dead = {watcher for watcher in mine if processes.has_ended(watcher.pid, watcher.born)}
         self._known = {key: None for key in self._known if key[0] not in dead}
 
     def remove(self, watcher: Ref, number: int) -> None:
