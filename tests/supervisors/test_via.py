@@ -1,5 +1,6 @@
 """Via names: start under them, call through them."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -25,6 +26,12 @@ class Asker(GenServer):
                 return await self.whereis(target)
             case "name":
                 return self.name
+            case "a key that cannot be sent":
+                before = len(self._supervisors_engine.calls._pending)
+                try:
+                    await self.call(Via("reg", threading.Lock()), "x", timeout=None)
+                except errors.CallFailed:
+                    return len(self._supervisors_engine.calls._pending) - before
         return None
 
 
@@ -213,6 +220,10 @@ def test_the_fall_of_a_registry_costs_a_rest_for_one_tree_one_restart(node):
 
 
 # rows: G6, R9
+def test_a_call_by_a_key_that_cannot_be_sent_leaves_no_question_behind(node, top):
+    assert node.call("asker", "a key that cannot be sent") == 0
+
+
 def test_what_is_no_via_name():
     for wrong in ("", None, 5):
         with pytest.raises(errors.SpecError):

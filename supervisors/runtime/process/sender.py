@@ -105,7 +105,11 @@ class Sender:
             self._ask(target, number, question, lambda ref: error if ref == asked[0] else None)
 
         calls.open(number, self.ref, timeout, heard)
-        self._ask(target, number, once)
+        try:
+            self._ask(target, number, once)
+        except BaseException:  # the key of a Via that cannot be sent: nobody will answer
+            calls.give_up(number)
+            raise
         return number
 
     def _ask(
