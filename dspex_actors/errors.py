@@ -17,6 +17,9 @@
      │   └─ CircuitOpen            this deployment is failing; not asked
      ├─ AdapterParseError          the LM's text does not have the fields that the signature asks for
      ├─ ConfigError                a setting, a model string, a program or a dataset is not usable as given
+     │   ├─ ConfigValueError       … where DSPy raises a ValueError: it is one too
+     │   ├─ ConfigTypeError        … where DSPy raises a TypeError
+     │   └─ ConfigKeyError         … where DSPy raises a KeyError
      ├─ RunFailed                  a run ended without a result
      └─ RunInterrupted             the node went away in the middle of a run; `run_id` continues it
 
@@ -26,6 +29,7 @@ Every one is plain data: it can be turned into a record (`to_record`), sent anyw
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 
@@ -140,12 +144,18 @@ class CircuitOpen(LMError):
 class AdapterParseError(DspexError):
     """The LM's text does not hold the output fields that the signature asks for.
 
+    An adapter of one's own may raise it as DSPy's does, with `adapter_name`, `signature`, `lm_response` and
+    `parsed_result`; those four can be read too. `signature` and `parsed_result` are of this process: a record has
+    `expected` and `found` in their place.
+
     Args:
         message: what is missing or not parseable.
-        adapter: name of the adapter.
-        completion: the LM's text.
-        expected: names of the output fields.
-        found: names of the fields that were there.
+        signature: the signature whose outputs were expected.
+        parsed_result: output name → what was found for it.
+        adapter_name: as `adapter`.
+        lm_response: as `completion`.
+        **details: `adapter`: its name. `completion`: the LM's text. `expected`: names of the output fields. `found`:
+            names of the fields that were there. `usage`: tokens that the answers took.
     """
 
     fields: ClassVar[tuple[str, ...]] = ("adapter", "completion", "expected", "found", "usage")
@@ -155,9 +165,58 @@ class AdapterParseError(DspexError):
     found: list[str] | None
     usage: dict[str, Any] | None
 
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        signature: Any = None,
+        parsed_result: Mapping[str, Any] | None = None,
+        adapter_name: str | None = None,
+        lm_response: str | None = None,
+        **details: Any,
+    ) -> None:
+        """Make the error; what was not said is taken from the signature and the parsed result."""
+        given = {"adapter": adapter_name, "completion": lm_response}
+        if signature is not None:
+            given["expected"] = list(signature.output_fields)
+        if parsed_result is not None:
+            given["found"] = list(parsed_result)
+        details = {**{name: value for name, value in given.items() if value is not None}, **details}
+        if message is None:
+            expected = ", ".join(details.get("expected") or ()) or "nothing"
+            message = f"{details.get('adapter') or 'the adapter'} cannot read the answer; expected {expected}"
+        super().__init__(message, **details)
+        self.signature = signature
+        self.parsed_result = None if parsed_result is None else dict(parsed_result)
+
+    @property
+    def adapter_name(self) -> str | None:
+        """The adapter's name."""
+        return self.adapter
+
+    @property
+    def lm_response(self) -> str | None:
+        """The LM's text."""
+        return self.completion
+
 
 class ConfigError(DspexError):
     """A setting, model string, program, metric or dataset is not usable as given."""
+
+
+class ConfigValueError(ConfigError, ValueError):
+    """A ConfigError where DSPy raises a ValueError."""
+
+
+class ConfigTypeError(ConfigError, TypeError):
+    """A ConfigError where DSPy raises a TypeError."""
+
+
+class ConfigKeyError(ConfigError, KeyError):
+    """A ConfigError where DSPy raises a KeyError."""
+
+    #: A KeyError's own would quote the message.
+    __str__ = Exception.__str__
 
 
 class RunFailed(DspexError):

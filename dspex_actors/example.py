@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel
 
-from dspex_actors.signatures.fields import ConfigValueError
+from dspex_actors.errors import ConfigValueError
 
 _HIDDEN = "dspy_"
 
@@ -20,7 +20,8 @@ class Example:
     `keys` and `len`.
 
     Args:
-        base: an example or a mapping to start from; its inputs are kept.
+        base: an example or a mapping to start from, also by keyword; its inputs are kept. As a keyword, anything
+            else is a field of that name.
         **fields: values by name; they win over `base`.
     """
 
@@ -31,6 +32,8 @@ class Example:
 
     def __init__(self, base: Example | Mapping[str, Any] | None = None, /, **fields: Any) -> None:
         """Make an example from `base` and `fields`."""
+        if base is None and isinstance(fields.get("base"), Example | Mapping):
+            base = fields.pop("base")
         if base is None:
             store, inputs = {}, None
         elif isinstance(base, Example):
@@ -93,8 +96,8 @@ class Example:
     def __repr__(self) -> str:
         """Show the fields and which are inputs."""
         shown = {name: value for name, value in self._store.items() if not name.startswith(_HIDDEN)}
-        inputs = sorted(self._input_keys) if self._input_keys is not None else None
-        return f"Example({shown}, inputs={inputs})"
+        inputs = set(self._input_keys) if self._input_keys is not None else None
+        return f"Example({shown}) (input_keys={inputs})"
 
     def __eq__(self, other: object) -> bool:
         """Tell whether `other` is an example with the same fields; which are inputs does not count."""
@@ -195,20 +198,23 @@ class Prediction(Example):
     __slots__ = ("_calls", "_completions")
 
     _calls: tuple[Any, ...]
-    _completions: list[dict[str, Any]]
+    _completions: Completions | None
 
     def __init__(self, base: Example | Mapping[str, Any] | None = None, /, **fields: Any) -> None:
         """Make a prediction from fields."""
         super().__init__(base, **fields)
         self._calls = ()
-        self._completions = []
+        self._completions = None
 
     @classmethod
-    def from_completions(cls, completions: Iterable[Mapping[str, Any]] | Mapping[str, list[Any]]) -> Prediction:
+    def from_completions(
+        cls, completions: Iterable[Mapping[str, Any]] | Mapping[str, list[Any]], signature: Any = None
+    ) -> Prediction:
         """Make a prediction of the first of several completions; the others stay in `completions`.
 
         Args:
             completions: a list of dicts, or a dict of equally long lists.
+            signature: accepted as DSPy accepts it; the names say what is needed.
 
         Returns:
             The prediction.
@@ -223,13 +229,13 @@ class Prediction(Example):
         if not rows:
             raise ConfigValueError("a prediction needs at least one completion, got none")
         prediction = cls(rows[0])
-        prediction._completions = rows
+        prediction._completions = Completions(rows)
         return prediction
 
     @property
-    def completions(self) -> list[dict[str, Any]]:
+    def completions(self) -> Completions:
         """The LM's parsed answers; nearly always one."""
-        return self._completions or [dict(self._store)]
+        return self._completions or Completions([dict(self._store)])
 
     def copy(self, **fields: Any) -> Self:
         """Return a copy with `fields` set; it keeps the record of its LM calls."""
@@ -248,8 +254,13 @@ class Prediction(Example):
         self._calls = tuple(calls)
 
     def get_lm_usage(self) -> dict[str, dict[str, Any]]:
-        """Return the summed usage by model: model → {"input_tokens": ..., ...}."""
-        return summed_usage(self._calls)
+        """Return the summed usage by LM, as DSPy names it.
+
+        Returns:
+            `provider/model` → `prompt_tokens`, `completion_tokens`, `total_tokens`, and our own counts of their
+            parts (`cache_read`, `reasoning` ...) where the provider told them.
+        """
+        return {name: _as_dspys(counts) for name, counts in summed_usage(self._calls).items()}
 
     def __repr__(self) -> str:
         """Show the fields, one a line."""
@@ -293,6 +304,70 @@ class Prediction(Example):
         return float(self) >= float(other)
 
 
+class Completions:
+    """Several answers to one call: a list by field, a prediction by number.
+
+    `completions.answer` and `completions["answer"]` are the answers' values of that field; `completions[0]` is the
+    first answer.
+
+    Args:
+        rows: one dict per answer.
+    """
+
+    __slots__ = ("_rows",)
+
+    def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Keep the answers."""
+        self._rows = [dict(row) for row in rows]
+
+    def __getattr__(self, name: str) -> list[Any]:
+        """Return the values of the field `name`, one per answer."""
+        if name.startswith("_") or not any(name in row for row in self._rows):
+            raise AttributeError(f"the completions have no field {name!r}")
+        return [row.get(name) for row in self._rows]
+
+    def __getitem__(self, key: int | str) -> Any:
+        """Return the answer of a number, or the values of a field."""
+        if isinstance(key, int):
+            return Prediction(self._rows[key])
+        return [row[key] for row in self._rows]
+
+    def __len__(self) -> int:
+        """Return the number of answers."""
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Iterate over the answers."""
+        return (Prediction(row) for row in self._rows)
+
+    def __contains__(self, name: object) -> bool:
+        """Tell whether the answers have a field `name`."""
+        return any(name in row for row in self._rows)
+
+    def items(self) -> list[tuple[str, list[Any]]]:
+        """Return (field, values) pairs."""
+        return [(name, self[name]) for name in self._rows[0]]
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether `other` has the same answers, as completions or as a list of dicts."""
+        return self._rows == (other._rows if isinstance(other, Completions) else other)
+
+    def __repr__(self) -> str:
+        """Show the answers."""
+        return f"Completions({self._rows!r})"
+
+
+#: DSPy's names of our counts.
+_DSPYS = {"input_total": "prompt_tokens", "output_total": "completion_tokens"}
+
+
+def _as_dspys(counts: Mapping[str, Any]) -> dict[str, Any]:
+    own = {_DSPYS.get(name, name): count for name, count in counts.items()}
+    own.setdefault("total_tokens", own.get("prompt_tokens", 0) + own.get("completion_tokens", 0))
+    first = ("prompt_tokens", "completion_tokens", "total_tokens")
+    return {name: own.get(name, 0) for name in first} | own
+
+
 def summed_usage(calls: Iterable[Any]) -> dict[str, dict[str, Any]]:
     """Sum the usage of LM replies by model.
 
@@ -300,15 +375,21 @@ def summed_usage(calls: Iterable[Any]) -> dict[str, dict[str, Any]]:
         calls: replies with `model` and `usage` (a mapping, or something with `to_dict`).
 
     Returns:
-        Model → counts by name; counts that a reply did not report are left out.
+        `provider/model` (the model alone where no provider is told) → counts by name; counts that a reply did not
+        report are left out.
     """
     total: dict[str, dict[str, Any]] = {}
     for reply in calls:
         usage = reply.usage.to_dict() if hasattr(reply.usage, "to_dict") else dict(reply.usage or {})
-        counts = total.setdefault(str(reply.model), {})
+        counts = total.setdefault(_lm_name(reply), {})
         for name, count in usage.items():
             if isinstance(count, bool):
                 counts[name] = counts.get(name, False) or count
             elif isinstance(count, int | float):
                 counts[name] = counts.get(name, 0) + count
     return total
+
+
+def _lm_name(reply: Any) -> str:
+    provider, model = getattr(reply, "provider", ""), str(reply.model)
+    return f"{provider}/{model}" if provider and not model.startswith(f"{provider}/") else model

@@ -36,6 +36,15 @@ def section(name: str, value: str) -> str:
     return f"[[ ## {name} ## ]]\n{value}"
 
 
+def spoken(completion: str) -> str:
+    """Return an answer without the `<think>` block before it: what it tries there is not what it says."""
+    text = completion.lstrip()
+    if not text.startswith("<think>"):
+        return completion
+    _, end, answer = text.partition("</think>")
+    return answer if end else completion
+
+
 class Adapter(ABC):
     """Base of the adapters."""
 
@@ -187,8 +196,9 @@ class Adapter(ABC):
         missing = "" if complete else MISSING_OUTPUT
         return complete, user, self.format_assistant_message_content(signature, store, missing)
 
-    def _finish(self, plan: Plan, completion: str, raw: Mapping[str, Any]) -> dict[str, Any]:
+    def _finish(self, signature: SignatureMeta, completion: str, raw: Mapping[str, Any]) -> dict[str, Any]:
         """Turn raw values into the output fields: parse what is there, fill in what may be missing."""
+        plan = self._plans.get(signature, self._fill)
         fields: dict[str, Any] = {}
         missing: list[str] = []
         for name, parse in plan.parsers.items():
@@ -200,27 +210,26 @@ class Adapter(ABC):
                     shown = repr(raw[name])[:200]
                     kind = type_name(plan.outputs[name].annotation)
                     raise self._error(
-                        f"field {name!r} should be {kind}, the LM wrote {shown}: {why}", plan, completion, raw
+                        signature, completion, raw, f"field {name!r} should be {kind}, the LM wrote {shown}: {why}"
                     ) from error
             elif not _default(plan.outputs[name], name, fields):
                 missing.append(name)
         if missing:
             found = ", ".join(raw) or "none of them"
             raise self._error(
-                f"answer without {', '.join(missing)}; expected {', '.join(plan.outputs)}, found {found}",
-                plan,
+                signature,
                 completion,
                 raw,
+                f"answer without {', '.join(missing)}; expected {', '.join(plan.outputs)}, found {found}",
             )
         return fields
 
-    def _error(self, message: str, plan: Plan, completion: str, raw: Mapping[str, Any]) -> AdapterParseError:
+    def _error(
+        self, signature: SignatureMeta, completion: str, raw: Mapping[str, Any], message: str
+    ) -> AdapterParseError:
+        name = type(self).__name__
         return AdapterParseError(
-            f"{type(self).__name__}: {message}",
-            adapter=type(self).__name__,
-            completion=completion,
-            expected=list(plan.outputs),
-            found=list(raw),
+            f"{name}: {message}", adapter=name, completion=completion, signature=signature, parsed_result=raw
         )
 
 

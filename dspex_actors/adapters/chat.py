@@ -7,14 +7,15 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from dspex_actors.adapters.base import Adapter, section
+from dspex_actors.adapters.base import Adapter, section, spoken
 from dspex_actors.adapters.json import JSONAdapter
-from dspex_actors.adapters.plan import Plans
+from dspex_actors.adapters.plan import Plan, Plans
 from dspex_actors.adapters.types import placeholder, type_hint
 from dspex_actors.adapters.values import render_value
 from dspex_actors.signatures.signature import SignatureMeta
 
 _MARKER = re.compile(r"\[\[ ## (\w+) ## \]\]")
+_ANY_MARKER = re.compile(r"(?:\*\*|`)?\[\[ ## (\w+) ## \]\](?:\*\*|`)?")
 _COMPLETED = "[[ ## completed ## ]]"
 
 
@@ -72,7 +73,9 @@ class ChatAdapter(Adapter):
 
         A marker counts at the start of a line (after blanks); what follows it on its line is the value's
         first line. Of two sections with one name the first counts, even if it is empty. Sections of other
-        names are skipped. The closing marker may be missing.
+        names are skipped. The closing marker may be missing, or stand behind the last value. Thoughts in
+        `<think>` before the answer are not part of it. If an output is missing then, markers count wherever they
+        stand.
 
         Args:
             signature: what the program does.
@@ -85,21 +88,49 @@ class ChatAdapter(Adapter):
             AdapterParseError: a field is missing or is not of its type.
         """
         plan = self._plans.get(signature, self._fill)
-        raw: dict[str, str] = {}
-        name = ""
-        lines: list[str] = []
-        for line in completion.splitlines():
-            if "[[ ## " in line:
-                bare = line.strip()
-                marker = _MARKER.match(bare)
-                if marker is not None:
-                    if name in plan.outputs and name not in raw:
-                        raw[name] = "\n".join(lines).strip()
-                    name = marker[1]
-                    rest = bare[marker.end() :].strip()
-                    lines = [rest] if rest else []
-                    continue
-            lines.append(line)
-        if name in plan.outputs and name not in raw:
-            raw[name] = "\n".join(lines).strip()
-        return self._finish(plan, completion, raw)
+        answer = spoken(completion)
+        raw = _sections(plan, answer)
+        if not raw and answer is not completion:
+            raw = _sections(plan, completion)
+        if any(name not in raw and field.is_required() for name, field in plan.outputs.items()):
+            run_together = _sections_anywhere(plan, answer)
+            if len(run_together) > len(raw):
+                raw = run_together
+        return self._finish(signature, completion, raw)
+
+
+def _sections(plan: Plan, text: str) -> dict[str, str]:
+    """Return the outputs' sections; a marker counts at the start of a line."""
+    raw: dict[str, str] = {}
+    name = ""
+    lines: list[str] = []
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    # Not splitlines: U+2028 and form feeds belong to the value.
+    for line in text.split("\n"):
+        if "[[ ## " in line:
+            bare = line.strip()
+            marker = _MARKER.match(bare)
+            if marker is not None:
+                if name in plan.outputs and name not in raw:
+                    raw[name] = "\n".join(lines).strip()
+                name = marker[1]
+                rest = bare[marker.end() :].strip()
+                lines = [rest] if rest else []
+                continue
+        lines.append(line)
+    if name in plan.outputs and name not in raw:
+        # No closing marker on a line of its own: it may stand behind the last value.
+        raw[name] = "\n".join(lines).strip().removesuffix(_COMPLETED).rstrip()
+    return raw
+
+
+def _sections_anywhere(plan: Plan, text: str) -> dict[str, str]:
+    """Return the outputs' sections of an answer that runs them together, or writes its markers in bold."""
+    raw: dict[str, str] = {}
+    found = [marker for marker in _ANY_MARKER.finditer(text) if marker[1] in plan.outputs or marker[1] == "completed"]
+    ends = [*(marker.start() for marker in found[1:]), len(text)]
+    for marker, end in zip(found, ends, strict=False):
+        if marker[1] in plan.outputs:
+            raw.setdefault(marker[1], text[marker.end() : end].strip())
+    return raw

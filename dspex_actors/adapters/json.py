@@ -6,12 +6,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import json_repair
 from pydantic_core import to_jsonable_python
 
-from dspex_actors.adapters.base import Adapter, section
+from dspex_actors.adapters.base import Adapter, section, spoken
 from dspex_actors.adapters.plan import Plans
 from dspex_actors.adapters.types import placeholder, type_hint
+from dspex_actors.adapters.values import holds_decimals, read_structure
 from dspex_actors.signatures.signature import SignatureMeta
 
 
@@ -66,13 +66,15 @@ class JSONAdapter(Adapter):
             AdapterParseError: no JSON object, or a field is missing or is not of its type.
         """
         plan = self._plans.get(signature, self._fill)
-        found: Any = json_repair.loads(completion)
+        exact = any(holds_decimals(field.annotation) for field in plan.outputs.values())
+        answer = spoken(completion)
+        found = read_structure(answer, exact)
         if not isinstance(found, dict):
-            inner = first_object(completion)
-            found = json_repair.loads(inner) if inner else None
+            inner = first_object(answer)
+            found = read_structure(inner, exact) if inner else None
         if not isinstance(found, dict):
-            raise self._error("the LM's answer holds no JSON object", plan, completion, {})
-        return self._finish(plan, completion, {name: found[name] for name in plan.outputs if name in found})
+            raise self._error(signature, completion, {}, "the LM's answer holds no JSON object")
+        return self._finish(signature, completion, {name: found[name] for name in plan.outputs if name in found})
 
 
 def first_object(text: str) -> str:

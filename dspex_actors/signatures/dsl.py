@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import builtins
 import importlib
+import re
 import sys
 import types
 import typing
@@ -19,22 +20,29 @@ from typing import Any
 from pydantic import Field
 from pydantic.fields import FieldInfo
 
-from dspex_actors.signatures.fields import UNDEFINED_TYPE, ConfigValueError, InputField, OutputField, complete_field
+from dspex_actors.errors import ConfigValueError
+from dspex_actors.signatures.fields import UNDEFINED_TYPE, InputField, OutputField, complete_field
 
 #: How many calling frames are searched for a type that is not a builtin; DSPy's number.
 _MAX_FRAMES = 100
 
 _FORM = 'write it as "input, other: int -> output: list[str]"'
 
+#: A quoted text, or an arrow.
+_ARROW = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|->""")
+
 Lookup = Callable[[str], Any]
 
 
-def parse_signature(text: str, custom_types: Mapping[str, Any] | None = None) -> dict[str, FieldInfo]:
+def parse_signature(
+    text: str, custom_types: Mapping[str, Any] | None = None, *, trusted: bool = True
+) -> dict[str, FieldInfo]:
     """Read a signature string into its fields.
 
     Args:
         text: inputs, `->`, outputs; a name without a type is a `str`.
         custom_types: types by name; they win over builtins, `typing` and the callers' variables.
+        trusted: False for text from a file: types are builtins and those of `typing`, nothing is imported.
 
     Returns:
         Name → field, inputs first, in the order written.
@@ -42,15 +50,15 @@ def parse_signature(text: str, custom_types: Mapping[str, Any] | None = None) ->
     Raises:
         ConfigValueError: no arrow or two, a syntax error, a duplicate name, an unknown type.
     """
-    sides = text.split("->")
+    sides = _sides(text)
     if len(sides) != 2:
         raise ConfigValueError(f"signature {text!r} needs exactly one '->', it has {len(sides) - 1}; {_FORM}")
-    lookup = _lookup(dict(custom_types or {}))
+    lookup = _lookup(dict(custom_types or {}), trusted)
     fields: dict[str, FieldInfo] = {}
     for side, make in zip(sides, (InputField, OutputField), strict=True):
         for name, annotation in _parse_side(side, text):
             if name in fields:
-                raise ConfigValueError(f"signature {text!r} has two fields called {name!r}; every name may stand once")
+                raise ConfigValueError(f"signature {text!r} has two fields called {name!r}; they need distinct names")
             if annotation is None:
                 field = make()
                 field.json_schema_extra[UNDEFINED_TYPE] = True
@@ -58,6 +66,12 @@ def parse_signature(text: str, custom_types: Mapping[str, Any] | None = None) ->
             else:
                 fields[name] = complete_field(name, make(), _resolve(annotation, lookup, text, name))
     return fields
+
+
+def _sides(text: str) -> list[str]:
+    """Split at each `->` that is not inside quotes: a member of a Literal may hold one."""
+    cuts = [found.start() for found in _ARROW.finditer(text) if found[0] == "->"]
+    return [text[start:end] for start, end in zip([0, *(cut + 2 for cut in cuts)], [*cuts, len(text)], strict=True)]
 
 
 def _parse_side(side: str, text: str) -> list[tuple[str, ast.expr | None]]:
@@ -137,7 +151,7 @@ _BUILTINS: dict[str, Any] = {name: kind for name, kind in vars(builtins).items()
 _BUILTINS |= {"NoneType": types.NoneType, "None": None}
 
 
-def _lookup(custom: dict[str, Any]) -> Lookup:
+def _lookup(custom: dict[str, Any], trusted: bool) -> Lookup:
     def find(name: str) -> Any:
         if name in custom:
             return custom[name]
@@ -145,6 +159,8 @@ def _lookup(custom: dict[str, Any]) -> Lookup:
             return _BUILTINS[name]
         if name in typing.__all__:
             return getattr(typing, name)
+        if not trusted:
+            raise ImportError(f"{name!r} is no builtin type and none of typing's; for text from a file nothing is imported")
         found = from_callers(name)
         if found is None:
             raise ValueError(f"no type {name!r} in reach; pass custom_types={{{name!r}: ...}}")

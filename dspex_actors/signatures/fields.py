@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import Field
 from pydantic.fields import FieldInfo
 
-from dspex_actors.errors import ConfigError
+from dspex_actors.errors import ConfigTypeError
 
 Side = Literal["input", "output"]
 
@@ -27,14 +27,6 @@ UNDEFINED_TYPE = "IS_TYPE_UNDEFINED"
 
 _OWN_KEYS = ("desc", "prefix", "format", "parser")
 _PYDANTIC_OPTIONS = frozenset(inspect.signature(Field).parameters) - {"extra"}
-
-
-class ConfigValueError(ConfigError, ValueError):
-    """A ConfigError where DSPy raises a ValueError."""
-
-
-class ConfigTypeError(ConfigError, TypeError):
-    """A ConfigError where DSPy raises a TypeError."""
 
 
 def InputField(**options: Any) -> Any:  # noqa: N802 - DSPy's name
@@ -126,6 +118,8 @@ def complete_field(name: str, field: FieldInfo, annotation: Any) -> FieldInfo:
     extra = extras(twin)
     extra["prefix"] = extra.get("prefix") or infer_prefix(name)
     extra["desc"] = extra.get("desc") or f"${{{name}}}"
+    if rules := constraints_text(twin):
+        extra["constraints"] = rules
     return twin
 
 
@@ -145,14 +139,15 @@ def infer_prefix(name: str) -> str:
     return " ".join(word if word.isupper() else word.capitalize() for word in words) + ":"
 
 
+#: The first seven are DSPy's words: its users' prompts have them.
 _CONSTRAINT_WORDS = {
-    "gt": "greater than {}",
-    "ge": "{} or more",
-    "lt": "less than {}",
-    "le": "{} or less",
-    "min_length": "length at least {}",
-    "max_length": "length at most {}",
-    "multiple_of": "a multiple of {}",
+    "gt": "greater than: {}",
+    "ge": "greater than or equal to: {}",
+    "lt": "less than: {}",
+    "le": "less than or equal to: {}",
+    "min_length": "minimum length: {}",
+    "max_length": "maximum length: {}",
+    "multiple_of": "a multiple of the given number: {}",
     "pattern": "matches {}",
     "max_digits": "at most {} digits",
     "decimal_places": "at most {} decimal places",

@@ -9,7 +9,8 @@ Two ways to write the same one::
         ticket: str = InputField()
         team: Literal["billing", "bugs"] = OutputField(desc="who handles it")
 
-A signature is a class and never has instances. Everything that edits one returns a new class.
+A signature is a class. Everything that edits one returns a new class. An instance, `Triage(ticket="...", team="bugs")`,
+holds checked values of its fields, and no program needs one.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ import typing
 from collections.abc import Mapping
 from typing import Any, cast
 
+from pydantic import BaseModel, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
+from dspex_actors.errors import ConfigTypeError, ConfigValueError
 from dspex_actors.signatures.dsl import from_callers, parse_signature
 from dspex_actors.signatures.fields import (
     UNDEFINED_TYPE,
-    ConfigTypeError,
-    ConfigValueError,
     complete_field,
     copy_field,
     extras,
@@ -54,17 +55,15 @@ class SignatureMeta(type):
         own = ready if ready is not None else _own_fields(cls, declared, annotations)
         cls._fields = _ordered({**inherited, **own} if ready is None else own)
         if cls.__doc__ is None:
-            docs = [base.__doc__ for base in bases if isinstance(base, SignatureMeta) and base.__doc__]
-            cls.__doc__ = docs[0] if docs and not own else _default_instructions(cls._fields)
+            docs = [base.__doc__ for base in bases if isinstance(base, SignatureMeta) and _is_written(base)]
+            cls.__doc__ = docs[0] if docs else _default_instructions(cls._fields)
         return cls
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        """Make a signature from a string or from fields; only `Signature(...)` itself can be called."""
+        """Make a signature from a string or from fields; of a signature, an instance that holds values."""
         if cls is Signature:
             return make_signature(*args, **kwargs)
-        raise ConfigTypeError(
-            f"{cls.__name__} is a signature and has no instances; run it with Predict({cls.__name__})(...)"
-        )
+        return super().__call__(*args, **kwargs)
 
     @property
     def instructions(cls) -> str:
@@ -104,8 +103,8 @@ class SignatureMeta(type):
         return _derive(cls, cls._fields, instructions)
 
     def append_instructions(cls, text: str) -> type[Signature]:
-        """Return the signature with `text` on a new line after its instructions."""
-        return _derive(cls, cls._fields, f"{cls.instructions}\n{text}" if cls.instructions else text)
+        """Return the signature with `text` as a paragraph of its own after its instructions."""
+        return _derive(cls, cls._fields, f"{cls.instructions}\n\n{text}" if cls.instructions else text)
 
     def with_updated_fields(cls, name: str, type_: Any = None, **settings: Any) -> type[Signature]:
         """Return the signature with one field changed.
@@ -232,6 +231,8 @@ def make_signature(
     instructions: str | None = None,
     signature_name: str = "StringSignature",
     custom_types: Mapping[str, Any] | None = None,
+    *,
+    trusted: bool = True,
 ) -> type[Signature]:
     """Make a signature from a string or from fields.
 
@@ -240,6 +241,7 @@ def make_signature(
         instructions: what the LM is to do; None gives a plain sentence that names the fields.
         signature_name: the new class's name.
         custom_types: types that the string names, if they are not in reach of the caller.
+        trusted: False for a string from a file: nothing is imported for it.
 
     Returns:
         A new signature; one given as a class is returned as it is unless `instructions` are given.
@@ -251,7 +253,7 @@ def make_signature(
         chosen = signature
         return chosen if instructions is None else chosen.with_instructions(instructions)
     if isinstance(signature, str):
-        fields = parse_signature(signature, custom_types)
+        fields = parse_signature(signature, custom_types, trusted=trusted)
     elif isinstance(signature, Mapping):
         fields = {name: _given_field(name, value) for name, value in signature.items()}
     else:
@@ -337,6 +339,11 @@ def _resolved(cls: SignatureMeta, name: str, annotation: Any) -> Any:
             known[cast("str", error.name)] = found
 
 
+def _is_written(cls: SignatureMeta) -> bool:
+    """Whether somebody wrote its instructions: those made from the fields are no use to other fields."""
+    return bool(cls.__doc__) and cls.__doc__ != _default_instructions(cls._fields)
+
+
 def _default_instructions(fields: Mapping[str, FieldInfo]) -> str:
     inputs = [f"`{name}`" for name, field in fields.items() if side_of(field) == "input"]
     outputs = [f"`{name}`" for name, field in fields.items() if side_of(field) == "output"]
@@ -354,3 +361,29 @@ def _module_of_caller() -> str:
 # instructions, so it has an empty one; what it would say stands at the top of the file.
 class Signature(metaclass=SignatureMeta):
     """"""
+
+    def __init__(self, /, **values: Any) -> None:
+        """Hold values of the fields, each checked and brought into its type.
+
+        Args:
+            **values: by name; defaults stand for those that are missing, other names are ignored.
+
+        Raises:
+            ConfigValueError: one without a default is missing, or does not fit its type.
+        """
+        fields = type(self)._fields
+        kinds: dict[str, Any] = {name: (field.annotation, field) for name, field in fields.items()}
+        check: type[BaseModel] = create_model(type(self).__name__, **kinds)
+        try:
+            made = check(**{name: value for name, value in values.items() if name in fields})
+        except ValidationError as error:
+            raise ConfigValueError(f"{type(self).__name__}: {error}") from None
+        self.__dict__.update({name: getattr(made, name) for name in fields})
+
+    def __repr__(self) -> str:
+        """Show the values."""
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__dict__.items())})"
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether `other` holds the same values for the same signature."""
+        return type(self) is type(other) and self.__dict__ == other.__dict__
