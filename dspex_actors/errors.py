@@ -29,7 +29,9 @@ Every one is plain data: it can be turned into a record (`to_record`), sent anyw
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, ClassVar
 
 
@@ -176,7 +178,7 @@ class AdapterParseError(DspexError):
         **details: Any,
     ) -> None:
         """Make the error; what was not said is taken from the signature and the parsed result."""
-        given = {"adapter": adapter_name, "completion": lm_response}
+        given: dict[str, Any] = {"adapter": adapter_name, "completion": lm_response}
         if signature is not None:
             given["expected"] = list(signature.output_fields)
         if parsed_result is not None:
@@ -236,7 +238,8 @@ class RunInterrupted(DspexError):
 def _tree(root: type[DspexError]) -> dict[str, type[DspexError]]:
     found = {root.__name__: root}
     for sub in root.__subclasses__():
-        found.update(_tree(sub))
+        # The first of a name: those that `failed_as` makes come below the error that they are called after.
+        found = {**_tree(sub), **found}
     return found
 
 
@@ -249,3 +252,44 @@ def from_record(record: dict[str, Any]) -> DspexError:
     if cls is None:
         return DspexError(f"{name}: {message}")
     return cls(message, **{k: v for k, v in record.items() if k in cls.fields})
+
+
+def failed_as(record: dict[str, Any], message: str, run_id: str | None) -> RunFailed:
+    """Return a RunFailed that is also an error of the type that ended the run, so that either can be caught.
+
+    Args:
+        record: the error that ended it. Its type is looked for among ours, Python's and those that this process knows.
+        message: what is said.
+        run_id: the run.
+    """
+    kind = _known(str(record.get("type")))
+    try:
+        cls = RunFailed if kind is None or issubclass(RunFailed, kind) else _both(kind)  # type: ignore[arg-type]
+        # Not by calling it: nobody knows what the other type's constructor takes.
+        error = cls.__new__(cls, message)
+    except TypeError:
+        error = RunFailed(message)
+    error.args = (message,)
+    error.message, error.run_id = message, run_id
+    return error
+
+
+@lru_cache(maxsize=256)
+def _both(kind: type[Exception]) -> type[RunFailed]:
+    own = {"__str__": Exception.__str__, "__doc__": RunFailed.__doc__, "__module__": __name__}
+    return type(RunFailed.__name__, (RunFailed, kind), own)
+
+
+def _known(name: str) -> type[Exception] | None:
+    """Return the type of exception of a name; None: there is none, or more than one."""
+    ours: type[Exception] | None = _tree(DspexError).get(name)
+    python = getattr(builtins, name, None)
+    if ours is not None or (isinstance(python, type) and issubclass(python, Exception)):
+        return ours or python
+    found, queue = set(), [Exception]
+    while queue:
+        kind = queue.pop()
+        queue.extend(kind.__subclasses__())
+        if kind.__name__ == name:
+            found.add(kind)
+    return found.pop() if len(found) == 1 else None

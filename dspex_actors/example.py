@@ -352,6 +352,8 @@ class Completions:
         """Tell whether `other` has the same answers, as completions or as a list of dicts."""
         return self._rows == (other._rows if isinstance(other, Completions) else other)
 
+    __hash__ = None  # type: ignore[assignment]
+
     def __repr__(self) -> str:
         """Show the answers."""
         return f"Completions({self._rows!r})"

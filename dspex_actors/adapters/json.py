@@ -10,8 +10,9 @@ from pydantic_core import to_jsonable_python
 
 from dspex_actors.adapters.base import Adapter, section, spoken
 from dspex_actors.adapters.plan import Plans
+from dspex_actors.adapters.reading import read_structure
 from dspex_actors.adapters.types import placeholder, type_hint
-from dspex_actors.adapters.values import holds_decimals, read_structure
+from dspex_actors.adapters.values import holds_decimals
 from dspex_actors.signatures.signature import SignatureMeta
 
 

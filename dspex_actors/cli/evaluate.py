@@ -88,6 +88,8 @@ def evaluate(
     """
     config = load_config(config_file)
     loaded = load_program(program, signature, state)
+    if lm is not None and program.endswith(".json"):
+        loaded.set_lm(None)  # the file's own LM was for want of another
     scored = load_metric(metric)
     changes = {"base_url": base_url, "api_key": api_key, "rpm": rpm, "tpm": tpm}
     chosen = choose_lm(config, lm, changes)

@@ -37,11 +37,11 @@ class ChainOfThought(Module):
         extended = make_signature(signature).prepend(_REASONING, field, rationale_field_type)
         self.predict = Predict(extended, **config)
 
-    def forward(self, **kwargs: Any) -> Prediction:
+    def forward(self, /, **kwargs: Any) -> Prediction:
         """Run the predictor and wait."""
         return self.predict(**kwargs)
 
-    async def aforward(self, **kwargs: Any) -> Prediction:
+    async def aforward(self, /, **kwargs: Any) -> Prediction:
         """Run the predictor."""
         return await self.predict.acall(**kwargs)
 

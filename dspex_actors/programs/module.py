@@ -21,11 +21,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self, cast
 
-from dspex_actors.errors import ConfigError
+from dspex_actors.errors import ConfigError, ConfigValueError
 from dspex_actors.example import Prediction
 from dspex_actors.programs import saving, walk
 from dspex_actors.programs.bridge import in_background_loop, in_thread
-from dspex_actors.programs.walk import Part, Predictor
+from dspex_actors.programs.walk import Part, Predictor, copied
 from dspex_actors.settings import check_lm, record_calls
 
 
@@ -36,7 +36,7 @@ class Module(Part):
     defined, the other way goes through a thread; `__init__` of the base need not be called.
     """
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run the program and wait for its result.
 
         Raises:
@@ -50,7 +50,7 @@ class Module(Part):
                 result = in_background_loop(lambda: aforward(*args, **kwargs), type(self).__name__)
         return _booked(result, calls)
 
-    async def acall(self, *args: Any, **kwargs: Any) -> Any:
+    async def acall(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run the program without blocking the event loop."""
         forward, aforward = self._ways()
         with record_calls() as calls:
@@ -77,6 +77,14 @@ class Module(Part):
     def predictors(self) -> list[Predictor]:
         """Return the predictors, each once."""
         return [predictor for _, predictor in self.named_predictors()]
+
+    def named_parameters(self) -> list[tuple[str, Predictor]]:
+        """Return the predictors with their paths: they are all that optimisers change (DSPy's name)."""
+        return self.named_predictors()
+
+    def parameters(self) -> list[Predictor]:
+        """Return the predictors, each once (DSPy's name)."""
+        return self.predictors()
 
     def named_sub_modules(self, type_: type | None = None, skip_compiled: bool = False) -> Iterator[tuple[str, Module]]:
         """Walk over the program and the programs in it, nearest first.
@@ -122,20 +130,21 @@ class Module(Part):
         """
         lms = [predictor.lm for predictor in self.predictors()]
         if any(lm != lms[0] for lm in lms):
-            raise ConfigError("the predictors have different LMs; ask them one by one: predictor.lm")
+            raise ConfigValueError("the predictors have different LMs; ask them one by one: predictor.lm")
         return lms[0] if lms else None
 
     def deepcopy(self) -> Self:
         """Return a copy that shares no demos and no predictors; LMs, signatures and whatever cannot be
         copied are shared."""
+        return copy.deepcopy(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copy attribute by attribute: one that cannot be copied is shared, and nothing else with it."""
         twin = type(self).__new__(type(self))
         # One memo: a predictor that stands in two places stands in two places of the copy.
-        memo: dict[int, Any] = {id(self): twin}
+        memo[id(self)] = twin
         for name, value in vars(self).items():
-            try:
-                vars(twin)[name] = copy.deepcopy(value, memo)
-            except Exception:
-                vars(twin)[name] = value
+            vars(twin)[name] = copied(value, memo)
         return twin
 
     def reset_copy(self) -> Self:
@@ -153,42 +162,59 @@ class Module(Part):
         """
         return {path: predictor.dump_state() for path, predictor in self.named_predictors()}
 
-    def load_state(self, state: dict[str, Any]) -> None:
+    def load_state(self, state: dict[str, Any], *, allow_unsafe_lm_state: bool = False) -> Self:
         """Take over what `dump_state` returned for a program of the same structure; all or nothing.
 
+        Fields match by position, as in DSPy, so they may have other names or labels.
+
         Args:
-            state: by predictor path; `metadata` and unknown paths are ignored.
+            state: by predictor path; unknown paths are ignored. A predictor's LM and call parameters are taken over
+                if the state has them.
+            allow_unsafe_lm_state: take the LM's server from it too, and import the class of an LM of your own. A file
+                that decides that must be trusted as code is.
+
+        Returns:
+            This program.
 
         Raises:
             ConfigError: the structure is another; the program is unchanged.
         """
-        saving.load(self, state)
+        saving.load(self, state, trusted=allow_unsafe_lm_state)
+        return self
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, save_program: bool = False, modules_to_serialize: Any = None) -> None:
         """Save the program's state as JSON that DSPy loads too; an existing file is replaced in one step.
 
         Args:
             path: a file ending in `.json`.
+            save_program: only False: a program is code, and code belongs into a file of its own.
+            modules_to_serialize: goes with `save_program`.
 
         Raises:
             ConfigError: another ending, a folder that cannot be written to, or a demo that JSON has no form for.
         """
+        if save_program or modules_to_serialize:
+            raise ConfigValueError(
+                "save_program: only the state is saved, as JSON: give save_program=False and a name ending in .json"
+            )
         saving.write(Path(path), self.dump_state(), self._describe())
 
     def _describe(self) -> dict[str, Any] | None:
         """Return class and signature, if `rebuild` can make the program again from them; None: it needs its code."""
         return None
 
-    def load(self, path: str | Path) -> None:
+    def load(self, path: str | Path, allow_pickle: bool = False, allow_unsafe_lm_state: bool = False) -> None:
         """Load a state that `save`, here or in DSPy, wrote for a program of the same structure.
 
         Args:
             path: the file.
+            allow_pickle: accepted as DSPy accepts it; only JSON is read.
+            allow_unsafe_lm_state: as in `load_state`.
 
         Raises:
             ConfigError: no such file, no JSON, or another structure; the program is unchanged.
         """
-        self.load_state(saving.read(Path(path)))
+        self.load_state(saving.read(Path(path)), allow_unsafe_lm_state=allow_unsafe_lm_state)
 
     def __repr__(self) -> str:
         """Show the predictors."""

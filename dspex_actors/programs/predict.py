@@ -8,30 +8,27 @@ else.
 from __future__ import annotations
 
 import copy
-import logging
-import typing
-import weakref
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from dspex_actors.adapters.base import Adapter, Message
 from dspex_actors.adapters.chat import ChatAdapter
-from dspex_actors.adapters.types import type_name
 from dspex_actors.adapters.values import jsonable_state
 from dspex_actors.errors import AdapterParseError, ConfigError, ConfigValueError
 from dspex_actors.example import Example, Prediction, summed_usage
-from dspex_actors.programs import saving
+from dspex_actors.foundation.checks import is_whole
+from dspex_actors.programs import saved_lm, saving
+from dspex_actors.programs.inputs import with_defaults
 from dspex_actors.programs.module import Module
+from dspex_actors.programs.walk import copied
 from dspex_actors.settings import book_call, check_lm, settings
-from dspex_actors.signatures.fields import UNDEFINED_TYPE, extras
-from dspex_actors.signatures.signature import Signature, SignatureMeta, make_signature
+from dspex_actors.signatures.signature import Signature, make_signature
 
-_log = logging.getLogger(__name__)
 _DEFAULT_ADAPTER = ChatAdapter()
 
-#: Warnings given already, per signature: a hundred thousand examples with the same flaw are worth one line.
-_warned: weakref.WeakKeyDictionary[SignatureMeta, set[str]] = weakref.WeakKeyDictionary()
+#: Several answers at a lower temperature would be one answer several times: DSPy's numbers.
+_LEAST_TEMPERATURE, _TEMPERATURE_OF_SEVERAL = 0.15, 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +53,8 @@ class Predict(Module):
 
     Args:
         signature: a string, a Signature class, or a dict of fields.
-        **config: parameters of every LM call, such as `temperature` and `max_tokens`.
+        **config: parameters of every LM call, such as `temperature` and `max_tokens`; `n` asks for so many answers,
+            `prediction.completions`.
     """
 
     is_predictor: ClassVar[bool] = True
@@ -77,30 +75,39 @@ class Predict(Module):
         self.traces = []
         self.lm = None
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Prediction:
+    def update_config(self, **config: Any) -> None:
+        """Change parameters of every LM call from now on."""
+        self.config = {**self.config, **config}
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the parameters of every LM call."""
+        return self.config
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Prediction:
         """Ask the LM and wait.
 
         Args:
             *args: refused; inputs have names.
-            **kwargs: the inputs, and for this call only: `signature`, `demos`, `config`, `lm`.
+            **kwargs: the inputs, and for this call only: `signature`, `demos`, `config`, `lm`. Where the signature
+                has an input of such a name, it is that input.
 
         Returns:
             The outputs; `get_lm_usage()` says what they took.
 
         Raises:
-            ConfigError: no LM, no inputs, or an input without a name.
+            ConfigError: no LM, or an input without a name.
             AdapterParseError: the answer cannot be read.
             LMError: the LM gave none.
         """
         result: Prediction = super().__call__(*self._refuse(args), **kwargs)
         return result
 
-    async def acall(self, *args: Any, **kwargs: Any) -> Prediction:
+    async def acall(self, /, *args: Any, **kwargs: Any) -> Prediction:
         """Ask the LM; see `__call__`."""
         result: Prediction = await super().acall(*self._refuse(args), **kwargs)
         return result
 
-    def forward(self, **kwargs: Any) -> Prediction:
+    def forward(self, /, **kwargs: Any) -> Prediction:
         """Carry the steps out with a blocking LM call."""
         steps = self._steps(kwargs)
         request = next(steps)
@@ -112,7 +119,7 @@ class Predict(Module):
                 result: Prediction = done.value
                 return result
 
-    async def aforward(self, **kwargs: Any) -> Prediction:
+    async def aforward(self, /, **kwargs: Any) -> Prediction:
         """Carry the steps out with an awaited LM call."""
         steps = self._steps(kwargs)
         request = next(steps)
@@ -131,15 +138,27 @@ class Predict(Module):
         return ()
 
     def _steps(self, kwargs: dict[str, Any]) -> Generator[Request, Any, Prediction]:
-        given = kwargs.pop("signature", None)
+        given = _taken(kwargs, "signature", self.signature.input_fields)
         signature = self.signature if given is None else make_signature(given)
-        demos = kwargs.pop("demos", None)
+        asked = signature.input_fields
+        demos = _taken(kwargs, "demos", asked)
         demos = self.demos if demos is None else demos
-        params = {**self.config, **(kwargs.pop("config", None) or {})}
-        lm = self._choose_lm(kwargs.pop("lm", None))
-        if params.pop("n", 1) not in (1, None):
-            raise ConfigValueError("n: one call gives one completion; call the program n times")
-        inputs = _with_defaults(signature, kwargs)
+        params = {**self.config, **(_taken(kwargs, "config", asked) or {})}
+        lm = self._choose_lm(_taken(kwargs, "lm", asked))
+        guess = kwargs.get("prediction")
+        if isinstance(guess, dict) and guess.get("type") == "content" and "content" in guess:
+            params["prediction"] = kwargs.pop("prediction")  # OpenAI's predicted output
+        count = _answers(params, lm)
+        inputs = with_defaults(signature, asked, kwargs)
+        rows = []
+        for _ in range(count):
+            rows.append((yield from self._ask(signature, demos, inputs, lm, params)))  # noqa: PERF401 - no comprehension can
+        return self._traced(inputs, Prediction(rows[0]) if count == 1 else Prediction.from_completions(rows))
+
+    def _ask(
+        self, signature: type[Signature], demos: Any, inputs: dict[str, Any], lm: Any, params: dict[str, Any]
+    ) -> Generator[Request, Any, dict[str, Any]]:
+        """Have the LM asked, once more by the adapter's fallback if its answer cannot be read; return the fields."""
         adapter: Adapter | None = settings.adapter or _DEFAULT_ADAPTER
         replies: list[Any] = []
         failure: AdapterParseError | None = None
@@ -149,11 +168,9 @@ class Predict(Module):
             if not getattr(lm, "books_calls", False):
                 book_call(reply)  # an LM of the user's own
             try:
-                fields = adapter.parse(signature, reply.text)
+                return adapter.parse(signature, reply.text)
             except AdapterParseError as error:
                 failure, adapter = error, adapter.fallback
-                continue
-            return self._traced(inputs, Prediction(fields))
         if failure is None:
             raise ConfigError("settings.adapter is no adapter; configure(adapter=ChatAdapter())")
         failure.usage = summed_usage(replies)
@@ -162,8 +179,8 @@ class Predict(Module):
     def _choose_lm(self, given: Any) -> Any:
         lm = next((lm for lm in (given, self.lm, settings.lm) if lm is not None), None)
         if lm is None:
-            raise ConfigError(
-                "no LM is set: connect(lm=dspex.LM('provider/model')), or configure(lm=...), "
+            raise ConfigValueError(
+                "No LM is loaded: connect(lm=dspex.LM('provider/model')), or configure(lm=...), "
                 "or program.set_lm(...), or pass lm=... to the call"
             )
         check_lm(lm)
@@ -178,19 +195,23 @@ class Predict(Module):
         return prediction
 
     def dump_state(self) -> dict[str, Any]:
-        """Return demos, instructions and labels as JSON data in DSPy's layout.
+        """Return demos, instructions, labels, call parameters and the LM's settings as JSON data in DSPy's layout.
 
-        The LM is not part of it: it belongs to where the program runs.
+        Keys are not part of it.
 
         Raises:
-            ConfigError: a demo holds something that JSON has no form for.
+            ConfigError: a demo or a parameter holds something that JSON has no form for.
         """
+        try:
+            beside = {**saved_lm.dump(self.lm), **saved_lm.dump_config(self.config)}
+        except ValueError as error:
+            raise ConfigError(f"config or lm of {self.signature.__name__} is not JSON: {error}") from error
         return {
             "traces": [self._plain("traces", place, item) for place, item in enumerate(self.traces)],
             "train": [self._plain("train", place, item) for place, item in enumerate(self.train)],
             "demos": [self._plain("demos", place, item) for place, item in enumerate(self.demos)],
             "signature": self.signature.dump_state(),
-            "lm": None,
+            **beside,
         }
 
     def _plain(self, kind: str, place: int, item: Any) -> Any:
@@ -199,20 +220,15 @@ class Predict(Module):
         except ValueError as error:
             raise ConfigError(f"{kind}[{place}] of {self.signature.__name__} is not JSON: {error}") from error
 
-    def take_state(self, part: Mapping[str, Any], signature: type[Signature]) -> None:
-        """Take over a state that was checked; `load_state` checks first."""
+    def take_state(self, part: Mapping[str, Any], signature: type[Signature], lm: Any) -> None:
+        """Take over a state that was checked; `load_state` checks first. A state without an LM leaves this one's."""
         self.signature = signature
+        self.lm = self.lm if lm is None else lm
+        config = saved_lm.load_config(part)
+        self.config = self.config if config is None else config
         self.demos = copy.deepcopy(list(part["demos"]))
         self.train = copy.deepcopy(list(part.get("train") or []))
         self.traces = copy.deepcopy(list(part.get("traces") or []))
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Take over what `dump_state` returned for a predictor with the same fields; all or nothing.
-
-        Raises:
-            ConfigError: the fields are others; the predictor is unchanged.
-        """
-        saving.load(self, state)
 
     def _describe(self) -> dict[str, Any] | None:
         return saving.described("Predict", self.signature) if type(self) is Predict else None
@@ -223,63 +239,27 @@ class Predict(Module):
         twin = type(self).__new__(type(self))
         memo[id(self)] = twin
         for name, value in vars(self).items():
-            vars(twin)[name] = value if name in ("lm", "signature") else copy.deepcopy(value, memo)
+            vars(twin)[name] = value if name in ("lm", "signature") else copied(value, memo)
         return twin
-
-    def deepcopy(self) -> Predict:
-        """Return a copy with its own demos."""
-        return copy.deepcopy(self)
 
     def __repr__(self) -> str:
         """Show the signature and the number of demos."""
         return f"{type(self).__name__}({self.signature!r}, demos={len(self.demos)})"
 
 
-def _with_defaults(signature: type[Signature], given: dict[str, Any]) -> dict[str, Any]:
-    """Add defaults; warn about inputs that are missing, unknown or of a wrong type."""
-    fields = signature.input_fields
-    inputs = {
-        name: field.get_default(call_default_factory=True)
-        for name, field in fields.items()
-        if name not in given and not field.is_required()
-    }
-    inputs.update(given)
-    if fields and not any(name in inputs for name in fields):
-        found = ", ".join(given) or "none"
-        raise ConfigValueError(f"{signature.__name__} needs the inputs {', '.join(fields)}; got {found}")
-    missing = [name for name in fields if name not in inputs]
-    if missing:
-        _warn(signature, f"input missing: {', '.join(missing)}; the prompt goes without")
-    extra = [name for name in inputs if name not in fields]
-    if extra:
-        _warn(signature, f"input not in the signature: {', '.join(extra)}; the prompt goes without")
-    if settings.warn_on_type_mismatch:
-        for name, field in fields.items():
-            if name in inputs and not _fits(inputs[name], field.annotation) and UNDEFINED_TYPE not in extras(field):
-                kind = type(inputs[name]).__name__
-                _warn(
-                    signature,
-                    f"input {name} should be {type_name(field.annotation)}, got {kind}; sent as it is",
-                )
-    return inputs
+def _taken(kwargs: dict[str, Any], name: str, inputs: Mapping[str, Any]) -> Any:
+    """Take what a call says about itself out of its arguments; an input of that name is an input."""
+    return None if name in inputs else kwargs.pop(name, None)
 
 
-def _fits(value: Any, annotation: Any) -> bool:
-    """Tell, at the cost of an isinstance, whether a value is roughly of a type; in doubt yes."""
-    if isinstance(annotation, type) and not typing.get_origin(annotation):
-        return isinstance(value, annotation) or (annotation is float and isinstance(value, int))
-    origin = typing.get_origin(annotation)
-    if origin is typing.Literal:
-        return value in typing.get_args(annotation)
-    return not isinstance(origin, type) or origin is type or isinstance(value, origin) or _is_union(origin)
-
-
-def _is_union(origin: Any) -> bool:
-    return origin.__name__ in ("Union", "UnionType")
-
-
-def _warn(signature: SignatureMeta, message: str) -> None:
-    known = _warned.setdefault(signature, set())
-    if message not in known:
-        known.add(message)
-        _log.warning("%s: %s", signature.__name__, message)
+def _answers(params: dict[str, Any], lm: Any) -> int:
+    """Take out how many answers are wanted; for several, see to it that they may differ."""
+    count = params.pop("n", None)
+    if count is None or count == 1:
+        return 1
+    if not is_whole(count, 1):
+        raise ConfigValueError(f"n: expected a whole number of at least 1, got {count!r}")
+    temperature = params.get("temperature", getattr(lm, "kwargs", {}).get("temperature"))
+    if temperature is None or temperature <= _LEAST_TEMPERATURE:
+        params["temperature"] = _TEMPERATURE_OF_SEVERAL
+    return int(count)

@@ -1,8 +1,9 @@
 """Saved programs: DSPy's JSON, checked before anything is changed.
 
-The layout says nothing about field names or types, only prefixes (labels made from the names) by position.
-The checks here make the most of that: a state that cannot belong to the program is refused, with what was
-expected and what was found. A prefix may differ in the last field only, because COPRO rewrites that one.
+The layout says nothing about field names or types, only prefixes (labels made from the names) by position, and by
+position they are matched: a field may have been renamed since, or had a label of its own. A state that cannot belong to
+the program is refused, with what was expected and what was found: another number of fields, or no label and no demo in
+which a name fits.
 
 The layout says what optimisers changed, not what the program is. For a bare Predict or ChainOfThought whose fields
 have plain types, `save` adds class and signature under `metadata` (`described`), which DSPy carries along unread.
@@ -18,8 +19,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from dspex_actors.adapters.types import type_name
-from dspex_actors.errors import ConfigError
+from dspex_actors.errors import ConfigError, ConfigKeyError, ConfigValueError
 from dspex_actors.foundation.files import replaced
+from dspex_actors.programs import saved_lm
 from dspex_actors.programs.walk import Predictor
 from dspex_actors.signatures.fields import extras
 from dspex_actors.signatures.signature import Signature, SignatureMeta, make_signature
@@ -54,13 +56,14 @@ def write(path: Path, state: Mapping[str, Any], about: Mapping[str, Any] | None 
         ConfigError: another ending than .json, or a folder that cannot be made or written to.
     """
     if path.suffix != ".json":
-        raise ConfigError(f"programs are saved as JSON: give a name ending in .json, not {str(path)!r}")
+        raise ConfigValueError(f"programs are saved as JSON: give a name ending in .json, not {str(path)!r}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot make the folder {path.parent}: {error.strerror or error}") from None
-    metadata = {**_METADATA, **({"dspex": about} if about else {})}
-    text = json.dumps({**state, "metadata": metadata}, indent=2, ensure_ascii=False)
+    # A predictor may be called metadata: what DSPy looks for stands beside its state.
+    metadata = {**state.get("metadata", {}), **_METADATA, **({"dspex": about} if about else {})}
+    text = json.dumps({**state, "metadata": metadata}, indent=2, ensure_ascii=False, allow_nan=False)
     with replaced(path) as file:
         file.write(text + "\n")
 
@@ -76,27 +79,34 @@ def read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"cannot read the saved program {str(path)!r}: {error.strerror}") from error
     except ValueError as error:
-        raise ConfigError(f"the saved program {str(path)!r} is no JSON: {error}") from error
+        raise ConfigValueError(f"the saved program {str(path)!r} is no JSON: {error}") from error
     if not isinstance(state, dict):
         raise ConfigError(f"the saved program {str(path)!r} holds a {type(state).__name__}, not an object")
     return state
 
 
-def load(program: Saved, state: Mapping[str, Any]) -> None:
-    """Put a state into a program, or raise a ConfigError and change nothing."""
+def load(program: Saved, state: Mapping[str, Any], *, trusted: bool = False) -> None:
+    """Put a state into a program, or raise a ConfigError and change nothing.
+
+    Args:
+        program: the program.
+        state: by predictor path.
+        trusted: the state may say where an LM is, and what is imported for it.
+    """
     if not isinstance(state, Mapping):
         raise ConfigError(f"a program's state is a dict by predictor path, got {type(state).__name__}")
     named = program.named_predictors()
     parts: dict[str, Any] = dict(state)
-    parts.pop("metadata", None)
+    expected = [path for path, _ in named]
+    if "metadata" not in expected:
+        parts.pop("metadata", None)
     if program.is_predictor:
         if "signature" not in parts:
             raise ConfigError(f"expected the state of one predictor (keys {', '.join(_NEEDED)}), found {_found(parts)}")
         parts = {"self": parts}
-    expected = [path for path, _ in named]
     missing = [path for path in expected if path not in parts]
     if missing:
-        raise ConfigError(
+        raise ConfigKeyError(
             f"the state is of another program: expected predictors {', '.join(expected) or 'none'}, "
             f"found {_found(parts)}; missing {', '.join(missing)}"
         )
@@ -105,10 +115,13 @@ def load(program: Saved, state: Mapping[str, Any]) -> None:
     extra = [path for path in parts if path not in expected]
     if extra:
         _log.warning("the state also has %s, which this program has not; ignored", ", ".join(extra))
-    # Signatures are made first: that is the last thing that can fail.
-    made = [predictor.signature.load_state(parts[path]["signature"]) for path, predictor in named]
-    for (path, predictor), signature in zip(named, made, strict=True):
-        predictor.take_state(parts[path], signature)
+    # Signatures and LMs are made first: that is the last thing that can fail.
+    made = [
+        (predictor.signature.load_state(parts[path]["signature"]), saved_lm.load(parts[path], trusted=trusted))
+        for path, predictor in named
+    ]
+    for (path, predictor), (signature, lm) in zip(named, made, strict=True):
+        predictor.take_state(parts[path], signature, lm)
 
 
 def _found(parts: Mapping[str, Any]) -> str:
@@ -142,33 +155,44 @@ def check(path: str, predictor: Predictor, part: Any) -> None:
     saved = part["signature"].get("fields") if isinstance(part["signature"], Mapping) else None
     if not isinstance(saved, list) or not all(isinstance(item, Mapping) and "prefix" in item for item in saved):
         raise ConfigError(f"predictor {path}: its signature's state has no list of fields with a prefix each")
-    if len(saved) != len(names) or not _labels_fit(signature, saved):
-        raise ConfigError(f"predictor {path}: expected fields {', '.join(names)}, found {_prefixes(part['signature'])}")
-    _check_demos(path, signature, part["demos"])
+    demos = part["demos"]
+    if not isinstance(demos, list) or not all(isinstance(demo, Mapping) for demo in demos):
+        raise ConfigError(f"predictor {path}: its demos are not a list of objects")
+    shown = {name for demo in demos for name in demo}
+    others = _other_labels(signature, saved)
+    nothing_fits = len(others) == len(names) > 1 and not shown.intersection(names)
+    if len(saved) != len(names) or nothing_fits:
+        raise ConfigValueError(
+            f"predictor {path}: expected fields {', '.join(names)}, found {_prefixes(part['signature'])}"
+        )
+    # The last one's label is COPRO's to rewrite.
+    if renamed := [told for name, told in others.items() if name != names[-1]]:
+        _log.warning("predictor %s: fields match by position: %s", path, ", ".join(renamed))
+    for side, wanted in (("input", signature.input_fields), ("output", signature.output_fields)):
+        if demos and wanted and not shown.intersection(wanted):
+            _log.warning(
+                "predictor %s: no demo has one of the %s fields %s, they have %s: prompts go without them",
+                path,
+                side,
+                ", ".join(wanted),
+                ", ".join(sorted(shown)) or "nothing",
+            )
 
 
-def _labels_fit(signature: SignatureMeta, saved: list[Mapping[str, Any]]) -> bool:
-    fields = list(signature.fields.items())
-    for (name, field), item in list(zip(fields, saved, strict=True))[:-1]:
-        if _bare(item["prefix"]) not in (_bare(name), _bare(extras(field)["prefix"])):
-            return False
-    return True
+def _other_labels(signature: SignatureMeta, saved: list[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the fields whose saved label is not their own, each with a word about it.
+
+    A label may go on after the name: the `reasoning` of DSPy before 3.2 asks to think step by step.
+    """
+    return {
+        name: f"{item['prefix']!r} is {name}"
+        for (name, field), item in zip(signature.fields.items(), saved, strict=False)
+        if not _bare(item["prefix"]).startswith((_bare(name), _bare(extras(field)["prefix"])))
+    }
 
 
 def _bare(label: Any) -> str:
     return "".join(char for char in str(label).lower() if char.isalnum())
-
-
-def _check_demos(path: str, signature: SignatureMeta, demos: Any) -> None:
-    if not isinstance(demos, list) or not all(isinstance(demo, Mapping) for demo in demos):
-        raise ConfigError(f"predictor {path}: its demos are not a list of objects")
-    seen = {name for demo in demos for name in demo}
-    for side, names in (("input", signature.input_fields), ("output", signature.output_fields)):
-        if demos and names and not seen.intersection(names):
-            raise ConfigError(
-                f"predictor {path}: expected demos with the {side} fields {', '.join(names)}, "
-                f"found {', '.join(sorted(seen)) or 'empty ones'}"
-            )
 
 
 def described(name: str, signature: type[Signature]) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ Predictors are found wherever they stand: as attributes, in lists, tuples and di
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Protocol
@@ -52,8 +53,8 @@ class Predictor(Protocol):
         """Return demos, instructions and labels as JSON data."""
         ...
 
-    def take_state(self, part: Mapping[str, Any], signature: type[Signature]) -> None:
-        """Take over a state that was checked."""
+    def take_state(self, part: Mapping[str, Any], signature: type[Signature], lm: Any) -> None:
+        """Take over a state that was checked, with what was made of it."""
         ...
 
 
@@ -108,6 +109,35 @@ def replace_in(program: Part, made: Mapping[int, Predictor]) -> None:
     """
     for name, value in list(vars(program).items()):
         setattr(program, name, _replaced(value, made))
+
+
+def copied(value: Any, memo: dict[int, Any]) -> Any:
+    """Return a deep copy; of what cannot be copied, itself.
+
+    A container with a lock or a connection in it is copied all the same, so that no predictor beside it is shared.
+
+    Args:
+        value: what to copy.
+        memo: the copies made so far, by id, as `copy.deepcopy` keeps them.
+    """
+    before = dict(memo)
+    try:
+        return copy.deepcopy(value, memo)
+    except Exception:
+        # Halves of copies must not be taken for whole ones.
+        memo.clear()
+        memo.update(before)
+    if type(value) is list:
+        twin: Any = memo.setdefault(id(value), [])
+        twin.extend(copied(item, memo) for item in value)
+        return twin
+    if type(value) is dict:
+        twin = memo.setdefault(id(value), {})
+        twin.update((key, copied(item, memo)) for key, item in value.items())
+        return twin
+    if type(value) is tuple:
+        return tuple(copied(item, memo) for item in value)
+    return value
 
 
 def _collect(item: Any, path: str, found: list[tuple[str, Predictor]], seen: set[int]) -> None:

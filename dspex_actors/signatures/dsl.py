@@ -160,7 +160,7 @@ def _lookup(custom: dict[str, Any], trusted: bool) -> Lookup:
         if name in typing.__all__:
             return getattr(typing, name)
         if not trusted:
-            raise ImportError(f"{name!r} is no builtin type and none of typing's; for text from a file nothing is imported")
+            raise ImportError(f"{name!r} is no type of Python or typing; nothing is imported for a file")
         found = from_callers(name)
         if found is None:
             raise ValueError(f"no type {name!r} in reach; pass custom_types={{{name!r}: ...}}")

@@ -377,7 +377,8 @@ class Signature(metaclass=SignatureMeta):
         try:
             made = check(**{name: value for name, value in values.items() if name in fields})
         except ValidationError as error:
-            raise ConfigValueError(f"{type(self).__name__}: {error}") from None
+            told = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+            raise ConfigValueError(f"{type(self).__name__}: {told}") from None
         self.__dict__.update({name: getattr(made, name) for name in fields})
 
     def __repr__(self) -> str:
@@ -387,3 +388,5 @@ class Signature(metaclass=SignatureMeta):
     def __eq__(self, other: object) -> bool:
         """Tell whether `other` holds the same values for the same signature."""
         return type(self) is type(other) and self.__dict__ == other.__dict__
+
+    __hash__ = None  # type: ignore[assignment]

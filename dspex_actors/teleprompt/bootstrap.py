@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from dspex_actors.client.result import Result
 from dspex_actors.client.system import System, current_system
-from dspex_actors.errors import ConfigError, RunFailed, from_record
+from dspex_actors.errors import ConfigError, RunFailed, failed_as, from_record
 from dspex_actors.foundation.checks import whole
 from dspex_actors.programs.module import Module
 from dspex_actors.runs.plan.types import PlanSettings
@@ -119,7 +119,7 @@ class BootstrapFewShot:
 
         Raises:
             ConfigError: program, teacher or trainset are not usable, or nothing is connected.
-            RunFailed: `max_errors` was reached; its `__cause__` is the error that did it.
+            RunFailed: `max_errors` was reached; it can be caught as the error that did it, too.
             RunInterrupted: the node went away; `run_id` continues it.
         """
         if not isinstance(student, Module):
@@ -187,10 +187,11 @@ class BootstrapFewShot:
         if found.fatal is not None:
             index, record = found.fatal
             counted = f"{found.errors} of {self.max_errors} errors" if self.max_errors else "an error"
-            raise RunFailed(
+            raise failed_as(
+                record,
                 f"the bootstrap gave up after {counted}; the last, of example {index:,}: "
                 f"{record.get('type')}: {record.get('message')}",
-                run_id=run_id,
+                run_id,
             ) from from_record(record)
         _log.info(
             "%d of the first %d examples passed, %d errors (%s)",

@@ -71,7 +71,7 @@ def test_a_prediction_knows_its_calls_and_keeps_them() -> None:
     prediction = Prediction(team="bugs")
     prediction.set_lm_calls([Reply("x"), Reply("y")])
     for twin in (prediction, pickle.loads(pickle.dumps(prediction)), prediction.copy(team="x")):
-        assert twin.get_lm_usage() == {"fake": {"input_total": 20, "output_total": 4}}
+        assert twin.get_lm_usage() == {"fake": {"prompt_tokens": 20, "completion_tokens": 4, "total_tokens": 24}}
         assert len(twin.get_lm_calls()) == 2
 
 

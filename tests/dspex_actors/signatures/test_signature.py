@@ -72,7 +72,7 @@ def test_a_string_names_fields_and_types(text: str, types: dict[str, Any]) -> No
         (lambda: Signature("a): pass\ndef g(x -> c"), ValueError, "cannot read"),
         (lambda: Signature(3), TypeError, "got int"),
         (lambda: Signature({"a": 3}), TypeError, "InputField"),
-        (lambda: Triage(), TypeError, "no instances"),
+        (lambda: Triage(), ValueError, "ticket: Field required"),
         (lambda: InputField(descr="x"), TypeError, "descr"),
         (lambda: Triage.insert(9, "x", InputField()), ValueError, "no place 9"),
         (lambda: Triage.append("ticket", OutputField()), ValueError, "ticket"),
@@ -146,7 +146,7 @@ def test_editing_returns_a_new_class() -> None:
     assert Triage.fields["team"].json_schema_extra["desc"] == "who handles it"
     assert changed.fields["team"].annotation is str
     assert Triage.with_instructions("x").instructions == "x"
-    assert Triage.append_instructions("x").instructions.endswith("Be quick.\nx")
+    assert Triage.append_instructions("x").instructions.endswith("Be quick.\n\nx")
 
 
 def test_equals_sees_words_and_fields() -> None:
@@ -180,7 +180,10 @@ def test_prefixes_are_inferred_from_names(name: str, prefix: str) -> None:
 
 def test_constraints_are_words_and_rules() -> None:
     signature = Signature({"a": InputField(), "n": (int, OutputField(ge=1, le=5))})
-    assert "Constraints: 1 or more, 5 or less" in ChatAdapter().format_field_description(signature)
+    assert (
+        "Constraints: greater than or equal to: 1, less than or equal to: 5"
+        in ChatAdapter().format_field_description(signature)
+    )
 
 
 def test_a_signature_of_an_importable_module_pickles_by_name_and_a_string_by_value() -> None:

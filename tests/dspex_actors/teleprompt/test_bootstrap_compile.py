@@ -109,6 +109,7 @@ def test_too_many_errors_end_it_with_the_error_that_was_too_much():
     ) as failed:
         BootstrapFewShot(raises, max_errors=3).compile(Chain(), trainset=TRAINSET, system=FakeSystem())
     assert failed.value.run_id == "run"
+    assert isinstance(failed.value, ValueError)  # as the metric raised it
     assert "cannot judge where" in str(failed.value.__cause__)
 
 

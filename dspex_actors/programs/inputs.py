@@ -1,0 +1,117 @@
+"""The inputs of a call: defaults are added, and what looks wrong is warned about. The call goes on all the same, as
+DSPy's does: the LM may make sense of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import types
+import typing
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from dspex_actors.adapters.types import type_name
+from dspex_actors.settings import settings
+from dspex_actors.signatures.fields import UNDEFINED_TYPE, extras
+from dspex_actors.signatures.signature import SignatureMeta
+
+_log = logging.getLogger(__name__)
+
+#: Warnings given already, per signature: a hundred thousand examples with the same flaw are worth one line.
+_warned: weakref.WeakKeyDictionary[SignatureMeta, set[str]] = weakref.WeakKeyDictionary()
+
+
+def with_defaults(
+    signature: SignatureMeta, fields: Mapping[str, FieldInfo], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the inputs with their defaults; warn about inputs that are missing, unknown or of a wrong type.
+
+    Args:
+        signature: what is called.
+        fields: its input fields.
+        given: the call's inputs by name.
+    """
+    inputs = {
+        name: field.get_default(call_default_factory=True)
+        for name, field in fields.items()
+        if name not in given and not field.is_required()
+    }
+    inputs.update(given)
+    missing = [name for name, field in fields.items() if name not in inputs and not _allows_none(field.annotation)]
+    if missing:
+        _warn(signature, f"Not all input fields were provided. Missing: {missing}; the prompt goes without")
+    extra = [name for name in inputs if name not in fields]
+    if extra:
+        _warn(signature, f"Input fields not in signature: {extra}; the prompt goes without")
+    if settings.warn_on_type_mismatch:
+        for name, field in fields.items():
+            value = inputs.get(name)
+            if value is not None and not fits(value, field.annotation) and UNDEFINED_TYPE not in extras(field):
+                kind = type(value).__name__
+                _warn(
+                    signature,
+                    f"Type mismatch for field '{name}': expected {type_name(field.annotation)}, got {kind}; "
+                    "sent as it is",
+                )
+    return inputs
+
+
+def fits(value: Any, annotation: Any) -> bool:
+    """Tell whether a value is of a type, members of containers too; in doubt yes.
+
+    A list of texts fits `str`: it becomes passages.
+    """
+    if type(value) is annotation:
+        return True
+    if annotation is str and isinstance(value, list):
+        return all(isinstance(item, str) for item in value)
+    if annotation is float:
+        return isinstance(value, int | float)
+    if typing.is_typeddict(annotation):
+        return isinstance(value, dict)
+    origin = typing.get_origin(annotation)
+    if origin is None:
+        return _is_instance(value, getattr(annotation, "__supertype__", annotation))
+    arguments = typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, part) for part in arguments)
+    if origin is typing.Literal:
+        return value in arguments
+    if origin is typing.Annotated:
+        return fits(value, arguments[0])
+    return _is_instance(value, origin) and _members_fit(value, origin, arguments)
+
+
+def _is_instance(value: Any, kind: Any) -> bool:
+    if kind is None:
+        return value is None
+    if not isinstance(kind, type):
+        return True
+    try:
+        return isinstance(value, kind)
+    except TypeError:
+        return True  # a protocol, for example: it does not say
+
+
+def _members_fit(value: Any, origin: Any, arguments: tuple[Any, ...]) -> bool:
+    if origin is tuple and arguments[1:] != (...,):
+        return len(value) == len(arguments) and all(map(fits, value, arguments))
+    if origin in (list, set, frozenset, tuple) and arguments:
+        return all(fits(item, arguments[0]) for item in value)
+    if origin is dict and len(arguments) == 2:
+        return all(fits(name, arguments[0]) and fits(item, arguments[1]) for name, item in value.items())
+    return True
+
+
+def _allows_none(annotation: Any) -> bool:
+    return types.NoneType in typing.get_args(annotation)
+
+
+def _warn(signature: SignatureMeta, message: str) -> None:
+    known = _warned.setdefault(signature, set())
+    if message not in known:
+        known.add(message)
+        _log.warning("%s: %s", signature.__name__, message)
