@@ -229,7 +229,11 @@ class Adapter(ABC):
     ) -> AdapterParseError:
         name = type(self).__name__
         return AdapterParseError(
-            f"{name}: {message}", adapter=name, completion=completion, signature=signature, parsed_result=raw
+            f"Adapter {name} failed to parse the answer: {message}",
+            adapter=name,
+            completion=completion,
+            signature=signature,
+            parsed_result=raw,
         )
 
 
