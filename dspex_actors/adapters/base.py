@@ -196,9 +196,8 @@ class Adapter(ABC):
         missing = "" if complete else MISSING_OUTPUT
         return complete, user, self.format_assistant_message_content(signature, store, missing)
 
-    def _finish(self, signature: SignatureMeta, completion: str, raw: Mapping[str, Any]) -> dict[str, Any]:
+    def _finish(self, plan: Plan, signature: SignatureMeta, completion: str, raw: Mapping[str, Any]) -> dict[str, Any]:
         """Turn raw values into the output fields: parse what is there, fill in what may be missing."""
-        plan = self._plans.get(signature, self._fill)
         fields: dict[str, Any] = {}
         missing: list[str] = []
         for name, parse in plan.parsers.items():

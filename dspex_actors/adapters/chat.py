@@ -92,11 +92,13 @@ class ChatAdapter(Adapter):
         raw = _sections(plan, answer)
         if not raw and answer is not completion:
             raw = _sections(plan, completion)
-        if any(name not in raw and field.is_required() for name, field in plan.outputs.items()):
+        if len(raw) < len(plan.outputs) and any(
+            name not in raw and field.is_required() for name, field in plan.outputs.items()
+        ):
             run_together = _sections_anywhere(plan, answer)
             if len(run_together) > len(raw):
                 raw = run_together
-        return self._finish(signature, completion, raw)
+        return self._finish(plan, signature, completion, raw)
 
 
 def _sections(plan: Plan, text: str) -> dict[str, str]:

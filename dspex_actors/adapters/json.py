@@ -12,7 +12,6 @@ from dspex_actors.adapters.base import Adapter, section, spoken
 from dspex_actors.adapters.plan import Plans
 from dspex_actors.adapters.reading import read_structure
 from dspex_actors.adapters.types import placeholder, type_hint
-from dspex_actors.adapters.values import holds_decimals
 from dspex_actors.signatures.signature import SignatureMeta
 
 
@@ -67,15 +66,14 @@ class JSONAdapter(Adapter):
             AdapterParseError: no JSON object, or a field is missing or is not of its type.
         """
         plan = self._plans.get(signature, self._fill)
-        exact = any(holds_decimals(field.annotation) for field in plan.outputs.values())
         answer = spoken(completion)
-        found = read_structure(answer, exact)
+        found = read_structure(answer, plan.exact)
         if not isinstance(found, dict):
             inner = first_object(answer)
-            found = read_structure(inner, exact) if inner else None
+            found = read_structure(inner, plan.exact) if inner else None
         if not isinstance(found, dict):
             raise self._error(signature, completion, {}, "the LM's answer holds no JSON object")
-        return self._finish(signature, completion, {name: found[name] for name in plan.outputs if name in found})
+        return self._finish(plan, signature, completion, {name: found[name] for name in plan.outputs if name in found})
 
 
 def first_object(text: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from dspex_actors.adapters.values import ATOMS, Parser, parser_for, render_value
+from dspex_actors.adapters.values import ATOMS, Parser, holds_decimals, parser_for, render_value
 from dspex_actors.signatures.fields import extras
 from dspex_actors.signatures.signature import SignatureMeta
 
@@ -73,6 +73,7 @@ class Plan:
         inputs: the input fields.
         outputs: the output fields.
         parsers: how to read each output.
+        exact: an output has Decimals in it: numbers of the answer must not go through float.
         system: the system message's text.
         request: the paragraph that ends the last user message.
         demos: rendered demos by identity.
@@ -84,6 +85,7 @@ class Plan:
     inputs: dict[str, FieldInfo]
     outputs: dict[str, FieldInfo]
     parsers: dict[str, Parser]
+    exact: bool
     system: str = ""
     request: str = ""
     demos: dict[int, RenderedDemo] = field(default_factory=dict)
@@ -147,4 +149,5 @@ def _new_plan(signature: SignatureMeta) -> Plan:
         inputs=signature.input_fields,
         outputs=outputs,
         parsers={name: parser_for(kind) for name, kind in outputs.items()},
+        exact=any(holds_decimals(kind.annotation) for kind in outputs.values()),
     )

@@ -22,6 +22,10 @@ NOTHING: Any = object()
 
 _CONSTANTS = ("True", "False", "None")
 
+#: Not strict: models write line ends into texts.
+_PLAIN = json.JSONDecoder(strict=False)
+_EXACT = json.JSONDecoder(strict=False, parse_float=decimal.Decimal)
+
 
 def read_strictly(text: str, exact: bool = False) -> Any:
     """Read text that is JSON or a Python literal as it stands.
@@ -34,7 +38,7 @@ def read_strictly(text: str, exact: bool = False) -> Any:
         The value; `NOTHING` when it is neither.
     """
     try:
-        return json.loads(text, strict=False, parse_float=decimal.Decimal if exact else None)
+        return (_EXACT if exact else _PLAIN).decode(text)
     except (ValueError, RecursionError):
         pass
     bare = text.strip()
@@ -77,7 +81,9 @@ def _meant(members: Iterable[tuple[Any, Any]], text: str) -> Any:
         if text == str(value):
             return member
     found = read_strictly(text)
-    return next((member for member, value in known if _equal(value, found)), NOTHING)
+    exact = (member for member, value in known if _equal(value, found))
+    # 1 and 0 may stand for True and False, not the other way round.
+    return next(exact, next((member for member, value in known if isinstance(value, bool) and value == found), NOTHING))
 
 
 def _equal(one: Any, other: Any) -> bool:

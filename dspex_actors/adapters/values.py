@@ -103,7 +103,10 @@ def _parser(annotation: Any) -> Parser:
     if origin in (Union, types.UnionType):
         if str in arguments:
             # Optional text is text: `12` or `null` must stay what the LM wrote.
-            return validate if types.NoneType in arguments else _text_or(validate)
+            if types.NoneType in arguments:
+                return validate
+            models = any(isinstance(part, type) and issubclass(part, BaseModel) for part in arguments)
+            return _text_or(validate, models)
         if types.NoneType in arguments and len(arguments) == 2:
             only = next(part for part in arguments if part is not types.NoneType)
             if _is_enum(only) or typing.get_origin(only) is Literal:
@@ -137,14 +140,17 @@ def _either(first: Parser, second: Parser) -> Parser:
     return parse
 
 
-def _text_or(validate: Parser) -> Parser:
-    """Return the parser of a union with text in it: what is no whole JSON or literal that fits is text."""
+def _text_or(validate: Parser, models: bool) -> Parser:
+    """Return the parser of a union with text in it: what is no whole JSON or literal that fits is text.
+
+    With models in the union, an object inside of prose is looked at too: one that fits is hardly there by chance.
+    """
 
     def parse(value: Any) -> Any:
         if not isinstance(value, str):
             return validate(value)
         found = read_strictly(value)
-        if found is NOTHING and value.lstrip()[:1] in ("{", "[", "`"):
+        if found is NOTHING and (value.lstrip()[:1] in ("{", "[", "`") or (models and "{" in value)):
             found = read_structure(value)
         try:
             return validate(value if found is NOTHING else found)

@@ -9,6 +9,7 @@ import types
 import typing
 import weakref
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from pydantic.fields import FieldInfo
@@ -70,12 +71,12 @@ def fits(value: Any, annotation: Any) -> bool:
         return all(isinstance(item, str) for item in value)
     if annotation is float:
         return isinstance(value, int | float)
-    if typing.is_typeddict(annotation):
-        return isinstance(value, dict)
-    origin = typing.get_origin(annotation)
+    try:
+        origin, arguments = _parts(annotation)
+    except TypeError:
+        return True  # not hashable, such as a Literal of a list
     if origin is None:
-        return _is_instance(value, getattr(annotation, "__supertype__", annotation))
-    arguments = typing.get_args(annotation)
+        return _is_instance(value, arguments[0])
     if origin in (typing.Union, types.UnionType):
         return any(fits(value, part) for part in arguments)
     if origin is typing.Literal:
@@ -83,6 +84,15 @@ def fits(value: Any, annotation: Any) -> bool:
     if origin is typing.Annotated:
         return fits(value, arguments[0])
     return _is_instance(value, origin) and _members_fit(value, origin, arguments)
+
+
+@lru_cache(maxsize=1024)
+def _parts(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Return a type's origin and arguments; of a plain type None, and what a value has to be an instance of."""
+    origin = typing.get_origin(annotation)
+    if origin is not None:
+        return origin, typing.get_args(annotation)
+    return None, (dict if typing.is_typeddict(annotation) else getattr(annotation, "__supertype__", annotation),)
 
 
 def _is_instance(value: Any, kind: Any) -> bool:
@@ -100,7 +110,8 @@ def _members_fit(value: Any, origin: Any, arguments: tuple[Any, ...]) -> bool:
     if origin is tuple and arguments[1:] != (...,):
         return len(value) == len(arguments) and all(map(fits, value, arguments))
     if origin in (list, set, frozenset, tuple) and arguments:
-        return all(fits(item, arguments[0]) for item in value)
+        kind = arguments[0]
+        return all(type(item) is kind or fits(item, kind) for item in value)
     if origin is dict and len(arguments) == 2:
         return all(fits(name, arguments[0]) and fits(item, arguments[1]) for name, item in value.items())
     return True

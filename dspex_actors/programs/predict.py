@@ -138,9 +138,11 @@ class Predict(Module):
         return ()
 
     def _steps(self, kwargs: dict[str, Any]) -> Generator[Request, Any, Prediction]:
-        given = _taken(kwargs, "signature", self.signature.input_fields)
-        signature = self.signature if given is None else make_signature(given)
-        asked = signature.input_fields
+        signature, asked = self.signature, self.signature.input_fields
+        given = _taken(kwargs, "signature", asked)
+        if given is not None:
+            signature = make_signature(given)
+            asked = signature.input_fields
         demos = _taken(kwargs, "demos", asked)
         demos = self.demos if demos is None else demos
         params = {**self.config, **(_taken(kwargs, "config", asked) or {})}

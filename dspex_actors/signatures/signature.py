@@ -21,7 +21,6 @@ import typing
 from collections.abc import Mapping
 from typing import Any, cast
 
-from pydantic import BaseModel, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from dspex_actors.errors import ConfigTypeError, ConfigValueError
@@ -33,12 +32,15 @@ from dspex_actors.signatures.fields import (
     extras,
     side_of,
 )
+from dspex_actors.signatures.instances import checked
 
 
 class SignatureMeta(type):
     """What a signature can do; `Triage.fields` and `Triage.with_instructions(...)` are found here."""
 
     _fields: dict[str, FieldInfo]
+    #: The fields it was made from, the inputs and the outputs.
+    _sides: tuple[dict[str, FieldInfo], dict[str, FieldInfo], dict[str, FieldInfo]]
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> SignatureMeta:
         """Make a signature from a class body: collect its fields, inherit those of its bases."""
@@ -82,12 +84,21 @@ class SignatureMeta(type):
     @property
     def input_fields(cls) -> dict[str, FieldInfo]:
         """The inputs by name."""
-        return {name: field for name, field in cls._fields.items() if side_of(field) == "input"}
+        return cls._by_side()[1].copy()
 
     @property
     def output_fields(cls) -> dict[str, FieldInfo]:
         """The outputs by name."""
-        return {name: field for name, field in cls._fields.items() if side_of(field) == "output"}
+        return cls._by_side()[2].copy()
+
+    def _by_side(cls) -> tuple[dict[str, FieldInfo], dict[str, FieldInfo], dict[str, FieldInfo]]:
+        known = cls.__dict__.get("_sides")
+        # Unpickling makes the class first and sets its fields afterwards.
+        if known is None or known[0] is not cls._fields:
+            inputs = {name: field for name, field in cls._fields.items() if side_of(field) == "input"}
+            known = (cls._fields, inputs, {name: field for name, field in cls._fields.items() if name not in inputs})
+            cls._sides = known
+        return cast("tuple[dict[str, FieldInfo], dict[str, FieldInfo], dict[str, FieldInfo]]", known)
 
     @property
     def signature(cls) -> str:
@@ -363,23 +374,8 @@ class Signature(metaclass=SignatureMeta):
     """"""
 
     def __init__(self, /, **values: Any) -> None:
-        """Hold values of the fields, each checked and brought into its type.
-
-        Args:
-            **values: by name; defaults stand for those that are missing, other names are ignored.
-
-        Raises:
-            ConfigValueError: one without a default is missing, or does not fit its type.
-        """
-        fields = type(self)._fields
-        kinds: dict[str, Any] = {name: (field.annotation, field) for name, field in fields.items()}
-        check: type[BaseModel] = create_model(type(self).__name__, **kinds)
-        try:
-            made = check(**{name: value for name, value in values.items() if name in fields})
-        except ValidationError as error:
-            told = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-            raise ConfigValueError(f"{type(self).__name__}: {told}") from None
-        self.__dict__.update({name: getattr(made, name) for name in fields})
+        """Hold values of the fields; see `instances.checked`."""
+        self.__dict__.update(checked(type(self).__name__, type(self)._fields, values))
 
     def __repr__(self) -> str:
         """Show the values."""
