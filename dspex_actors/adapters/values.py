@@ -111,7 +111,7 @@ def _parser(annotation: Any) -> Parser:
             only = next(part for part in arguments if part is not types.NoneType)
             if _is_enum(only) or typing.get_origin(only) is Literal:
                 return _optional(_parser(only))
-    if annotation is decimal.Decimal or arguments[:1] == (decimal.Decimal,):
+    if annotation is decimal.Decimal or (origin is Annotated and arguments[0] is decimal.Decimal):
         # As it was written: a float would have other digits.
         return _either(validate, lambda value: validate(read_structure(value) if isinstance(value, str) else value))
     exact = holds_decimals(annotation)

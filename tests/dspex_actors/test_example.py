@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -88,3 +89,25 @@ def test_completions_give_the_first() -> None:
     prediction = Prediction.from_completions({"a": [1, 2]})
     assert prediction.a == 1
     assert prediction.completions == [{"a": 1}, {"a": 2}]
+
+
+def test_a_base_may_be_given_by_name() -> None:
+    base = Example(a=1, b=2).with_inputs("a")
+    assert Example(base=base, c=3).toDict() == Example(base={"a": 1, "b": 2}, c=3).toDict() == {"a": 1, "b": 2, "c": 3}
+    assert Example(base=base).inputs().toDict() == {"a": 1}
+    assert Example(base="first").toDict() == {"base": "first"}
+    assert repr(base) == "Example({'a': 1, 'b': 2}) (input_keys={'a'})"
+
+
+def test_usage_is_named_and_keyed_as_dspys() -> None:
+    @dataclass
+    class FromServer(Reply):
+        provider: str = "openai"
+
+    prediction = Prediction(a=1)
+    prediction.set_lm_calls([FromServer("x", model="gpt-4o"), FromServer("y", model="gpt-4o"), Reply("z")])
+    assert prediction.get_lm_usage()["openai/gpt-4o"] == {
+        "prompt_tokens": 20,
+        "completion_tokens": 4,
+        "total_tokens": 24,
+    }

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from dspex_actors.adapters import ChatAdapter
 from dspex_actors.errors import ConfigError
 from dspex_actors.signatures.fields import InputField, OutputField, infer_prefix
-from dspex_actors.signatures.signature import Signature
+from dspex_actors.signatures.signature import Signature, make_signature
 
 
 class Team(BaseModel):
@@ -197,7 +197,7 @@ def test_a_signature_of_main_travels_by_value() -> None:
 import sys, cloudpickle
 from typing import Literal, Optional
 from pydantic import BaseModel
-from dspex_actors.signatures.signature import Signature
+from dspex_actors.signatures.signature import Signature, make_signature
 from dspex_actors.signatures.fields import InputField, OutputField
 from dspex_actors.programs.predict import Predict
 class Item(BaseModel):
@@ -216,3 +216,48 @@ sys.stdout.buffer.write(cloudpickle.dumps(predict))
     answer = ChatAdapter().parse(predict.signature, '[[ ## b ## ]]\n[{"n": 3}]')
     assert answer["b"][0].n == 3
     assert ChatAdapter().format(predict.signature, predict.demos, {"a": "y"})[2]["content"].startswith("[[ ## b")
+
+
+def test_an_instance_holds_checked_values() -> None:
+    signature = Signature("a: int, b -> c: list[int]")
+    made = signature(a="1", b="x", c=["2"])
+    assert isinstance(made, signature)
+    assert (made.a, made.b, made.c) == (1, "x", [2])
+    assert made == signature(a=1, b="x", c=[2])
+    assert repr(made) == "StringSignature(a=1, b='x', c=[2])"
+    with pytest.raises(ValueError, match="a: Input should be a valid integer"):
+        signature(a="x", b="", c=[])
+
+
+def test_an_arrow_in_quotes_is_no_arrow() -> None:
+    signature = Signature("""a: Literal['x->y', "it's ->"] -> b: Literal["->"]""")
+    assert signature.fields["a"].annotation == Literal["x->y", "it's ->"]
+    assert signature.signature == "a -> b"
+
+
+def test_instructions_that_somebody_wrote_are_inherited() -> None:
+    class Written(Signature):
+        """Do it well."""
+
+        a = InputField()
+        b = OutputField()
+
+    class More(Written):
+        c = OutputField()
+
+    class Plain(Signature):
+        a = InputField()
+        b = OutputField()
+
+    class PlainMore(Plain):
+        c = OutputField()
+
+    assert More.instructions == "Do it well."
+    assert "`c`" in PlainMore.instructions
+
+
+@pytest.mark.parametrize("text", ["a: os.PathLike -> b", "a: Triage -> b", "a: collections.OrderedDict -> b"])
+def test_text_from_a_file_names_plain_types_only(text: str) -> None:
+    assert make_signature("a: list[int], b: Optional[str] -> c: Literal['x']", trusted=False)
+    with pytest.raises(ValueError, match="nothing is imported"):
+        make_signature(text, trusted=False)

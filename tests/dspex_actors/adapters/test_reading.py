@@ -1,0 +1,134 @@
+"""Answers that models give and DSPy refuses, or reads to something else than what was written."""
+
+from __future__ import annotations
+
+import enum
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from pydantic import BaseModel
+
+from dspex_actors.adapters import ChatAdapter, JSONAdapter
+from dspex_actors.adapters.values import parse_value
+from dspex_actors.errors import AdapterParseError, from_record
+from dspex_actors.signatures.signature import Signature
+
+
+class Color(enum.Enum):
+    RED = "red"
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+    HIGH = 2
+
+
+class Price(BaseModel):
+    amount: Decimal
+    share: float = 0.5
+
+
+READ: list[tuple[Any, str, Any]] = [
+    (Level, "2", Level.HIGH),  # what the prompt asks for: one of: 1; 2
+    (Level, "Level.LOW", Level.LOW),
+    (Color, '"red"', Color.RED),
+    (Color, "'RED'", Color.RED),
+    (Color | None, "RED", Color.RED),
+    (Color | None, "null", None),
+    (Literal["a", "b"] | None, "'a'", "a"),
+    (Literal[1, 2, 3], "2.0", 2),
+    (Literal[True, False], "true", True),
+    (Literal[True, False], "0", False),
+    (Literal[None, "a"], "null", None),
+    (Decimal, "12.10", Decimal("12.10")),
+    (Decimal, "0.12345678901234567890123", Decimal("0.12345678901234567890123")),
+    (list[Decimal], "[1.10]", [Decimal("1.10")]),
+    (Price, '{"amount": 9.90, "share": 0.25}', Price(amount=Decimal("9.90"), share=0.25)),
+    (int | str, "12", 12),
+    (int | str, "The answer is 5, see [1].", "The answer is 5, see [1]."),
+    (list[int] | str, "Not [1] but two", "Not [1] but two"),
+    (Price | str, 'It costs {"amount": "3"}', Price(amount=Decimal(3))),
+    (Path, "2024", Path("2024")),
+    (Any, "(1, 'x')", (1, "x")),
+    (dict[str, str], '{"a": "b\nc"}', {"a": "b\nc"}),
+]
+
+
+@pytest.mark.parametrize(("kind", "text", "value"), READ)
+def test_what_was_meant_is_read(kind: Any, text: str, value: Any) -> None:
+    found = parse_value(text, kind)
+    assert found == value
+    assert type(found) is type(value)
+    assert str(found) == str(value)  # 12.1 equals 12.10
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"), [(Literal[1, 2], "true"), (Literal[1, 2], "3"), (Level, "3"), (Color, "Red"), (bool, "perhaps")]
+)
+def test_what_was_not_offered_is_refused(kind: Any, text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse_value(text, kind)
+
+
+#: What stands before the answer that a model thinks about.
+THOUGHT = "<think>\nMaybe [[ ## x ## ]]\nno, or\n[[ ## x ## ]]\ndraft\n[[ ## y ## ]]\n0\n</think>\n\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        ("[[ ## x ## ]]\na\n[[ ## y ## ]]\n2 [[ ## completed ## ]]", {"x": "a", "y": 2}),
+        ("[[ ## x ## ]] a [[ ## y ## ]] 2 [[ ## completed ## ]]", {"x": "a", "y": 2}),
+        ("**[[ ## x ## ]]**\na\n**[[ ## y ## ]]**\n2", {"x": "a", "y": 2}),
+        (THOUGHT + "[[ ## x ## ]]\nfinal\n[[ ## y ## ]]\n1", {"x": "final", "y": 1}),
+        ("<think>[[ ## x ## ]]\na\n[[ ## y ## ]]\n2</think>", None),
+        (
+            "[[ ## x ## ]]\none\u2028two\x0cthree\r\nfour\n[[ ## y ## ]]\n2",
+            {"x": "one\u2028two\x0cthree\nfour", "y": 2},
+        ),
+        (
+            "[[ ## x ## ]]\nWrite [[ ## completed ## ]]\n[[ ## y ## ]]\n2\n[[ ## completed ## ]]",
+            {"x": "Write [[ ## completed ## ]]", "y": 2},
+        ),
+    ],
+)
+def test_sections_are_found_where_models_put_them(text: str, fields: dict[str, Any] | None) -> None:
+    signature = Signature("a -> x, y: int")
+    if fields is None:
+        with pytest.raises(AdapterParseError):
+            ChatAdapter().parse(signature, text)
+    else:
+        assert ChatAdapter().parse(signature, text) == fields
+
+
+def test_json_is_read_after_the_thoughts_and_to_the_last_digit() -> None:
+    signature = Signature({**Signature("a -> x: int").fields, "price": (Decimal, Signature("a -> b").fields["b"])})
+    text = '<think>{"x": 1, "price": 0}</think>{"x": 2, "price": 1.10}'
+    found = JSONAdapter().parse(signature, text)
+    assert (found["x"], str(found["price"])) == (2, "1.10")
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a":' * 50_000, "{" + "9" * 5000, '{"b": ' + "9" * 5000 + "}", "\x00", ""]
+)
+def test_hostile_json_is_an_unreadable_answer(text: str) -> None:
+    with pytest.raises(AdapterParseError):
+        JSONAdapter().parse(Signature("a -> b: int"), text)
+
+
+def test_an_unreadable_answer_says_what_dspys_error_says() -> None:
+    signature = Signature("a -> b: int, c")
+    with pytest.raises(AdapterParseError) as caught:
+        ChatAdapter().parse(signature, "[[ ## b ## ]]\n3")
+    error = caught.value
+    assert (error.adapter_name, error.signature, error.parsed_result) == ("ChatAdapter", signature, {"b": "3"})
+    assert error.lm_response == error.completion == "[[ ## b ## ]]\n3"
+    json.dumps(error.to_record())
+    again = from_record(error.to_record())
+    assert isinstance(again, AdapterParseError)
+    assert (again.adapter_name, again.expected, again.found) == ("ChatAdapter", ["b", "c"], ["b"])
+    own = AdapterParseError(adapter_name="Mine", signature=signature, lm_response="?", parsed_result={"b": 1})
+    assert (own.expected, own.found, str(own)) == (["b", "c"], ["b"], "Mine cannot read the answer; expected b, c")
