@@ -394,4 +394,5 @@ def summed_usage(calls: Iterable[Any]) -> dict[str, dict[str, Any]]:
 
 def _lm_name(reply: Any) -> str:
     provider, model = getattr(reply, "provider", ""), str(reply.model)
-    return f"{provider}/{model}" if provider and not model.startswith(f"{provider}/") else model
+    # An LM of the user's own has no provider but the word for that.
+    return model if provider in ("", "own") or model.startswith(f"{provider}/") else f"{provider}/{model}"

@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any
 
-from dspex_actors.errors import ConfigError
+from dspex_actors.errors import ConfigError, ConfigValueError
 
 #: Name → what holds when nobody has set it.
 DEFAULTS: Mapping[str, Any] = MappingProxyType(
@@ -112,7 +112,7 @@ def check_lm(lm: Any) -> None:
     """
     if lm is not None and not (callable(lm) and hasattr(lm, "acall")):
         hint = f"write dspex.LM({lm!r})" if isinstance(lm, str) else "make one with dspex.LM('provider/model')"
-        raise ConfigError(f"an LM is needed, got {lm!r} ({type(lm).__name__}); {hint}")
+        raise ConfigValueError(f"an LM is needed, got {lm!r} ({type(lm).__name__}); {hint}")
 
 
 class Calls(list[Any]):

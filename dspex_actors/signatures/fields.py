@@ -50,7 +50,8 @@ def OutputField(**options: Any) -> Any:  # noqa: N802 - DSPy's name
     """Declare an output of a signature.
 
     Args:
-        **options: as in `InputField`; an output with a `default` may be missing from the LM's answer.
+        **options: as in `InputField`; an output with a `default` may be missing from the LM's answer. Constraints
+            are told to the LM and checked in its answer (DSPy only tells them).
 
     Returns:
         A field, to stand on the right of an annotated name in the class.
