@@ -17,9 +17,8 @@
      │   └─ CircuitOpen            this deployment is failing; not asked
      ├─ AdapterParseError          the LM's text does not have the fields that the signature asks for
      ├─ ConfigError                a setting, a model string, a program or a dataset is not usable as given
-     │   ├─ ConfigValueError       … where DSPy raises a ValueError: it is one too
-     │   ├─ ConfigTypeError        … where DSPy raises a TypeError
-     │   └─ ConfigKeyError         … where DSPy raises a KeyError
+     │                             (where DSPy raises a ValueError, TypeError or KeyError it is one too:
+     │                             foundation/config_errors.py)
      ├─ RunFailed                  a run ended without a result
      └─ RunInterrupted             the node went away in the middle of a run; `run_id` continues it
 
@@ -204,21 +203,6 @@ class AdapterParseError(DspexError):
 
 class ConfigError(DspexError):
     """A setting, model string, program, metric or dataset is not usable as given."""
-
-
-class ConfigValueError(ConfigError, ValueError):
-    """A ConfigError where DSPy raises a ValueError."""
-
-
-class ConfigTypeError(ConfigError, TypeError):
-    """A ConfigError where DSPy raises a TypeError."""
-
-
-class ConfigKeyError(ConfigError, KeyError):
-    """A ConfigError where DSPy raises a KeyError."""
-
-    #: A KeyError's own would quote the message.
-    __str__ = Exception.__str__
 
 
 class RunFailed(DspexError):

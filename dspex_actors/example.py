@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel
 
-from dspex_actors.errors import ConfigValueError
+from dspex_actors.foundation.config_errors import ConfigValueError
 
 _HIDDEN = "dspy_"
 

@@ -15,7 +15,8 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any
 
-from dspex_actors.errors import ConfigError, ConfigValueError
+from dspex_actors.errors import ConfigError
+from dspex_actors.foundation.config_errors import ConfigValueError
 
 #: Name → what holds when nobody has set it.
 DEFAULTS: Mapping[str, Any] = MappingProxyType(

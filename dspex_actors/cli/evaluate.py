@@ -87,9 +87,7 @@ def evaluate(
     with .gz, with a column per field. Exit status 0 when no example failed, 1 otherwise. Ctrl-C pauses the run.
     """
     config = load_config(config_file)
-    loaded = load_program(program, signature, state)
-    if lm is not None and program.endswith(".json"):
-        loaded.set_lm(None)  # the file's own LM was for want of another
+    loaded = load_program(program, signature, state, own_lm=lm is None)
     scored = load_metric(metric)
     changes = {"base_url": base_url, "api_key": api_key, "rpm": rpm, "tpm": tpm}
     chosen = choose_lm(config, lm, changes)

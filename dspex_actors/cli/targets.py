@@ -24,7 +24,7 @@ from dspex_actors.programs.rebuild import rebuild
 BUILT_IN = ("exact_match", "contains", "f1", "numeric")
 
 
-def load_program(text: str, signature: str | None = None, state: str | None = None) -> Any:
+def load_program(text: str, signature: str | None = None, state: str | None = None, *, own_lm: bool = True) -> Any:
     """Return the program that a word stands for.
 
     Args:
@@ -32,6 +32,7 @@ def load_program(text: str, signature: str | None = None, state: str | None = No
             arguments that makes one.
         signature: of a saved program that does not say it.
         state: a saved state to load into a program given as `pkg.mod:object`.
+        own_lm: False: not the LM that a saved program has; another was named.
 
     Raises:
         ConfigError: what is wrong with it.
@@ -39,7 +40,10 @@ def load_program(text: str, signature: str | None = None, state: str | None = No
     if text.endswith(".json"):
         if state is not None:
             raise ConfigError("--load goes with a program given as pkg.mod:object; a saved program is a state itself")
-        return rebuild(Path(text), signature)
+        saved = rebuild(Path(text), signature)
+        if not own_lm:
+            saved.set_lm(None)
+        return saved
     if signature is not None:
         raise ConfigError("--signature goes with a saved program (JSON); a program given as pkg.mod:object has its own")
     found = import_object(text, "program", "a saved program (NAME.json) or pkg.mod:object")

@@ -15,9 +15,10 @@ from typing import Any, ClassVar
 from dspex_actors.adapters.base import Adapter, Message
 from dspex_actors.adapters.chat import ChatAdapter
 from dspex_actors.adapters.values import jsonable_state
-from dspex_actors.errors import AdapterParseError, ConfigError, ConfigValueError
+from dspex_actors.errors import AdapterParseError, ConfigError
 from dspex_actors.example import Example, Prediction, summed_usage
 from dspex_actors.foundation.checks import is_whole
+from dspex_actors.foundation.config_errors import ConfigValueError
 from dspex_actors.programs import saved_lm, saving
 from dspex_actors.programs.inputs import with_defaults
 from dspex_actors.programs.module import Module

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from dspex_actors.adapters.values import jsonable_state
-from dspex_actors.errors import ConfigError, ConfigValueError
+from dspex_actors.errors import ConfigError
+from dspex_actors.foundation.config_errors import ConfigValueError
 from dspex_actors.lm.lm import LM
 
 _log = logging.getLogger(__name__)

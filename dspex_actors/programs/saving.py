@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from dspex_actors.adapters.types import type_name
-from dspex_actors.errors import ConfigError, ConfigKeyError, ConfigValueError
+from dspex_actors.errors import ConfigError
+from dspex_actors.foundation.config_errors import ConfigKeyError, ConfigValueError
 from dspex_actors.foundation.files import replaced
 from dspex_actors.programs import saved_lm
 from dspex_actors.programs.walk import Predictor

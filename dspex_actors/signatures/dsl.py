@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import Field
 from pydantic.fields import FieldInfo
 
-from dspex_actors.errors import ConfigValueError
+from dspex_actors.foundation.config_errors import ConfigValueError
 from dspex_actors.signatures.fields import UNDEFINED_TYPE, InputField, OutputField, complete_field
 
 #: How many calling frames are searched for a type that is not a builtin; DSPy's number.

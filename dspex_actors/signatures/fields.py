@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import Field
 from pydantic.fields import FieldInfo
 
-from dspex_actors.errors import ConfigTypeError
+from dspex_actors.foundation.config_errors import ConfigTypeError
 
 Side = Literal["input", "output"]
 

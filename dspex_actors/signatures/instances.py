@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
-from dspex_actors.errors import ConfigValueError
+from dspex_actors.foundation.config_errors import ConfigValueError
 
 
 def checked(name: str, fields: Mapping[str, FieldInfo], values: Mapping[str, Any]) -> dict[str, Any]:

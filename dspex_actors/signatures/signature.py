@@ -23,7 +23,7 @@ from typing import Any, cast
 
 from pydantic.fields import FieldInfo
 
-from dspex_actors.errors import ConfigTypeError, ConfigValueError
+from dspex_actors.foundation.config_errors import ConfigTypeError, ConfigValueError
 from dspex_actors.signatures.dsl import from_callers, parse_signature
 from dspex_actors.signatures.fields import (
     UNDEFINED_TYPE,

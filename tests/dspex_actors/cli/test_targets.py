@@ -128,3 +128,11 @@ def test_a_host_that_does_not_exist_is_named():
     lm = dspex.LM("openai/x", base_url="http://no-such-host.invalid/v1")
     with pytest.raises(ConfigError, match=r"no-such-host\.invalid"):
         check_server(lm)
+
+
+def test_the_lm_that_was_named_is_asked_and_not_the_saved_programs_own(tmp_path):
+    program = dspex.Predict("a -> b")
+    program.lm = dspex.LM("openai/gpt-4o-mini")
+    program.save(tmp_path / "one.json")
+    assert load_program(str(tmp_path / "one.json")).lm == program.lm
+    assert load_program(str(tmp_path / "one.json"), own_lm=False).lm is None
