@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic.fields import FieldInfo
+
 from dspex_actors.example import Prediction
 from dspex_actors.programs import saving
 from dspex_actors.programs.module import Module
@@ -21,7 +23,7 @@ class ChainOfThought(Module):
     Args:
         signature: a string, a Signature class, or a dict of fields.
         rationale_field: another field in place of `reasoning`'s.
-        rationale_field_type: its type.
+        rationale_field_type: its type, where the field does not say it.
         **config: parameters of every LM call.
     """
 
@@ -34,7 +36,8 @@ class ChainOfThought(Module):
     ) -> None:
         """Make the program; its one predictor is `predict`."""
         field = OutputField() if rationale_field is None else rationale_field
-        extended = make_signature(signature).prepend(_REASONING, field, rationale_field_type)
+        kind = field.annotation if isinstance(field, FieldInfo) and field.annotation else rationale_field_type
+        extended = make_signature(signature).prepend(_REASONING, field, kind)
         self.predict = Predict(extended, **config)
 
     def forward(self, /, **kwargs: Any) -> Prediction:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import inspect
 import re
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import Field
@@ -71,6 +72,8 @@ def _make_field(side: Side, options: dict[str, Any]) -> FieldInfo:
     if isinstance(given, dict):
         extra = {**given, **extra}
     extra[SIDE] = side
+    if rules := ", ".join(_in_words(options)):
+        extra["constraints"] = rules
     unknown = sorted(set(options) - _PYDANTIC_OPTIONS)
     if unknown:
         raise ConfigTypeError(
@@ -119,8 +122,6 @@ def complete_field(name: str, field: FieldInfo, annotation: Any) -> FieldInfo:
     extra = extras(twin)
     extra["prefix"] = extra.get("prefix") or infer_prefix(name)
     extra["desc"] = extra.get("desc") or f"${{{name}}}"
-    if rules := constraints_text(twin):
-        extra["constraints"] = rules
     return twin
 
 
@@ -155,14 +156,21 @@ _CONSTRAINT_WORDS = {
 }
 
 
+def _in_words(options: Mapping[str, Any]) -> Iterator[str]:
+    """Say the constraints of a field in words for the LM, in the order in which they were written."""
+    for key, bound in options.items():
+        if key in _CONSTRAINT_WORDS and bound is not None:
+            yield _CONSTRAINT_WORDS[key].format(bound)
+        elif key == "allow_inf_nan" and bound is False:
+            yield "a finite number"
+
+
 def constraints_text(field: FieldInfo) -> str:
     """Return the field's constraints as words for the LM; empty when there are none."""
-    words: list[str] = []
-    for rule in field.metadata:
-        for key, phrase in _CONSTRAINT_WORDS.items():
-            bound = getattr(rule, key, None)
-            if bound is not None:
-                words.append(phrase.format(bound))
-        if getattr(rule, "allow_inf_nan", None) is False:
-            words.append("a finite number")
-    return ", ".join(words)
+    told = extras(field).get("constraints")
+    if told is None:
+        # A field that was made elsewhere, or before they were kept.
+        keys = (*_CONSTRAINT_WORDS, "allow_inf_nan")
+        rules = ({key: getattr(rule, key, None) for key in keys} for rule in field.metadata)
+        told = ", ".join(word for rule in rules for word in _in_words(rule))
+    return str(told)

@@ -459,3 +459,10 @@ def test_chain_of_thought_thinks_first() -> None:
     with context(lm=FakeLM(chat(reasoning="r", b="B"))):
         for made in run(program, a="x"):
             assert (made.reasoning, made.b) == ("r", "B")
+
+
+def test_the_thoughts_field_may_have_a_type_of_its_own() -> None:
+    steps = Signature({"a": InputField(), "steps": (list[str], OutputField(desc="each step"))}).fields["steps"]
+    made = ChainOfThought("a -> b", rationale_field=steps).predict.signature.fields["reasoning"]
+    assert made.annotation == list[str]
+    assert ChainOfThought("a -> b", OutputField(), int).predict.signature.fields["reasoning"].annotation is int
