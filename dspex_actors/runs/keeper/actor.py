@@ -5,7 +5,9 @@ Requests (all plain data):
     ("resume", run_id)                  → run row
     ("cancel"|"pause", run_id, reason)  → run row
     ("open", run_id)                    → what its evaluator needs to begin or go on
-    ("add", run_id, rows)               → how many were new; on the disk when answered
+    ("add", run_id, rows, attempts)     → how many were new; on the disk when answered; rows are lists in the order of
+                                          the fields of a result row and an attempt row, as many as there are; without
+                                          attempts the rows say what was paid
     ("end", run_id, state, reason, total) → None; the evaluator's last word
     ("progress", run_id)                → summary, note
     ("list", limit)                     → summaries
@@ -23,7 +25,7 @@ from typing import Any
 
 from dspex_actors.errors import ConfigError, DspexError
 from dspex_actors.journal.index import JOURNAL_FILE, SPOOL_FOLDER
-from dspex_actors.journal.records import ResultRow, RunRow, RunSpec
+from dspex_actors.journal.records import AttemptRow, ResultRow, RunRow, RunSpec
 from dspex_actors.journal.summary import run_summary
 from dspex_actors.journal.writer import Journal
 from dspex_actors.names import EVALUATORS, run_name
@@ -43,8 +45,8 @@ from supervisors.host import processes as fate
 
 #: An evaluator that has ended is cleared away at this interval, in seconds, so many times at most.
 CLEAR_SECONDS, CLEAR_TRIES = 0.05, 200
-#: Fields of a result row, in the order in which evaluators send them.
-ROW_FIELDS = tuple(ResultRow.__dataclass_fields__)
+#: Fields of the rows, in the order in which evaluators send them.
+ROW_FIELDS, ATTEMPT_FIELDS = tuple(ResultRow.__dataclass_fields__), tuple(AttemptRow.__dataclass_fields__)
 #: A run whose evaluator has died more often than this within this many seconds is given up.
 MAX_FALLS, FALL_SECONDS = 8, 60.0
 #: While its branch of the tree is being restarted an evaluator cannot be started: how often to try, and how long apart.
@@ -96,10 +98,9 @@ class Runs(GenServer):
 
     async def _answer(self, request: Any) -> Any:
         match request:
-            case ("add", run_id, rows):
-                return self._journal.add_results(
-                    run_id, [ResultRow(**dict(zip(ROW_FIELDS, row, strict=True))) for row in rows]
-                )
+            case ("add", run_id, rows, *rest):
+                attempts = None if not rest else [_attempt(attempt) for attempt in rest[0]]
+                return self._journal.add_results(run_id, [_result(row) for row in rows], attempts)
             case ("progress", run_id):
                 return self._progress(run_id)
             case ("open", run_id):
@@ -246,7 +247,7 @@ class Runs(GenServer):
         return run_summary(self._row(row.run_id))
 
     def _open(self, run_id: str) -> dict[str, Any]:
-        row = self._row(run_id)
+        row = self._journal.next_epoch(run_id)
         outcomes = []
         if row.spec.settings.get("rule"):
             # A stop rule looks at every result in order, those of before a restart too.
@@ -259,10 +260,19 @@ class Runs(GenServer):
             "done": self._journal.done_indices(run_id).to_bytes(),
             "failed": row.failed,
             "answered": row.succeeded > 0,
+            "epoch": row.epoch,
         }
 
     def _progress(self, run_id: str) -> dict[str, Any]:
         return {"summary": run_summary(self._row(run_id)), "note": self._notes.get(run_id) or {}}
+
+
+def _result(row: list[Any]) -> ResultRow:
+    return ResultRow(**dict(zip(ROW_FIELDS, row, strict=False)))
+
+
+def _attempt(row: list[Any]) -> AttemptRow:
+    return AttemptRow(**dict(zip(ATTEMPT_FIELDS, row, strict=False)))
 
 
 def _last_line(error: SupervisorsError) -> str:
