@@ -1,3 +1,4 @@
+# ruff: noqa: S608 - only constants of this package are put into SQL text
 """The journal's tables, step by step: what each version of the schema has that the one before had not.
 
 A new journal goes through all steps, an old one through those that it lacks, in one transaction, with a copy of the
