@@ -181,6 +181,10 @@ def _tree(root: type[DspexError]) -> dict[str, type[DspexError]]:
     return found
 
 
+#: The classes of this file: a user's class of the same name is another one.
+OURS: frozenset[type[BaseException]] = frozenset(_tree(DspexError).values())
+
+
 def from_record(record: dict[str, Any]) -> DspexError:
     """Rebuild an error from `to_record`'s plain data; an unknown type becomes a DspexError that names it."""
     known = _tree(DspexError)

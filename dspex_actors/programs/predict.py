@@ -23,6 +23,7 @@ from dspex_actors.errors import AdapterParseError, ConfigError
 from dspex_actors.example import Example, Prediction, summed_usage
 from dspex_actors.programs import saving
 from dspex_actors.programs.module import Module
+from dspex_actors.lm.attempts import book_reply
 from dspex_actors.settings import book_call, check_lm, settings
 from dspex_actors.signatures.fields import UNDEFINED_TYPE, ConfigValueError, extras
 from dspex_actors.signatures.signature import Signature, SignatureMeta, make_signature
@@ -148,6 +149,7 @@ class Predict(Module):
             replies.append(reply)
             if not getattr(lm, "books_calls", False):
                 book_call(reply)  # an LM of the user's own
+                book_reply(reply)
             try:
                 fields = adapter.parse(signature, reply.text)
             except AdapterParseError as error:

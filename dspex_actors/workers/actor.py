@@ -201,8 +201,8 @@ class HttpWorker(GenServer):
                 index, send, payload = run.queue.popleft()
                 self._calls += 1
                 # Awaited first: `run.results` may be another list by then.
-                result = await run_example(runner, payload)
-                run.results.append((payload, [index, send, *result]))
+                result = await run_example(runner, payload, index, send)
+                run.results.append((payload, result))
                 self._batch(run)
         finally:
             run.active -= 1
