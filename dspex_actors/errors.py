@@ -83,6 +83,8 @@ class LMError(DspexError):
         "asked",
         "retryable",
     )
+    #: Whether the request reached the server, as far as is known; does not travel.
+    was_sent: bool = True
     provider: str | None
     model: str | None
     status: int | None

@@ -79,7 +79,8 @@ class Usage:
         return cls(**counts, estimated=bool(data.get("estimated", False)))
 
 
-def _input_tokens(messages: list[dict[str, Any]]) -> int:
+def prompt_tokens(messages: list[dict[str, Any]]) -> int:
+    """Guess how many tokens the messages of a call are."""
     tokens = 0
     for message in messages:
         tokens += PER_MESSAGE
@@ -103,10 +104,14 @@ def estimate_tokens(messages: list[dict[str, Any]], params: dict[str, Any]) -> i
     Returns:
         Tokens: those of the prompt, about, plus the longest reply that is allowed.
     """
-    longest = params.get("max_tokens") or params.get("max_completion_tokens") or DEFAULT_OUTPUT
-    return _input_tokens(messages) + int(longest)
+    return prompt_tokens(messages) + longest_reply(params)
+
+
+def longest_reply(params: dict[str, Any]) -> int:
+    """Return how many tokens the reply of a call may have, about."""
+    return int(params.get("max_tokens") or params.get("max_completion_tokens") or DEFAULT_OUTPUT)
 
 
 def estimate_usage(messages: list[dict[str, Any]], text: str) -> Usage:
     """Guess the usage of an answered call whose provider did not tell it; marked as estimated."""
-    return Usage(input_total=_input_tokens(messages), output_total=count(text), estimated=True)
+    return Usage(input_total=prompt_tokens(messages), output_total=count(text), estimated=True)

@@ -21,9 +21,9 @@ from dspex_actors.adapters.types import type_name
 from dspex_actors.adapters.values import jsonable_state
 from dspex_actors.errors import AdapterParseError, ConfigError
 from dspex_actors.example import Example, Prediction, summed_usage
+from dspex_actors.lm.attempts import book_reply
 from dspex_actors.programs import saving
 from dspex_actors.programs.module import Module
-from dspex_actors.lm.attempts import book_reply
 from dspex_actors.settings import book_call, check_lm, settings
 from dspex_actors.signatures.fields import UNDEFINED_TYPE, ConfigValueError, extras
 from dspex_actors.signatures.signature import Signature, SignatureMeta, make_signature

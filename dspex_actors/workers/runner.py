@@ -24,7 +24,6 @@ from dspex_actors.lm.worker.retry import passes
 from dspex_actors.runs.spec import KINDS, Job
 from dspex_actors.workers.messages import Again, Result
 
-
 #: HTTP status of a limit on speed: a call that waited for it until its deadline has it too.
 _TOO_MANY = 429
 

@@ -37,6 +37,7 @@ class WorkerGate:
         self._revive = revive
         self._client = client_name(lm.identity())
         self._limited = lm.rpm is not None or lm.tpm is not None
+        self._tpm = lm.tpm
         self._tokens_limited = lm.tpm is not None
         self._most = max(1, int((lm.rpm or 6000) / 60 * LEASE_SECONDS))
         self._most_tokens = None if lm.tpm is None else lm.tpm / 60 * LEASE_SECONDS
@@ -52,10 +53,16 @@ class WorkerGate:
 
         Raises:
             RateLimited: the turn comes after the deadline; nothing was asked, nothing is taken from the budget
-                but what cannot be given back.
+                but what cannot be given back. Or the request is larger than what a minute lets through: it is final.
         """
         if not self._limited:
             return
+        if self._tpm is not None and estimated_tokens > self._tpm:
+            raise RateLimited(
+                f"the request may take {estimated_tokens:,} tokens, and tpm={self._tpm:g} lets that many through in no "
+                "minute: raise tpm, shorten the prompt or lower max_tokens",
+                retryable=False,
+            )
         future: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self._waiting.append((future, estimated_tokens))
         if self._leasing is None:
@@ -72,7 +79,7 @@ class WorkerGate:
                 raise RateLimited(
                     f"its turn under the configured limit did not come within {deadline:.1f} s",
                     retry_after=None if start is None else start - loop.time(),
-                    retryable=False,
+                    retryable=True,
                 )
             if start > loop.time():
                 await asyncio.sleep(start - loop.time())
@@ -137,7 +144,7 @@ class WorkerGate:
             self._counts["tokens"] = self._counts.get("tokens", 0) + outcome.usage.total
             if self._tokens_limited:
                 self._used += outcome.estimated_tokens - outcome.usage.total
-        elif self._tokens_limited and isinstance(outcome.error, RateLimited):
+        elif self._tokens_limited and isinstance(outcome.error, RateLimited):  # refused: not counted there
             self._used += outcome.estimated_tokens
         if outcome.pause is not None:
             self._worker.cast(self._client, ("pause", self._worker.ref, outcome.pause))

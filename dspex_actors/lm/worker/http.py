@@ -204,22 +204,26 @@ def _unreachable(exc: Exception, origin: str) -> LMError:
     # httpx-aiohttp calls most failures a connect timeout; its cause says what it was. Some it lets through.
     cause = exc if isinstance(exc, aiohttp.ClientError) else exc.__cause__ or exc
     if isinstance(cause, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError, ssl.SSLError)):
-        return Overloaded(
-            f"no TLS connection to {origin}: its certificate or protocol is not acceptable", retryable=False
-        )
+        return _not_sent(f"no TLS connection to {origin}: its certificate or protocol is not acceptable", None, False)
     if isinstance(cause, aiohttp.ClientConnectorDNSError):
-        return Overloaded(f"no connection to {origin}: its name is not known — is base_url right?", retryable=True)
+        return _not_sent(f"no connection to {origin}: its name is not known — is base_url right?")
     if isinstance(cause, aiohttp.ClientConnectorError):
         number = cause.os_error.errno
         why = os.strerror(number) if number else type(cause.os_error).__name__
-        return Overloaded(f"no connection to {origin}: {why}", code=type(cause.os_error).__name__, retryable=True)
+        return _not_sent(f"no connection to {origin}: {why}", type(cause.os_error).__name__)
     if isinstance(cause, TimeoutError):
-        return Overloaded(f"no connection to {origin} in time", code="connect_timeout", retryable=True)
+        return _not_sent(f"no connection to {origin} in time", "connect_timeout")
     if isinstance(cause, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, OSError)):
         return Overloaded(f"{origin} closed the connection without an answer", code="disconnected", retryable=True)
     if isinstance(cause, aiohttp.ClientResponseError):
         return Overloaded(f"{origin} answered with something that is not HTTP — is base_url right?", retryable=True)
     return Overloaded(f"the request to {origin} failed: {type(cause).__name__}", retryable=False)
+
+
+def _not_sent(message: str, code: str | None = None, retryable: bool = True) -> Overloaded:
+    error = Overloaded(message, code=code, retryable=retryable)
+    error.was_sent = False
+    return error
 
 
 def _broken(exc: Exception, size: int, origin: str) -> LMError:

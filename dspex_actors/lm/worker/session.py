@@ -10,16 +10,18 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from dspex_actors.errors import ConfigError, LMError, RateLimited, Timeout
+from dspex_actors.lm.attempts import current_ledger
 from dspex_actors.lm.keys import resolve, variable
 from dspex_actors.lm.lm import LM
 from dspex_actors.lm.prices import cost
 from dspex_actors.lm.reply import LMReply
-from dspex_actors.lm.usage import Usage, estimate_tokens, estimate_usage
+from dspex_actors.lm.usage import Usage, estimate_usage, longest_reply, prompt_tokens
 from dspex_actors.lm.wire import PROVIDERS
 from dspex_actors.lm.wire.exchange import RawReply, WireReply
-from dspex_actors.lm.worker import retry
+from dspex_actors.lm.worker import books, retry
 from dspex_actors.lm.worker.http import MAX_CONNECTIONS, HttpClient, Target
-from dspex_actors.lm.worker.refusals import Refusals
+from dspex_actors.lm.worker.refusals import Refusals, Rejections
+from dspex_actors.lm.worker.window import Slots, Window
 
 #: Longest time, in seconds, that 429s silence the whole session. After it somebody asks again: a wrong header must
 #: not keep an LM away for hours.
@@ -124,11 +126,13 @@ class LMSession:
         self._sleep = sleep
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         self._http = http or HttpClient(max_connections=slots)
-        # As many slots as connections: who waits, waits here, under the call's deadline, not inside a
+        # Not more than there are connections: who waits, waits here, under the call's deadline, not inside a
         # request's.
-        self._slots = asyncio.Semaphore(slots)
+        self._window = Window(slots)
+        self._slots = Slots(self._window)
         self._target: Target | None = None
         self._refusals = Refusals()
+        self._rejections = Rejections()
         self._in_flight = 0
         self._paused_until = 0.0
         self._spread = 0.0
@@ -154,7 +158,10 @@ class LMSession:
             LMError: no answer; provider, model and asked are filled in.
         """
         total = self.lm.deadline if deadline is None else min(deadline, self.lm.deadline)
-        call = _Call(messages, self.lm.merged(params or {}), self._clock(), total)
+        ledger = current_ledger()
+        if ledger is not None and (left := ledger.left()) is not None:
+            total = min(total, left)
+        call = _Call(messages, self.lm.merged(params or {}), self._clock(), total, self.lm.timeout)
         try:
             wire = await self._answer(call)
         except LMError as error:
@@ -163,18 +170,11 @@ class LMSession:
             error.asked = call.asked
             raise
         usage = wire.usage or estimate_usage(messages, wire.text)
-        model = wire.model or self.lm.model_name
-        price = None
-        if self.lm.base_url is None:
-            # Another server than the provider's own has its own prices, which nobody told us.
-            price = cost(usage, self.lm.provider, model)
-            if price is None and model != self.lm.model_name:
-                price = cost(usage, self.lm.provider, self.lm.model_name)
         return LMReply(
             text=wire.text,
             usage=usage,
-            cost=price,
-            model=model,
+            cost=self._price(usage, wire.model),
+            model=wire.model or self.lm.model_name,
             latency=self._clock() - call.start,
             finish_reason=wire.finish_reason,
             request_id=wire.request_id,
@@ -191,12 +191,19 @@ class LMSession:
         """Close the connections; the session must not be used any more."""
         await self._http.aclose()
 
+    def _price(self, usage: Usage, told: str | None) -> float | None:
+        """Return the price of what was used, by the model that answered (None: nobody said which); None: unknown."""
+        if self.lm.base_url is not None:
+            return None  # another server than the provider's own has its own prices, which nobody told us
+        price = cost(usage, self.lm.provider, told or self.lm.model_name)
+        if price is None and told is not None and told != self.lm.model_name:
+            price = cost(usage, self.lm.provider, self.lm.model_name)
+        return price
+
     async def _answer(self, call: _Call) -> WireReply:
         body = self._provider.body(self.lm.model_name, call.messages, call.params)
-        attempt = 0
         self._aim()  # a key that is not there is found out before any waiting
         while True:
-            attempt += 1
             # What goes wrong before the request is made ends the call: it has waited as long as it may.
             tokens = await self._turn(call)
             try:
@@ -206,7 +213,9 @@ class LMSession:
                 error = exc.with_traceback(None)
             finally:
                 self._slots.release()
-            step = retry.next_step(error, attempt, self._clock() - call.start, call.deadline, self._rng)
+            kind = retry.kind_of(error)
+            count = call.failed[kind] = call.failed.get(kind, 0) + 1
+            step = retry.next_step(error, count, self._clock() - call.start, call.deadline, self._rng)
             if isinstance(step, retry.GiveUp):
                 raise step.error
             call.last = error
@@ -237,24 +246,35 @@ class LMSession:
         """Wait until this call may make a request, take a slot, and return the tokens reserved for it."""
         while True:
             await self._wait_out_pause(call)
-            await self._take_slot(call)
+            if not await self._slots.take(self._left(call)):
+                raise retry.out_of_time(call.deadline, call.last)
             if self._paused_until <= self._clock():
                 break
             self._slots.release()  # a pause began while this call stood in line
-        if self._gate is None:
-            return 0
-        passed = False
+        tokens = 0
+        passed = leased = False
         try:
-            tokens = estimate_tokens(call.messages, call.params)
-            await self._gate.acquire(tokens, self._left(call))
+            if self._gate is not None:
+                tokens = call.prompt + longest_reply(call.params)
+                await self._gate.acquire(tokens, self._left(call))
+                leased = True
+                # A pause that began while this call waited for its lease holds for it too.
+                await self._wait_out_pause(call)
             passed = True
         finally:
             if not passed:
                 self._slots.release()
+                if self._gate is not None and leased:
+                    self._gate.report(Outcome(tokens, usage=Usage(), cancelled=True))
         return tokens
 
     async def _request(self, call: _Call, target: Target, body: bytes, tokens: int) -> WireReply:
-        sent = self._clock()
+        ledger = current_ledger()
+        if ledger is not None:
+            ledger.left()  # an example that has its result asks for nothing more
+        sent, at, shrinks = self._clock(), self._wall(), self._window.shrinks
+        provider, model = self.lm.provider, self.lm.model_name
+        number = 0 if ledger is None else ledger.begin(at, provider, model, call.prompt)
         raw: RawReply | None = None
         wire: WireReply | None = None
         error: LMError | None = None
@@ -266,21 +286,46 @@ class LMSession:
             error = exc
             raise
         finally:
+            latency = self._clock() - sent
             self._in_flight -= 1
             pause = self._note(error) if raw is not None else None
+            usage = books.failed_usage(error, call.prompt)
+            if wire is not None:
+                usage = wire.usage or estimate_usage(call.messages, wire.text)
+                self._window.answered(latency, call.timeout)
+            elif isinstance(error, Timeout):
+                self._window.late(shrinks)
+            self._hold_back(error, answered=wire is not None)
+            if ledger is not None:
+                told = wire.model if wire is not None else None
+                known = wire is not None or not usage.total or provider == "embedded"
+                price = (self._price(usage, told) if usage.total else 0.0) if known else None
+                ledger.book(
+                    books.attempt(
+                        number, at, provider, told or model, latency, wire=wire, error=error, usage=usage, cost=price
+                    )
+                )
             if self._gate is not None:
                 self._gate.report(
                     Outcome(
                         estimated_tokens=tokens,
-                        usage=(wire.usage or estimate_usage(call.messages, wire.text)) if wire else None,
+                        usage=usage if wire is not None else None,
                         error=error,
                         headers=dict(raw.headers) if raw else None,
-                        latency=self._clock() - sent,
+                        latency=latency,
                         cancelled=wire is None and error is None,
                         pause=pause,
                     )
                 )
         return wire
+
+    def _hold_back(self, error: LMError | None, *, answered: bool) -> None:
+        """Ask one at a time, with pauses, while a server that has answered nothing rejects what it is asked."""
+        if answered:
+            self._rejections.answered()
+        elif error is not None and self._rejections.rejected(error):
+            self._window.narrow()
+            self._paused_until = max(self._paused_until, self._clock() + Rejections.SECONDS)
 
     def _note(self, error: LMError | None) -> float | None:
         """Take note of how a request was answered; return for how long all calls wait now, if that is a pattern."""
@@ -292,7 +337,7 @@ class LMSession:
 
     async def _post(self, call: _Call, target: Target, body: bytes) -> RawReply:
         left = self._left(call)
-        limit = min(left, self.lm.timeout)
+        limit = min(left, call.timeout)
         self.asked += 1
         call.asked += 1
         try:
@@ -300,21 +345,11 @@ class LMSession:
                 return await self._http.post(target, body)
         except TimeoutError:
             pass
-        if limit < self.lm.timeout:
-            raise retry.out_of_time(call.deadline, call.last)
-        raise Timeout(f"no complete answer from {self.lm.provider} within {limit:g} s", retryable=True)
-
-    async def _take_slot(self, call: _Call) -> None:
-        if not self._slots.locked():
-            await self._slots.acquire()
-            return
-        try:
-            async with asyncio.timeout(self._left(call)):
-                await self._slots.acquire()
-            return
-        except TimeoutError:
-            pass
-        raise retry.out_of_time(call.deadline, call.last)
+        if limit < call.timeout:
+            error = retry.out_of_time(call.deadline, call.last)
+            error.status = None  # of an earlier request, and this one has none
+            raise error
+        raise Timeout(f"no complete answer from {self.lm.provider} within timeout={limit:g} s", retryable=True)
 
     def _left(self, call: _Call) -> float:
         """Return the seconds the call has left; raise when there are none."""
@@ -354,12 +389,20 @@ class LMSession:
 class _Call:
     """One call on its way: what is asked, since when, and what has happened."""
 
-    __slots__ = ("asked", "deadline", "last", "messages", "params", "start")
+    __slots__ = ("asked", "deadline", "failed", "last", "messages", "params", "prompt", "start", "timeout")
 
-    def __init__(self, messages: list[dict[str, Any]], params: dict[str, Any], start: float, deadline: float) -> None:
+    def __init__(
+        self, messages: list[dict[str, Any]], params: dict[str, Any], start: float, deadline: float, timeout: float
+    ) -> None:
         self.messages = messages
         self.params = params
         self.start = start
         self.deadline = deadline
+        #: Seconds for one request.
+        self.timeout = timeout
+        #: Tokens of the messages, about.
+        self.prompt = prompt_tokens(messages)
         self.asked = 0
+        #: How many of its requests have failed, by kind.
+        self.failed: dict[type[LMError], int] = {}
         self.last: LMError | None = None
