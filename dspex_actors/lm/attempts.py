@@ -6,9 +6,10 @@ ended. Code outside of a run (a single call) has no ledger, and nothing is enter
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -49,6 +50,9 @@ class Attempt:
     request_id: str | None = None
 
 
+#: What is cancelled when its example has its result has ended after so many seconds.
+CLOSE_SECONDS = 1.0
+
 #: Writes down, before a request is sent: its number, the wall clock, provider, model, and tokens of its prompt.
 Note = Callable[[int, float, str, str, int], None]
 
@@ -62,13 +66,15 @@ class Ledger:
         clock: monotonic seconds.
     """
 
-    __slots__ = ("_clock", "_note", "attempts", "count", "deadline", "end", "is_closed")
+    __slots__ = ("_clock", "_note", "attempts", "calls", "count", "deadline", "end", "is_closed")
 
     def __init__(
         self, *, seconds: float | None = None, note: Note | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """Begin with nothing entered."""
         self.attempts: list[Attempt] = []
+        #: LM calls that are under way.
+        self.calls: set[asyncio.Task[Any] | None] = set()
         #: Requests begun so far.
         self.count = 0
         self.deadline = seconds
@@ -100,6 +106,15 @@ class Ledger:
             raise out_of_time(self.deadline)
         return left
 
+    async def close(self) -> None:
+        """Let nothing more be asked, and end the LM calls that nobody waits for; they enter what they have cost."""
+        self.is_closed = True
+        left = [call for call in self.calls if call is not None and call is not asyncio.current_task()]
+        for call in left:
+            call.cancel()
+        if left:
+            await asyncio.wait(left, timeout=CLOSE_SECONDS)
+
 
 def out_of_time(seconds: float | None) -> DeadlineExceeded:
     """Return the error for an example that took too long."""
@@ -115,15 +130,15 @@ def current_ledger() -> Ledger | None:
     return _ledger.get()
 
 
-@contextmanager
-def opened(ledger: Ledger) -> Iterator[Ledger]:
+@asynccontextmanager
+async def opened(ledger: Ledger) -> AsyncIterator[Ledger]:
     """Have the requests of what runs inside the `with` entered; the ledger is closed at its end."""
     token = _ledger.set(ledger)
     try:
         yield ledger
     finally:
-        ledger.is_closed = True
         _ledger.reset(token)
+        await ledger.close()
 
 
 def book_reply(reply: Any) -> None:

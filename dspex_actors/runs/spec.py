@@ -12,6 +12,8 @@ from supervisors.wire import pickles
 #: A new evaluator waits for the calls that its dead predecessor had in flight at most so long, in seconds; what takes
 #: longer is asked again.
 INHERIT_SECONDS = 20.0
+#: How long one example may take where the run says nothing else, in seconds: no run waits for ever.
+EXAMPLE_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)

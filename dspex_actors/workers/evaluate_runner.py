@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 from dspex_actors.errors import LMError
@@ -46,7 +45,9 @@ class EvaluateRunner:
 
     async def _score(self, example: Example, prediction: Any) -> Any:
         """Return what the metric says; a judge that could not answer for the moment is asked again, the program not."""
-        for tries in itertools.count(1):
+        tries = 0
+        while True:
+            tries += 1
             try:
                 return await self._metric(example, prediction)
             except LMError as error:

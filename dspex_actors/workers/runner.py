@@ -22,7 +22,7 @@ from dspex_actors.lm.backend import LoopBlocked
 from dspex_actors.lm.keys import scrub
 from dspex_actors.lm.worker.retry import passes
 from dspex_actors.runs.spec import KINDS, Job
-from dspex_actors.workers.messages import Again, Result
+from dspex_actors.runs.work import Again, Result
 
 #: HTTP status of a limit on speed: a call that waited for it until its deadline has it too.
 _TOO_MANY = 429
@@ -96,7 +96,7 @@ async def run_example(
     """
     ledger = Ledger() if ledger is None else ledger
     started = time.perf_counter()
-    with opened(ledger):
+    async with opened(ledger):
         try:
             outcome = await _within(ledger.deadline, _attempt(runner, payload))
         except (Exception, SystemExit) as error:

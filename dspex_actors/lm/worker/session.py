@@ -162,6 +162,9 @@ class LMSession:
         if ledger is not None and (left := ledger.left()) is not None:
             total = min(total, left)
         call = _Call(messages, self.lm.merged(params or {}), self._clock(), total, self.lm.timeout)
+        task = asyncio.current_task()
+        if ledger is not None:
+            ledger.calls.add(task)
         try:
             wire = await self._answer(call)
         except LMError as error:
@@ -169,6 +172,9 @@ class LMSession:
             error.model = error.model or self.lm.model_name
             error.asked = call.asked
             raise
+        finally:
+            if ledger is not None:
+                ledger.calls.discard(task)
         usage = wire.usage or estimate_usage(messages, wire.text)
         return LMReply(
             text=wire.text,
