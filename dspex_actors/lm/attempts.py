@@ -161,7 +161,7 @@ def book_reply(reply: Any) -> None:
             provider,
             model,
             "answered",
-            usage=usage.to_dict() if hasattr(usage, "to_dict") else usage if isinstance(usage, dict) else None,
+            usage=usage if usage is None or isinstance(usage, dict) else usage.to_dict(),
             cost=cost,
             latency=latency,
             finish_reason=getattr(reply, "finish_reason", None),

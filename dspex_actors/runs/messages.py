@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from dspex_actors.journal.records import AttemptRow, ResultRow
+from dspex_actors.journal.records import AttemptRow, ResultRow, RunState
 from supervisors import message
 
 message(50)(ResultRow)
@@ -39,7 +39,7 @@ class End:
     VERSION: ClassVar[int] = 1
 
     run_id: str
-    state: str
+    state: RunState
     reason: str | None
     total: int | None
 

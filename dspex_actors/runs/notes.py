@@ -25,7 +25,7 @@ LARGE = 1 << 20
 class Line(NamedTuple):
     """One request as it was written down."""
 
-    index: int
+    example: int
     send: int
     n: int
     at: float

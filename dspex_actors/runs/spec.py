@@ -64,10 +64,6 @@ class Job:
     lm: dict[str, Any] | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
-    def to_list(self) -> list[Any]:
-        """Return it as plain data."""
-        return [self.run_id, self.kind, self.program, self.metric, self.lm, self.options]
-
 
 def dump_code(value: Any) -> bytes:
     """Pickle a program or a metric; what is not in an installed package goes by value."""

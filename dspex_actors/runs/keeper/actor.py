@@ -5,13 +5,9 @@ Requests (all plain data):
     ("resume", run_id)                  → run row
     ("cancel"|"pause", run_id, reason)  → run row
     ("open", run_id)                    → what its evaluator needs to begin or go on
-    ("add", run_id, rows, attempts)     → how many were new; on the disk when answered; rows are lists in the order of
-                                          the fields of a result row and an attempt row, as many as there are; without
-                                          attempts the rows say what was paid
-    ("end", run_id, state, reason, total) → None; the evaluator's last word
     ("progress", run_id)                → summary, note
     ("list", limit)                     → summaries
-Casts: ("note", run_id, note) from evaluators: what the journal does not know (in flight, waiting for disk space).
+and of evaluators what stands in `runs.messages`.
 """
 
 from __future__ import annotations
@@ -25,11 +21,12 @@ from typing import Any
 
 from dspex_actors.errors import ConfigError, DspexError
 from dspex_actors.journal.index import JOURNAL_FILE, SPOOL_FOLDER
-from dspex_actors.journal.records import AttemptRow, ResultRow, RunRow, RunSpec
+from dspex_actors.journal.records import RunRow, RunSpec
 from dspex_actors.journal.summary import run_summary
 from dspex_actors.journal.writer import Journal
 from dspex_actors.names import EVALUATORS, run_name
 from dspex_actors.runs.evaluator.actor import Evaluator
+from dspex_actors.runs.messages import Add, End, Note
 from supervisors import NO_REPLY, ChildSpec, Down, GenServer
 from supervisors.errors import (
     AlreadyPresent,
@@ -45,8 +42,6 @@ from supervisors.host import processes as fate
 
 #: An evaluator that has ended is cleared away at this interval, in seconds, so many times at most.
 CLEAR_SECONDS, CLEAR_TRIES = 0.05, 200
-#: Fields of the rows, in the order in which evaluators send them.
-ROW_FIELDS, ATTEMPT_FIELDS = tuple(ResultRow.__dataclass_fields__), tuple(AttemptRow.__dataclass_fields__)
 #: A run whose evaluator has died more often than this within this many seconds is given up.
 MAX_FALLS, FALL_SECONDS = 8, 60.0
 #: While its branch of the tree is being restarted an evaluator cannot be started: how often to try, and how long apart.
@@ -81,7 +76,7 @@ class Runs(GenServer):
 
     async def handle_call(self, request: Any, caller: Any) -> Any:
         """Answer one request; an error of ours travels as its record."""
-        if request[0] in ("cancel", "pause"):
+        if isinstance(request, tuple) and request[0] in ("cancel", "pause"):
             # Beside everything else: the evaluator that is being ended brings its last results here.
             self.spawn(self._reply_later(request, caller))
             return NO_REPLY
@@ -98,9 +93,8 @@ class Runs(GenServer):
 
     async def _answer(self, request: Any) -> Any:
         match request:
-            case ("add", run_id, rows, *rest):
-                attempts = None if not rest else [_attempt(attempt) for attempt in rest[0]]
-                return self._journal.add_results(run_id, [_result(row) for row in rows], attempts)
+            case Add(run_id, results, attempts):
+                return self._journal.add_results(run_id, results, attempts)
             case ("progress", run_id):
                 return self._progress(run_id)
             case ("open", run_id):
@@ -110,7 +104,7 @@ class Runs(GenServer):
                 return await self._go_on(row)
             case ("resume", run_id):
                 return await self._go_on(self._row(run_id))
-            case ("end", run_id, state, reason, total):
+            case End(run_id, state, reason, total):
                 if total is not None:
                     self._journal.set_total(run_id, total)
                 self._drop_spool(self._journal.set_state(run_id, state, reason))
@@ -125,8 +119,10 @@ class Runs(GenServer):
     def handle_cast(self, message: Any) -> None:
         """Keep an evaluator's note."""
         match message:
-            case ("note", run_id, note):
+            case Note(run_id, note):
                 self._notes[run_id] = note
+            case _:
+                self.log.error("the keeper of runs does not know a message", message=repr(message)[:200])
 
     async def handle_info(self, message: Any) -> None:
         """Revive what was running; clear away evaluators that have ended."""
@@ -265,14 +261,6 @@ class Runs(GenServer):
 
     def _progress(self, run_id: str) -> dict[str, Any]:
         return {"summary": run_summary(self._row(run_id)), "note": self._notes.get(run_id) or {}}
-
-
-def _result(row: list[Any]) -> ResultRow:
-    return ResultRow(**dict(zip(ROW_FIELDS, row, strict=False)))
-
-
-def _attempt(row: list[Any]) -> AttemptRow:
-    return AttemptRow(**dict(zip(ATTEMPT_FIELDS, row, strict=False)))
 
 
 def _last_line(error: SupervisorsError) -> str:
