@@ -74,7 +74,7 @@ def check_lms(lms: Iterable[LM], *, keys: bool) -> None:
     for lm in lms:
         if lm.fallbacks:
             continue
-        if keys and lm.key_required and lm.key_reference is not None:
+        if keys and lm.key_reference is not None:
             try:
                 resolve(lm.key_reference)
             except AuthError as error:

@@ -4,8 +4,8 @@ The data plane. No message is sent per LM call: an evaluator gives chunks of exa
 and all calls to one LM share one session with its connections. What one worker must know of the others (pauses,
 budgets) comes from the LM's client actor.
 
-What it takes of runs stands in `runs.work`. Beside it the cast ("pause", lm identity, seconds): the provider told
-another worker to wait; and the requests
+What it takes of runs stands in `runs.work`, what it takes of client actors in `lm.control.messages`. Beside it the
+requests
     ("lm", lm, messages, params)   → ("ok", reply) or ("error", record)
     "stats"                        → counts
 """
@@ -19,6 +19,7 @@ from typing import Any
 
 from dspex_actors.errors import ConfigError, DspexError
 from dspex_actors.lm.backend import set_process_backend
+from dspex_actors.lm.control.messages import InForce, Pause
 from dspex_actors.lm.lm import LM
 from dspex_actors.lm.worker.directory import Directory
 from dspex_actors.runs.notes import Notes
@@ -103,8 +104,8 @@ class HttpWorker(GenServer):
                 notes = self._notes.pop(run_id, None)
                 if notes is not None:
                     notes.close()
-            case ("pause", identity, seconds):
-                self._directory.pause(identity, seconds)
+            case Pause() | InForce():
+                self._directory.hear(message)
             case _:
                 self.log.error("an http worker does not know a message", message=repr(message)[:200])
 

@@ -1,20 +1,24 @@
-"""Answers calls to one LM inside one worker: waits its turn, asks, retries; a reply or one clear error."""
+"""Answers calls to one deployment inside one worker: waits its turn, asks, retries; a reply or one clear error."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from dspex_actors.errors import ConfigError, LMError, RateLimited, Timeout
+from dspex_actors.errors import AuthError, ConfigError, LMError, RateLimited, Timeout
+from dspex_actors.lm import address
 from dspex_actors.lm.attempts import current_ledger
+from dspex_actors.lm.deployment import Deployment
 from dspex_actors.lm.keys import resolve, variable
-from dspex_actors.lm.lm import LM
 from dspex_actors.lm.prices import cost
 from dspex_actors.lm.reply import LMReply
+from dspex_actors.lm.request import Options
 from dspex_actors.lm.usage import Usage, estimate_usage, longest_reply, prompt_tokens
 from dspex_actors.lm.wire import PROVIDERS
 from dspex_actors.lm.wire.exchange import RawReply, WireReply
@@ -28,6 +32,10 @@ from dspex_actors.lm.worker.window import Slots, Window
 PAUSE_MAX = 60.0
 #: How long a 429 that names no wait does; seconds.
 PAUSE_SHORT = 0.25
+
+_OPTIONS = Options()
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +83,16 @@ class Gate(Protocol):
 
 
 class LMSession:
-    """Asks one LM, with its settings, over connections that it keeps.
+    """Asks one deployment, over connections that it keeps.
 
     Every call runs under one total deadline that covers waiting for a slot, the gate, pauses, requests and
     retries. A 429 makes its own call wait as it was asked to; several make all calls of the session wait, and they
     come back spread out.
 
     Args:
-        lm: whom to ask.
-        base_url_override: where, instead of the LM's own address (the embedded LM's is known only to the
+        deployment: whom to ask.
+        max_in_flight: requests at the same time; None: as many as the connections allow.
+        base_url_override: where, instead of the deployment's own address (the embedded LM's is known only to the
             worker).
         gate: paces requests; None: none.
         clock: monotonic seconds.
@@ -95,8 +104,9 @@ class LMSession:
 
     def __init__(
         self,
-        lm: LM,
+        deployment: Deployment,
         *,
+        max_in_flight: int | None = None,
         base_url_override: str | None = None,
         gate: Gate | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -110,25 +120,26 @@ class LMSession:
         Raises:
             ConfigError: the LM has no address, or none that can be asked.
         """
-        base = base_url_override or lm.server
+        base = base_url_override or deployment.server
         if base is None:
-            raise ConfigError(f"{lm.model} has no server here: expected base_url_override or base_url, got neither")
-        slots = lm.max_in_flight or MAX_CONNECTIONS
-        self.lm = lm
+            raise ConfigError(
+                f"{deployment.model} has no server here: expected base_url_override or base_url, got neither"
+            )
+        self.deployment = deployment
         #: HTTP requests made so far.
         self.asked = 0
-        self._provider = PROVIDERS[lm.provider]
-        self._url = base.rstrip("/") + self._provider.path(lm.model_name)
+        self._provider = PROVIDERS[deployment.provider]
+        self._url = address.join(base, self._provider.path(deployment.model_name))
         Target(self._url, {})  # a wrong address is found now, while no key is near
         self._gate = gate
         self._clock = clock
         self._wall = wall
         self._sleep = sleep
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
-        self._http = http or HttpClient(max_connections=slots)
+        self._http = http or HttpClient()
         # Not more than there are connections: who waits, waits here, under the call's deadline, not inside a
         # request's.
-        self._window = Window(slots)
+        self._window = Window(max_in_flight or MAX_CONNECTIONS)
         self._slots = Slots(self._window)
         self._target: Target | None = None
         self._refusals = Refusals()
@@ -142,14 +153,14 @@ class LMSession:
         messages: list[dict[str, Any]],
         params: dict[str, Any] | None = None,
         *,
-        deadline: float | None = None,
+        options: Options = _OPTIONS,
     ) -> LMReply:
         """Answer one call.
 
         Args:
             messages: role/content messages.
-            params: parameters of this call, over the LM's own; None in it takes one away.
-            deadline: seconds the call may take in all; never more than the LM's.
+            params: parameters of this call, the LM's own among them.
+            options: how long the call and each of its requests may take.
 
         Returns:
             The reply, with usage, price and the number of requests it took.
@@ -157,19 +168,22 @@ class LMSession:
         Raises:
             LMError: no answer; provider, model and asked are filled in.
         """
-        total = self.lm.deadline if deadline is None else min(deadline, self.lm.deadline)
+        total = options.deadline
         ledger = current_ledger()
         if ledger is not None and (left := ledger.left()) is not None:
             total = min(total, left)
-        call = _Call(messages, self.lm.merged(params or {}), self._clock(), total, self.lm.timeout)
+        call = _Call(messages, params or {}, self._clock(), total, options.timeout)
         task = asyncio.current_task()
         if ledger is not None:
             ledger.calls.add(task)
         try:
             wire = await self._answer(call)
         except LMError as error:
-            error.provider = error.provider or self.lm.provider
-            error.model = error.model or self.lm.model_name
+            if isinstance(error, AuthError) and (hint := self.deployment.why_no_key):
+                error.message = f"{error.message}; {hint}"
+                error.args = (error.message,)
+            error.provider = error.provider or self.deployment.provider
+            error.model = error.model or self.deployment.model_name
             error.asked = call.asked
             raise
         finally:
@@ -180,17 +194,22 @@ class LMSession:
             text=wire.text,
             usage=usage,
             cost=self._price(usage, wire.model),
-            model=wire.model or self.lm.model_name,
+            model=wire.model or self.deployment.model_name,
             latency=self._clock() - call.start,
             finish_reason=wire.finish_reason,
             request_id=wire.request_id,
             asked=call.asked,
-            provider=self.lm.provider,
+            provider=self.deployment.provider,
         )
+
+    def resize(self, max_in_flight: int | None) -> None:
+        """Make no more than so many requests at the same time from now on; None: as many as the connections allow."""
+        self._window.bound(max_in_flight or MAX_CONNECTIONS)
+        self._slots.refill()
 
     def move(self, base_url: str) -> None:
         """Ask another server from now on; a call that is under way asks there with its next request."""
-        self._url = base_url.rstrip("/") + self._provider.path(self.lm.model_name)
+        self._url = address.join(base_url, self._provider.path(self.deployment.model_name))
         self._target = None
 
     async def aclose(self) -> None:
@@ -199,15 +218,15 @@ class LMSession:
 
     def _price(self, usage: Usage, told: str | None) -> float | None:
         """Return the price of what was used, by the model that answered (None: nobody said which); None: unknown."""
-        if self.lm.base_url is not None:
+        if not self.deployment.at_home:
             return None  # another server than the provider's own has its own prices, which nobody told us
-        price = cost(usage, self.lm.provider, told or self.lm.model_name)
-        if price is None and told is not None and told != self.lm.model_name:
-            price = cost(usage, self.lm.provider, self.lm.model_name)
+        price = cost(usage, self.deployment.provider, told or self.deployment.model_name)
+        if price is None and told is not None and told != self.deployment.model_name:
+            price = cost(usage, self.deployment.provider, self.deployment.model_name)
         return price
 
     async def _answer(self, call: _Call) -> WireReply:
-        body = self._provider.body(self.lm.model_name, call.messages, call.params)
+        body = self._provider.body(self.deployment.model_name, call.messages, call.params)
         self._aim()  # a key that is not there is found out before any waiting
         while True:
             # What goes wrong before the request is made ends the call: it has waited as long as it may.
@@ -232,19 +251,19 @@ class LMSession:
         if self._target is not None:
             return self._target
         headers = self._provider.headers()
-        reference = self.lm.key_reference
+        reference = self.deployment.key_reference
         if reference is not None:
             try:
                 key = resolve(reference)
             except LMError as error:
-                if self.lm.key_required:
-                    error.message = (
-                        f"{error.message}; {self.lm.provider} needs {variable(reference)}, or another api_key"
-                    )
-                    error.args = (error.message,)
-                    raise
-            else:
-                headers[self._provider.key_header] = self._provider.key_prefix + key
+                error.message = (
+                    f"{error.message}; {self.deployment.provider} needs {variable(reference)}, or another api_key"
+                )
+                error.args = (error.message,)
+                raise
+            headers[self._provider.key_header] = self._provider.key_prefix + key
+        elif os.environ.get(self.deployment.withheld_key or "") and not address.is_loopback(self._url):
+            _log.warning("%s at %s: %s", self.deployment.model, address.origin(self._url), self.deployment.why_no_key)
         self._target = Target(self._url, headers)
         return self._target
 
@@ -279,7 +298,7 @@ class LMSession:
         if ledger is not None:
             ledger.left()  # an example that has its result asks for nothing more
         sent, at, shrinks = self._clock(), self._wall(), self._window.shrinks
-        provider, model = self.lm.provider, self.lm.model_name
+        provider, model = self.deployment.provider, self.deployment.model_name
         number = 0 if ledger is None else ledger.begin(at, provider, model, call.prompt)
         raw: RawReply | None = None
         wire: WireReply | None = None
@@ -355,7 +374,7 @@ class LMSession:
             error = retry.out_of_time(call.deadline, call.last)
             error.status = None  # of an earlier request, and this one has none
             raise error
-        raise Timeout(f"no complete answer from {self.lm.provider} within timeout={limit:g} s", retryable=True)
+        raise Timeout(f"no complete answer from {self.deployment.provider} within timeout={limit:g} s", retryable=True)
 
     def _left(self, call: _Call) -> float:
         """Return the seconds the call has left; raise when there are none."""
@@ -385,7 +404,7 @@ class LMSession:
             left = self._left(call)
             if pause >= left:
                 raise RateLimited(
-                    f"{self.lm.provider} asked for {pause:.1f} s more, longer than this call may take",
+                    f"{self.deployment.provider} asked for {pause:.1f} s more, longer than this call may take",
                     retry_after=pause,
                     retryable=True,
                 )

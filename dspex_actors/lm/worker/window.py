@@ -48,6 +48,11 @@ class Window:
         self._worst = 0.0
         self._was_full = False
 
+    def bound(self, most: int) -> None:
+        """Have another upper limit from now on."""
+        self._most = most
+        self.size = min(self.size, most)
+
     def full(self) -> None:
         """Take note that as many requests as may be are under way."""
         self._was_full = True

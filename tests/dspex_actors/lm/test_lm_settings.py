@@ -51,7 +51,10 @@ def test_a_model_name_may_have_slashes_of_its_own() -> None:
         *[("max_in_flight", v) for v in (0, -1, 1.5, "8", True)],
         *[("cache", v) for v in (None, 1, "yes")],
         *[("fallbacks", v) for v in ("openai/gpt-4o", ["nope"], [7], 7, None)],
-        *[("base_url", v) for v in ("", "localhost:8000", "ftp://x", "http://", "http://h:99999", 7, "http://h/?q=1")],
+        *[
+            ("base_url", v)
+            for v in ("", "localhost:8000", "ftp://x", "http://", "http://h:99999", 7, "http://h/?api_key=q")
+        ],
         *[("base_url", v) for v in ("http://169.254.169.254/latest", "http://metadata.google.internal/v1")],
         *[("base_url", v) for v in ("http://exa mple/v1", "http://a\\b/v1", "http://a%2fb", "http://[fe80::1]/v1")],
         *[("base_url", v) for v in ("http://[::ffff:169.254.169.254]/", "http://h/#x")],
@@ -101,6 +104,14 @@ def test_data_that_contains_itself_is_refused() -> None:
         ("openai_api_key", "abcdefghijklmnop"),
         ("base_url", "https://me:abcdefghijklmnop@host/v1"),
         ("base_url", "ftp://me:abcdefghijklmnop@host/v1"),
+        ("base_url", "https://host/v1?key=abcdefghijklmnop"),
+        ("base_url", "https://host/v1?api-version=1&sig=abcdefghijklmnop"),
+        ("tools", [{"type": "mcp", "server_url": "https://x", "authorization": "abcdefghijklmnop"}]),
+        ("tools", [{"type": "mcp", "headers": {"X-Api-Key": "abcdefghijklmnop"}}]),
+        ("mcp_servers", [{"url": "https://x", "authorization_token": "abcdefghijklmnop"}]),
+        ("extra_body", {"deep": [{"er": "Bearer abcdefghijklmnop"}]}),
+        ("user", "sk-proj-abcdefghijklmnop"),
+        ("headers", {"Authorization": "abcdefghijklmnop"}),
     ],
 )
 def test_a_literal_key_is_refused_and_not_repeated(setting: str, value: Any) -> None:
@@ -108,6 +119,20 @@ def test_a_literal_key_is_refused_and_not_repeated(setting: str, value: Any) -> 
         LM("openai/gpt-4o-mini", **{setting: value})
     assert "abcdefghijklmnop" not in str(caught.value)
     assert setting in str(caught.value)
+
+
+def test_a_tool_may_have_a_parameter_called_password() -> None:
+    schema = {"type": "object", "properties": {"password": {"type": "string"}, "token": {"type": "string"}}}
+    tools = [{"type": "function", "function": {"name": "login", "parameters": {**schema, "required": ["password"]}}}]
+    assert LM("openai/x", tools=tools, logit_bias={"token": 1}).kwargs["tools"] == tools
+
+
+def test_what_dspy_writes_into_an_lm_is_no_parameter() -> None:
+    lm = LM(_dspy_lm_class="dspy.clients.lm.LM", model="openai/x", model_type="chat", rollout_id=3)
+    assert lm.kwargs == {"rollout_id": 3}
+    assert lm.parameters == {}
+    with pytest.raises(ConfigError, match="model_type"):
+        LM("openai/x", model_type="responses")
 
 
 def test_what_is_in_range_is_taken_in_its_normal_form() -> None:
