@@ -12,7 +12,7 @@ from dspex_actors.lm.control.client import client_name
 from dspex_actors.lm.control.messages import Ages, Join, Lease, Leave, Outcomes, Pause
 from dspex_actors.lm.control.told import Told
 from dspex_actors.lm.deployment import Limits
-from dspex_actors.lm.worker.session import Outcome
+from dspex_actors.lm.worker.outcome import Outcome
 from supervisors import GenServer
 from supervisors.errors import SupervisorsError
 

@@ -8,8 +8,7 @@ import os
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from dspex_actors.errors import AuthError, ConfigError, LMError, RateLimited, Timeout
 from dspex_actors.lm import address
@@ -19,11 +18,13 @@ from dspex_actors.lm.keys import resolve, variable
 from dspex_actors.lm.prices import cost
 from dspex_actors.lm.reply import LMReply
 from dspex_actors.lm.request import Options
-from dspex_actors.lm.usage import Usage, estimate_usage, longest_reply, prompt_tokens
+from dspex_actors.lm.usage import Usage, estimate_usage, longest_reply
 from dspex_actors.lm.wire import PROVIDERS
 from dspex_actors.lm.wire.exchange import RawReply, WireReply
 from dspex_actors.lm.worker import books, retry
+from dspex_actors.lm.worker.call import Call
 from dspex_actors.lm.worker.http import MAX_CONNECTIONS, HttpClient, Target
+from dspex_actors.lm.worker.outcome import Gate, Outcome
 from dspex_actors.lm.worker.refusals import Refusals, Rejections
 from dspex_actors.lm.worker.window import Slots, Window
 
@@ -36,50 +37,6 @@ PAUSE_SHORT = 0.25
 _OPTIONS = Options()
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How one request ended, for whoever keeps budgets and circuits.
-
-    Args:
-        estimated_tokens: what was reserved for it.
-        usage: what it used; None when it failed.
-        error: what it failed with; None when it was answered, or cancelled.
-        headers: the answer's, by lower-case name: rate limits are told there. None without an answer.
-        latency: seconds from sending to the end of the answer.
-        cancelled: the caller gave up in the middle.
-        pause: seconds for which all calls of the session wait from now on, because 429s have become a pattern.
-    """
-
-    estimated_tokens: int
-    usage: Usage | None = None
-    error: LMError | None = None
-    headers: dict[str, str] | None = None
-    latency: float = 0.0
-    cancelled: bool = False
-    pause: float | None = None
-
-
-class Gate(Protocol):
-    """Lets requests through at the pace that budgets and circuits allow."""
-
-    async def acquire(self, estimated_tokens: int, deadline: float) -> None:
-        """Wait until one request of so many tokens may be made.
-
-        Args:
-            estimated_tokens: prompt and longest reply.
-            deadline: seconds the call has left.
-
-        Raises:
-            LMError: it will not be let through in time (RateLimited, DeadlineExceeded), or not at all
-                (CircuitOpen).
-        """
-        ...
-
-    def report(self, outcome: Outcome) -> None:
-        """Take note of how a request that was let through ended; called exactly once for each."""
-        ...
 
 
 class LMSession:
@@ -139,7 +96,7 @@ class LMSession:
         self._http = http or HttpClient()
         # Not more than there are connections: who waits, waits here, under the call's deadline, not inside a
         # request's.
-        self._window = Window(max_in_flight or MAX_CONNECTIONS)
+        self._window = Window(max_in_flight or MAX_CONNECTIONS, is_known=deployment.at_home)
         self._slots = Slots(self._window)
         self._target: Target | None = None
         self._refusals = Refusals()
@@ -172,7 +129,7 @@ class LMSession:
         ledger = current_ledger()
         if ledger is not None and (left := ledger.left()) is not None:
             total = min(total, left)
-        call = _Call(messages, params or {}, self._clock(), total, options.timeout)
+        call = Call(messages, params or {}, self._clock(), total, options.timeout)
         task = asyncio.current_task()
         if ledger is not None:
             ledger.calls.add(task)
@@ -225,7 +182,7 @@ class LMSession:
             price = cost(usage, self.deployment.provider, self.deployment.model_name)
         return price
 
-    async def _answer(self, call: _Call) -> WireReply:
+    async def _answer(self, call: Call) -> WireReply:
         body = self._provider.body(self.deployment.model_name, call.messages, call.params)
         self._aim()  # a key that is not there is found out before any waiting
         while True:
@@ -267,7 +224,7 @@ class LMSession:
         self._target = Target(self._url, headers)
         return self._target
 
-    async def _turn(self, call: _Call) -> int:
+    async def _turn(self, call: Call) -> int:
         """Wait until this call may make a request, take a slot, and return the tokens reserved for it."""
         while True:
             await self._wait_out_pause(call)
@@ -293,11 +250,11 @@ class LMSession:
                     self._gate.report(Outcome(tokens, usage=Usage(), cancelled=True))
         return tokens
 
-    async def _request(self, call: _Call, target: Target, body: bytes, tokens: int) -> WireReply:
+    async def _request(self, call: Call, target: Target, body: bytes, tokens: int) -> WireReply:
         ledger = current_ledger()
         if ledger is not None:
             ledger.left()  # an example that has its result asks for nothing more
-        sent, at, shrinks = self._clock(), self._wall(), self._window.shrinks
+        sent, at, epoch = self._clock(), self._wall(), self._window.epoch
         provider, model = self.deployment.provider, self.deployment.model_name
         number = 0 if ledger is None else ledger.begin(at, provider, model, call.prompt)
         raw: RawReply | None = None
@@ -317,9 +274,9 @@ class LMSession:
             usage = books.failed_usage(error, call.prompt)
             if wire is not None:
                 usage = wire.usage or estimate_usage(call.messages, wire.text)
-                self._window.answered(latency, call.timeout)
+                self._window.answered(latency, call.timeout, epoch)
             elif isinstance(error, Timeout):
-                self._window.late(shrinks)
+                self._window.late(epoch)
             self._hold_back(error, answered=wire is not None)
             if ledger is not None:
                 told = wire.model if wire is not None else None
@@ -351,6 +308,8 @@ class LMSession:
         elif error is not None and self._rejections.rejected(error):
             self._window.narrow()
             self._paused_until = max(self._paused_until, self._clock() + Rejections.SECONDS)
+        else:
+            self._window.open_again()
 
     def _note(self, error: LMError | None) -> float | None:
         """Take note of how a request was answered; return for how long all calls wait now, if that is a pattern."""
@@ -360,7 +319,7 @@ class LMSession:
             return self.pause(error.retry_after)
         return None
 
-    async def _post(self, call: _Call, target: Target, body: bytes) -> RawReply:
+    async def _post(self, call: Call, target: Target, body: bytes) -> RawReply:
         left = self._left(call)
         limit = min(left, call.timeout)
         self.asked += 1
@@ -376,7 +335,7 @@ class LMSession:
             raise error
         raise Timeout(f"no complete answer from {self.deployment.provider} within timeout={limit:g} s", retryable=True)
 
-    def _left(self, call: _Call) -> float:
+    def _left(self, call: Call) -> float:
         """Return the seconds the call has left; raise when there are none."""
         left = call.deadline - (self._clock() - call.start)
         if left <= 0:
@@ -399,7 +358,7 @@ class LMSession:
             self._spread = retry.spread(wait)
         return wait
 
-    async def _wait_out_pause(self, call: _Call) -> None:
+    async def _wait_out_pause(self, call: Call) -> None:
         while (pause := self._paused_until - self._clock()) > 0:
             left = self._left(call)
             if pause >= left:
@@ -409,25 +368,3 @@ class LMSession:
                     retryable=True,
                 )
             await self._sleep(min(pause + self._rng.random() * self._spread, (pause + left) / 2))
-
-
-class _Call:
-    """One call on its way: what is asked, since when, and what has happened."""
-
-    __slots__ = ("asked", "deadline", "failed", "last", "messages", "params", "prompt", "start", "timeout")
-
-    def __init__(
-        self, messages: list[dict[str, Any]], params: dict[str, Any], start: float, deadline: float, timeout: float
-    ) -> None:
-        self.messages = messages
-        self.params = params
-        self.start = start
-        self.deadline = deadline
-        #: Seconds for one request.
-        self.timeout = timeout
-        #: Tokens of the messages, about.
-        self.prompt = prompt_tokens(messages)
-        self.asked = 0
-        #: How many of its requests have failed, by kind.
-        self.failed: dict[type[LMError], int] = {}
-        self.last: LMError | None = None

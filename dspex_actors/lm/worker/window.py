@@ -11,12 +11,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-#: Requests at once to a server that has not answered yet.
-START = 4
-#: A window grows by this factor while nothing is known against it; and by that one after it had to shrink.
-QUICK, CAREFUL = 8.0, 1.25
+#: Requests at once to a server that has not answered yet: one of which nothing is known, and a provider's own.
+START, START_KNOWN = 1, 4
+#: A window grows by this factor while that is sure to go well; by that one if it only seems so; and by the third after
+#: requests were late.
+QUICK, HOPEFUL, CAREFUL = 8.0, 4.0, 1.25
 #: Answers that take so many times as long as the quickest one mean that requests wait in the server.
-CALM = 2.0
+CALM = 1.5
+#: After each time that requests were late twice as many windows pass before more is tried than is sure; at most these.
+MOST_CAUTION = 1024
 #: Part of the timeout that a request may wait in a server that does one after the other: in that server when it is
 #: known by its first answer only (others ask it too), and when it is known how long its answers take.
 FIRST, FORESEEN = 1 / 8, 1 / 2
@@ -30,20 +33,26 @@ class Window:
 
     Args:
         most: never more than so many.
+        is_known: the server is a provider's own, which does many at once: it has only to answer first.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, *, is_known: bool = False) -> None:
         """Begin small."""
         self._most = most
-        self.size = min(START, most)
-        #: Whether the server has answered anything.
-        self.is_known = False
-        #: How often it has shrunk.
-        self.shrinks = 0
-        self._base = 0.0
+        self._is_known = is_known
+        self._start = START_KNOWN if is_known else START
+        self.size = min(self._start, most)
+        #: Goes up whenever the size changes: what was sent to a window of another size says nothing of this one.
+        self.epoch = 0
+        self._base: float | None = None
+        # How many windows without late answers have to pass before more is tried than is sure; and how many have.
+        self._caution = self._clean = 0
         self._begin()
 
-    def _begin(self) -> None:
+    def _begin(self, size: int | None = None) -> None:
+        if size is not None and size != self.size:
+            self.size = size
+            self.epoch += 1
         self._answers = self._late = 0
         self._worst = 0.0
         self._was_full = False
@@ -51,55 +60,70 @@ class Window:
     def bound(self, most: int) -> None:
         """Have another upper limit from now on."""
         self._most = most
-        self.size = min(self.size, most)
+        self._begin(min(self.size, most))
 
     def full(self) -> None:
         """Take note that as many requests as may be are under way."""
         self._was_full = True
 
-    def answered(self, latency: float, timeout: float) -> None:
+    def answered(self, latency: float, timeout: float, epoch: int) -> None:
         """Take in an answer.
 
         Args:
             latency: seconds that it took.
             timeout: seconds that it might have taken.
+            epoch: what `epoch` was when it was sent.
         """
         latency = max(latency, 1e-6)
-        if not self.is_known:
-            self.is_known = True
+        if self._base is None:
             self._base = latency
-            self.size = max(self.size, min(self._most, int(timeout * FIRST / latency)))
+            sure = self._most if self._is_known else min(self._most, int(timeout * FIRST / latency))
+            if sure > self.size:
+                self._begin(sure)
+                return
         self._base = min(self._base, latency)
+        if epoch < self.epoch:
+            return
         self._answers += 1
         self._worst = max(self._worst, latency)
-        if self._answers + self._late < self.size:
-            return
-        if self._was_full:
-            wanted = self.size * (CAREFUL if self.shrinks else QUICK)
-            if self._worst > CALM * self._base:
-                wanted = min(wanted, self.size * timeout * FORESEEN / self._worst)
-            if wanted > self.size:
-                self.size = min(self._most, max(self.size + 1, int(wanted)))
-        self._begin()
+        if self._answers + self._late >= self.size:
+            self._begin(self._grown(timeout) if self._was_full else None)
 
-    def late(self, shrinks: int) -> None:
+    def _grown(self, timeout: float) -> int:
+        self._clean += 1
+        # How many it answers in time even if it does one after the other, and all who ask it grow alike.
+        foreseen = self.size * timeout * FORESEEN / self._worst
+        wanted = min(foreseen, self.size * (CAREFUL if self._caution else QUICK))
+        if foreseen < self.size + 1 and self._is_calm() and self._clean >= self._caution:
+            # Its answers take long, but not since requests wait: more of them are tried, ever more rarely.
+            wanted = self.size * (CAREFUL if self._caution else HOPEFUL) + 1
+            self._clean = 0
+        return min(self._most, max(self.size, int(wanted)))
+
+    def _is_calm(self) -> bool:
+        return self._base is not None and self._worst <= CALM * self._base
+
+    def late(self, epoch: int) -> None:
         """Take in a request that had no answer in time.
 
         Args:
-            shrinks: what `shrinks` was when it was sent: what was sent to a larger window says nothing of this one.
+            epoch: what `epoch` was when it was sent.
         """
-        if shrinks < self.shrinks:
+        if epoch < self.epoch:
             return
         self._late += 1
         if (self._late >= LEAST or not self._answers) and self._late > SHARE * self.size:
-            self.size = max(1, self.size // 2)
-            self.shrinks += 1
-            self._begin()
+            self._caution = min(MOST_CAUTION, max(1, 2 * self._caution))
+            self._begin(max(1, self.size // 2))
 
     def narrow(self) -> None:
         """Ask one at a time, until there is an answer."""
-        self.size = 1
-        self._begin()
+        self._begin(1)
+
+    def open_again(self) -> None:
+        """Ask as an unknown server is asked."""
+        if self._base is None:
+            self._begin(min(self._start, self._most))
 
 
 class Slots:
@@ -147,3 +171,5 @@ class Slots:
             if not place.done():
                 self.taken += 1
                 place.set_result(None)
+        if self._waiting:
+            self.window.full()

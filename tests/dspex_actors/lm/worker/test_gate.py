@@ -10,7 +10,7 @@ from dspex_actors.lm.control.messages import Join, Leave, Outcomes, Pause
 from dspex_actors.lm.deployment import Limits
 from dspex_actors.lm.lm import LM
 from dspex_actors.lm.worker.gate import WorkerGate
-from dspex_actors.lm.worker.session import Outcome
+from dspex_actors.lm.worker.outcome import Outcome
 from supervisors.errors import NoProcess
 
 
@@ -77,7 +77,7 @@ def test_a_turn_that_does_not_come_in_time_is_refused_and_takes_no_place_in_the_
         got = await asyncio.gather(*(gate.acquire(10, 1.5) for _ in range(10)), return_exceptions=True)
         refused = [one for one in got if isinstance(one, RateLimited)]
         assert len(refused) >= 7
-        assert all(one.retryable is False for one in refused)
+        assert all(one.retryable for one in refused)
         begun = asyncio.get_running_loop().time()
         await gate.acquire(10, 10.0)
         assert asyncio.get_running_loop().time() - begun < 4.0
