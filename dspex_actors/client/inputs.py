@@ -73,9 +73,11 @@ def code_of(value: Any, what: str) -> bytes:
     """Return a program or a metric as bytes.
 
     Raises:
-        ConfigError: it cannot be pickled.
+        ConfigError: it cannot be pickled, or a key would go along.
     """
     try:
         return dump_code(value)
+    except ConfigError as error:
+        raise ConfigError(f"the {what} cannot be sent to the workers: {error.message}") from None
     except Exception as error:
         raise ConfigError(f"the {what} cannot be sent to the workers: {type(error).__name__}: {error}") from None

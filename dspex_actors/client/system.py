@@ -47,7 +47,7 @@ _current: list[System] = []
 class System:
     """A connection to a node. Made by `connect`; a context manager."""
 
-    def __init__(self, node: Node, lm: LM | None, own: bool) -> None:
+    def __init__(self, node: Node, lm: Any, own: bool) -> None:
         """Use `connect` instead."""
         self.node = node
         self.lm = lm

@@ -169,7 +169,7 @@ def reply_of(answer: Any, messages: list[dict[str, Any]], model: str, latency: f
     else:
         text = answer if isinstance(answer, str) else _get(answer, "text")
     if not isinstance(text, str):
-        raise ConfigError(f"the LM {model} is invalid: forward gave {check.shown(answer)}, expected a text or a reply")
+        raise ConfigError(f"the answer of {model} is invalid: got {check.shown(answer)}, expected a text or a reply")
     return LMReply(
         text=text,
         usage=_usage(usage) or estimate_usage(messages, text),

@@ -31,6 +31,11 @@ class Limits(NamedTuple):
         """Whether requests have to wait for their turn."""
         return self.rpm is not None or self.tpm is not None
 
+    @property
+    def plain(self) -> tuple[float | None, float | None, int | None]:
+        """As it travels: a bare tuple."""
+        return self.rpm, self.tpm, self.max_in_flight
+
     @classmethod
     def smallest(cls, told: Iterable[Limits]) -> Limits:
         """Return the smallest of each."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dspex_actors.foundation import moved
+from dspex_actors.runs.carried import refuse_keys
 from supervisors.wire import pickles
 
 #: A new evaluator waits for the calls that its dead predecessor had in flight at most so long, in seconds; what takes
@@ -66,8 +67,15 @@ class Job:
 
 
 def dump_code(value: Any) -> bytes:
-    """Pickle a program or a metric; what is not in an installed package goes by value."""
-    return pickles.dumps(value)
+    """Pickle a program or a metric; what is not in an installed package goes by value.
+
+    Raises:
+        ConfigError: a key would go along.
+        Exception: it cannot be pickled.
+    """
+    data = pickles.dumps(value)
+    refuse_keys(data, value)
+    return data
 
 
 def load_code(data: bytes) -> Any:

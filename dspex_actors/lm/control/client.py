@@ -106,7 +106,7 @@ class LMClient(GenServer):
             self._watched.add(worker)
             self.monitor(worker)
         if self._limits != Limits():
-            self.cast(worker, InForce(self._deployment, tuple(self._limits)))
+            self.cast(worker, InForce(self._deployment, self._limits.plain))
 
     def _hear(self, told: Ages) -> None:
         """Take note of what LMs tell, and let the workers know when other limits hold."""
@@ -126,7 +126,7 @@ class LMClient(GenServer):
             return
         self._limits = limits
         self._budget.limit(limits.rpm, limits.tpm, now)
-        self._tell(InForce(self._deployment, tuple(limits)))
+        self._tell(InForce(self._deployment, limits.plain))
 
     def _tell(self, message: Pause | InForce, origin: Ref | None = None) -> None:
         for worker in self._workers:

@@ -40,7 +40,7 @@ class Told:
 
     def ages(self, now: float) -> Ages:
         """Return what was told and how many seconds ago: clocks of two processes need not agree."""
-        return tuple((tuple(limits), now - at) for limits, at in self._at.items())
+        return tuple((limits.plain, now - at) for limits, at in self._at.items())
 
     def take(self, ages: Ages, now: float) -> None:
         """Take over another process's `ages`."""
