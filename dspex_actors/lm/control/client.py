@@ -7,18 +7,13 @@ when a limit is set) and report in batches. It ends when no worker has had a ses
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 from dspex_actors.lm.control.budget import Budget
 from dspex_actors.lm.control.messages import Ages, InForce, Join, Lease, Leave, Outcomes, Pause
 from dspex_actors.lm.control.told import Told
 from dspex_actors.lm.deployment import Deployment, Limits
 from supervisors import ChildSpec, Down, GenServer, Ref, Stop
-
-#: It looks after itself this often, in seconds: limits that nobody tells any more, and whether it is needed.
-LOOK_SECONDS = 5.0
-#: Without a worker it ends after so many seconds.
-IDLE_SECONDS = 60.0
 
 
 def client_name(deployment: str) -> str:
@@ -35,6 +30,11 @@ def client_spec(deployment: Deployment) -> ChildSpec:
 class LMClient(GenServer):
     """Control plane of one deployment. Arguments: its model string, for people, and its digest."""
 
+    #: It looks after itself this often, in seconds: limits that nobody tells any more, and whether it is needed.
+    look_seconds: ClassVar[float] = 5.0
+    #: Without a worker it ends after so many seconds.
+    idle_seconds: ClassVar[float] = 60.0
+
     def init(self, model: str, deployment: str) -> None:
         """Start without limits: whoever asks tells them."""
         now = time.monotonic()
@@ -47,7 +47,7 @@ class LMClient(GenServer):
         self._counts: dict[str, float] = {}
         self._needed = now
         self._warned = False
-        self.send_after(LOOK_SECONDS, "look")
+        self.send_after(self.look_seconds, "look")
 
     def handle_call(self, request: Any, caller: Any) -> Any:
         """Answer a lease or show the counts."""
@@ -93,9 +93,9 @@ class LMClient(GenServer):
             now = time.monotonic()
             if self._workers:
                 self._needed = now
-            elif now - self._needed > IDLE_SECONDS:
+            elif now - self._needed > self.idle_seconds:
                 raise Stop("normal")
-            self.send_after(LOOK_SECONDS, "look")
+            self.send_after(self.look_seconds, "look")
 
     def _join(self, worker: Ref) -> None:
         self._needed = time.monotonic()
