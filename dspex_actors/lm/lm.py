@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import Any
+
+import orjson
 
 from dspex_actors.errors import ConfigError
 from dspex_actors.lm import address, saved
@@ -256,6 +259,11 @@ class LM(BaseLM):
         """
         return cls(**{key: value for key, value in data.items() if key != "params"}, **data.get("params", {}))
 
+    @staticmethod
+    def known(data: dict[str, Any]) -> LM:
+        """Do what `from_dict` does, for data that comes with every call: the LM is made once."""
+        return _known(orjson.dumps(data))
+
     def dump_state(self) -> dict[str, Any]:
         """Return what a saved program keeps of its LM: the settings, flat, as DSPy writes them."""
         data = self.to_dict()
@@ -346,6 +354,11 @@ class LM(BaseLM):
         shown = {key: value for key, value in self._settings.items() if value != _DEFAULTS[key]}
         words = [repr(self.model), *(f"{key}={value!r}" for key, value in {**shown, **self._params}.items())]
         return f"LM({', '.join(words)})"
+
+
+@functools.lru_cache(maxsize=256)
+def _known(data: bytes) -> LM:
+    return LM.from_dict(orjson.loads(data))
 
 
 def _fallbacks(given: Any) -> tuple[str | LM, ...]:

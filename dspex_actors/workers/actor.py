@@ -83,7 +83,7 @@ class HttpWorker(GenServer):
     async def _answer(self, caller: Caller, lm: Any, messages: Any, params: Any) -> None:
         self._calls += 1
         try:
-            reply = await self._directory.complete(LM.from_dict(lm).request(messages, params))
+            reply = await self._directory.complete(LM.known(lm).request(messages, params))
         except Exception as error:
             self.reply(caller, ("error", error_record(error)))
         else:

@@ -40,6 +40,8 @@ def test_plain_data_rebuilds_an_equal_lm() -> None:
     assert hash(again) == hash(FULL)
     assert again.to_dict() == FULL.to_dict()
     assert again.fallbacks == FULL.fallbacks
+    assert LM.known(data) == FULL
+    assert LM.known(data) is LM.known(FULL.to_dict())
 
 
 def test_pickle_and_copies_are_equal() -> None:
