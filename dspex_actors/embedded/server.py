@@ -7,12 +7,13 @@
     await server.close()
 
 It listens on loopback, speaks the wire formats of four providers, and does to a request what a provider may
-do to it: answers, refuses, waits, or breaks. `GET /healthz` and `GET /stats` are its own.
+do to it: answers, refuses, waits, or breaks. `GET /healthz`, `GET /stats` and `GET /booked` are its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 import time
@@ -60,6 +61,8 @@ class RunningServer:
         self._service = Service(config)
         self._started = int(time.time())
         self._closing = asyncio.Event()
+        self._places = None if config.at_once is None else asyncio.Semaphore(config.at_once)
+        self._booked: list[dict[str, Any]] = []
         self._runner: web.ServerRunner | None = None
 
     @property
@@ -137,6 +140,8 @@ class RunningServer:
             trouble = Trouble("too_large", f"the request's body is larger than {MAX_BODY} bytes")
             return _response(self._service.refuse(wire, trouble, f"{number:016x}", time.time(), time.monotonic()))
         outcome = self._service.answer(wire, model, request.headers, raw, number, time.time(), time.monotonic())
+        if self._config.book:
+            self._booked.append(outcome.booked(number))
         if outcome.fault == "hang":
             return await self._hang(request)
         if outcome.fault == "reset":
@@ -145,7 +150,8 @@ class RunningServer:
         if outcome.status == 200:
             seconds = self._config.latency(number)
             if seconds:
-                await asyncio.sleep(seconds)
+                async with self._places or contextlib.nullcontext():
+                    await asyncio.sleep(seconds)
         if outcome.fault == "truncated":
             return await _truncated(request, outcome)
         return _response(outcome)
@@ -156,6 +162,8 @@ class RunningServer:
             return _json(200, {"status": "ok"})
         if request.method == "GET" and request.path == "/stats":
             return _json(200, self.stats.as_dict())
+        if request.method == "GET" and request.path == "/booked":
+            return _json(200, self._booked)
         family = next((name for start, name in _FAMILIES.items() if request.path.startswith(start)), "openai")
         wire = WIRES[family]
         trouble = self._service.key_trouble(wire, request.headers)
