@@ -10,8 +10,10 @@ from dspex_actors.client.result import EvaluationResult
 from dspex_actors.client.system import System, current_system
 from dspex_actors.data.dataset import OnBadLine
 from dspex_actors.errors import ConfigError
+from dspex_actors.lm import settings as check
 from dspex_actors.lm.lm import LM
 from dspex_actors.runs.plan.types import PlanSettings
+from dspex_actors.runs.spec import EXAMPLE_SECONDS
 
 #: The seed project's words for `failures`.
 _FAILURES = {"skip_failed": "skip", "none": "stop"}
@@ -29,6 +31,7 @@ def evaluate(
     max_failures: int | None = None,
     failure_score: float | None = None,
     strategy: str = "load_balanced",
+    deadline: float = EXAMPLE_SECONDS,
     run_id: str | None = None,
     display_progress: bool = True,
     on_progress: Callable[[dict[str, Any]], None] | None = None,
@@ -52,6 +55,8 @@ def evaluate(
         max_failures: end the run when more than so many examples have failed; None: never.
         failure_score: what a failed example counts as; None: it has no score.
         strategy: round_robin, capability_aware, load_balanced.
+        deadline: seconds that one example may take, all its LM calls and its metric included. Then it has failed, also
+            when its program blocks a thread, which cannot be ended and is left alone.
         run_id: continue this run; a finished one answers from the journal.
         display_progress: a bar on standard error, if that is a terminal.
         on_progress: called with the run's summary as it goes.
@@ -82,7 +87,7 @@ def evaluate(
             devset,
             metric,
             lm=lm,
-            settings=plan | {"failure_score": failure_score},
+            settings=plan | {"failure_score": failure_score, "deadline": check.seconds("deadline", deadline)},
             run_id=run_id,
             limit=limit,
             on_bad_line=on_bad_line,
