@@ -26,14 +26,17 @@ from dspex_actors.journal import queries
 from dspex_actors.journal.errors import corrupt, translated
 from dspex_actors.journal.migrations import VERSION, keep_copy, migrate, version_of
 from dspex_actors.journal.records import STATES, AttemptRow, EventRow, ResultRow, RunRow, RunSpec, RunState
+from dspex_actors.journal.sameness import check_same
 from dspex_actors.journal.schema import (
     INSERT_ATTEMPT,
     INSERT_RESULT,
     INSERT_RUN,
     REPLACE_ATTEMPT,
+    UPDATE_IDENTITY,
     UPDATE_RUN,
     attempt_values,
     going_on_values,
+    identity_values,
     result_values,
     spec_values,
     to_json,
@@ -75,7 +78,7 @@ class Journal:
                 self._db.close()
                 raise
 
-    def create_run(self, spec: RunSpec, *, state: RunState = "running") -> RunRow:
+    def create_run(self, spec: RunSpec, *, state: RunState = "running", force: bool = False) -> RunRow:
         """Put a run in, or return the one that is there under the same id.
 
         One that is neither running nor finished takes over how it is to go on: the LM (another address, another
@@ -84,10 +87,11 @@ class Journal:
         Args:
             spec: what to run.
             state: the state of a new run; that of an existing one stays what it is.
+            force: take one that is there also where it is another run: it goes on as `spec` says.
 
         Raises:
-            ConfigError: the id belongs to a run of another kind, program, dataset or metric; says which
-                differ.
+            ConfigError: the id belongs to a run of another kind, program, dataset, metric, LM or of other settings;
+                says which differ.
         """
         with self._transaction():
             found = queries.run(self._db, spec.run_id)
@@ -96,11 +100,30 @@ class Journal:
                 running = now if state == "running" else None
                 self._db.execute(INSERT_RUN, (*spec_values(spec), _checked(state), now, running, running))
                 found = self._run(spec.run_id)
-            _same_run(found.spec, spec)
+            check_same(found.spec, spec, force=force)
             if found.state not in ("running", "finished"):
                 self._db.execute(UPDATE_RUN, (*going_on_values(spec), spec.run_id))
+                if force:
+                    self._db.execute(UPDATE_IDENTITY, (*identity_values(spec), spec.run_id))
                 found = self._run(spec.run_id)
             return found
+
+    def set_dataset(self, run_id: str, descriptor: dict[str, Any], digest: str | None, parts: dict[str, str]) -> None:
+        """Have a run go on with what its dataset is now.
+
+        Args:
+            run_id: the run.
+            descriptor: opens the dataset.
+            digest: identity of its content.
+            parts: what of it is kept for people.
+        """
+        with self._transaction():
+            identity = self._run(run_id).spec.identity
+            text = None if identity is None else to_json(identity | {"dataset": parts})
+            self._db.execute(
+                "UPDATE runs SET dataset = ?, dataset_digest = ?, identity = ? WHERE run_id = ?",
+                (to_json(descriptor), digest, text, run_id),
+            )
 
     def add_results(
         self, run_id: str, results: Iterable[ResultRow], attempts: Iterable[AttemptRow] | None = None
@@ -357,21 +380,6 @@ def _checked(state: str) -> str:
     if state not in STATES:
         raise ConfigError(f"a run's state is one of {', '.join(STATES)}; got {state!r}")
     return state
-
-
-def _same_run(there: RunSpec, asked: RunSpec) -> None:
-    pairs = {
-        "kind": (there.kind, asked.kind),
-        "program": (there.program_digest, asked.program_digest),
-        "dataset": (there.dataset_digest, asked.dataset_digest),
-        "metric": (there.metric_digest, asked.metric_digest),
-    }
-    other = [name for name, (old, new) in pairs.items() if old != new]
-    if other:
-        raise ConfigError(
-            f"run {asked.run_id} is there already with another {' and another '.join(other)}: "
-            "continue it with what it was started with, or choose another run id"
-        )
 
 
 def _one_line(text: str) -> str:

@@ -133,7 +133,7 @@ class BootstrapFewShot:
             if max_in_flight is None:
                 max_in_flight = max(IN_FLIGHT, IN_FLIGHT_PER_DEMO * self.max_bootstrapped_demos)
             with (system or current_system()).holding(run_id) as at:
-                run_id = self._start(at, master, examples, max_in_flight, run_id)
+                run_id = self._start(at, master, examples, max_in_flight, run_id, explicit=system is not None)
                 found = self._collect(at, run_id, display_progress)
         predictors = dict(program.named_predictors())
         for name, demos in student_demos(predictors, examples, found, max_labeled_demos=self.max_labeled_demos).items():
@@ -150,7 +150,14 @@ class BootstrapFewShot:
         return master
 
     def _start(
-        self, system: System, teacher: Module, examples: list[Any], max_in_flight: int, run_id: str | None
+        self,
+        system: System,
+        teacher: Module,
+        examples: list[Any],
+        max_in_flight: int,
+        run_id: str | None,
+        *,
+        explicit: bool,
     ) -> str:
         # An exception of the program or the metric is final: trying again is what rounds are for.
         plan: dict[str, Any] = {"max_in_flight": max_in_flight, "failures": "skip"}
@@ -161,8 +168,9 @@ class BootstrapFewShot:
             teacher,
             examples,
             self.metric or every_prediction,
-            lm=self.teacher_settings.get("lm"),
+            lm=self.teacher_settings.get("lm") or (None if explicit else settings.lm),
             run_id=run_id,
+            packed={"teacher_settings": own},
             settings={
                 **plan,
                 "rule": {"successes": self.max_bootstrapped_demos, "max_errors": self.max_errors},

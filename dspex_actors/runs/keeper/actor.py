@@ -1,8 +1,10 @@
 """The keeper of runs: the only writer of the node's journal, and who starts and resumes evaluators.
 
 Requests (all plain data):
-    ("create", spec fields, resume)     → run row; starts its evaluator unless the run is finished
-    ("resume", run_id)                  → run row
+    ("create", spec fields, force)      → run row; starts its evaluator unless the run is finished
+    ("resume", run_id, force)           → run row
+    ("dataset", run_id, descriptor, digest, parts) → None; the run goes on with what its dataset is now
+    ("delete", run_id)                  → None
     ("cancel"|"pause", run_id, reason)  → run row
     ("open", run_id)                    → what its evaluator needs to begin or go on
     ("progress", run_id)                → summary, note
@@ -24,10 +26,10 @@ from dspex_actors.journal.index import JOURNAL_FILE, SPOOL_FOLDER
 from dspex_actors.journal.records import RunRow, RunSpec
 from dspex_actors.journal.summary import run_summary
 from dspex_actors.journal.writer import Journal
-from dspex_actors.names import EVALUATORS, run_name
+from dspex_actors.names import EVALUATORS, check_run_id, run_name
 from dspex_actors.runs.evaluator.actor import Evaluator
 from dspex_actors.runs.messages import Add, End, Note
-from supervisors import NO_REPLY, ChildSpec, Down, GenServer
+from supervisors import NO_REPLY, ChildSpec, Down, ExitReason, GenServer
 from supervisors.errors import (
     AlreadyPresent,
     AlreadyStarted,
@@ -69,9 +71,13 @@ class Runs(GenServer):
         else:
             self._journal.pause_interrupted("the node was stopped or killed")
 
-    def terminate(self, reason: Any) -> None:
-        """Close the journal; a run that is under way is paused, so that the next start finds it so."""
-        self._journal.pause_interrupted("the node was stopped")
+    def terminate(self, reason: ExitReason) -> None:
+        """Close the journal; where the node is stopped, runs that are under way are paused first.
+
+        After a crash they go on: this server comes back, and their evaluators have been waiting for it.
+        """
+        if reason.kind != "error":
+            self._journal.pause_interrupted("the node was stopped")
         self._journal.close()
 
     async def handle_call(self, request: Any, caller: Any) -> Any:
@@ -90,6 +96,11 @@ class Runs(GenServer):
             return "ok", await self._answer(request)
         except DspexError as error:
             return "error", error.to_record()
+        except Exception as error:
+            # A request that cannot be done is its sender's trouble; the keeper of the other runs stays.
+            self.log.exception("a request failed")
+            what = f"{type(error).__name__}: {error}"
+            return "error", DspexError(f"the keeper of runs failed: {what}; see `dspex logs`").to_record()
 
     async def _answer(self, request: Any) -> Any:
         match request:
@@ -99,11 +110,14 @@ class Runs(GenServer):
                 return self._progress(run_id)
             case ("open", run_id):
                 return self._open(run_id)
-            case ("create", spec):
-                row = self._journal.create_run(RunSpec(**spec))
-                return await self._go_on(row)
-            case ("resume", run_id):
-                return await self._go_on(self._row(run_id))
+            case ("create", spec, force):
+                check_run_id(spec.get("run_id"))
+                return await self._go_on(self._journal.create_run(RunSpec(**spec), force=force), force=force)
+            case ("resume", run_id, force):
+                return await self._go_on(self._row(run_id), force=force)
+            case ("dataset", run_id, descriptor, digest, parts):
+                self._row(run_id)
+                return self._journal.set_dataset(run_id, descriptor, digest, parts)
             case End(run_id, state, reason, total):
                 if total is not None:
                     self._journal.set_total(run_id, total)
@@ -112,6 +126,8 @@ class Runs(GenServer):
                 return None
             case (("cancel" | "pause") as verb, run_id, reason):
                 return await self._halt(run_id, "cancelled" if verb == "cancel" else "paused", reason)
+            case ("delete", run_id):
+                return await self._delete(run_id)
             case ("list", limit):
                 return [run_summary(row) for row in self._journal.list_runs(limit=limit)]
         raise ConfigError(f"runs do not know the request {request!r}")
@@ -149,14 +165,23 @@ class Runs(GenServer):
 
     def _drop_spool(self, row: RunRow) -> None:
         """Remove the copy of a finished run's examples: nothing is asked any more, and they are in the journal."""
+        if row.state == "finished":
+            self._remove_spool(row)
+
+    def _remove_spool(self, row: RunRow) -> None:
         dataset = row.spec.dataset
-        if row.state == "finished" and dataset.get("kind") == "spool":
+        if dataset.get("kind") == "spool":
             path = Path(dataset["path"])
             if path.parent.name == SPOOL_FOLDER and path.parent.parent == self._journal.path.parent:
                 with contextlib.suppress(OSError):
                     path.unlink()
 
-    async def _go_on(self, row: RunRow) -> dict[str, Any]:
+    async def _go_on(self, row: RunRow, *, force: bool) -> dict[str, Any]:
+        if row.state == "cancelled" and not force:
+            raise ConfigError(
+                f"run {row.run_id} was cancelled ({row.reason}): it goes on only if that is meant "
+                "(`--force-resume`, or force_resume=True)"
+            )
         if row.state != "finished":
             row = self._journal.set_state(row.run_id, "running")
             await self._start(row.run_id)
@@ -242,6 +267,15 @@ class Runs(GenServer):
             await self.terminate_child(EVALUATORS, run_name(run_id))
         return run_summary(self._row(row.run_id))
 
+    async def _delete(self, run_id: str) -> None:
+        row = self._row(run_id)
+        if row.state == "running":
+            raise ConfigError(f"run {run_id} is running: pause or cancel it first")
+        await self._clear_away(run_id)  # its evaluator may still be bringing its last results
+        self._journal.delete_run(run_id)
+        self._remove_spool(row)
+        self._notes.pop(run_id, None)
+
     def _open(self, run_id: str) -> dict[str, Any]:
         row = self._journal.next_epoch(run_id)
         outcomes = []
@@ -251,7 +285,10 @@ class Runs(GenServer):
                 (one.index, one.error is None and bool(one.score), one.error is not None)
                 for one in self._journal.iter_results(run_id)
             ]
-        return asdict(row.spec) | {
+        spec = row.spec
+        return asdict(spec) | {
+            # Runs of before the descriptor had it are compared too.
+            "dataset": {"digest": spec.dataset_digest, **spec.dataset},
             "outcomes": outcomes,
             "done": self._journal.done_indices(run_id).to_bytes(),
             "failed": row.failed,
