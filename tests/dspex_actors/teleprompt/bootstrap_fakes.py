@@ -69,7 +69,7 @@ class FakeSystem:
     def holding(self, run_id):
         return nullcontext(self)
 
-    def start_run(self, kind, program, devset, metric, *, lm=None, settings, run_id=None):
+    def start_run(self, kind, program, devset, metric, *, lm=None, settings, run_id=None, **rest):
         settings = json.loads(json.dumps(settings))
         self.started.append((kind, settings))
         job = Job("run", kind, dump_code(program), dump_code(metric), (lm or MODEL).to_dict(), settings)
