@@ -185,7 +185,7 @@ class System:
         else:
             options = {**settings, "adapter": program_settings.adapter, **(packed or {})}
             told = run_identity(program, metric, lm, options)
-            told["identity"]["dataset"] = dataset_parts(descriptor, digest, total)
+            told["identity"]["dataset"] = dataset_parts(descriptor, total)
         spec = replace(spec, **told)
         try:
             self._order(run_id, "create", asdict(spec), force_resume)
@@ -337,7 +337,7 @@ class System:
         digest = dataset.digest
         if digest != row.spec.dataset_digest:
             descriptor = dataset.descriptor
-            parts = dataset_parts(descriptor, digest, dataset.count())
+            parts = dataset_parts(descriptor, dataset.count())
             self._order(run_id, "dataset", run_id, descriptor, digest, parts)
 
     def pause(self, run_id: str, reason: str = "interrupted") -> None:

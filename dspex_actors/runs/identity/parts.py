@@ -125,10 +125,10 @@ def options_identity(options: Mapping[str, Any]) -> Identity:
     return Identity({name: text for name, text in told.items() if text not in _UNSET})
 
 
-def dataset_parts(descriptor: Mapping[str, Any], digest: str | None, count: int | None) -> dict[str, str]:
-    """Return what is kept of a dataset for people: the content itself is compared by its digest."""
-    found = {"bytes": descriptor.get("bytes"), "number of examples": count}
-    return {"content": f"#{digest}"} | {name: f"{value:,}" for name, value in found.items() if value is not None}
+def dataset_parts(descriptor: Mapping[str, Any], count: int | None) -> dict[str, str]:
+    """Return what is kept of a dataset for people: its content is compared by its digest."""
+    found = {"number of bytes": descriptor.get("bytes"), "number of examples": count}
+    return {name: f"{value:,}" for name, value in found.items() if value is not None}
 
 
 def _callable_parts(canon: Canon, value: Any) -> dict[str, str]:

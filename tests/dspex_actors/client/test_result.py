@@ -108,6 +108,7 @@ def test_export_and_files_hold_every_result(tmp_path):
         "attempts": 1,
         "latency": 0.25,
         "usage": {"prompt_tokens": 10},
+        "finish_reason": None,
     }
     assert result.to_json(tmp_path / "out.json") is None
     whole = json.loads((tmp_path / "out.json").read_text())
