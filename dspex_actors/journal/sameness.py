@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dspex_actors.errors import ConfigError
-from dspex_actors.journal.records import RunSpec
+from dspex_actors.journal.records import RunRow, RunSpec
 
 #: So many changed parts are named.
 NAMED = 4
@@ -39,6 +39,19 @@ def check_same(there: RunSpec, asked: RunSpec, *, force: bool = False) -> None:
             f"run {asked.run_id} is there already with another {' and another '.join(other)}: "
             "continue it with what it was started with, or choose another run id "
             "(`--force-resume`, or force_resume=True, says that the difference does not matter)"
+        )
+
+
+def check_goes_on(row: RunRow, *, force: bool = False) -> None:
+    """Refuse to go on with a run that was ended for good.
+
+    Raises:
+        ConfigError: it was cancelled, and its user does not say that it goes on all the same.
+    """
+    if row.state == "cancelled" and not force:
+        raise ConfigError(
+            f"run {row.run_id} was cancelled ({row.reason}): it goes on only if that is meant "
+            "(`--force-resume`, or force_resume=True)"
         )
 
 

@@ -26,7 +26,7 @@ from dspex_actors.journal import queries
 from dspex_actors.journal.errors import corrupt, translated
 from dspex_actors.journal.migrations import VERSION, keep_copy, migrate, version_of
 from dspex_actors.journal.records import STATES, AttemptRow, EventRow, ResultRow, RunRow, RunSpec, RunState
-from dspex_actors.journal.sameness import check_same
+from dspex_actors.journal.sameness import check_goes_on, check_same
 from dspex_actors.journal.schema import (
     INSERT_ATTEMPT,
     INSERT_RESULT,
@@ -91,7 +91,7 @@ class Journal:
 
         Raises:
             ConfigError: the id belongs to a run of another kind, program, dataset, metric, LM or of other settings;
-                says which differ.
+                says which differ. Or that run was cancelled.
         """
         with self._transaction():
             found = queries.run(self._db, spec.run_id)
@@ -101,6 +101,7 @@ class Journal:
                 self._db.execute(INSERT_RUN, (*spec_values(spec), _checked(state), now, running, running))
                 found = self._run(spec.run_id)
             check_same(found.spec, spec, force=force)
+            check_goes_on(found, force=force)
             if found.state not in ("running", "finished"):
                 self._db.execute(UPDATE_RUN, (*going_on_values(spec), spec.run_id))
                 if force:

@@ -24,6 +24,7 @@ from typing import Any
 from dspex_actors.errors import ConfigError, DspexError
 from dspex_actors.journal.index import JOURNAL_FILE, SPOOL_FOLDER
 from dspex_actors.journal.records import RunRow, RunSpec
+from dspex_actors.journal.sameness import check_goes_on
 from dspex_actors.journal.summary import run_summary
 from dspex_actors.journal.writer import Journal
 from dspex_actors.names import EVALUATORS, check_run_id, run_name
@@ -112,9 +113,11 @@ class Runs(GenServer):
                 return self._open(run_id)
             case ("create", spec, force):
                 check_run_id(spec.get("run_id"))
-                return await self._go_on(self._journal.create_run(RunSpec(**spec), force=force), force=force)
+                return await self._go_on(self._journal.create_run(RunSpec(**spec), force=force))
             case ("resume", run_id, force):
-                return await self._go_on(self._row(run_id), force=force)
+                row = self._row(run_id)
+                check_goes_on(row, force=force)
+                return await self._go_on(row)
             case ("dataset", run_id, descriptor, digest, parts):
                 self._row(run_id)
                 return self._journal.set_dataset(run_id, descriptor, digest, parts)
@@ -176,12 +179,7 @@ class Runs(GenServer):
                 with contextlib.suppress(OSError):
                     path.unlink()
 
-    async def _go_on(self, row: RunRow, *, force: bool) -> dict[str, Any]:
-        if row.state == "cancelled" and not force:
-            raise ConfigError(
-                f"run {row.run_id} was cancelled ({row.reason}): it goes on only if that is meant "
-                "(`--force-resume`, or force_resume=True)"
-            )
+    async def _go_on(self, row: RunRow) -> dict[str, Any]:
         if row.state != "finished":
             row = self._journal.set_state(row.run_id, "running")
             await self._start(row.run_id)

@@ -1,4 +1,4 @@
-"""The column "run" of the table in docs/design/identities.md, cell by cell: what makes a run another one, and what not."""
+"""The column "run" of docs/design/identities.md, cell by cell: what makes a run another one, and what does not."""
 
 import functools
 import importlib.util
