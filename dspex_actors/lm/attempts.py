@@ -142,29 +142,22 @@ async def opened(ledger: Ledger) -> AsyncIterator[Ledger]:
 
 
 def book_reply(reply: Any) -> None:
-    """Enter an answer of an LM of the user's own, which makes its requests itself."""
+    """Enter an answer of an LM that is none of ours, and makes its requests itself: one, as far as is known."""
     ledger = _ledger.get()
     if ledger is None:
         return
+    at, provider, model = time.time(), "own", str(getattr(reply, "model", None) or "")
     usage = getattr(reply, "usage", None)
-    model = getattr(reply, "model", "") or ""
-    provider = getattr(reply, "provider", "") or "own"
-    cost = getattr(reply, "cost", None)
-    latency = getattr(reply, "latency", None)
-    for _ in range(max(1, int(getattr(reply, "asked", 1) or 1)) - 1):
-        number = ledger.begin(time.time(), provider, model, 0)
-        ledger.book(Attempt(number, time.time(), provider, model, "failed"))
     ledger.book(
         Attempt(
-            ledger.begin(time.time(), provider, model, 0),
-            time.time(),
+            ledger.begin(at, provider, model, 0),
+            at,
             provider,
             model,
             "answered",
             usage=usage if usage is None or isinstance(usage, dict) else usage.to_dict(),
-            cost=cost,
-            latency=latency,
+            cost=getattr(reply, "cost", None),
+            latency=getattr(reply, "latency", None),
             finish_reason=getattr(reply, "finish_reason", None),
-            request_id=getattr(reply, "request_id", None),
         )
     )
