@@ -23,6 +23,7 @@ import orjson
 from aiohttp import web
 
 from dspex_actors.embedded.config import EmbeddedConfig
+from dspex_actors.embedded.paths import family, route, streams
 from dspex_actors.embedded.service import Outcome, Service, Stats
 from dspex_actors.embedded.wire import WIRES, Trouble, Wire
 from dspex_actors.embedded.wire.base import STREAMING
@@ -34,12 +35,6 @@ MAX_BODY = 32 * 1024 * 1024
 _BACKLOG = 1024
 #: Seconds that `close` leaves to requests which are being answered.
 _GRACE = 1.0
-_PATHS = {"/v1/chat/completions": "openai", "/v1/messages": "anthropic", "/v2/chat": "cohere"}
-_GEMINI_PREFIX = "/v1beta/models/"
-_GEMINI_METHOD = ":generateContent"
-_GEMINI_STREAM = ":streamGenerateContent"
-#: In whose words an unknown address is refused; OpenAI's where none of these begins it.
-_FAMILIES = {"/v1/messages": "anthropic", "/v1beta/": "gemini", "/v2/": "cohere"}
 #: SO_LINGER on, 0 seconds: closing sends a reset.
 _RESET = struct.pack("ii", 1, 0)
 
@@ -115,12 +110,8 @@ class RunningServer:
             await runner.cleanup()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        path = request.path
-        name = _PATHS.get(path)
-        model = ""
-        if name is None and path.startswith(_GEMINI_PREFIX) and path.endswith(_GEMINI_METHOD):
-            name, model = "gemini", path[len(_GEMINI_PREFIX) : -len(_GEMINI_METHOD)]
-        if name is None or request.method != "POST":
+        found = route(request.path)
+        if found is None or request.method != "POST":
             return self._other(request)
         stats = self.stats
         stats.requests += 1
@@ -128,7 +119,7 @@ class RunningServer:
         stats.in_flight += 1
         stats.max_in_flight = max(stats.max_in_flight, stats.in_flight)
         try:
-            return await self._answer(request, WIRES[name], model, number)
+            return await self._answer(request, WIRES[found.wire], found.model, number)
         finally:
             stats.in_flight -= 1
 
@@ -164,13 +155,12 @@ class RunningServer:
             return _json(200, self.stats.as_dict())
         if request.method == "GET" and request.path == "/booked":
             return _json(200, self._booked)
-        family = next((name for start, name in _FAMILIES.items() if request.path.startswith(start)), "openai")
-        wire = WIRES[family]
+        wire = WIRES[family(request.path)]
         trouble = self._service.key_trouble(wire, request.headers)
         if trouble is None:
             if request.method == "GET" and request.path == "/v1/models":
                 return _json(200, models(self._started))
-            if request.method == "POST" and request.path.endswith(_GEMINI_STREAM):
+            if request.method == "POST" and streams(request.path):
                 trouble = Trouble("invalid", STREAMING)
             else:
                 trouble = Trouble("not_found", f"Unknown request URL: {request.method} {request.path}.")
