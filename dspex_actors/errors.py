@@ -71,6 +71,7 @@ class LMError(DspexError):
         request_id: the provider's id of the request, for its support.
         asked: how many HTTP requests were made for this call, retries included.
         retryable: whether the same request may succeed later; None where nobody can tell.
+        usage: tokens that the failed request used, where the provider told (`Usage.to_dict`'s data): it is paid, too.
     """
 
     fields: ClassVar[tuple[str, ...]] = (
@@ -82,6 +83,7 @@ class LMError(DspexError):
         "request_id",
         "asked",
         "retryable",
+        "usage",
     )
     #: Whether the request reached the server, as far as is known; does not travel.
     was_sent: bool = True
@@ -93,6 +95,7 @@ class LMError(DspexError):
     request_id: str | None
     asked: int | None
     retryable: bool | None
+    usage: dict[str, Any] | None
 
 
 class RateLimited(LMError):

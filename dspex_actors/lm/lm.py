@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from dspex_actors.errors import ConfigError
-from dspex_actors.lm import address, saved
+from dspex_actors.lm import address, rules, saved
 from dspex_actors.lm import settings as check
 from dspex_actors.lm.backend import current_backend
 from dspex_actors.lm.base import BaseLM, booking
@@ -65,8 +65,9 @@ class LM(BaseLM):
             its own parameters and deadline; a model string takes over this LM's call options, no parameters.
         cache: False asks anew each time.
         params: temperature, max_tokens, stop, top_p, seed and the like, in the same words for every provider;
-            those we do not know go to the provider as they are. None means not set. `rollout_id` only tells answers
-            apart for a cache.
+            those we do not know go to the provider as they are. What a model is known not to take (a temperature, at
+            those that reason) is left out or replaced by the nearest it takes, with one warning. None means not set.
+            `rollout_id` only tells answers apart for a cache.
 
     Raises:
         ConfigError: a setting is not usable; names it, what was given and what is legal.
@@ -111,6 +112,7 @@ class LM(BaseLM):
             "cache": check.flag("cache", cache),
         }
         kept = {key: value for key, value in check.params(params).items() if value is not None}
+        rules.fit(provider, name, kept)  # what the model cannot be told is said here, to who can change it
         for slot, value in (("model", model), ("_settings", settings), ("_params", kept)):
             object.__setattr__(self, slot, value)
         deployment = Deployment(provider, name, settings["base_url"], settings["api_key"])
@@ -327,7 +329,11 @@ class LM(BaseLM):
         if not _DEFAULTS.keys().isdisjoint(params):
             lm = self.copy(**{name: value for name, value in params.items() if name in _DEFAULTS})
             params = {name: value for name, value in params.items() if name not in _DEFAULTS}
-        return lm.request(check.asked(prompt, messages), check.params(params) if params else params)
+        if not params:
+            return lm.request(check.asked(prompt, messages), params)
+        request = lm.request(check.asked(prompt, messages), check.params(params))
+        rules.fit(lm.provider, lm.model_name, request.params)
+        return request
 
     def __eq__(self, other: object) -> bool:
         """Compare by settings."""
