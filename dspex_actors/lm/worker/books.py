@@ -15,14 +15,16 @@ _NOTHING = Usage()
 def failed_usage(error: LMError | None, prompt: int) -> Usage:
     """Return what a request without an answer used, as far as anybody can tell.
 
-    A refusal (an HTTP status of an error) is not billed, and neither is what never reached the server. Of all else, a
-    timeout, a connection that broke, an answer that cannot be read or was not waited for, the prompt at least is
-    guessed.
+    What the provider told with its error holds. A refusal (an HTTP status of an error) is not billed, and neither is
+    what never reached the server. Of all else, a timeout, a connection that broke, an answer that cannot be read or was
+    not waited for, the prompt at least is guessed.
 
     Args:
         error: what it failed with; None: it was given up.
         prompt: tokens of its prompt, about.
     """
+    if error is not None and error.usage is not None:
+        return Usage.from_dict(error.usage)
     if error is not None and (not error.was_sent or (error.status or 0) >= 300):
         return _NOTHING
     return Usage(input_total=prompt, estimated=True)

@@ -15,7 +15,7 @@ from dspex_actors.lm import address
 from dspex_actors.lm.attempts import current_ledger
 from dspex_actors.lm.deployment import Deployment
 from dspex_actors.lm.keys import resolve, variable
-from dspex_actors.lm.prices import cost
+from dspex_actors.lm.prices import cost, told_prices
 from dspex_actors.lm.reply import LMReply
 from dspex_actors.lm.request import Options
 from dspex_actors.lm.usage import Usage, estimate_usage, longest_reply
@@ -75,7 +75,7 @@ class LMSession:
         """Make the session; nothing is opened and no key is read before the first call.
 
         Raises:
-            ConfigError: the LM has no address, or none that can be asked.
+            ConfigError: the LM has no address, or none that can be asked; the user's prices are not usable.
         """
         base = base_url_override or deployment.server
         if base is None:
@@ -88,6 +88,7 @@ class LMSession:
         self._provider = PROVIDERS[deployment.provider]
         self._url = address.join(base, self._provider.path(deployment.model_name))
         Target(self._url, {})  # a wrong address is found now, while no key is near
+        told_prices()  # and a wrong price before anything is paid
         self._gate = gate
         self._clock = clock
         self._wall = wall
@@ -150,7 +151,7 @@ class LMSession:
         return LMReply(
             text=wire.text,
             usage=usage,
-            cost=self._price(usage, wire.model),
+            cost=self._price(usage, wire.model, wire.tier),
             model=wire.model or self.deployment.model_name,
             latency=self._clock() - call.start,
             finish_reason=wire.finish_reason,
@@ -173,13 +174,14 @@ class LMSession:
         """Close the connections; the session must not be used any more."""
         await self._http.aclose()
 
-    def _price(self, usage: Usage, told: str | None) -> float | None:
+    def _price(self, usage: Usage, told: str | None, tier: str | None) -> float | None:
         """Return the price of what was used, by the model that answered (None: nobody said which); None: unknown."""
-        if not self.deployment.at_home:
-            return None  # another server than the provider's own has its own prices, which nobody told us
-        price = cost(usage, self.deployment.provider, told or self.deployment.model_name)
-        if price is None and told is not None and told != self.deployment.model_name:
-            price = cost(usage, self.deployment.provider, self.deployment.model_name)
+        provider, model = self.deployment.provider, self.deployment.model_name
+        # Another server than the provider's own has its own prices.
+        listed = self.deployment.at_home
+        price = cost(usage, provider, told or model, tier=tier, listed=listed)
+        if price is None and told is not None and told != model:
+            price = cost(usage, provider, model, tier=tier, listed=listed)
         return price
 
     async def _answer(self, call: Call) -> WireReply:
@@ -218,7 +220,8 @@ class LMSession:
                 )
                 error.args = (error.message,)
                 raise
-            headers[self._provider.key_header] = self._provider.key_prefix + key
+            name, prefix = self._provider.key(self._url)
+            headers[name] = prefix + key
         elif os.environ.get(self.deployment.withheld_key or "") and not address.is_loopback(self._url):
             _log.warning("%s at %s: %s", self.deployment.model, address.origin(self._url), self.deployment.why_no_key)
         self._target = Target(self._url, headers)
@@ -279,9 +282,9 @@ class LMSession:
                 self._window.late(epoch)
             self._hold_back(error, answered=wire is not None)
             if ledger is not None:
-                told = wire.model if wire is not None else None
-                known = wire is not None or not usage.total or provider == "embedded"
-                price = (self._price(usage, told) if usage.total else 0.0) if known else None
+                told, tier = (wire.model, wire.tier) if wire is not None else (None, call.params.get("service_tier"))
+                known = wire is not None or not usage.estimated or provider == "embedded"
+                price = (self._price(usage, told, tier) if usage.total else 0.0) if known else None
                 ledger.book(
                     books.attempt(
                         number, at, provider, told or model, latency, wire=wire, error=error, usage=usage, cost=price
