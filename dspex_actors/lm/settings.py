@@ -251,7 +251,7 @@ def messages(given: Any) -> list[dict[str, Any]]:
     """Return a call's messages: a plain text becomes one user message.
 
     Raises:
-        ConfigError: not a text nor a list of role/content messages.
+        ConfigError: not a text nor a list of role/content messages, or not plain JSON data.
     """
     if isinstance(given, str):
         return [{"role": "user", "content": given}]
@@ -262,4 +262,6 @@ def messages(given: Any) -> list[dict[str, Any]]:
             raise bad("messages", message, "dicts with a 'role' and a 'content'")
         if not isinstance(message.get("content"), (str, list, tuple, type(None))):
             raise bad(f"messages: content of a {message['role']} message", message["content"], "a text or a list")
+        if len(message) > 2 or not isinstance(message.get("content"), str):
+            plain(f"messages: a {message['role']} message", message)  # found here, not in a worker
     return list(given)

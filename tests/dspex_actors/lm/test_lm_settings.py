@@ -72,6 +72,9 @@ def test_a_model_name_may_have_slashes_of_its_own() -> None:
         ("extra_headers", {"a": "b"}),
         ("metadata", {1: 2}),
         ("metadata", object()),
+        ("metadata", {"a", "b"}),
+        ("response_format", {"schema": {"enum": {1, 2}}}),
+        ("logit_bias", {50256: -100}),
         ("logit_bias", [math.nan]),
         ("user", b"bytes"),
         ("big", 2**70),
@@ -146,3 +149,20 @@ def test_what_is_in_range_is_taken_in_its_normal_form() -> None:
         "n": 1,
     }
     assert lm.rpm == 500.0
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "user", "content": [{"type": "text", "text": math.nan}]},
+        {"role": "user", "content": [{"type": "text", "text": "x", "tags": {"a"}}]},
+        {"role": "user", "content": [{"type": "image_url", "image_url": b"bytes"}]},
+        {"role": "user", "content": [{1: "x"}]},
+        {"role": "user", "content": "x", "weight": 2**70},
+        {"role": "assistant", "content": None, "tool_calls": [object()]},
+    ],
+)
+def test_a_message_that_is_no_json_is_refused_at_the_caller(message: dict[str, Any]) -> None:
+    for call in (LM("openai/x"), LM("anthropic/claude-sonnet-4-5")):
+        with pytest.raises(ConfigError, match=f"^messages: a {message['role']} message: expected plain JSON data"):
+            call([message])
