@@ -34,6 +34,7 @@ from dspex_actors.errors import (
     Timeout,
 )
 from dspex_actors.example import Example, Prediction
+from dspex_actors.lm.base import BaseLM
 from dspex_actors.lm.lm import LM
 from dspex_actors.programs.chain_of_thought import ChainOfThought
 from dspex_actors.programs.module import Module
@@ -49,6 +50,7 @@ __all__ = [
     "LM",
     "AdapterParseError",
     "AuthError",
+    "BaseLM",
     "BootstrapFewShot",
     "ChainOfThought",
     "ChatAdapter",

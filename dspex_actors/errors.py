@@ -76,6 +76,7 @@ class LMError(DspexError):
         request_id: the provider's id of the request, for its support.
         asked: how many HTTP requests were made for this call, retries included.
         retryable: whether the same request may succeed later; None where nobody can tell.
+        usage: tokens that the failed request used, where the provider told (`Usage.to_dict`'s data): it is paid, too.
     """
 
     fields: ClassVar[tuple[str, ...]] = (
@@ -87,7 +88,10 @@ class LMError(DspexError):
         "request_id",
         "asked",
         "retryable",
+        "usage",
     )
+    #: Whether the request reached the server, as far as is known; does not travel.
+    was_sent: bool = True
     provider: str | None
     model: str | None
     status: int | None
@@ -96,6 +100,7 @@ class LMError(DspexError):
     request_id: str | None
     asked: int | None
     retryable: bool | None
+    usage: dict[str, Any] | None
 
 
 class RateLimited(LMError):
@@ -225,6 +230,10 @@ def _tree(root: type[DspexError]) -> dict[str, type[DspexError]]:
         # The first of a name: those that `failed_as` makes come below the error that they are called after.
         found = {**_tree(sub), **found}
     return found
+
+
+#: The classes of this file: a user's class of the same name is another one.
+OURS: frozenset[type[BaseException]] = frozenset(_tree(DspexError).values())
 
 
 def from_record(record: dict[str, Any]) -> DspexError:

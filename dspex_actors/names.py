@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from dspex_actors.errors import ConfigError
+
 #: Branches of the root, and the keeper of runs.
 WORKERS, CLIENTS, EVALUATORS, RUNS = "http_workers", "clients", "evaluators", "runs"
 
@@ -14,3 +18,32 @@ def worker_name(number: int) -> str:
 def run_name(run_id: str) -> str:
     """Return the registered name of a run's evaluator."""
     return f"run:{run_id}"
+
+
+#: Longest run id: it becomes part of names and, with an ending, of file names.
+RUN_ID_CHARACTERS, RUN_ID_BYTES = 128, 200
+
+
+def check_run_id(run_id: Any) -> str:
+    """Return a run's id if it may be one.
+
+    Raises:
+        ConfigError: it is no text of 1 to 128 printable characters (200 bytes in UTF-8) without slashes and "..", or
+            it begins with "-", or with or ends in a space.
+    """
+    if (
+        not isinstance(run_id, str)
+        or not 1 <= len(run_id) <= RUN_ID_CHARACTERS
+        or not run_id.isprintable()
+        or any(part in run_id for part in ("/", "\\", ".."))
+        or run_id == "."
+        or run_id.startswith("-")
+        or run_id != run_id.strip()
+        or len(run_id.encode()) > RUN_ID_BYTES
+    ):
+        text = ascii(run_id)
+        raise ConfigError(
+            f"the run id is invalid: got {text if len(text) <= 80 else text[:80] + '...'}, expected 1 to "
+            f"{RUN_ID_CHARACTERS} printable characters without / and .., not beginning with - or a space"
+        )
+    return run_id

@@ -53,6 +53,10 @@ class Settings:
         except KeyError:
             raise AttributeError(_unknown([name])) from None
 
+    def around(self, name: str) -> Any:
+        """Return what a `context` around here has set; None where none has."""
+        return _inside.get().get(name)
+
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuse; `configure` and `context` set."""
         raise ConfigError(f"set it with configure({name}=...) or `with context({name}=...)`")

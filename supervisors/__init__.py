@@ -23,6 +23,7 @@ from supervisors.tasks.inside import AsyncTask, AsyncTaskSupervisor
 from supervisors.tasks.outside import Task, TaskSupervisor
 from supervisors.tasks.server import callers
 from supervisors.terms.dynamic import DynamicSupervisorSpec
+from supervisors.terms.letters import UnknownMessage, message
 from supervisors.terms.partition import PartitionSupervisorSpec
 from supervisors.terms.reason import ExitReason
 from supervisors.terms.ref import Caller, Down, Ref
@@ -79,9 +80,11 @@ __all__ = [
     "Task",
     "TaskSupervisor",
     "TaskSupervisorSpec",
+    "UnknownMessage",
     "Var",
     "Via",
     "callers",
     "check_childspecs",
     "errors",
+    "message",
 ]

@@ -21,7 +21,7 @@ A server handles one message at a time, in the order in which they came. Every h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -210,6 +210,14 @@ class GenServer(Behaviour):
         `caller` can be sent to another server, which may answer in this one's place.
         """
         self._supervisors_engine.reply(caller, value)
+
+    def when_given_up(self, caller: Caller, function: Callable[[], object]) -> None:
+        """Call `function` as soon as a caller that has no answer yet waits for none any more.
+
+        Its time was up, it was cancelled, or its program has ended: what is done for it can be left. At once if that
+        is so already; never after the answer.
+        """
+        self._supervisors_engine.when_given_up(caller, function)
 
     def reply_error(self, caller: Caller, error: Exception) -> None:
         """Answer such a call by raising `error` at the caller (sent as text unless it is one of this library's)."""

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 from pathlib import Path
 from typing import Any
 
 from dspex_actors.client.connect import connect
-from dspex_actors.client.own_node import start_node
+from dspex_actors.client.own_node import join_or_start
 from dspex_actors.client.system import System
-from dspex_actors.foundation.home import HOME, default_data_dir
+from dspex_actors.foundation.home import default_data_dir
 from dspex_actors.journal.index import JOURNAL_FILE, folder_of
 from dspex_actors.journal.reader import JournalReader
-from supervisors import Node
-from supervisors.client.launch import node_runs
-from supervisors.errors import NodeDown
 
 
 def _home() -> Path:
@@ -48,10 +44,8 @@ def over(folder: Path) -> Uninterrupted:
 
 
 def _over(folder: Path) -> System:
-    if node_runs(folder):
-        with contextlib.suppress(NodeDown):
-            return System(Node.attach(folder, HOME), None, own=False)
-    return System(start_node(folder), None, own=True)
+    node, own = join_or_start(folder)
+    return System(node, None, own=own)
 
 
 class Uninterrupted:

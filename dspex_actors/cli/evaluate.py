@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import time
+from typing import Any, Literal
 
 import click
 
@@ -15,12 +16,19 @@ from dspex_actors.client.inputs import check_has_lm, dataset_inputs
 from dspex_actors.client.report import report
 from dspex_actors.config import load_config
 from dspex_actors.data.opening import open_dataset
-from dspex_actors.errors import RunFailed
+from dspex_actors.errors import RunFailed, RunInterrupted
 from dspex_actors.foundation.home import default_data_dir
+from dspex_actors.journal.index import as_it_is
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.summary import run_summary
+from dspex_actors.names import check_run_id
 from supervisors.client.launch import node_runs
 
+force_option = click.option(
+    "--force-resume",
+    is_flag=True,
+    help="Go on with the run of this id also where it was another one, was cancelled, or its dataset was edited.",
+)
 _NO_LM = "no LM to ask: add --lm provider/model (embedded/nearest needs no key), or [lm.default] in dspex.toml"
 
 
@@ -58,6 +66,7 @@ _NO_LM = "no LM to ask: add --lm provider/model (embedded/nearest needs no key),
     "--config", "config_file", type=click.Path(), metavar="F", help="The configuration.  [default: ./dspex.toml]"
 )
 @click.option("--quiet", is_flag=True, help="No progress bar.")
+@force_option
 @json_option
 def evaluate(
     program: str,
@@ -79,6 +88,7 @@ def evaluate(
     state: str | None,
     config_file: str | None,
     quiet: bool,
+    force_resume: bool,
     as_json: bool,
 ) -> int:
     """Evaluate PROGRAM on DATA and print a report.
@@ -86,6 +96,8 @@ def evaluate(
     PROGRAM is a saved program (JSON), or pkg.mod:object with the working folder importable. DATA is JSONL or CSV, also
     with .gz, with a column per field. Exit status 0 when no example failed, 1 otherwise. Ctrl-C pauses the run.
     """
+    if run_id is not None:
+        check_run_id(run_id)
     config = load_config(config_file)
     loaded = load_program(program, signature, state, own_lm=lm is None)
     scored = load_metric(metric)
@@ -98,6 +110,7 @@ def evaluate(
     if not connection.is_finished(run_id):
         daemon = node_runs(default_data_dir())
         preflight.check_lms(preflight.lms_of(loaded, chosen), keys=not daemon)
+    seen: dict[str, Any] = {}
     with connection.for_run(run_id, config.node.workers) as system:
         try:
             result = run_evaluation(
@@ -113,16 +126,32 @@ def evaluate(
                 limit=limit,
                 on_bad_line=on_bad_line,
                 display_progress=not quiet,
+                on_progress=seen.update,
                 system=system,
+                force_resume=force_resume,
             )
         except KeyboardInterrupt:
+            if "run_id" in seen:
+                show_interrupted(system.journal, seen["run_id"], as_json)
             return INTERRUPTED
+        except RunInterrupted as error:
+            if error.run_id is not None:
+                show_interrupted(JournalReader(system.journal.path), error.run_id, as_json)
+            raise
         except RunFailed as error:
             if error.run_id is not None:
                 show_result(system.journal, error.run_id, as_json)
             raise
         show_result(system.journal, result.run_id, as_json)
     return DONE if result.failed == 0 else FAILED
+
+
+def show_interrupted(reader: JournalReader, run_id: str, as_json: bool) -> None:
+    """Print, where JSON is asked for, what there is of a run whose end was not seen, and how to go on."""
+    row = reader.get_run(run_id)
+    if row is not None and as_json:
+        now = as_it_is(row, reader.path.parent)
+        print_json(run_summary(now, time.time()) | {"resume": f"dspex runs resume {run_id}"})
 
 
 def show_result(reader: JournalReader, run_id: str, as_json: bool) -> None:

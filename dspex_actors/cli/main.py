@@ -11,7 +11,7 @@ _HERE = "dspex_actors.cli"
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Run programs": {
         "evaluate": (f"{_HERE}.evaluate:evaluate", "evaluate a program on a dataset"),
-        "runs": (f"{_HERE}.runs:runs", "list runs; show, resume or export one"),
+        "runs": (f"{_HERE}.runs:runs", "list runs; show, resume, export, compare or end one"),
     },
     "The node of this host": {
         "start": (f"{_HERE}.node:start", "start the node"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -20,6 +22,9 @@ from dspex_actors.journal.summary import json_text
 PIPE_WIDTH = 140
 #: Wider than this a report is no easier to read.
 REPORT_WIDTH = 100
+
+#: What stands in texts only, and may be escaped there.
+_OTHER = re.compile(r"[^\x00-\x7f]")
 
 RUN_STYLES = {"finished": "green", "running": "cyan", "paused": "yellow", "failed": "red", "cancelled": "yellow"}
 STATE_STYLES = {"running": "green", "healthy": "green", "stopped": "red", "restarting": "yellow", "degraded": "yellow"}
@@ -47,7 +52,16 @@ def show(what: RenderableType, most: int | None = None) -> None:
 
 def print_json(value: Any) -> None:
     """Print one JSON document."""
-    click.echo(json_text(value))
+    print_data(json_text(value))
+
+
+def print_data(text: str) -> None:
+    """Print a JSON document or line; characters that the terminal or pipe has no place for are escaped, as JSON may."""
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = _OTHER.sub(lambda found: json.dumps(found[0])[1:-1], text)
+    sys.stdout.write(text + "\n")
 
 
 def table(*columns: str | tuple[str, dict[str, Any]], title: str | None = None) -> Table:

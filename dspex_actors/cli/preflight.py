@@ -13,8 +13,12 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
+import click
+
 from dspex_actors.data.dataset import Dataset
 from dspex_actors.errors import AuthError, ConfigError
+from dspex_actors.lm.address import is_loopback, origin
+from dspex_actors.lm.deployment import Deployment
 from dspex_actors.lm.keys import resolve, variable
 from dspex_actors.lm.lm import LM
 from dspex_actors.metrics import FieldMetric
@@ -74,7 +78,7 @@ def check_lms(lms: Iterable[LM], *, keys: bool) -> None:
     for lm in lms:
         if lm.fallbacks:
             continue
-        if keys and lm.key_required and lm.key_reference is not None:
+        if keys and lm.key_reference is not None:
             try:
                 resolve(lm.key_reference)
             except AuthError as error:
@@ -85,8 +89,21 @@ def check_lms(lms: Iterable[LM], *, keys: bool) -> None:
                     f"{lm.model} needs an API key, and the variable {name} is not set: export {name}=..., "
                     "or name another one with --api-key env:OTHER"
                 ) from None
+        elif keys and lm.server is not None and (told := keyless(lm)):
+            click.echo(told, err=True)
         if lm.server is not None:
             check_server(lm)
+
+
+def keyless(lm: LM) -> str | None:
+    """Say that a server is sent no key though the provider's usual one is set; None: there is nothing to say.
+
+    A server of this machine needs none, as a rule.
+    """
+    deployment = Deployment(lm.provider, lm.model_name, lm.base_url, lm.api_key)
+    if not os.environ.get(deployment.withheld_key or "") or is_loopback(str(lm.server)):
+        return None
+    return f"{lm.model} at {origin(str(lm.server))}: {deployment.why_no_key} or --api-key"
 
 
 def check_server(lm: LM) -> None:

@@ -12,7 +12,7 @@ import click
 from rich.text import Text
 
 from dspex_actors.cli import connection
-from dspex_actors.cli.evaluate import show_result
+from dspex_actors.cli.evaluate import force_option, show_interrupted, show_result
 from dspex_actors.cli.output import (
     REPORT_WIDTH,
     RUN_STYLES,
@@ -20,13 +20,14 @@ from dspex_actors.cli.output import (
     console,
     iso_seconds,
     json_option,
+    print_data,
     print_json,
     show,
     table,
 )
 from dspex_actors.cli.shell import DONE, FAILED, INTERRUPTED, MISUSED, LazyGroup, say_error, say_note
 from dspex_actors.client.report import report
-from dspex_actors.errors import ConfigError, RunFailed
+from dspex_actors.errors import ConfigError, RunFailed, RunInterrupted
 from dspex_actors.foundation.durations import duration_text
 from dspex_actors.foundation.files import replaced
 from dspex_actors.foundation.home import default_data_dir
@@ -46,15 +47,19 @@ _HERE = "dspex_actors.cli.runs"
         "show": (f"{_HERE}:show_run", "its figures, its errors by type, what to do next"),
         "resume": (f"{_HERE}:resume", "ask what has no result yet, wait, and report"),
         "export": (f"{_HERE}:export", "its results as JSON lines"),
+        "diff": (f"{_HERE}_diff:diff", "what is another outcome in another run"),
+        "pause": (f"{_HERE}_end:pause", "give up what is in flight; resume goes on"),
+        "cancel": (f"{_HERE}_end:cancel", "end it for good"),
+        "delete": (f"{_HERE}_end:delete", "remove it and its results"),
     },
 )
 @click.option("--limit", type=click.IntRange(1), metavar="N", default=20, show_default=True, help="The newest so many.")
 @json_option
 @click.pass_context
 def runs(ctx: click.Context, limit: int, as_json: bool) -> int:
-    """List past and running runs, newest first; or show, resume or export one.
+    """List past and running runs, newest first; or show, resume, export, compare or end one.
 
-    RUN may be left out: it is the newest one then.
+    Of show, resume and export RUN may be left out: it is the newest one then.
     """
     if ctx.invoked_subcommand is not None:
         return DONE
@@ -148,16 +153,21 @@ def _follow(reader: JournalReader, row: RunRow) -> RunRow:
 @click.command()
 @click.argument("run_id", metavar="[RUN]", required=False)
 @click.option("--quiet", is_flag=True, help="No progress bar.")
+@force_option
 @json_option
-def resume(run_id: str | None, quiet: bool, as_json: bool) -> int:
+def resume(run_id: str | None, quiet: bool, force_resume: bool, as_json: bool) -> int:
     """Go on with a run: only what has no result is asked again. Waits, and reports as evaluate does."""
     reader, row = find(run_id)
     with connection.over(reader.path.parent) as system:
         try:
-            result = system.resume(row.run_id, display_progress=not quiet)
+            result = system.resume(row.run_id, display_progress=not quiet, force_resume=force_resume)
         except KeyboardInterrupt:
             say_note(f"run {row.run_id} is paused; resume with `dspex runs resume {row.run_id}`")
+            show_interrupted(reader, row.run_id, as_json)
             return INTERRUPTED
+        except RunInterrupted:
+            show_interrupted(reader, row.run_id, as_json)
+            raise
         except RunFailed:
             show_result(system.journal, row.run_id, as_json)
             raise
@@ -173,7 +183,7 @@ def export(run_id: str | None, output: str | None) -> int:
     reader, row = find(run_id)
     if output is None or output == "-":
         for line in export_lines(reader, row.run_id):
-            sys.stdout.write(line + "\n")
+            print_data(line)
         sys.stdout.flush()
         return DONE
     count = _write(Path(output), export_lines(reader, row.run_id))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import signal
 import sys
@@ -56,6 +57,10 @@ class LazyGroup(click.Group):
         # what it puts into the background deaf to Ctrl-C; who sends that signal to it by number means it.
         signals = (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
         before = {number: signal.signal(number, _as_interrupt) for number in signals}
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                # Where a terminal or pipe has no place for a character, a page shows another one; data is escaped.
+                stream.reconfigure(errors="replace")
         try:
             status = super().main(args, prog_name, **extra)
         except BaseException as error:

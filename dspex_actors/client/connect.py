@@ -18,13 +18,15 @@ from dspex_actors.client.own_node import start_node
 from dspex_actors.client.system import System, use
 from dspex_actors.errors import ConfigError
 from dspex_actors.foundation.home import HOME, default_data_dir
+from dspex_actors.lm.base import BaseLM
 from dspex_actors.lm.lm import LM
+from dspex_actors.settings import check_lm
 from supervisors import Node
 from supervisors.errors import NodeDown, SupervisorsError
 
 
 def connect(
-    lm: LM | str | None = None,
+    lm: BaseLM | str | None = None,
     *,
     home: str | os.PathLike[str] | None = None,
     workers: int | None = None,
@@ -37,7 +39,7 @@ def connect(
     3. Make `lm` the LM of all programs that have none of their own, and the node the place where LM calls go.
 
     Args:
-        lm: an LM or a model string; None: each program brings its own.
+        lm: an LM (one of one's own too) or a model string; None: each program brings its own.
         home: data folder; None: DSPEX_HOME or ~/.dspex.
         workers: http workers of an own node; None: one per core, at least 2.
         embedded: settings of an own node's embedded LM (`EmbeddedConfig`): latency_ms, rpm, faults and so on.
@@ -47,8 +49,7 @@ def connect(
     """
     if isinstance(lm, str):
         lm = LM(lm)
-    elif lm is not None and not isinstance(lm, LM):
-        raise ConfigError(f"connect takes an LM or a model string, got {lm!r}")
+    check_lm(lm)
     app = AppConfig(workers=workers, embedded=embedded or {})
     app.check()
     folder = Path(home) if home is not None else default_data_dir()

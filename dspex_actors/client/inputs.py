@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import numbers
 import os
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from dspex_actors.data.dataset import Dataset
@@ -12,7 +14,7 @@ from dspex_actors.data.opening import open_dataset
 from dspex_actors.errors import ConfigError
 from dspex_actors.example import Example
 from dspex_actors.lm.lm import LM
-from dspex_actors.runs.identity import input_names
+from dspex_actors.programs.module import Module
 from dspex_actors.runs.spec import dump_code
 
 #: What a program's author does about a missing LM.
@@ -73,9 +75,54 @@ def code_of(value: Any, what: str) -> bytes:
     """Return a program or a metric as bytes.
 
     Raises:
-        ConfigError: it cannot be pickled.
+        ConfigError: it cannot be pickled, or a key would go along.
     """
     try:
         return dump_code(value)
+    except ConfigError as error:
+        raise ConfigError(f"the {what} cannot be sent to the workers: {error.message}") from None
     except Exception as error:
         raise ConfigError(f"the {what} cannot be sent to the workers: {type(error).__name__}: {error}") from None
+
+
+def plain_numbers(value: Any) -> Any:
+    """Return settings with Python's own numbers in the place of numpy's and the like."""
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, Mapping):
+        return {name: plain_numbers(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_numbers(one) for one in value]
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    if type(value).__name__ in ("bool", "bool_") and hasattr(value, "item"):  # numpy's is no number to Python
+        return bool(value)
+    return value
+
+
+def input_names(program: Any, there: Container[str] = ()) -> list[str] | None:
+    """Return the inputs of a program: its signature's, or the parameters of its forward or of the function.
+
+    None where none of them tells.
+
+    Args:
+        program: the program.
+        there: the fields of an example: a parameter that has a default is an input only if it is one of them.
+    """
+    signature = getattr(program, "signature", None)
+    if signature is not None:
+        return list(signature.input_fields)
+    forward, aforward = getattr(program, "forward", None), getattr(program, "aforward", None)
+    for method in (forward, aforward, None if isinstance(program, Module) else program):
+        if callable(method):
+            found = [
+                p.name
+                for p in inspect.signature(method).parameters.values()
+                if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and (p.default is p.empty or p.name in there)
+            ]
+            if found:
+                return found
+    predictors = program.predictors() if isinstance(program, Module) else []
+    return list(predictors[0].signature.input_fields) if predictors else None

@@ -6,7 +6,7 @@ import csv
 import html
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -16,14 +16,25 @@ from dspex_actors.foundation.codec import unpack
 from dspex_actors.journal.queries import PAGE
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import ResultRow, RunRow
-from dspex_actors.journal.summary import cost_of, duration_of, json_text, mean_of, result_record, run_summary, score_of
+from dspex_actors.journal.summary import (
+    cost_of,
+    duration_of,
+    json_text,
+    mean_of,
+    result_record,
+    row_score,
+    run_summary,
+    score_of,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from dspex_actors.example import Example, Prediction
 
-_CSV_COLUMNS = ("index", "inputs", "labels", "prediction", "score", "error", "attempts", "latency", "usage")
+_CSV_COLUMNS = (
+    "index", "inputs", "labels", "prediction", "score", "error", "attempts", "latency", "usage", "finish_reason",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +45,13 @@ class Result:
         index: its place in the dataset, from 0.
         example: the example, with its inputs marked.
         prediction: what the program returned; None where it failed.
-        score: what the metric said; None where it failed or gave no score.
+        score: what the metric said; where the example failed, the run's `failure_score`. None: it has no score.
         error: the error's type, message and details; None where it succeeded.
         attempts: how often it was tried.
         latency: seconds of the last attempt.
         usage: tokens by kind.
+        finish_reason: why the last answer ended: stop, length and so on; None: not told.
+        extra: what there is beside the prediction.
     """
 
     index: int
@@ -49,6 +62,8 @@ class Result:
     attempts: int
     latency: float | None
     usage: dict[str, Any] | None
+    finish_reason: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
 
 
 class Results(Sequence[Result]):
@@ -56,7 +71,7 @@ class Results(Sequence[Result]):
 
     Args:
         reader: the journal.
-        run_id: the run.
+        run: the run.
         count: how many there are.
         trusted: load pickled field values; for one's own journal.
         failed_only: only those with an error.
@@ -65,14 +80,14 @@ class Results(Sequence[Result]):
     def __init__(
         self,
         reader: JournalReader,
-        run_id: str,
+        run: RunRow,
         count: int,
         *,
         trusted: bool = False,
         failed_only: bool = False,
     ) -> None:
         """Remember where to read."""
-        self._reader, self._run_id, self._count = reader, run_id, count
+        self._reader, self._run, self._run_id, self._count = reader, run, run.run_id, count
         self._trusted, self._failed_only = trusted, failed_only
         # Where the pages begin that have been passed: position in this sequence -> index in the dataset.
         self._page_starts = [0]
@@ -85,7 +100,7 @@ class Results(Sequence[Result]):
     def __iter__(self) -> Iterator[Result]:
         """Give the results, a page in memory at a time."""
         rows = self._reader.iter_results(self._run_id, failed_only=self._failed_only, limit=self._count)
-        return (make_result(row, trusted=self._trusted) for row in rows)
+        return (make_result(row, self._run, trusted=self._trusted) for row in rows)
 
     @overload
     def __getitem__(self, place: int) -> Result: ...
@@ -101,7 +116,7 @@ class Results(Sequence[Result]):
         rows = self._page_of(at // PAGE)
         if at % PAGE >= len(rows):
             raise IndexError(f"the journal has fewer than {at + 1:,} results of run {self._run_id}")
-        return make_result(rows[at % PAGE], trusted=self._trusted)
+        return make_result(rows[at % PAGE], self._run, trusted=self._trusted)
 
     def __repr__(self) -> str:
         """Return how many there are."""
@@ -211,12 +226,12 @@ class EvaluationResult:
     @property
     def results(self) -> Results:
         """Return the results in input order, read as they are asked for."""
-        return Results(self._reader, self.run_id, self.n, trusted=self._trusted)
+        return Results(self._reader, self._row, self.n, trusted=self._trusted)
 
     @property
     def errors(self) -> Results:
         """Return the results that have an error, in input order, read as they are asked for."""
-        return Results(self._reader, self.run_id, self.failed, trusted=self._trusted, failed_only=True)
+        return Results(self._reader, self._row, self.failed, trusted=self._trusted, failed_only=True)
 
     def summary(self) -> dict[str, Any]:
         """Return the figures as plain data, with the keys of `dspex runs show --json`."""
@@ -241,7 +256,7 @@ class EvaluationResult:
             out = csv.writer(file)
             out.writerow(_CSV_COLUMNS)
             for row in self._reader.iter_results(self.run_id):
-                record = result_record(row)
+                record = result_record(row, self._row)
                 out.writerow(_cell(record[name]) for name in _CSV_COLUMNS)
 
     def table(self) -> RenderableType:
@@ -270,15 +285,16 @@ class EvaluationResult:
     def _json_parts(self) -> Iterator[str]:
         yield json_text(self.summary())[:-1] + ',"results":['
         for place, row in enumerate(self._reader.iter_results(self.run_id)):
-            yield (",\n" if place else "\n") + json_text(result_record(row))
+            yield (",\n" if place else "\n") + json_text(result_record(row, self._row))
         yield "\n]}\n"
 
 
-def make_result(row: ResultRow, *, trusted: bool = False) -> Result:
+def make_result(row: ResultRow, run: RunRow | None = None, *, trusted: bool = False) -> Result:
     """Return the result in a journal's row.
 
     Args:
         row: the row.
+        run: its run, whose `failure_score` a failed example has.
         trusted: load pickled field values.
     """
     from dspex_actors.example import Example, Prediction
@@ -289,11 +305,13 @@ def make_result(row: ResultRow, *, trusted: bool = False) -> Result:
         index=row.index,
         example=Example(inputs | labels).with_inputs(*inputs),
         prediction=None if fields is None else Prediction(**fields),
-        score=row.score,
+        score=row_score(row, run),
         error=row.error,
         attempts=row.attempts,
         latency=row.latency,
         usage=row.usage,
+        finish_reason=row.finish_reason,
+        extra={} if row.extra is None else unpack(row.extra, trusted=trusted),
     )
 
 

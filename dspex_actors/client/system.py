@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import time
-import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from dspex_actors.client.inputs import check_has_lm, code_of, dataset_inputs, with_inputs
+from dspex_actors.client.inputs import check_has_lm, code_of, dataset_inputs, plain_numbers, with_inputs
 from dspex_actors.client.own_node import forget_if_unused, own_node
 from dspex_actors.client.progress import RunProgress
 from dspex_actors.client.result import EvaluationResult
-from dspex_actors.data.dataset import Dataset
-from dspex_actors.data.opening import open_dataset
-from dspex_actors.data.spool import spool
+from dspex_actors.client.spools import drop_others, place
+from dspex_actors.data.opening import from_descriptor, open_dataset
 from dspex_actors.errors import ConfigError, DspexError, RunFailed, RunInterrupted, from_record
 from dspex_actors.foundation.home import default_data_dir
-from dspex_actors.journal.index import JOURNAL_FILE, SPOOL_FOLDER, find_run, folder_of, list_runs, new_run_id
+from dspex_actors.journal.index import JOURNAL_FILE, find_run, folder_of, list_runs, new_run_id
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import RunSpec
+from dspex_actors.journal.summary import run_summary
 from dspex_actors.lm.backend import set_process_backend
 from dspex_actors.lm.lm import LM
 from dspex_actors.lm.node_backend import NodeBackend
-from dspex_actors.names import RUNS
-from dspex_actors.runs.identity import metric_digest, metric_name, program_digest
+from dspex_actors.names import RUNS, check_run_id
+from dspex_actors.runs.identity import before
+from dspex_actors.runs.identity.parts import dataset_parts, metric_name, run_identity
 from dspex_actors.settings import configure
 from dspex_actors.settings import settings as program_settings
 from supervisors import Node
@@ -47,7 +46,7 @@ _current: list[System] = []
 class System:
     """A connection to a node. Made by `connect`; a context manager."""
 
-    def __init__(self, node: Node, lm: LM | None, own: bool) -> None:
+    def __init__(self, node: Node, lm: Any, own: bool) -> None:
         """Use `connect` instead."""
         self.node = node
         self.lm = lm
@@ -128,72 +127,78 @@ class System:
         run_id: str | None = None,
         limit: int | None = None,
         on_bad_line: str = "stop",
+        force_resume: bool = False,
+        packed: Mapping[str, Any] | None = None,
     ) -> str:
         """Start a run, or continue the one with this id; return its id at once.
+
+        A run is what it was started with: program, metric and dataset, the LM's model and parameters, the settings that
+        change an answer. Under an id that is there already only the same goes on. Where it runs, with which key, how
+        fast, and what is done about failures may be others each time.
 
         Args:
             kind: evaluate or bootstrap.
             program: a Module, or any callable program.
             devset: list, iterator, or path to JSONL or CSV (gzip too).
             metric: `metric(example, prediction, trace=None)`.
-            lm: for predictors that have none of their own; None: the connection's.
+            lm: for predictors that have none of their own. None: the one of a `with context(lm=...)` around the call,
+                else this connection's (also when another connection was made later), else the one that `configure` set.
             settings: of the kind.
             run_id: to continue an earlier run; None makes a new one.
             limit: only the first so many examples.
             on_bad_line: stop or skip.
+            force_resume: continue it also where it was another run, or was cancelled.
+            packed: what those of the settings were made of that are packed (name → value): they are compared by it.
 
         Raises:
-            ConfigError: something is not usable, or the id belongs to another program, dataset or metric.
+            ConfigError: something is not usable, or the id belongs to a run of another program, dataset, metric or LM,
+                or of other settings; it names what differs.
             RunInterrupted: the node is gone.
         """
         self._check_open()
-        lm = lm or program_settings.lm or self.lm
+        lm = lm or program_settings.around("lm") or self.lm or program_settings.lm
         check_has_lm(program, lm)
-        run_id = run_id or new_run_id(kind)
+        run_id = new_run_id(kind) if run_id is None else check_run_id(run_id)
+        settings = plain_numbers(settings or {})
         dataset = open_dataset(
             with_inputs(devset, program),
             input_names=dataset_inputs(devset, program),
             limit=limit,
             on_bad_line=on_bad_line,  # type: ignore[arg-type]  # refused there
         )
-        descriptor, digest, total, spooled = self._place(dataset, run_id)
+        descriptor, digest, total, spooled = place(dataset, self.data_dir, run_id)
         spec = RunSpec(
             run_id=run_id,
             kind=kind,
             program=code_of(program, "program"),
-            program_digest=program_digest(program),
             dataset=descriptor,
             dataset_digest=digest,
             metric=code_of(metric, "metric"),
             metric_name=metric_name(metric),
-            metric_digest=metric_digest(metric),
             lm=None if lm is None else lm.to_dict(),
-            settings=settings or {},
+            settings=settings,
             total=total,
         )
+        known = self.journal.get_run(run_id)
+        if known is not None and known.spec.identity is None:
+            told = before.run_identity(program, metric)
+        else:
+            options = {**settings, "adapter": program_settings.adapter, **(packed or {})}
+            told = run_identity(program, metric, lm, options)
+            told["identity"]["dataset"] = dataset_parts(descriptor, total)
+        spec = replace(spec, **told)
         try:
-            self._order(run_id, "create", asdict(spec))
-        except BaseException:
+            self._order(run_id, "create", asdict(spec), force_resume)
+        except RunInterrupted:
+            raise  # nobody knows whether the run is there: one that is needs its examples
+        except DspexError:
             if spooled is not None:
                 spooled.unlink(missing_ok=True)
             raise
         row = self.journal.get_run(run_id)
         if spooled is not None and row is not None:
-            # Of a run that is continued there may be two: the one that the journal names is in use.
-            for path in spooled.parent.glob(f"{glob.escape(run_id)}-????????.spool"):
-                if row.state == "finished" or str(path) != row.spec.dataset.get("path"):
-                    path.unlink(missing_ok=True)
+            drop_others(spooled, row)
         return run_id
-
-    def _place(self, dataset: Dataset, run_id: str) -> tuple[dict[str, Any], str | None, int | None, Path | None]:
-        """Put a dataset where the node can read it, again and again."""
-        if not dataset.needs_spool:
-            return dataset.descriptor, dataset.digest, dataset.count(), None
-        folder = self.data_dir / SPOOL_FOLDER
-        folder.mkdir(mode=0o700, exist_ok=True)
-        path = folder / f"{run_id}-{uuid.uuid4().hex[:8]}.spool"
-        descriptor = spool(dataset.iter_from(0), path, dataset.input_names)
-        return descriptor, descriptor["digest"], descriptor["count"], path
 
     def wait_run(
         self,
@@ -206,7 +211,7 @@ class System:
 
         Args:
             run_id: the run.
-            on_progress: called with the run's summary each time it is looked at.
+            on_progress: called with the run's summary each time it is looked at; what it raises pauses the run.
             display_progress: show a bar on standard error, if that is a terminal.
             label: what the bar says.
 
@@ -220,10 +225,15 @@ class System:
             while True:
                 found = self._look(run_id)
                 summary = found["summary"]
-                if progress is not None:
-                    progress.update(summary, found["note"])
-                if on_progress is not None:
-                    on_progress(summary | {"note": found["note"]})
+                try:
+                    if progress is not None:
+                        progress.update(summary, found["note"])
+                    if on_progress is not None:
+                        on_progress(summary | {"note": found["note"]})
+                except Exception as error:
+                    # Nobody waits for it any more: it must not go on spending.
+                    self.pause(run_id, f"whoever followed it failed with {type(error).__name__}: {error}")
+                    raise
                 if summary["state"] in _ENDED:
                     break
                 time.sleep(poll)
@@ -239,6 +249,10 @@ class System:
                 # One that is there and only slow is no reason to give a run up.
                 patience = PATIENCE_SECONDS if isinstance(error, CallTimeout) else COME_BACK_SECONDS
                 if time.monotonic() - asked > patience or not node_runs(self.data_dir):
+                    row = self.journal.get_run(run_id)
+                    if row is not None and row.state in _ENDED and row.state != "paused":
+                        # It ended just before its node went: another program's, which had no more to wait for.
+                        return {"summary": run_summary(row), "note": {}}
                     raise RunInterrupted(
                         f"the node went away; what was answered is safe. Resume with `dspex runs resume {run_id}` "
                         f"or system.resume({run_id!r})",
@@ -266,18 +280,25 @@ class System:
         *,
         display_progress: bool = True,
         on_progress: Callable[[dict[str, Any]], None] | None = None,
+        force_resume: bool = False,
     ) -> EvaluationResult:
         """Continue a paused run of this node or of an earlier one; only what has no result is asked again.
 
+        Args:
+            run_id: the run.
+            display_progress: a bar on standard error, if that is a terminal.
+            on_progress: called with the run's summary as it goes.
+            force_resume: continue it also where it was cancelled, and with its dataset as that is now.
+
         Raises:
-            ConfigError: no journal has this run.
+            ConfigError: no journal has this run, or it was cancelled.
             RunFailed, RunInterrupted: as `wait_run`.
         """
         self._check_open()
         if self.journal.get_run(run_id) is None:
             find_run(run_id, default_data_dir())  # refuses what is nowhere
         with self.holding(run_id) as at:
-            return at._resume_here(run_id, display_progress, on_progress)
+            return at._resume_here(run_id, display_progress, on_progress, force=force_resume)
 
     @contextlib.contextmanager
     def holding(self, run_id: str | None) -> Iterator[System]:
@@ -298,13 +319,26 @@ class System:
         with own_node(folder) as node:
             yield System(node, self.lm, own=True)
 
-    def _resume_here(self, run_id: str, display_progress: bool, on_progress: Any) -> EvaluationResult:
-        self._order(run_id, "resume", run_id)
+    def _resume_here(self, run_id: str, display_progress: bool, on_progress: Any, *, force: bool) -> EvaluationResult:
+        if force:
+            self._take_dataset_as_it_is(run_id)
+        self._order(run_id, "resume", run_id, force)
         try:
             return self.wait_run(run_id, on_progress, display_progress)
         except KeyboardInterrupt:
             self.pause(run_id)
             raise
+
+    def _take_dataset_as_it_is(self, run_id: str) -> None:
+        row = self.journal.get_run(run_id)
+        if row is None or row.state == "finished":
+            return
+        dataset = from_descriptor(row.spec.dataset, check=False)
+        digest = dataset.digest
+        if digest != row.spec.dataset_digest:
+            descriptor = dataset.descriptor
+            parts = dataset_parts(descriptor, dataset.count())
+            self._order(run_id, "dataset", run_id, descriptor, digest, parts)
 
     def pause(self, run_id: str, reason: str = "interrupted") -> None:
         """Pause a run: what is in flight is given up, what was answered stays."""
@@ -312,8 +346,16 @@ class System:
             self._ask("pause", run_id, reason)
 
     def cancel(self, run_id: str, reason: str = "cancelled") -> None:
-        """End a run for good."""
+        """End a run for good: it goes on only where that is forced."""
         self._order(run_id, "cancel", run_id, reason)
+
+    def delete(self, run_id: str) -> None:
+        """Remove a run, its results and the copy of its examples from the journal.
+
+        Raises:
+            ConfigError: it is running, or there is no such run.
+        """
+        self._order(run_id, "delete", run_id)
 
 
 def use(system: System) -> System:

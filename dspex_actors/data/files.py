@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from dspex_actors.data.content import stamp_of
 from dspex_actors.data.dataset import Dataset, with_limit
 from dspex_actors.data.lines import MAX_LINE, read_lines
 from dspex_actors.errors import ConfigError
@@ -27,16 +28,21 @@ class FileDataset(Dataset):
         self.zipped = zipped
         self._count: int | None = None
         self._digest: str | None = None
+        self._stamp: list[int] | None = None
+        self._bytes = 0
 
     @property
     def descriptor(self) -> dict[str, Any]:
-        """Return kind, absolute path and settings."""
+        """Return kind, absolute path, settings, and what tells whether the file is still the same."""
         return {
             "kind": self.kind,
             "path": str(self.path.absolute()),
             "input_names": None if self.input_names is None else list(self.input_names),
             "on_bad_line": self.on_bad_line,
             "limit": self.limit,
+            "digest": self.digest,
+            "stamp": self._stamp,
+            "bytes": self._bytes,
         }
 
     @property
@@ -44,11 +50,18 @@ class FileDataset(Dataset):
         """Return the SHA-256 of the file's bytes, with the limit; read once."""
         if self._digest is None:
             try:
+                # Before it is read: what changes meanwhile has another stamp afterwards.
+                self._stamp, self._bytes = stamp_of(self.path), self.path.stat().st_size
                 with self.path.open("rb") as file:
                     self._digest = hashlib.file_digest(file, "sha256").hexdigest()
             except OSError as error:
                 raise ConfigError(f"{self.path} cannot be read: {error.strerror or error}") from error
         return with_limit(self._digest, self.limit)
+
+    def read_digest(self) -> str:
+        """Return the digest of what is in the file now."""
+        self._digest = None
+        return self.digest
 
     def count(self) -> int:
         """Return the number of usable rows; the first time by reading through the file."""

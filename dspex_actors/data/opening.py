@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dspex_actors.data.content import check_content
 from dspex_actors.data.dataset import Dataset, OnBadLine
-from dspex_actors.data.files import open_file
+from dspex_actors.data.files import FileDataset, open_file
 from dspex_actors.data.memory import ListDataset, OnceDataset
 from dspex_actors.data.spool import SpoolDataset
 from dspex_actors.errors import ConfigError
@@ -53,16 +54,26 @@ def open_dataset(
     return dataset
 
 
-def from_descriptor(descriptor: Mapping[str, Any]) -> Dataset:
+def from_descriptor(descriptor: Mapping[str, Any], *, check: bool = True) -> Dataset:
     """Open the dataset that a `descriptor` stands for.
 
+    Args:
+        descriptor: the plain data.
+        check: refuse it where its content is another one than when the descriptor was made; as long as the file was
+            not touched, that costs no reading.
+
     Raises:
-        ConfigError: its file is gone or no longer usable, or it never was in a file.
+        ConfigError: its file is gone, no longer usable or edited, or it never was in a file.
     """
     kind, path, limit = descriptor.get("kind"), descriptor.get("path"), descriptor.get("limit")
     if path is None:
         raise ConfigError(f"a dataset of kind {kind!r} lives in the process that made it: spool it first")
+    dataset: SpoolDataset | FileDataset
     if kind == SpoolDataset.kind:
-        return SpoolDataset(path, limit=limit)
-    settings = {name: descriptor[name] for name in ("input_names", "on_bad_line") if name in descriptor}
-    return open_file(Path(path), limit=limit, **settings)
+        dataset = SpoolDataset(path, limit=limit)
+    else:
+        settings = {name: descriptor[name] for name in ("input_names", "on_bad_line") if name in descriptor}
+        dataset = open_file(Path(path), limit=limit, **settings)
+    if check:
+        check_content(Path(path), descriptor, dataset.read_digest)
+    return dataset

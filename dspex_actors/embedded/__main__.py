@@ -29,6 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=int, default=0, help="decides faults, latencies and guesses")
     parser.add_argument("--answer", help="answer everything with this text")
+    parser.add_argument("--at-once", type=int, help="requests that are worked on at the same time; others wait")
+    parser.add_argument("--book", action="store_true", help="keep a row for each request, for GET /booked")
     given = parser.parse_args(arguments)
     try:
         config = EmbeddedConfig(
@@ -42,6 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
             faults=parse_faults(given.fault),
             seed=given.seed,
             answer=given.answer,
+            at_once=given.at_once,
+            book=given.book,
         )
     except ConfigError as error:
         print(error, file=sys.stderr)

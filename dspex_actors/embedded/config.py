@@ -30,6 +30,8 @@ class EmbeddedConfig:
         faults: share of the requests, 0 to 1, that get each kind of fault.
         seed: decides which requests get a fault, their latencies, and the learner's guesses.
         answer: answer everything with this text, for measuring what is not the learner.
+        at_once: requests that are worked on at the same time, as by a local model; others wait. None: any number.
+        book: keep a row for each request, for `GET /booked`: what a client says it has asked can be compared.
         require_key: the only API key that is let in; None lets everybody in, key or no key.
     """
 
@@ -43,6 +45,8 @@ class EmbeddedConfig:
     faults: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0
     answer: str | None = None
+    at_once: int | None = None
+    book: bool = False
     require_key: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -60,6 +64,8 @@ class EmbeddedConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ConfigError(f"{name} must be more than 0, got {value}")
+        if self.at_once is not None and self.at_once < 1:
+            raise ConfigError(f"at_once must be 1 or more, got {self.at_once}")
         for kind, rate in self.faults.items():
             if kind not in KINDS:
                 raise ConfigError(f"fault must be one of {', '.join(KINDS)}; got {kind!r}")

@@ -7,12 +7,13 @@
     await server.close()
 
 It listens on loopback, speaks the wire formats of four providers, and does to a request what a provider may
-do to it: answers, refuses, waits, or breaks. `GET /healthz` and `GET /stats` are its own.
+do to it: answers, refuses, waits, or breaks. `GET /healthz`, `GET /stats` and `GET /booked` are its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 import time
@@ -22,6 +23,7 @@ import orjson
 from aiohttp import web
 
 from dspex_actors.embedded.config import EmbeddedConfig
+from dspex_actors.embedded.paths import family, route, streams
 from dspex_actors.embedded.service import Outcome, Service, Stats
 from dspex_actors.embedded.wire import WIRES, Trouble, Wire
 from dspex_actors.embedded.wire.base import STREAMING
@@ -33,12 +35,6 @@ MAX_BODY = 32 * 1024 * 1024
 _BACKLOG = 1024
 #: Seconds that `close` leaves to requests which are being answered.
 _GRACE = 1.0
-_PATHS = {"/v1/chat/completions": "openai", "/v1/messages": "anthropic", "/v2/chat": "cohere"}
-_GEMINI_PREFIX = "/v1beta/models/"
-_GEMINI_METHOD = ":generateContent"
-_GEMINI_STREAM = ":streamGenerateContent"
-#: In whose words an unknown address is refused; OpenAI's where none of these begins it.
-_FAMILIES = {"/v1/messages": "anthropic", "/v1beta/": "gemini", "/v2/": "cohere"}
 #: SO_LINGER on, 0 seconds: closing sends a reset.
 _RESET = struct.pack("ii", 1, 0)
 
@@ -60,6 +56,8 @@ class RunningServer:
         self._service = Service(config)
         self._started = int(time.time())
         self._closing = asyncio.Event()
+        self._places = None if config.at_once is None else asyncio.Semaphore(config.at_once)
+        self._booked: list[dict[str, Any]] = []
         self._runner: web.ServerRunner | None = None
 
     @property
@@ -112,12 +110,8 @@ class RunningServer:
             await runner.cleanup()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        path = request.path
-        name = _PATHS.get(path)
-        model = ""
-        if name is None and path.startswith(_GEMINI_PREFIX) and path.endswith(_GEMINI_METHOD):
-            name, model = "gemini", path[len(_GEMINI_PREFIX) : -len(_GEMINI_METHOD)]
-        if name is None or request.method != "POST":
+        found = route(request.path)
+        if found is None or request.method != "POST":
             return self._other(request)
         stats = self.stats
         stats.requests += 1
@@ -125,7 +119,7 @@ class RunningServer:
         stats.in_flight += 1
         stats.max_in_flight = max(stats.max_in_flight, stats.in_flight)
         try:
-            return await self._answer(request, WIRES[name], model, number)
+            return await self._answer(request, WIRES[found.wire], found.model, number)
         finally:
             stats.in_flight -= 1
 
@@ -137,6 +131,8 @@ class RunningServer:
             trouble = Trouble("too_large", f"the request's body is larger than {MAX_BODY} bytes")
             return _response(self._service.refuse(wire, trouble, f"{number:016x}", time.time(), time.monotonic()))
         outcome = self._service.answer(wire, model, request.headers, raw, number, time.time(), time.monotonic())
+        if self._config.book:
+            self._booked.append(outcome.booked(number))
         if outcome.fault == "hang":
             return await self._hang(request)
         if outcome.fault == "reset":
@@ -145,7 +141,8 @@ class RunningServer:
         if outcome.status == 200:
             seconds = self._config.latency(number)
             if seconds:
-                await asyncio.sleep(seconds)
+                async with self._places or contextlib.nullcontext():
+                    await asyncio.sleep(seconds)
         if outcome.fault == "truncated":
             return await _truncated(request, outcome)
         return _response(outcome)
@@ -156,13 +153,14 @@ class RunningServer:
             return _json(200, {"status": "ok"})
         if request.method == "GET" and request.path == "/stats":
             return _json(200, self.stats.as_dict())
-        family = next((name for start, name in _FAMILIES.items() if request.path.startswith(start)), "openai")
-        wire = WIRES[family]
+        if request.method == "GET" and request.path == "/booked":
+            return _json(200, self._booked)
+        wire = WIRES[family(request.path)]
         trouble = self._service.key_trouble(wire, request.headers)
         if trouble is None:
             if request.method == "GET" and request.path == "/v1/models":
                 return _json(200, models(self._started))
-            if request.method == "POST" and request.path.endswith(_GEMINI_STREAM):
+            if request.method == "POST" and streams(request.path):
                 trouble = Trouble("invalid", STREAMING)
             else:
                 trouble = Trouble("not_found", f"Unknown request URL: {request.method} {request.path}.")

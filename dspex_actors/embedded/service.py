@@ -56,12 +56,25 @@ class Stats:
 
 @dataclass(slots=True)
 class Outcome:
-    """What is to be sent: status, body and headers, or a fault that is a matter of the socket."""
+    """What is to be sent: status, body and headers, or a fault that is a matter of the socket; and what it is worth."""
 
     status: int
     body: bytes
     headers: dict[str, str]
     fault: FaultKind | None = None
+    answer: Answer | None = None
+
+    def booked(self, number: int) -> dict[str, Any]:
+        """Return what a provider would write down of a request."""
+        answer = self.answer
+        return {
+            "id": f"{number:016x}",
+            "status": self.status,
+            "fault": self.fault,
+            "input": answer.input_tokens if answer else 0,
+            "output": answer.output_tokens if answer else 0,
+            "finish": answer.finishes[0] if answer else None,
+        }
 
 
 class Service:
@@ -134,7 +147,7 @@ class Service:
             self.stats.answered += 1
             self.stats.input_tokens += answer.input_tokens
             self.stats.output_tokens += answer.output_tokens
-        return Outcome(200, body, wire.headers(request_id, self._limits(clock), now), fault)
+        return Outcome(200, body, wire.headers(request_id, self._limits(clock), now), fault, answer)
 
     def refuse(self, wire: Wire, trouble: Trouble, request_id: str, now: float, clock: float) -> Outcome:
         """Return a trouble in the provider's words."""

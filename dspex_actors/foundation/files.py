@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,18 +21,17 @@ def replaced(path: Path) -> Iterator[TextIO]:
     Raises:
         ConfigError: the folder is not there, or cannot be written to.
     """
+    # Not mkstemp, whose files only the owner reads: this one is an ordinary file, and what the umask leaves of its
+    # mode only the kernel can tell without changing the umask for all threads.
+    name = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise ConfigError(f"cannot write to {path.parent}: {error.strerror or error}") from None
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             yield file
-        # mkstemp makes files that only the owner reads; this one is an ordinary file.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)
         os.replace(name, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        name.unlink(missing_ok=True)
         raise

@@ -11,13 +11,14 @@ from typing import Any
 from dspex_actors.errors import ConfigError
 from dspex_actors.foundation.indexset import IndexSet
 from dspex_actors.journal.errors import JournalCorrupt, corrupt
-from dspex_actors.journal.records import ErrorGroup, EventRow, ResultRow, RunRow
+from dspex_actors.journal.migrations import INDEX_BITS, MAX_INDEX, VERSION, version_of
+from dspex_actors.journal.records import AttemptRow, ErrorGroup, EventRow, ResultRow, RunRow
 from dspex_actors.journal.schema import (
-    INDEX_BITS,
-    MAX_INDEX,
+    ATTEMPT_COLUMNS,
     RESULT_COLUMNS,
     RUN_COLUMNS,
-    VERSION,
+    attempt_row,
+    columns,
     from_json,
     result_row,
     run_row,
@@ -30,7 +31,7 @@ _IN_AT_ONCE = 500
 
 def check_schema(path: Path, db: sqlite3.Connection) -> None:
     """Refuse a file that is no journal of ours, or of a newer version; an empty one passes."""
-    version = db.execute("PRAGMA user_version").fetchone()[0]
+    version = version_of(db)
     tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if version > VERSION:
         raise JournalCorrupt(
@@ -42,7 +43,7 @@ def check_schema(path: Path, db: sqlite3.Connection) -> None:
             f"{path} is an SQLite file but not a journal of dspex (it has {', '.join(sorted(tables)[:3])}): "
             "move it away, or choose another DSPEX_HOME"
         )
-    missing = {"runs", "results", "events"} - tables
+    missing = {"runs", "results", "events", *(["attempts"] if version > 1 else [])} - tables
     if version and missing:
         raise corrupt(path, f"is damaged (no table {', '.join(sorted(missing))})")
 
@@ -62,7 +63,7 @@ def number_and_base(db: sqlite3.Connection, run_id: str) -> tuple[int, int]:
 
 def run(db: sqlite3.Connection, run_id: str) -> RunRow | None:
     """Return the run, None where there is none."""
-    cursor = db.execute(f"SELECT {RUN_COLUMNS} FROM runs WHERE run_id = ?", (run_id,))
+    cursor = db.execute(f"SELECT {columns(RUN_COLUMNS, db)} FROM runs WHERE run_id = ?", (run_id,))
     cursor.row_factory = sqlite3.Row
     found = cursor.fetchone()
     return None if found is None else run_row(found)
@@ -71,7 +72,9 @@ def run(db: sqlite3.Connection, run_id: str) -> RunRow | None:
 def runs(db: sqlite3.Connection, *, state: str | None = None, limit: int = -1) -> Iterator[RunRow]:
     """Give the runs, newest first."""
     where = "?1 IS NULL OR state = ?1"
-    cursor = db.execute(f"SELECT {RUN_COLUMNS} FROM runs WHERE {where} ORDER BY number DESC LIMIT ?2", (state, limit))
+    cursor = db.execute(
+        f"SELECT {columns(RUN_COLUMNS, db)} FROM runs WHERE {where} ORDER BY number DESC LIMIT ?2", (state, limit)
+    )
     cursor.row_factory = sqlite3.Row
     return map(run_row, cursor)
 
@@ -97,10 +100,48 @@ def results(
     first, last = span(found[0])
     only = "AND error IS NOT NULL" if failed_only else ""
     rows = db.execute(
-        f"SELECT {RESULT_COLUMNS} FROM results WHERE key BETWEEN ? AND ? {only} ORDER BY key LIMIT ?",
+        f"SELECT {columns(RESULT_COLUMNS, db)} FROM results WHERE key BETWEEN ? AND ? {only} ORDER BY key LIMIT ?",
         (first + start, last, limit),
     )
     return [result_row(row) for row in rows]
+
+
+def attempts(db: sqlite3.Connection, run_id: str, after: tuple[int, int, int], limit: int) -> list[AttemptRow]:
+    """Return at most `limit` requests of a run, by (index, send, n), those behind `after`; none where it had no table.
+
+    Args:
+        db: the journal.
+        run_id: the run.
+        after: the identity of the last one of the page before; (-1, 0, 0): from the first one on.
+        limit: a page.
+    """
+    found = db.execute("SELECT number FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+    if found is None or version_of(db) < 2:
+        return []
+    first, last = span(found[0])
+    index, send, n = after
+    rows = db.execute(
+        f"SELECT {', '.join(ATTEMPT_COLUMNS)} FROM attempts "
+        "WHERE key BETWEEN ?1 AND ?2 AND (key, send, n) > (?3, ?4, ?5) ORDER BY key, send, n LIMIT ?6",
+        (max(first, first + index), last, first + index, send, n, limit),
+    )
+    return [attempt_row(row) for row in rows]
+
+
+def attempt(db: sqlite3.Connection, key: int, send: int, n: int) -> AttemptRow | None:
+    """Return one request, None where there is none."""
+    found = db.execute(
+        f"SELECT {', '.join(ATTEMPT_COLUMNS)} FROM attempts WHERE key = ? AND send = ? AND n = ?", (key, send, n)
+    ).fetchone()
+    return None if found is None else attempt_row(found)
+
+
+def attempts_in_pages(page: Callable[[tuple[int, int, int], int], list[AttemptRow]]) -> Iterator[AttemptRow]:
+    """Give the rows of page after page; `page(after, limit)` returns those behind one."""
+    after = (-1, 0, 0)
+    while rows := page(after, PAGE):
+        yield from rows
+        after = (rows[-1].index, rows[-1].send, rows[-1].n)
 
 
 def in_pages(page: Callable[[int, int], list[ResultRow]], start: int, limit: int | None) -> Iterator[ResultRow]:
@@ -135,8 +176,9 @@ def events(db: sqlite3.Connection, after: int, limit: int) -> list[EventRow]:
 
 
 def delete(db: sqlite3.Connection, number: int) -> None:
-    """Remove run `number` and its results, inside the caller's transaction."""
+    """Remove run `number`, its results and its requests, inside the caller's transaction."""
     db.execute("DELETE FROM results WHERE key BETWEEN ? AND ?", span(number))
+    db.execute("DELETE FROM attempts WHERE key BETWEEN ? AND ?", span(number))
     db.execute("DELETE FROM runs WHERE number = ?", (number,))
 
 

@@ -17,7 +17,8 @@ from urllib.parse import quote
 from dspex_actors.foundation.indexset import IndexSet
 from dspex_actors.journal import queries
 from dspex_actors.journal.errors import corrupt, translated
-from dspex_actors.journal.records import ErrorGroup, EventRow, ResultRow, RunRow, RunState
+from dspex_actors.journal.migrations import version_of
+from dspex_actors.journal.records import AttemptRow, ErrorGroup, EventRow, ResultRow, RunRow, RunState
 
 T = TypeVar("T")
 _BUSY_MS = 5_000
@@ -61,6 +62,12 @@ class JournalReader:
     ) -> Iterator[ResultRow]:
         """Give results in input order, from index `start` on, with a page of them in memory at a time."""
         return queries.in_pages(lambda after, n: self.results(run_id, after, n, failed_only=failed_only), start, limit)
+
+    def iter_attempts(self, run_id: str) -> Iterator[AttemptRow]:
+        """Give a run's requests by example, in the order in which they were sent, with a page of them in memory."""
+        return queries.attempts_in_pages(
+            lambda after, n: self._ask(lambda db: queries.attempts(db, run_id, after, n), [])
+        )
 
     def events(self, *, after: int = 0, limit: int = 1000) -> list[EventRow]:
         """Return events with a number above `after`, oldest first."""
@@ -111,7 +118,7 @@ class JournalReader:
         try:
             db.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
             queries.check_schema(self.path, db)
-            if db.execute("PRAGMA user_version").fetchone()[0] == 0:
+            if version_of(db) == 0:
                 return empty
             # One snapshot for the whole answer.
             db.execute("BEGIN")

@@ -1,5 +1,5 @@
 # ruff: noqa: S608 - only constants of this package are put into SQL text; values are always bound
-"""The journal's tables, and rows to objects.
+"""Rows of the journal's tables to objects and back; the tables themselves are in `migrations`.
 
 A result's key is one integer, the run's number in the upper bits and the example's index in the lower 40:
 SQLite then keeps the table itself in that order (no second index), "is it there already" and "page of results
@@ -13,60 +13,71 @@ from __future__ import annotations
 
 import math
 import sqlite3
+from collections.abc import Sequence
 from typing import Any, cast
 
 import orjson
 
-from dspex_actors.journal.records import ResultRow, RunRow, RunSpec, RunState
-
-VERSION = 1
-INDEX_BITS = 40
-MAX_INDEX = (1 << INDEX_BITS) - 1
-
-DDL = (
-    """CREATE TABLE runs (
-        number INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL,
-        state TEXT NOT NULL, reason TEXT, total INTEGER,
-        done INTEGER NOT NULL DEFAULT 0, succeeded INTEGER NOT NULL DEFAULT 0,
-        failed INTEGER NOT NULL DEFAULT 0,
-        score_sum REAL NOT NULL DEFAULT 0, scored INTEGER NOT NULL DEFAULT 0,
-        asked INTEGER NOT NULL DEFAULT 0,
-        usage TEXT NOT NULL DEFAULT '{}', cost REAL NOT NULL DEFAULT 0, unpriced INTEGER NOT NULL DEFAULT 0,
-        nodes TEXT NOT NULL DEFAULT '[]',
-        created_at REAL NOT NULL, started_at REAL, ended_at REAL, last_result_at REAL,
-        active_seconds REAL NOT NULL DEFAULT 0, running_since REAL,
-        program_digest TEXT NOT NULL, dataset_digest TEXT,
-        metric_name TEXT NOT NULL, metric_digest TEXT NOT NULL,
-        lm TEXT, settings TEXT NOT NULL, dataset TEXT NOT NULL, program BLOB NOT NULL, metric BLOB NOT
-        NULL)""",
-    """CREATE TABLE results (
-        key INTEGER PRIMARY KEY, score REAL, attempts INTEGER NOT NULL, latency REAL, asked INTEGER NOT NULL,
-        cost REAL, at REAL NOT NULL, worker TEXT NOT NULL, usage TEXT, error TEXT,
-        prediction BLOB, example BLOB NOT NULL)""",
-    "CREATE INDEX results_failed ON results (key) WHERE error IS NOT NULL",
-    """CREATE TABLE events (
-        number INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, data TEXT NOT NULL)""",
-    f"""CREATE VIEW result AS
-        SELECT runs.run_id, results.key & {MAX_INDEX} AS idx, results.score, results.error, results.attempts,
-               results.latency, results.usage, results.asked, results.cost, results.worker, results.at
-        FROM results JOIN runs ON runs.number = results.key >> {INDEX_BITS}""",
-    f"PRAGMA user_version = {VERSION}",
-)
+from dspex_actors.journal.migrations import INDEX_BITS, MAX_INDEX, version_of
+from dspex_actors.journal.records import AttemptRow, ResultRow, RunRow, RunSpec, RunState
 
 RUN_COLUMNS = (
-    "run_id, kind, program, program_digest, dataset, dataset_digest, metric, metric_name, metric_digest, lm, "
-    "settings, total, state, reason, done, succeeded, failed, score_sum, scored, asked, usage, cost, "
-    "unpriced, "
-    "created_at, started_at, ended_at, last_result_at, active_seconds, running_since, nodes"
-)
+    "run_id", "kind", "program", "program_digest", "dataset", "dataset_digest", "metric", "metric_name",
+    "metric_digest", "lm", "settings", "total", "state", "reason", "done", "succeeded", "failed", "score_sum", "scored",
+    "asked", "usage", "cost", "unpriced", "created_at", "started_at", "ended_at", "last_result_at", "active_seconds",
+    "running_since", "nodes", "parent_id", "lm_digest", "options_digest", "identity", "epoch", "labels",
+)  # fmt: skip
+_SPEC_COLUMNS = (
+    "run_id", "kind", "program", "program_digest", "dataset", "dataset_digest", "metric", "metric_name",
+    "metric_digest", "lm", "settings", "total", "parent_id", "lm_digest", "options_digest", "identity", "labels",
+)  # fmt: skip
+#: What of a run's spec may change when it goes on: where things are, and how it is to be done.
+_GOING_ON = ("program", "dataset", "metric", "lm", "settings")
+#: What of it says which run it is; written anew when its user says so.
+_IDENTITY = ("program_digest", "dataset_digest", "metric_digest", "lm_digest", "options_digest", "identity")
+RESULT_COLUMNS = (
+    "key", "score", "attempts", "latency", "asked", "cost", "at", "worker", "usage", "error", "prediction", "example",
+    "finish_reason", "extra",
+)  # fmt: skip
+ATTEMPT_COLUMNS = (
+    "key", "send", "n", "at", "provider", "model", "outcome", "error", "status", "usage", "cost", "latency",
+    "finish_reason", "request_id",
+)  # fmt: skip
+#: Columns that came after the first version: the version, and what they are before it.
+_LATER = {
+    "parent_id": (2, "NULL"),
+    "lm_digest": (2, "NULL"),
+    "options_digest": (2, "NULL"),
+    "identity": (2, "NULL"),
+    "epoch": (2, "0"),
+    "labels": (2, "'{}'"),
+    "finish_reason": (2, "NULL"),
+    "extra": (2, "NULL"),
+}
+
 INSERT_RUN = (
-    "INSERT INTO runs (run_id, kind, program, program_digest, dataset, dataset_digest, metric, metric_name, "
-    "metric_digest, lm, settings, total, state, created_at, started_at, running_since) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    f"INSERT INTO runs ({', '.join(_SPEC_COLUMNS)}, state, created_at, started_at, running_since) "
+    f"VALUES ({', '.join('?' * (len(_SPEC_COLUMNS) + 4))})"
 )
-UPDATE_RUN = "UPDATE runs SET program = ?, dataset = ?, metric = ?, lm = ?, settings = ? WHERE run_id = ?"
-RESULT_COLUMNS = "key, score, attempts, latency, asked, cost, at, worker, usage, error, prediction, example"
-INSERT_RESULT = f"INSERT OR IGNORE INTO results ({RESULT_COLUMNS}) VALUES ({', '.join('?' * 12)})"
+UPDATE_RUN = f"UPDATE runs SET {', '.join(f'{name} = ?' for name in _GOING_ON)} WHERE run_id = ?"
+UPDATE_IDENTITY = f"UPDATE runs SET {', '.join(f'{name} = ?' for name in _IDENTITY)} WHERE run_id = ?"
+INSERT_RESULT = (
+    f"INSERT OR IGNORE INTO results ({', '.join(RESULT_COLUMNS)}) VALUES ({', '.join('?' * len(RESULT_COLUMNS))})"
+)
+INSERT_ATTEMPT = (
+    f"INSERT OR IGNORE INTO attempts ({', '.join(ATTEMPT_COLUMNS)}) VALUES ({', '.join('?' * len(ATTEMPT_COLUMNS))})"
+)
+REPLACE_ATTEMPT = INSERT_ATTEMPT.replace("OR IGNORE", "OR REPLACE")
+
+
+def columns(names: Sequence[str], db: sqlite3.Connection) -> str:
+    """Return the list of columns for a SELECT, from a journal of whatever version: what it has not is as at first."""
+    version = version_of(db)
+    parts = []
+    for name in names:
+        since, before = _LATER.get(name, (1, ""))
+        parts.append(name if version >= since else f"{before} AS {name}")
+    return ", ".join(parts)
 
 
 def span(number: int) -> tuple[int, int]:
@@ -86,17 +97,22 @@ def from_json(text: str | None) -> Any:
 
 def spec_values(spec: RunSpec) -> tuple[Any, ...]:
     """Return the spec's part of INSERT_RUN."""
-    return (
-        spec.run_id, spec.kind, spec.program, spec.program_digest, to_json(spec.dataset), spec.dataset_digest,
-        spec.metric, spec.metric_name, spec.metric_digest, None if spec.lm is None else to_json(spec.lm),
-        to_json(spec.settings), spec.total,
-    )  # fmt: skip
+    return _values(spec, _SPEC_COLUMNS)
 
 
 def going_on_values(spec: RunSpec) -> tuple[Any, ...]:
     """Return the spec's part of UPDATE_RUN."""
-    lm = None if spec.lm is None else to_json(spec.lm)
-    return spec.program, to_json(spec.dataset), spec.metric, lm, to_json(spec.settings)
+    return _values(spec, _GOING_ON)
+
+
+def identity_values(spec: RunSpec) -> tuple[Any, ...]:
+    """Return the spec's part of UPDATE_IDENTITY."""
+    return _values(spec, _IDENTITY)
+
+
+def _values(spec: RunSpec, names: Sequence[str]) -> tuple[Any, ...]:
+    found = (getattr(spec, name) for name in names)
+    return tuple(to_json(value) if isinstance(value, dict) else value for value in found)
 
 
 def run_row(row: sqlite3.Row) -> RunRow:
@@ -105,7 +121,9 @@ def run_row(row: sqlite3.Row) -> RunRow:
         run_id=row["run_id"], kind=row["kind"], program=row["program"], program_digest=row["program_digest"],
         dataset=from_json(row["dataset"]), dataset_digest=row["dataset_digest"], metric=row["metric"],
         metric_name=row["metric_name"], metric_digest=row["metric_digest"], lm=from_json(row["lm"]),
-        settings=from_json(row["settings"]), total=row["total"],
+        settings=from_json(row["settings"]), total=row["total"], parent_id=row["parent_id"],
+        lm_digest=row["lm_digest"], options_digest=row["options_digest"], identity=from_json(row["identity"]),
+        labels=from_json(row["labels"]),
     )  # fmt: skip
     return RunRow(
         spec=spec, state=cast("RunState", row["state"]), reason=row["reason"], done=row["done"],
@@ -113,7 +131,7 @@ def run_row(row: sqlite3.Row) -> RunRow:
         asked=row["asked"], usage=from_json(row["usage"]), cost=row["cost"], unpriced=row["unpriced"],
         created_at=row["created_at"], started_at=row["started_at"], ended_at=row["ended_at"],
         last_result_at=row["last_result_at"], active_seconds=row["active_seconds"],
-        running_since=row["running_since"], nodes=tuple(from_json(row["nodes"])),
+        running_since=row["running_since"], nodes=tuple(from_json(row["nodes"])), epoch=row["epoch"],
     )  # fmt: skip
 
 
@@ -129,16 +147,38 @@ def result_values(base: int, result: ResultRow) -> tuple[Any, ...]:
         raise ValueError(f"a result's index is 0 to {MAX_INDEX:,}; got {result.index}")
     return (
         base | result.index, effective_score(result), result.attempts, result.latency, result.asked,
-        result.cost,
-        result.at, result.worker, to_json(result.usage) if result.usage else None,
+        result.cost, result.at, result.worker, to_json(result.usage) if result.usage else None,
         None if result.error is None else to_json(result.error), result.prediction, result.example,
+        result.finish_reason, result.extra,
     )  # fmt: skip
 
 
 def result_row(row: tuple[Any, ...]) -> ResultRow:
     """Return the result in a row of RESULT_COLUMNS."""
-    key, score, attempts, latency, asked, cost, at, worker, usage, error, prediction, example = row
+    key, score, attempts, latency, asked, cost, at, worker, usage, error, prediction, example, reason, extra = row
     return ResultRow(
         index=key & MAX_INDEX, score=score, attempts=attempts, latency=latency, asked=asked, cost=cost, at=at,
         worker=worker, usage=from_json(usage), error=from_json(error), prediction=prediction, example=example,
+        finish_reason=reason, extra=extra,
+    )  # fmt: skip
+
+
+def attempt_values(base: int, attempt: AttemptRow) -> tuple[Any, ...]:
+    """Return the values of INSERT_ATTEMPT."""
+    if not 0 <= attempt.index <= MAX_INDEX:
+        raise ValueError(f"an attempt's index is 0 to {MAX_INDEX:,}; got {attempt.index}")
+    return (
+        base | attempt.index, attempt.send, attempt.n, attempt.at, attempt.provider, attempt.model, attempt.outcome,
+        attempt.error, attempt.status, to_json(attempt.usage) if attempt.usage else None, attempt.cost,
+        attempt.latency, attempt.finish_reason, attempt.request_id,
+    )  # fmt: skip
+
+
+def attempt_row(row: tuple[Any, ...]) -> AttemptRow:
+    """Return the attempt in a row of ATTEMPT_COLUMNS."""
+    key, send, n, at, provider, model, outcome, error, status, usage, cost, latency, reason, request_id = row
+    return AttemptRow(
+        index=key & MAX_INDEX, send=send, n=n, at=at, provider=provider, model=model, outcome=outcome, error=error,
+        status=status, usage=from_json(usage), cost=cost, latency=latency, finish_reason=reason,
+        request_id=request_id,
     )  # fmt: skip

@@ -27,6 +27,14 @@ def mean_of(row: RunRow) -> float | None:
     return total / count if count else None
 
 
+def row_score(result: ResultRow, run: RunRow | None = None) -> float | None:
+    """Return an example's score; of one that failed `failure_score`, where its run has that. None: it has none."""
+    if result.error is None or run is None:
+        return result.score
+    instead = run.spec.settings.get("failure_score")
+    return None if instead is None else float(instead)
+
+
 def score_of(row: RunRow) -> float | None:
     """Return the mean score times 100 with two decimals, as DSPy gives it; None when nothing has a score."""
     mean = mean_of(row)
@@ -78,8 +86,13 @@ def run_summary(row: RunRow, now: float | None = None) -> dict[str, Any]:
     }
 
 
-def result_record(row: ResultRow) -> dict[str, Any]:
-    """Return a result as plain data: the keys of a line of `dspex runs export`."""
+def result_record(row: ResultRow, run: RunRow | None = None) -> dict[str, Any]:
+    """Return a result as plain data: the keys of a line of `dspex runs export`.
+
+    Args:
+        row: the result.
+        run: its run, whose `failure_score` a failed example has.
+    """
     try:
         inputs, labels = unpack_example(row.example) if row.example else ({}, {})
         prediction = None if row.prediction is None else unpack(row.prediction)
@@ -94,18 +107,20 @@ def result_record(row: ResultRow) -> dict[str, Any]:
         "inputs": to_plain(inputs),
         "labels": to_plain(labels),
         "prediction": to_plain(prediction),
-        "score": row.score,
+        "score": row_score(row, run),
         "error": row_error,
         "attempts": row.attempts,
         "latency": row.latency,
         "usage": row.usage,
+        "finish_reason": row.finish_reason,
     }
 
 
 def export_lines(reader: JournalReader, run_id: str) -> Iterator[str]:
     """Give the run's results as JSON lines (no line ends), in input order, a page of them in memory."""
+    run = reader.get_run(run_id)
     for row in reader.iter_results(run_id):
-        yield json_text(result_record(row))
+        yield json_text(result_record(row, run))
 
 
 def json_text(value: Any) -> str:

@@ -24,14 +24,19 @@ from dspex_actors.errors import ConfigError
 from dspex_actors.foundation.indexset import IndexSet
 from dspex_actors.journal import queries
 from dspex_actors.journal.errors import corrupt, translated
-from dspex_actors.journal.records import STATES, EventRow, ResultRow, RunRow, RunSpec, RunState
+from dspex_actors.journal.migrations import VERSION, keep_copy, migrate, version_of
+from dspex_actors.journal.records import STATES, AttemptRow, EventRow, ResultRow, RunRow, RunSpec, RunState
+from dspex_actors.journal.sameness import check_goes_on, check_same
 from dspex_actors.journal.schema import (
-    DDL,
+    INSERT_ATTEMPT,
     INSERT_RESULT,
     INSERT_RUN,
+    REPLACE_ATTEMPT,
+    UPDATE_IDENTITY,
     UPDATE_RUN,
-    VERSION,
+    attempt_values,
     going_on_values,
+    identity_values,
     result_values,
     spec_values,
     to_json,
@@ -44,6 +49,8 @@ _QUICK_CHECK_LIMIT = 32 << 20
 
 class Journal:
     """Write a journal; the only writer of its file. Safe to use from several threads, one call at a time.
+
+    A journal of an earlier version is brought to this one when it is opened; a copy of it as it was stays beside it.
 
     Args:
         path: the SQLite file; made with mode 0600, and its folder with 0700, where it is not there.
@@ -71,7 +78,7 @@ class Journal:
                 self._db.close()
                 raise
 
-    def create_run(self, spec: RunSpec, *, state: RunState = "running") -> RunRow:
+    def create_run(self, spec: RunSpec, *, state: RunState = "running", force: bool = False) -> RunRow:
         """Put a run in, or return the one that is there under the same id.
 
         One that is neither running nor finished takes over how it is to go on: the LM (another address, another
@@ -80,10 +87,11 @@ class Journal:
         Args:
             spec: what to run.
             state: the state of a new run; that of an existing one stays what it is.
+            force: take one that is there also where it is another run: it goes on as `spec` says.
 
         Raises:
-            ConfigError: the id belongs to a run of another kind, program, dataset or metric; says which
-                differ.
+            ConfigError: the id belongs to a run of another kind, program, dataset, metric, LM or of other settings;
+                says which differ. Or that run was cancelled.
         """
         with self._transaction():
             found = queries.run(self._db, spec.run_id)
@@ -92,43 +100,75 @@ class Journal:
                 running = now if state == "running" else None
                 self._db.execute(INSERT_RUN, (*spec_values(spec), _checked(state), now, running, running))
                 found = self._run(spec.run_id)
-            _same_run(found.spec, spec)
+            check_same(found.spec, spec, force=force)
+            check_goes_on(found, force=force)
             if found.state not in ("running", "finished"):
                 self._db.execute(UPDATE_RUN, (*going_on_values(spec), spec.run_id))
+                if force:
+                    self._db.execute(UPDATE_IDENTITY, (*identity_values(spec), spec.run_id))
                 found = self._run(spec.run_id)
             return found
 
-    def add_results(self, run_id: str, results: Iterable[ResultRow]) -> int:
-        """Add results and their counts to the run, all or nothing; on the disk when this returns.
+    def set_dataset(self, run_id: str, descriptor: dict[str, Any], digest: str | None, parts: dict[str, str]) -> None:
+        """Have a run go on with what its dataset is now.
 
-        A result whose index is there already is not counted twice: the first one stays.
+        Args:
+            run_id: the run.
+            descriptor: opens the dataset.
+            digest: identity of its content.
+            parts: what of it is kept for people.
+        """
+        with self._transaction():
+            identity = self._run(run_id).spec.identity
+            text = None if identity is None else to_json(identity | {"dataset": parts})
+            self._db.execute(
+                "UPDATE runs SET dataset = ?, dataset_digest = ?, identity = ? WHERE run_id = ?",
+                (to_json(descriptor), digest, text, run_id),
+            )
+
+    def add_results(self, run_id: str, results: Iterable[ResultRow], attempts: Iterable[AttemptRow] = ()) -> int:
+        """Add results, the requests they took and their counts to the run, all or nothing; on the disk when it returns.
+
+        A result whose index is there already is not counted twice: the first one stays, and its requests are paid
+        all the same. A request that is there already is not counted twice either; one that was "lost" is replaced by
+        what became of it.
 
         Args:
             run_id: the run.
             results: any number; 50 to 1,000 at once are efficient.
+            attempts: requests of these or of other examples of the run: the run's `asked`, `usage` and `cost` are sums
+                over them.
 
         Returns:
-            How many were new.
+            How many results were new.
 
         Raises:
             JournalFull: no space; nothing of the batch is in, the same call works once there is space.
             ConfigError: there is no such run.
         """
         batch = list(results)
+        sent = list(attempts)
         with self._transaction():
             number, base = queries.number_and_base(self._db, run_id)
             values = [result_values(base, result) for result in batch]
-            if not batch:
+            if not batch and not sent:
                 return 0
-            self._db.execute("SAVEPOINT batch")
-            written = self._db.executemany(INSERT_RESULT, values).rowcount
-            if written != len(batch):
+            if batch and self._insert(INSERT_RESULT, values) != len(batch):
                 # Some were there, and executemany does not say which: start over with the new ones only.
                 self._db.execute("ROLLBACK TO batch")
                 batch, values = self._only_new(batch, values)
                 self._db.executemany(INSERT_RESULT, values)
-            if batch:
-                Tally.of(batch).add_to(self._db, number)
+            replaced: list[AttemptRow] = []
+            if sent:
+                values = [attempt_values(base, attempt) for attempt in sent]
+                if self._insert(INSERT_ATTEMPT, values) != len(sent):
+                    self._db.execute("ROLLBACK TO batch")
+                    sent, replaced = self._one_by_one(sent, values)
+            if batch or sent:
+                tally = Tally.of(batch, sent)
+                for attempt in replaced:
+                    tally.take_back(attempt)
+                tally.add_to(self._db, number)
         return len(batch)
 
     def set_state(self, run_id: str, state: RunState, reason: str | None = None) -> RunRow:
@@ -156,6 +196,12 @@ class Journal:
                 (state, reason, active, now if running else None,
                  None if state in ("running", "paused") else now, now if running else None, run_id),
             )  # fmt: skip
+            return self._run(run_id)
+
+    def next_epoch(self, run_id: str) -> RunRow:
+        """Count that another evaluator opens the run, and return it."""
+        with self._transaction():
+            self._db.execute("UPDATE runs SET epoch = epoch + 1 WHERE run_id = ?", (run_id,))
             return self._run(run_id)
 
     def set_total(self, run_id: str, total: int) -> None:
@@ -255,15 +301,16 @@ class Journal:
         db.execute("PRAGMA cache_size = -2048")
         # A log that once grew (a long reader kept it from being folded in) gives its space back.
         db.execute("PRAGMA journal_size_limit = 67108864")
-        if db.execute("PRAGMA user_version").fetchone()[0] < VERSION:
-            with self._transaction():
-                if db.execute("PRAGMA user_version").fetchone()[0] < VERSION:
-                    for statement in DDL:
-                        db.execute(statement)
-        elif self.path.stat().st_size <= _QUICK_CHECK_LIMIT:
+        version = version_of(db)
+        if version and self.path.stat().st_size <= _QUICK_CHECK_LIMIT:
             problem = db.execute("PRAGMA quick_check(1)").fetchone()[0]
             if problem != "ok":
                 raise corrupt(self.path, f"is damaged ({_one_line(problem)})")
+        if version < VERSION:
+            if version:
+                keep_copy(self.path, db)
+            with self._transaction():
+                migrate(db)
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -293,6 +340,27 @@ class Journal:
         with self._reading():
             return queries.results(self._db, run_id, start, limit)
 
+    def _insert(self, statement: str, values: Sequence[tuple[Any, ...]]) -> int:
+        """Insert rows behind a savepoint; return how many were not there."""
+        self._db.execute("SAVEPOINT batch")
+        return self._db.executemany(statement, values).rowcount
+
+    def _one_by_one(
+        self, sent: Sequence[AttemptRow], values: Sequence[tuple[Any, ...]]
+    ) -> tuple[list[AttemptRow], list[AttemptRow]]:
+        """Insert requests of which some are there; return those that count now, and lost ones that count no more."""
+        counted: list[AttemptRow] = []
+        replaced: list[AttemptRow] = []
+        for attempt, value in zip(sent, values, strict=True):
+            there = queries.attempt(self._db, value[0], attempt.send, attempt.n)
+            if there is not None and (there.outcome != "lost" or attempt.outcome == "lost"):
+                continue
+            if there is not None:
+                replaced.append(there)
+            self._db.execute(REPLACE_ATTEMPT, value)
+            counted.append(attempt)
+        return counted, replaced
+
     def _only_new(
         self, batch: Sequence[ResultRow], values: Sequence[tuple[Any, ...]]
     ) -> tuple[list[ResultRow], list[tuple[Any, ...]]]:
@@ -311,21 +379,6 @@ def _checked(state: str) -> str:
     if state not in STATES:
         raise ConfigError(f"a run's state is one of {', '.join(STATES)}; got {state!r}")
     return state
-
-
-def _same_run(there: RunSpec, asked: RunSpec) -> None:
-    pairs = {
-        "kind": (there.kind, asked.kind),
-        "program": (there.program_digest, asked.program_digest),
-        "dataset": (there.dataset_digest, asked.dataset_digest),
-        "metric": (there.metric_digest, asked.metric_digest),
-    }
-    other = [name for name, (old, new) in pairs.items() if old != new]
-    if other:
-        raise ConfigError(
-            f"run {asked.run_id} is there already with another {' and another '.join(other)}: "
-            "continue it with what it was started with, or choose another run id"
-        )
 
 
 def _one_line(text: str) -> str:

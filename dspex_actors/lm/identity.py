@@ -1,4 +1,4 @@
-"""The identity of an LM: a digest of its settings that every process computes alike."""
+"""Digests of plain data that every process computes alike: the identity of an LM and of its parts."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ from typing import Any
 import orjson
 
 
-def digest(settings: dict[str, Any]) -> str:
-    """Return the digest of an LM's settings (`LM.to_dict`, with the server in force)."""
-    text = orjson.dumps(_canonical(settings), option=orjson.OPT_SORT_KEYS)
-    return hashlib.sha256(b"dspex-lm-1\n" + text).hexdigest()[:32]
+def digest(data: dict[str, Any], what: str = "lm") -> str:
+    """Return the digest of plain data.
+
+    Args:
+        data: an LM's settings (`LM.to_dict`, with the server in force), or those of a part of it.
+        what: the kind of data; the same of another kind has another digest.
+    """
+    text = orjson.dumps(_canonical(data), option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(f"dspex-{what}-1\n".encode() + text).hexdigest()[:32]
 
 
 def _canonical(value: Any) -> Any:

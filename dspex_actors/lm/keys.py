@@ -20,6 +20,15 @@ _PATTERNS = re.compile(
     r"(?P<bearer>\bBearer\s+)[^\s\"',;<>\\]+|\bsk-[A-Za-z0-9_*.\-]{6,}|\bAIza[A-Za-z0-9_*\-]{10,}",
     re.IGNORECASE,
 )
+#: A text that is, or holds, somebody's key: stricter than what is scrubbed, since what has one is refused.
+_KEYS = re.compile(
+    r"\bsk-(?:[A-Za-z0-9]+-){0,3}[A-Za-z0-9_]{16,}|\bAIza[A-Za-z0-9_\-]{30,}|\bgh[pousr]_[A-Za-z0-9]{30,}|\bgsk_[A-Za-z0-9]{20,}"
+    r"|\bxox[abprs]-[A-Za-z0-9\-]{16,}|\bhf_[A-Za-z0-9]{30,}|\bBearer\s+(?=\S*\d)[A-Za-z0-9_\-.=]{16,}"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+)
+_SECRET_VARIABLE = re.compile(r".*_(?:KEY|TOKEN|SECRET|PASSWORD)", re.IGNORECASE)
+#: Shorter values of such variables are ordinary words.
+_SHORTEST_SECRET = 8
 #: Shorter values are not taken out of texts: they would punch holes into ordinary words.
 _SHORTEST = 4
 _MASK = "[key]"
@@ -75,6 +84,24 @@ def resolve(reference: str, environ: Mapping[str, str] | None = None) -> str:
         )
     remember(value)
     return value
+
+
+def looks_like_key(text: str) -> bool:
+    """Tell whether a text is or holds somebody's key, by its form."""
+    return _KEYS.search(text) is not None
+
+
+def secrets_of(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the secrets of an environment, each with the variable that holds it (`..._KEY`, `_TOKEN`, `_SECRET`).
+
+    Args:
+        environ: variables; None: this process's.
+    """
+    return {
+        text: name
+        for name, value in (os.environ if environ is None else environ).items()
+        if _SECRET_VARIABLE.fullmatch(name) and len(text := value.strip()) >= _SHORTEST_SECRET
+    }
 
 
 def remember(value: str) -> None:

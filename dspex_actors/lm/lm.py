@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any, ClassVar
+import functools
+from collections.abc import Iterable
+from typing import Any
 
-from dspex_actors.errors import ConfigError, LMError
-from dspex_actors.lm import saved
+import orjson
+
+from dspex_actors.errors import ConfigError
+from dspex_actors.lm import address, rules, saved
 from dspex_actors.lm import settings as check
 from dspex_actors.lm.backend import current_backend
+from dspex_actors.lm.base import BaseLM, booking
+from dspex_actors.lm.deployment import Deployment, Limits
 from dspex_actors.lm.identity import digest
 from dspex_actors.lm.keys import check_reference
 from dspex_actors.lm.reply import LMReply
-from dspex_actors.lm.request import LMRequest
-from dspex_actors.lm.wire import PROVIDERS, Provider
-from dspex_actors.settings import book_call, book_failure
+from dspex_actors.lm.request import LMRequest, Options, Parts
+from dspex_actors.lm.wire.base import LOCAL_PARAMS
+from dspex_actors.settings import book_call
 
 #: Settings in the order of the constructor, with their defaults.
 _DEFAULTS: dict[str, Any] = {
@@ -31,7 +35,7 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
-class LM:
+class LM(BaseLM):
     """One language model with its settings; immutable, comparable, and the same thing in every process.
 
     Calling it asks the model through the connection that `dspex.connect` made (inside a worker: directly):
@@ -40,39 +44,43 @@ class LM:
         lm("Name a colour.").text
         (await lm.acall([{"role": "user", "content": "Name a colour."}], temperature=1.0)).text
 
+    It has three parts. The *deployment* (provider, server, model, key) owns budget, circuit and connections: LMs that
+    differ in nothing of it share them. The *parameters* (temperature and the like) change the answer. *Call options*
+    (timeout, deadline, cache) belong to nobody's identity.
+
     Args:
         model: `provider/model`; provider is openai, anthropic, gemini, cohere or embedded.
         base_url: the server, as the provider's own SDK writes it: openai's ends in /v1, the others' have no
-            path.
+            path. A query (`?api-version=...`) follows every request's path.
             None: the provider's public one.
-        api_key: reference to the key, `env:NAME`, never the key itself. None: the provider's usual variable.
-        rpm: requests per minute, for the whole cluster. None: learnt.
+        api_key: reference to the key, `env:NAME`, never the key itself. None: the provider's usual variable at the
+            provider's own server, and no key at any other.
+        rpm: requests per minute, for the whole cluster. None: learnt. Of LMs of one deployment that tell different
+            limits the smallest that was told in the last minute holds.
         tpm: tokens per minute, for the whole cluster. None: learnt.
         max_in_flight: requests at the same time, per worker. None: as many as the connections allow.
         timeout: seconds for one request.
         deadline: seconds for one call, waits and retries included.
-        fallbacks: model strings or LMs to ask when this one cannot answer, in order; each has a deadline of its own.
+        fallbacks: LMs or model strings to ask when this one cannot answer, in order. Each is an LM of its own, with
+            its own parameters and deadline; a model string takes over this LM's call options, no parameters.
         cache: False asks anew each time.
         params: temperature, max_tokens, stop, top_p, seed and the like, in the same words for every provider;
-            those we do not know go to the provider as they are. None means not set.
+            those we do not know go to the provider as they are. What a model is known not to take (a temperature, at
+            those that reason) is left out or replaced by the nearest it takes, with one warning. None means not set.
+            `rollout_id` only tells answers apart for a cache.
 
     Raises:
         ConfigError: a setting is not usable; names it, what was given and what is legal.
     """
 
-    __slots__ = ("_identity", "_model_name", "_params", "_plain", "_provider", "_settings", "model")
-
-    #: Its calls, answered or not, go into the record that is open around them; nobody else has to book them.
-    books_calls: ClassVar[bool] = True
+    __slots__ = ("_identity", "_params", "_parts", "_settings", "model")
 
     #: `provider/model`.
     model: str
-    _provider: Provider
-    _model_name: str
     _settings: dict[str, Any]
     _params: dict[str, Any]
-    #: `to_dict`'s data, made once: every request carries it.
-    _plain: dict[str, Any]
+    #: Made once: every request carries them.
+    _parts: Parts
     _identity: str
 
     def __init__(
@@ -92,8 +100,8 @@ class LM:
     ) -> None:
         """Check every setting, in the order they are written; see the class."""
         provider, name = check.model_string(model)
-        settings = {
-            "base_url": check.base_url(base_url),
+        settings: dict[str, Any] = {
+            "base_url": address.base_url(base_url),
             "api_key": None if api_key is None else check_reference(api_key),
             "rpm": check.rate("rpm", rpm),
             "tpm": check.rate("tpm", tpm),
@@ -104,16 +112,23 @@ class LM:
             "cache": check.flag("cache", cache),
         }
         kept = {key: value for key, value in check.params(params).items() if value is not None}
-        for slot, value in (
-            ("model", model),
-            ("_provider", PROVIDERS[provider]),
-            ("_model_name", name),
-            ("_settings", settings),
-            ("_params", kept),
-        ):
+        rules.fit(provider, name, kept)  # what the model cannot be told is said here, to who can change it
+        for slot, value in (("model", model), ("_settings", settings), ("_params", kept)):
             object.__setattr__(self, slot, value)
-        object.__setattr__(self, "_plain", self.to_dict())
-        object.__setattr__(self, "_identity", digest({**self._plain, "base_url": self.server}))
+        deployment = Deployment(provider, name, settings["base_url"], settings["api_key"])
+        options = {key: settings[key] for key in ("timeout", "deadline", "cache")}
+        parts = Parts(
+            settings=self.to_dict(),
+            deployment=deployment,
+            limits=Limits(settings["rpm"], settings["tpm"], settings["max_in_flight"]),
+            params=kept,
+            options=Options(**options),
+            fallbacks=tuple(
+                (LM(other, **options) if isinstance(other, str) else other)._parts for other in settings["fallbacks"]
+            ),
+        )
+        object.__setattr__(self, "_parts", parts)
+        object.__setattr__(self, "_identity", digest({**parts.settings, "base_url": deployment.server}))
 
     def __setattr__(self, name: str, value: object) -> None:
         """Refuse: an LM does not change; `copy` makes another."""
@@ -124,14 +139,24 @@ class LM:
         raise AttributeError("an LM is immutable: use lm.copy(...)")
 
     @property
+    def deployment(self) -> str:
+        """A digest of provider, server, model and key reference: LMs with the same one share a budget."""
+        return self._parts.deployment.digest
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """A copy of what changes the answer, as plain data: part of the identity of a run."""
+        return {name: value for name, value in self.kwargs.items() if name not in LOCAL_PARAMS}
+
+    @property
     def provider(self) -> str:
         """Name of the provider."""
-        return self._provider.name
+        return self._parts.deployment.provider
 
     @property
     def model_name(self) -> str:
         """The model as the provider knows it."""
-        return self._model_name
+        return self._parts.deployment.model_name
 
     @property
     def base_url(self) -> str | None:
@@ -141,24 +166,17 @@ class LM:
     @property
     def server(self) -> str | None:
         """The server that is asked; None for the embedded LM, whose address only a worker knows."""
-        return self._settings["base_url"] or self._provider.default_base_url
+        return self._parts.deployment.server
 
     @property
     def api_key(self) -> str | None:
-        """The key reference given; None: the provider's usual one."""
+        """The key reference given; None: the provider's usual one, at the provider's own server."""
         return self._settings["api_key"]  # type: ignore[no-any-return]
 
     @property
     def key_reference(self) -> str | None:
-        """The key reference in force; None where no key is used."""
-        return self._settings["api_key"] or self._provider.default_key
-
-    @property
-    def key_required(self) -> bool:
-        """Whether a missing key is an error: not for a server on this machine when none was named."""
-        if self.api_key is not None:
-            return True
-        return self.key_reference is not None and not (self.provider == "openai" and check.is_loopback(self.base_url))
+        """The key reference in force; None where no key is sent."""
+        return self._parts.deployment.key_reference
 
     @property
     def rpm(self) -> float | None:
@@ -196,16 +214,9 @@ class LM:
         return self._settings["cache"]  # type: ignore[no-any-return]
 
     @property
-    def kwargs(self) -> dict[str, Any]:
+    def kwargs(self) -> dict[str, Any]:  # type: ignore[override]
         """A copy of the parameters for the provider (DSPy's name for them)."""
         return {name: check.plain(name, value) for name, value in self._params.items()}
-
-    def merged(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Return this LM's parameters with a call's over them; None in the call takes one away."""
-        if not params:
-            return self._params
-        both = {**self._params, **params}
-        return {name: value for name, value in both.items() if value is not None}
 
     def copy(self, **changes: Any) -> LM:
         """Return an LM with some settings or parameters changed.
@@ -217,6 +228,20 @@ class LM:
             ConfigError: as the constructor.
         """
         return type(self)(**{"model": self.model, **self._settings, **self._params, **changes})
+
+    def with_params(self, **params: Any) -> LM:
+        """Return an LM of the same deployment with other parameters: it shares budget, circuit and connections.
+
+        Args:
+            params: parameters over this LM's own; None takes one away.
+
+        Raises:
+            ConfigError: a parameter is not usable, or is a setting.
+        """
+        settings = sorted({"model", *_DEFAULTS} & params.keys())
+        if settings:
+            raise ConfigError(f"{settings[0]}: a setting, no parameter; use lm.copy({settings[0]}=...)")
+        return self.copy(**params)
 
     def identity(self) -> str:
         """Return a digest of provider, model, server and all settings; the same in every process."""
@@ -235,6 +260,11 @@ class LM:
             ConfigError: as the constructor.
         """
         return cls(**{key: value for key, value in data.items() if key != "params"}, **data.get("params", {}))
+
+    @staticmethod
+    def known(data: dict[str, Any]) -> LM:
+        """Do what `from_dict` does, for data that comes with every call: the LM is made once."""
+        return _known(orjson.dumps(data))
 
     def dump_state(self) -> dict[str, Any]:
         """Return what a saved program keeps of its LM: the settings, flat, as DSPy writes them."""
@@ -270,7 +300,7 @@ class LM:
             LMError: the model did not answer.
         """
         request = self._prepare(prompt, messages, params)
-        with _booking():
+        with booking():
             reply = current_backend().complete(request)
         book_call(reply)
         return reply
@@ -280,7 +310,7 @@ class LM:
     ) -> LMReply:
         """Ask the model; as `lm(...)`, from inside an event loop."""
         request = self._prepare(prompt, messages, params)
-        with _booking():
+        with booking():
             reply = await current_backend().acomplete(request)
         book_call(reply)
         return reply
@@ -292,21 +322,18 @@ class LM:
             messages: role/content messages.
             params: checked parameters of the call.
         """
-        # Each fallback has a deadline of its own; one that is a model string takes over this LM's.
-        others = (self.deadline if isinstance(other, str) else other.deadline for other in self.fallbacks)
-        return LMRequest(self._identity, self._plain, messages, params, self.deadline + sum(others))
+        return LMRequest(self._parts, messages, params)
 
     def _prepare(self, prompt: Any, messages: Any, params: dict[str, Any]) -> LMRequest:
         lm = self
         if not _DEFAULTS.keys().isdisjoint(params):
             lm = self.copy(**{name: value for name, value in params.items() if name in _DEFAULTS})
             params = {name: value for name, value in params.items() if name not in _DEFAULTS}
-        if (prompt is None) == (messages is None):
-            raise ConfigError("an LM call takes a prompt or messages: expected one of them, got both or neither")
-        return lm.request(
-            check.messages(prompt if messages is None else messages),
-            check.params(params) if params else params,
-        )
+        if not params:
+            return lm.request(check.asked(prompt, messages), params)
+        request = lm.request(check.asked(prompt, messages), check.params(params))
+        rules.fit(lm.provider, lm.model_name, request.params)
+        return request
 
     def __eq__(self, other: object) -> bool:
         """Compare by settings."""
@@ -335,14 +362,9 @@ class LM:
         return f"LM({', '.join(words)})"
 
 
-@contextmanager
-def _booking() -> Iterator[None]:
-    """Book the requests of a call that fails: whoever catches the error, they were made."""
-    try:
-        yield
-    except LMError as error:
-        book_failure(error.asked)
-        raise
+@functools.lru_cache(maxsize=256)
+def _known(data: bytes) -> LM:
+    return LM.from_dict(orjson.loads(data))
 
 
 def _fallbacks(given: Any) -> tuple[str | LM, ...]:

@@ -44,7 +44,7 @@ class NodeBackend:
 
     def complete(self, request: LMRequest) -> LMReply:
         """Answer one call; blocks the calling thread."""
-        message, seconds = _message(request), request.deadline + SLACK_SECONDS
+        message, seconds = _message(request), request.lm.seconds + SLACK_SECONDS
         luck = _Luck()
         while True:
             try:
@@ -55,7 +55,7 @@ class NodeBackend:
 
     async def acomplete(self, request: LMRequest) -> LMReply:
         """Answer one call from an event loop."""
-        message, seconds = _message(request), request.deadline + SLACK_SECONDS
+        message, seconds = _message(request), request.lm.seconds + SLACK_SECONDS
         luck = _Luck()
         while True:
             try:
@@ -88,7 +88,7 @@ class _Luck:
 
 
 def _message(request: LMRequest) -> tuple[Any, ...]:
-    return "lm", request.settings, request.messages, request.params
+    return "lm", request.lm.settings, request.messages, request.given
 
 
 def _reply(answer: Any) -> LMReply:

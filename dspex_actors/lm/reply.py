@@ -18,8 +18,8 @@ class LMReply:
         cost: USD at list price; None when the price is unknown.
         model: the model that answered, as the provider names it (often a dated snapshot).
         latency: seconds from the call to the answer, waits and retries included.
-        finish_reason: stop, length, tool_calls, or the provider's own word in lower case; None when it did
-            not say.
+        finish_reason: stop, length (cut at max_tokens or the window's end), tool_calls, or the provider's own word in
+            lower case; None when it did not say.
         request_id: the provider's id of the request, for its support.
         asked: HTTP requests made for this call, retries included.
         provider: openai, anthropic, gemini, cohere or embedded.

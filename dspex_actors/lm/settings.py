@@ -7,15 +7,13 @@ that names the field, what was given and what is legal.
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import math
 import re
 from typing import Any
-from urllib.parse import urlsplit
 
 from dspex_actors.errors import ConfigError
 from dspex_actors.foundation.checks import is_whole
-from dspex_actors.lm.keys import scrub
+from dspex_actors.lm.keys import looks_like_key, scrub
 from dspex_actors.lm.wire import PROVIDERS
 
 #: What people write for our providers elsewhere.
@@ -46,26 +44,30 @@ _REFUSED = {
     "api_base": "the setting is called base_url",
     "num_retries": "retries go on for as long as deadline allows; set deadline",
     "max_retries": "retries go on for as long as deadline allows; set deadline",
-    "model_type": "every call is a chat call; leave it out",
     "callbacks": "an LM has no callbacks; leave it out",
     "headers": "requests carry no headers of your own",
     "extra_headers": "requests carry no headers of your own",
 }
+#: What DSPy writes into a saved LM and does not ask the provider with.
+_NOT_ASKED = frozenset({"_dspy_lm_class"})
 _SECRET = re.compile(r"api_?key|secret|password|authori[sz]ation|access_token", re.IGNORECASE)
-#: Characters that no host's name has, and that parsers of addresses disagree about.
-_NO_HOST = frozenset("\\%<>\"{}|^`*,;!$&'()+=")
-#: Addresses at which clouds hand out credentials to whoever asks from inside.
-_METADATA = {"metadata.google.internal", "metadata"}
+#: The same inside of tools, servers and the like, where a text stands under it. A schema may have a field called so.
+_SECRET_INSIDE = re.compile(
+    r"(?:.*[-_.])?(?:api[-_]?key|secret|password|authori[sz]ation|cookie|credentials?|bearer"
+    r"|(?:access|auth|bearer|refresh|id|session|api|oauth|private)[-_]?token)(?:[-_.].*)?|token",
+    re.IGNORECASE,
+)
 
 
-def _show(value: object) -> str:
+def shown(value: object) -> str:
+    """Return a value as an error shows it: on one line, short, without keys."""
     text = " ".join(scrub(repr(value)).split())
     return text if len(text) <= 80 else text[:79] + "…"
 
 
 def bad(field: str, value: object, legal: str) -> ConfigError:
     """Return the error for one setting: its name, what was given, what is legal."""
-    return ConfigError(f"{field}: expected {legal}, got {_show(value)}")
+    return ConfigError(f"{field}: expected {legal}, got {shown(value)}")
 
 
 def model_string(value: object) -> tuple[str, str]:
@@ -87,14 +89,14 @@ def model_string(value: object) -> tuple[str, str]:
         lowered = provider.strip().lower()
         close = _ALIASES.get(lowered) or next(iter(difflib.get_close_matches(lowered, PROVIDERS, 1)), None)
         if close:
-            guess = f"; did you mean {_show(f'{close}/{model.strip()}')}?"
+            guess = f"; did you mean {shown(f'{close}/{model.strip()}')}?"
         elif model:
-            guess = f"; for a server that speaks OpenAI's format: 'openai/{_show(model)[1:-1]}' with base_url"
+            guess = f"; for a server that speaks OpenAI's format: 'openai/{shown(model)[1:-1]}' with base_url"
     else:
         family = next((name for pattern, name in _FAMILIES if pattern.match(provider.lower())), None)
         if family:
-            guess = f"; did you mean {_show(f'{family}/{provider}')}?"
-    raise ConfigError(f"model: expected 'provider/model' with provider one of {legal}, got {_show(value)}{guess}")
+            guess = f"; did you mean {shown(f'{family}/{provider}')}?"
+    raise ConfigError(f"model: expected 'provider/model' with provider one of {legal}, got {shown(value)}{guess}")
 
 
 def _is_number(value: object) -> bool:
@@ -134,56 +136,6 @@ def flag(field: str, value: Any) -> bool:
     return value
 
 
-def base_url(value: Any) -> str | None:
-    """Return a server's address without the slash at its end; None: not given.
-
-    Raises:
-        ConfigError: not http or https, no host, credentials or a query in it, or a cloud's metadata address.
-    """
-    if value is None:
-        return None
-    legal = "an address such as 'https://host:port/v1', with no user, query or fragment"
-    hidden = "an address that is not shown because it may hold a password"
-    parts = None
-    port: int | None = None
-    try:
-        parts = urlsplit(value.strip()) if isinstance(value, str) else None
-        port = parts.port if parts else None
-    except ValueError:
-        parts = None
-    if parts is None or parts.scheme not in ("http", "https") or not _is_host(parts.hostname) or port == 0:
-        shown = hidden if isinstance(value, str) and "@" in value else _show(value)
-        raise ConfigError(f"base_url: expected {legal}, got {shown}")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ConfigError(f"base_url: expected {legal}, got {hidden}")
-    if is_metadata_host(str(parts.hostname)):
-        raise bad("base_url", parts.hostname, "a language-model server, not a cloud's metadata service")
-    return str(value).strip().rstrip("/")
-
-
-def _is_host(host: str | None) -> bool:
-    return bool(host) and not any(char.isspace() or not char.isprintable() or char in _NO_HOST for char in host or "")
-
-
-def is_metadata_host(host: str) -> bool:
-    """Tell whether a host hands out credentials: link-local addresses and clouds' metadata names."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host.lower().rstrip(".") in _METADATA
-    mapped = getattr(address, "ipv4_mapped", None) or address
-    return bool(mapped.is_link_local)
-
-
-def is_loopback(url: str | None) -> bool:
-    """Tell whether an address is this machine's own."""
-    host = (urlsplit(url).hostname or "") if url else ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
-
-
 def plain(field: str, value: Any, depth: int = 0) -> Any:
     """Return a copy of JSON-like data; tuples become lists.
 
@@ -202,6 +154,23 @@ def plain(field: str, value: Any, depth: int = 0) -> Any:
         if isinstance(value, dict) and all(isinstance(name, str) for name in value):
             return {name: plain(field, item, depth + 1) for name, item in value.items()}
     raise bad(field, value, "plain JSON data (None, bool, number, text, list, dict with text keys)")
+
+
+def _refuse_secrets(path: str, value: Any) -> None:
+    """Refuse keys inside of tools, servers and headers: parameters are written to journals and logs."""
+    if isinstance(value, str):
+        if looks_like_key(value):
+            raise ConfigError(
+                f"{path}: it holds what looks like a key (value not shown); credentials are no parameters"
+            )
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            if isinstance(item, str) and item and _SECRET_INSIDE.fullmatch(name):
+                raise ConfigError(f"{path}.{name}: credentials are no parameters (value not shown)")
+            _refuse_secrets(f"{path}.{name}", item)
+    elif isinstance(value, list):
+        for place, item in enumerate(value):
+            _refuse_secrets(f"{path}[{place}]", item)
 
 
 def _between(field: str, value: Any, low: float, high: float) -> float:
@@ -233,6 +202,12 @@ def params(given: dict[str, Any]) -> dict[str, Any]:
     """
     checked: dict[str, Any] = {}
     for name, value in given.items():
+        if name in _NOT_ASKED:
+            continue
+        if name == "model_type":
+            if value not in ("chat", None):
+                raise bad(name, value, "'chat': every call is a chat call")
+            continue
         if name in _REFUSED:
             raise ConfigError(f"{name}: not a parameter; {_REFUSED[name]}")
         if _SECRET.search(name):
@@ -257,14 +232,26 @@ def params(given: dict[str, Any]) -> dict[str, Any]:
             raise bad(name, value, "1: a call gives one reply; call again for another")
         else:
             checked[name] = plain(name, value)
+            _refuse_secrets(name, checked[name])
     return checked
+
+
+def asked(prompt: Any, given: Any) -> list[dict[str, Any]]:
+    """Return the messages of a call that has a prompt or messages.
+
+    Raises:
+        ConfigError: it has both or neither, or they are not usable.
+    """
+    if (prompt is None) == (given is None):
+        raise ConfigError("an LM call takes a prompt or messages: expected one of them, got both or neither")
+    return messages(prompt if given is None else given)
 
 
 def messages(given: Any) -> list[dict[str, Any]]:
     """Return a call's messages: a plain text becomes one user message.
 
     Raises:
-        ConfigError: not a text nor a list of role/content messages.
+        ConfigError: not a text nor a list of role/content messages, or not plain JSON data.
     """
     if isinstance(given, str):
         return [{"role": "user", "content": given}]
@@ -275,4 +262,6 @@ def messages(given: Any) -> list[dict[str, Any]]:
             raise bad("messages", message, "dicts with a 'role' and a 'content'")
         if not isinstance(message.get("content"), (str, list, tuple, type(None))):
             raise bad(f"messages: content of a {message['role']} message", message["content"], "a text or a list")
+        if len(message) > 2 or not isinstance(message.get("content"), str):
+            plain(f"messages: a {message['role']} message", message)  # found here, not in a worker
     return list(given)

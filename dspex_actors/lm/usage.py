@@ -17,6 +17,8 @@ TOKENS_PER_ATTACHMENT = 1000
 #: Reply length taken for a call that sets no `max_tokens`.
 DEFAULT_OUTPUT = 256
 
+_COUNTS = ("input_total", "cache_read", "cache_write", "output_total", "reasoning", "audio", "cache_write_1h")
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -30,6 +32,7 @@ class Usage:
         reasoning: of these, hidden reasoning.
         audio: audio tokens, of the prompt and of the reply.
         estimated: true when any part of it was guessed, not told by the provider.
+        cache_write_1h: of `cache_write`, kept for an hour, which costs more.
     """
 
     input_total: int = 0
@@ -39,6 +42,7 @@ class Usage:
     reasoning: int = 0
     audio: int = 0
     estimated: bool = False
+    cache_write_1h: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         """Return the sum; one estimated part makes the sum estimated."""
@@ -50,6 +54,7 @@ class Usage:
             self.reasoning + other.reasoning,
             self.audio + other.audio,
             self.estimated or other.estimated,
+            self.cache_write_1h + other.cache_write_1h,
         )
 
     @property
@@ -58,8 +63,8 @@ class Usage:
         return self.input_total + self.output_total
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the counts as plain data."""
-        return {
+        """Return the counts as plain data; what is rare only where it is not 0."""
+        data: dict[str, Any] = {
             "input_total": self.input_total,
             "cache_read": self.cache_read,
             "cache_write": self.cache_write,
@@ -68,18 +73,19 @@ class Usage:
             "audio": self.audio,
             "estimated": self.estimated,
         }
+        if self.cache_write_1h:
+            data["cache_write_1h"] = self.cache_write_1h
+        return data
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Usage:
         """Rebuild the usage from `to_dict`'s data; missing counts are 0, unknown keys are ignored."""
-        counts = {
-            name: int(data.get(name) or 0)
-            for name in ("input_total", "cache_read", "cache_write", "output_total", "reasoning", "audio")
-        }
+        counts = {name: int(data.get(name) or 0) for name in _COUNTS}
         return cls(**counts, estimated=bool(data.get("estimated", False)))
 
 
-def _input_tokens(messages: list[dict[str, Any]]) -> int:
+def prompt_tokens(messages: list[dict[str, Any]]) -> int:
+    """Guess how many tokens the messages of a call are."""
     tokens = 0
     for message in messages:
         tokens += PER_MESSAGE
@@ -103,10 +109,14 @@ def estimate_tokens(messages: list[dict[str, Any]], params: dict[str, Any]) -> i
     Returns:
         Tokens: those of the prompt, about, plus the longest reply that is allowed.
     """
-    longest = params.get("max_tokens") or params.get("max_completion_tokens") or DEFAULT_OUTPUT
-    return _input_tokens(messages) + int(longest)
+    return prompt_tokens(messages) + longest_reply(params)
+
+
+def longest_reply(params: dict[str, Any]) -> int:
+    """Return how many tokens the reply of a call may have, about."""
+    return int(params.get("max_tokens") or params.get("max_completion_tokens") or DEFAULT_OUTPUT)
 
 
 def estimate_usage(messages: list[dict[str, Any]], text: str) -> Usage:
     """Guess the usage of an answered call whose provider did not tell it; marked as estimated."""
-    return Usage(input_total=_input_tokens(messages), output_total=count(text), estimated=True)
+    return Usage(input_total=prompt_tokens(messages), output_total=count(text), estimated=True)

@@ -23,9 +23,9 @@ from typing import Any, Self, cast
 
 from dspex_actors.errors import ConfigError
 from dspex_actors.example import Prediction
+from dspex_actors.foundation.bridge import in_background_loop, in_thread
 from dspex_actors.foundation.config_errors import ConfigValueError
 from dspex_actors.programs import saving, walk
-from dspex_actors.programs.bridge import in_background_loop, in_thread
 from dspex_actors.programs.walk import Part, Predictor, copied
 from dspex_actors.settings import check_lm, record_calls
 

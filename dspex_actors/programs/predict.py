@@ -19,6 +19,7 @@ from dspex_actors.errors import AdapterParseError, ConfigError
 from dspex_actors.example import Example, Prediction, summed_usage
 from dspex_actors.foundation.checks import is_whole
 from dspex_actors.foundation.config_errors import ConfigValueError
+from dspex_actors.lm.attempts import book_reply
 from dspex_actors.programs import saved_lm, saving
 from dspex_actors.programs.inputs import with_defaults
 from dspex_actors.programs.module import Module
@@ -170,6 +171,7 @@ class Predict(Module):
             replies.append(reply)
             if not getattr(lm, "books_calls", False):
                 book_call(reply)  # an LM of the user's own
+                book_reply(reply)
             try:
                 return adapter.parse(signature, reply.text)
             except AdapterParseError as error:

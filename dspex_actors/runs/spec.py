@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dspex_actors.foundation import moved
+from dspex_actors.runs.carried import refuse_keys
 from supervisors.wire import pickles
 
 #: A new evaluator waits for the calls that its dead predecessor had in flight at most so long, in seconds; what takes
 #: longer is asked again.
 INHERIT_SECONDS = 20.0
+#: How long one example may take where the run says nothing else, in seconds: no run waits for ever.
+EXAMPLE_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +65,17 @@ class Job:
     lm: dict[str, Any] | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
-    def to_list(self) -> list[Any]:
-        """Return it as plain data."""
-        return [self.run_id, self.kind, self.program, self.metric, self.lm, self.options]
-
 
 def dump_code(value: Any) -> bytes:
-    """Pickle a program or a metric; what is not in an installed package goes by value."""
-    return pickles.dumps(value)
+    """Pickle a program or a metric; what is not in an installed package goes by value.
+
+    Raises:
+        ConfigError: a key would go along.
+        Exception: it cannot be pickled.
+    """
+    data = pickles.dumps(value)
+    refuse_keys(data, value)
+    return data
 
 
 def load_code(data: bytes) -> Any:

@@ -105,6 +105,7 @@ class BootstrapFewShot:
         run_id: str | None = None,
         display_progress: bool = True,
         system: System | None = None,
+        force_resume: bool = False,
     ) -> Program:
         """Return a copy of the program with demos; the program itself stays as it is.
 
@@ -116,6 +117,7 @@ class BootstrapFewShot:
             run_id: continue this run; a finished one answers from the journal.
             display_progress: a bar on standard error, if that is a terminal.
             system: the connection; None: the one made last.
+            force_resume: continue `run_id` also where it was another run, or was cancelled: "I know".
 
         Raises:
             ConfigError: program, teacher or trainset are not usable, or nothing is connected.
@@ -133,7 +135,8 @@ class BootstrapFewShot:
             if max_in_flight is None:
                 max_in_flight = max(IN_FLIGHT, IN_FLIGHT_PER_DEMO * self.max_bootstrapped_demos)
             with (system or current_system()).holding(run_id) as at:
-                run_id = self._start(at, master, examples, max_in_flight, run_id)
+                how = {"run_id": run_id, "force_resume": force_resume}
+                run_id = self._start(at, master, examples, max_in_flight, how, explicit=system is not None)
                 found = self._collect(at, run_id, display_progress)
         predictors = dict(program.named_predictors())
         for name, demos in student_demos(predictors, examples, found, max_labeled_demos=self.max_labeled_demos).items():
@@ -150,7 +153,14 @@ class BootstrapFewShot:
         return master
 
     def _start(
-        self, system: System, teacher: Module, examples: list[Any], max_in_flight: int, run_id: str | None
+        self,
+        system: System,
+        teacher: Module,
+        examples: list[Any],
+        max_in_flight: int,
+        how: dict[str, Any],
+        *,
+        explicit: bool,
     ) -> str:
         # An exception of the program or the metric is final: trying again is what rounds are for.
         plan: dict[str, Any] = {"max_in_flight": max_in_flight, "failures": "skip"}
@@ -161,8 +171,9 @@ class BootstrapFewShot:
             teacher,
             examples,
             self.metric or every_prediction,
-            lm=self.teacher_settings.get("lm"),
-            run_id=run_id,
+            lm=self.teacher_settings.get("lm") or (None if explicit else settings.lm),
+            packed={"teacher_settings": own},
+            **how,
             settings={
                 **plan,
                 "rule": {"successes": self.max_bootstrapped_demos, "max_errors": self.max_errors},

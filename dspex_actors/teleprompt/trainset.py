@@ -6,11 +6,10 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dspex_actors.client.inputs import dataset_inputs
+from dspex_actors.client.inputs import dataset_inputs, input_names
 from dspex_actors.data.opening import open_dataset
 from dspex_actors.errors import ConfigError
 from dspex_actors.example import Example
-from dspex_actors.runs.identity import input_names
 
 
 def read_trainset(source: Any, program: Any) -> list[Example]:

@@ -4,14 +4,9 @@ The data plane. No message is sent per LM call: an evaluator gives chunks of exa
 and all calls to one LM share one session with its connections. What one worker must know of the others (pauses,
 budgets) comes from the LM's client actor.
 
-Casts it takes:
-    ("chunk", run_id, evaluator, window, items)  examples to do, and how many at once from now on
-    ("forget", run_id)                           the run is over or paused
-    ("pause", lm identity, seconds)              the provider told another worker to wait
-Requests:
+What it takes of runs stands in `runs.work`, what it takes of client actors in `lm.control.messages`. Beside it the
+requests
     ("lm", lm, messages, params)   → ("ok", reply) or ("error", record)
-    ("forget", run_id)             → the results that have not been sent
-    ("inherit", run_id)            → what was in flight when the run's evaluator died, once it has ended
     "stats"                        → counts
 """
 
@@ -19,48 +14,27 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections import deque
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-from dspex_actors.errors import DspexError
+from dspex_actors.errors import ConfigError, DspexError
 from dspex_actors.lm.backend import set_process_backend
+from dspex_actors.lm.control.messages import InForce, Pause
 from dspex_actors.lm.lm import LM
 from dspex_actors.lm.worker.directory import Directory
-from dspex_actors.runs.spec import INHERIT_SECONDS, Job
+from dspex_actors.runs.notes import Notes
+from dspex_actors.runs.spec import Job
+from dspex_actors.runs.work import Chunk, Forget, GetJob, HandOver, Rest, Result, Results, Written
 from dspex_actors.workers.backend import WorkerBackend
-from dspex_actors.workers.runner import Runner, error_record, make_runner, run_example
-from supervisors import NO_REPLY, Down, GenServer, Ref
+from dspex_actors.workers.runner import error_record, make_runner, verdict_of
+from dspex_actors.workers.task import RunTask
+from supervisors import NO_REPLY, Caller, Down, GenServer, Ref
 from supervisors.errors import CallTimeout, SupervisorsError
-
-if TYPE_CHECKING:
-    from supervisors import Caller
-
-#: A batch of results waits at most so many seconds, or until it has so many results.
-BATCH_SECONDS, BATCH_RESULTS = 0.05, 128
 
 #: What was in flight for an evaluator that died is kept for its successor for so long, in seconds.
 ORPHAN_SECONDS = 60.0
 #: Python's collector looks at young objects after so many new ones; with its 700 it finds nothing, very often.
 GC_THRESHOLDS = (20_000, 20, 20)
-
-
-class _Run:
-    """A run's work in this worker."""
-
-    def __init__(self, run_id: str, evaluator: Ref) -> None:
-        self.run_id = run_id
-        self.evaluator = evaluator
-        self.window = 0
-        self.active = 0
-        self.queue: deque[Any] = deque()
-        self.lanes: set[asyncio.Task[None]] = set()
-        self.runner: Runner | None = None
-        self.failure: dict[str, Any] | None = None
-        #: Packed example and result of what has not been sent.
-        self.results: list[tuple[bytes, list[Any]]] = []
-        #: Its evaluator has died; what is in flight is finished and kept for the next one.
-        self.orphan = False
-        self.timer: asyncio.TimerHandle | None = None
 
 
 class HttpWorker(GenServer):
@@ -69,7 +43,10 @@ class HttpWorker(GenServer):
     def init(self, number: int, embedded: dict[str, Any] | None = None) -> None:
         """Become the backend of every LM call in this process."""
         self._number = number
-        self._runs: dict[str, _Run] = {}
+        self._data_dir = Path(self.node["data_dir"])
+        self._runs: dict[str, RunTask] = {}
+        #: Requests of runs as they are written down; they outlive an evaluator.
+        self._notes: dict[str, Notes] = {}
         self._loop = asyncio.get_running_loop()
         self._directory = Directory(self, embedded or {})
         self._calls = 0
@@ -85,28 +62,28 @@ class HttpWorker(GenServer):
 
     # --- single LM calls --------------------------------------------------------------------------------------------
 
-    def handle_call(self, request: Any, caller: Any) -> Any:
+    def handle_call(self, request: Any, caller: Caller) -> Any:
         """Answer an LM call beside everything else."""
         match request:
             case ("lm", lm, messages, params):
-                self.spawn(self._answer(caller, lm, messages, params))
+                answering = self.spawn(self._answer(caller, lm, messages, params))
+                # Who does not wait any more does not pay for more, either.
+                self.when_given_up(caller, answering.cancel)
                 return NO_REPLY
-            case ("forget", run_id):
-                return self._forget(run_id)
-            case ("inherit", run_id):
-                self.spawn(self._bequeath(caller, run_id))
+            case HandOver(run_id, calls):
+                self.spawn(self._hand_over(caller, run_id, calls))
                 return NO_REPLY
             case "stats":
                 return {
-                    "calls": self._calls,
-                    "runs": {run.run_id: [run.active, len(run.queue)] for run in self._runs.values()},
+                    "calls": self._calls + sum(task.begun for task in self._runs.values()),
+                    "runs": {task.run_id: [task.active, len(task.queue)] for task in self._runs.values()},
                 }
         raise ValueError(f"an http worker does not know {request!r}")
 
-    async def _answer(self, caller: Any, lm: Any, messages: Any, params: Any) -> None:
+    async def _answer(self, caller: Caller, lm: Any, messages: Any, params: Any) -> None:
         self._calls += 1
         try:
-            reply = await self._directory.complete(LM.from_dict(lm).request(messages, params))
+            reply = await self._directory.complete(LM.known(lm).request(messages, params))
         except Exception as error:
             self.reply(caller, ("error", error_record(error)))
         else:
@@ -117,121 +94,78 @@ class HttpWorker(GenServer):
     def handle_cast(self, message: Any) -> None:
         """Take in work, or drop it."""
         match message:
-            case ("chunk", run_id, evaluator, window, items):
-                self._take(run_id, evaluator, window, items)
-            case ("forget", run_id):
+            case Chunk():
+                self._take(message)
+            case Written(run_id, batch):
+                if run_id in self._runs:
+                    self._runs[run_id].written(batch)
+            case Forget(run_id):
                 self._forget(run_id)
-            case ("pause", identity, seconds):
-                self._directory.pause(identity, seconds)
+                notes = self._notes.pop(run_id, None)
+                if notes is not None:
+                    notes.close()
+            case Pause() | InForce():
+                self._directory.hear(message)
+            case _:
+                self.log.error("an http worker does not know a message", message=repr(message)[:200])
 
     def handle_info(self, message: Any) -> None:
         """Finish the calls of an evaluator that died: its successor asks for their results."""
         if isinstance(message, Down):
-            for run in self._runs.values():
-                if run.evaluator == message.ref and not run.orphan:
-                    run.orphan = True
-                    run.queue.clear()
-                    self._loop.call_later(ORPHAN_SECONDS, self._forget_orphan, run)
+            for task in self._runs.values():
+                if task.evaluator == message.ref and not task.is_orphan:
+                    task.orphan()
+                    self._loop.call_later(ORPHAN_SECONDS, self._forget_orphan, task)
             self._directory.down(message.ref)
 
-    def _forget_orphan(self, run: _Run) -> None:
-        if self._runs.get(run.run_id) is run:
-            self._forget(run.run_id)
+    def _forget_orphan(self, task: RunTask) -> None:
+        if self._runs.get(task.run_id) is task:
+            self._forget(task.run_id)
 
-    async def _bequeath(self, caller: Caller, run_id: str) -> None:
-        """Answer with packed example and result of what was in flight here, once it has ended."""
-        run = self._runs.get(run_id)
-        if run is None:
-            self.reply(caller, [])
-            return
-        run.orphan = True
-        run.queue.clear()
-        if run.lanes:
-            await asyncio.wait(run.lanes, timeout=INHERIT_SECONDS)
-        self.reply(caller, [(payload, row) for payload, row in run.results])
-        run.results = []
-        self._forget_orphan(run)
+    async def _hand_over(self, caller: Caller, run_id: str, calls: str) -> None:
+        task = self._runs.get(run_id)
+        rest = Rest([], [], more=False) if task is None else await task.hand_over(calls)
+        self.reply(caller, rest)
+        if task is not None and not rest.more and calls != "leave":
+            self._forget_orphan(task)
 
-    def _take(self, run_id: str, evaluator: Ref, window: int, items: Any) -> None:
-        run = self._runs.get(run_id)
-        if run is not None and run.evaluator != evaluator:
-            self._forget(run_id)
-            run = None
-        if run is None:
-            run = self._runs[run_id] = _Run(run_id, evaluator)
-            self.monitor(evaluator)
-            self.spawn(self._open(run))
-        run.window = window
-        run.queue.extend(items)
-        self._fill(run)
+    def _take(self, chunk: Chunk) -> None:
+        task = self._runs.get(chunk.run_id)
+        if task is not None and task.evaluator != chunk.evaluator:
+            self._forget(chunk.run_id)
+            task = None
+        if task is None:
+            ref = self.ref
+            notes = self._notes.setdefault(chunk.run_id, Notes(self._data_dir, chunk.run_id, ref.pid, ref.born))
+            task = self._runs[chunk.run_id] = RunTask(chunk.run_id, chunk.evaluator, notes, self.spawn, self._send)
+            self.monitor(chunk.evaluator)
+            self.spawn(self._open(task))
+        task.take(chunk)
 
-    async def _open(self, run: _Run) -> None:
+    def _send(self, evaluator: Ref, number: int, results: list[Result]) -> None:
+        self.cast(evaluator, Results(str(self.name), number, results))
+
+    async def _open(self, task: RunTask) -> None:
         try:
             while True:
                 try:
-                    job = Job(*await self.call(run.evaluator, "job", timeout=60.0))
+                    job = await self.call(task.evaluator, GetJob(), timeout=60.0)
                     break
                 except CallTimeout:
                     continue  # it is there and busy: the run's examples are here, and wait for this
-            run.runner = make_runner(job)
+            if not isinstance(job, Job):
+                raise ConfigError(f"the evaluator is of another version: expected a Job, got {job!r}")
+            runner = make_runner(job)
         except SupervisorsError:
             return  # the evaluator is gone, or will be
         except DspexError as error:
-            run.failure = error.to_record()
-        self._fill(run)
+            task.cannot_begin(error.to_record(), verdict_of(error)[0])
+        else:
+            task.begin(runner, job.options)
 
-    def _fill(self, run: _Run) -> None:
-        """Have as many lanes as the window allows; a lane takes one example after the other."""
-        if run.failure is not None:
-            while run.queue:
-                index, send, payload = run.queue.popleft()
-                run.results.append((payload, [index, send, None, None, run.failure, 0.0, None, 0, None, False]))
-            self._batch(run)
-        if run.runner is None:
-            return
-        for _ in range(min(run.window - run.active, len(run.queue))):
-            run.active += 1
-            lane = self.spawn(self._lane(run, run.runner))
-            run.lanes.add(lane)
-            lane.add_done_callback(run.lanes.discard)
-
-    async def _lane(self, run: _Run, runner: Runner) -> None:
-        try:
-            while run.queue and run.active <= run.window:
-                index, send, payload = run.queue.popleft()
-                self._calls += 1
-                # Awaited first: `run.results` may be another list by then.
-                result = await run_example(runner, payload)
-                run.results.append((payload, [index, send, *result]))
-                self._batch(run)
-        finally:
-            run.active -= 1
-
-    def _batch(self, run: _Run) -> None:
-        if run.orphan:
-            return
-        if len(run.results) >= BATCH_RESULTS or (not run.queue and run.active <= 1):
-            self._send_results(run)
-        elif run.timer is None:
-            run.timer = self._loop.call_later(BATCH_SECONDS, self._send_results, run)
-
-    def _send_results(self, run: _Run) -> None:
-        if run.timer is not None:
-            run.timer.cancel()
-            run.timer = None
-        if run.results and not run.orphan:
-            results, run.results = [row for _, row in run.results], []
-            self.cast(run.evaluator, ("results", self.name, results))
-
-    def _forget(self, run_id: str) -> list[Any]:
-        """Drop a run; return its results that have not been sent."""
-        run = self._runs.pop(run_id, None)
-        if run is None:
-            return []
-        if run.timer is not None:
-            run.timer.cancel()
-        run.queue.clear()
-        for lane in run.lanes:
-            lane.cancel()
-        results, run.results = [row for _, row in run.results], []
-        return results
+    def _forget(self, run_id: str) -> None:
+        """Drop a run."""
+        task = self._runs.pop(run_id, None)
+        if task is not None:
+            self._calls += task.begun
+            task.cancel()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from dspex_actors.foundation.bridge import in_thread
 from dspex_actors.lm.backend import LoopBlocked
-from dspex_actors.programs.bridge import in_thread
 
 
 class Metric:

@@ -9,18 +9,23 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from dspex_actors.data.fields import unpack_example
-from dspex_actors.errors import ConfigError, DspexError
+from dspex_actors.errors import OURS, ConfigError, DspexError, LMError, RateLimited
 from dspex_actors.example import Example
 from dspex_actors.foundation.codec import to_plain
+from dspex_actors.lm.attempts import Ledger, opened, out_of_time
 from dspex_actors.lm.backend import LoopBlocked
 from dspex_actors.lm.keys import scrub
-from dspex_actors.lm.usage import Usage
+from dspex_actors.lm.worker.retry import passes
 from dspex_actors.runs.spec import KINDS, Job
-from dspex_actors.settings import record_calls
+from dspex_actors.runs.work import Again, Result
+
+#: HTTP status of a limit on speed: a call that waited for it until its deadline has it too.
+_TOO_MANY = 429
 
 
 @dataclass(slots=True)
@@ -32,12 +37,18 @@ class Outcome:
         score: what the metric said.
         success: whether it counts as a success for a stop rule.
         error: the error's record.
+        failure: name of our error's class; None for an error that is none of ours.
+        again: whether another attempt may mend the failure.
+        extra: packed dict of what there is beside the prediction; None: nothing.
     """
 
     prediction: bytes | None = None
     score: float | None = None
     success: bool = False
     error: dict[str, Any] | None = None
+    failure: str | None = None
+    again: Again = "no"
+    extra: bytes | None = None
 
 
 class Runner(Protocol):
@@ -71,43 +82,83 @@ def make_runner(job: Job) -> Runner:
     return runner
 
 
-async def run_example(runner: Runner, payload: bytes) -> list[Any]:
-    """Do one example and return (prediction, score, error, latency, usage, asked, cost, success)."""
+async def run_example(
+    runner: Runner, payload: bytes, index: int = 0, send: int = 1, ledger: Ledger | None = None
+) -> Result:
+    """Do one example.
+
+    Args:
+        runner: of its run.
+        payload: the packed example.
+        index: the example's place in the dataset, from 0.
+        send: the number of its sending.
+        ledger: gets its requests, and says how long it may take; None: a fresh one, without end.
+    """
+    ledger = Ledger() if ledger is None else ledger
     started = time.perf_counter()
-    with record_calls() as calls:
+    async with opened(ledger):
         try:
-            inputs, labels = unpack_example(payload, trusted=True)
-            outcome = await runner.attempt(Example(**inputs, **labels).with_inputs(*inputs))
+            outcome = await _within(ledger.deadline, _attempt(runner, payload))
         except (Exception, SystemExit) as error:
-            outcome = Outcome(error=error_record(error))
+            outcome = failed(error)
         except LoopBlocked as error:
-            outcome = Outcome(error=error_record(ConfigError(str(error))))
+            outcome = failed(ConfigError(str(error)))
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise  # the run was dropped here
             # The program cancelled something of its own and awaited it: an error of this example.
-            outcome = Outcome(error=error_record(error))
-    usage, cost = Usage(), 0.0
-    asked, priced = calls.in_vain, True
-    for reply in calls:
-        usage = usage + reply.usage
-        asked += reply.asked
-        if reply.cost is None:
-            priced = False
-        else:
-            cost += reply.cost
-    latency = time.perf_counter() - started
-    return [
-        outcome.prediction,
-        outcome.score,
-        outcome.error,
-        latency,
-        usage.to_dict() if calls else None,
-        asked,
-        cost if priced else None,
-        outcome.success,
-    ]
+            outcome = failed(error)
+    return Result(
+        index=index,
+        send=send,
+        prediction=outcome.prediction,
+        score=outcome.score,
+        success=outcome.success,
+        error=outcome.error,
+        failure=outcome.failure,
+        again=outcome.again,
+        latency=time.perf_counter() - started,
+        extra=outcome.extra,
+        attempts=list(ledger.attempts),
+    )
+
+
+async def _attempt(runner: Runner, payload: bytes) -> Outcome:
+    inputs, labels = unpack_example(payload, trusted=True)
+    return await runner.attempt(Example(**inputs, **labels).with_inputs(*inputs))
+
+
+async def _within(seconds: float | None, work: Coroutine[Any, Any, Outcome]) -> Outcome:
+    """Return what `work` returns; what takes longer than `seconds` is left alone, a thread that cannot be ended too."""
+    if seconds is None:
+        return await work
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            return await work
+    except TimeoutError:
+        if not limit.expired():
+            raise
+    raise out_of_time(seconds)
+
+
+def failed(error: BaseException) -> Outcome:
+    """Return the outcome of an example that failed."""
+    failure, again = verdict_of(error)
+    return Outcome(error=error_record(error), failure=failure, again=again)
+
+
+def verdict_of(error: BaseException) -> tuple[str | None, Again]:
+    """Return the name of our class that an error is of (None: it is no error of ours), and whether to try again.
+
+    Tried again is what an LM could not answer for the moment. What the program or the adapter says, a refusal, an
+    answer that was cut: it would be the same again, and paid again.
+    """
+    failure = next((cls.__name__ for cls in type(error).__mro__ if cls in OURS), None)
+    if not isinstance(error, LMError) or not passes(error):
+        return failure, "no"
+    slow = isinstance(error, RateLimited) or error.status == _TOO_MANY
+    return failure, "free" if slow else "yes"
 
 
 def error_record(error: BaseException) -> dict[str, Any]:

@@ -205,6 +205,9 @@ class Engine(Protocol):
     def reply(self, caller: Caller, value: Any) -> None:
         """Answer a call, once."""
 
+    def when_given_up(self, caller: Caller, tell: Callable[[], object]) -> None:
+        """Call back when a caller waits no more."""
+
     def reply_error(self, caller: Caller, error: Exception) -> None:
         """Answer a call by an error."""
 

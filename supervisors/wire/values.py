@@ -20,6 +20,7 @@ import msgpack
 
 from supervisors.terms.dynamic import DynamicSupervisorSpec
 from supervisors.terms.errors import CallFailed, SupervisorsError, from_record
+from supervisors.terms.letters import letter_of, opened
 from supervisors.terms.partition import PartitionSupervisorSpec
 from supervisors.terms.reason import ExitReason
 from supervisors.terms.ref import Caller, Down, Ref
@@ -46,7 +47,7 @@ MAX_NESTED = 250
 #: So far in, msgpack's quick function is used, which takes 40 KB of stack; then its slower object, which takes little.
 QUICK_NESTED = 8
 
-_TUPLE, _SET, _FROZENSET, _INT, _ERROR, _TYPED, _PACKED, _PICKLED = 1, 2, 3, 4, 5, 6, 7, 100
+_TUPLE, _SET, _FROZENSET, _INT, _ERROR, _TYPED, _PACKED, _MESSAGE, _PICKLED = 1, 2, 3, 4, 5, 6, 7, 8, 100
 
 #: Typed values by number. A number is never reused; a changed layout gets a new one.
 _CODES: dict[type, int] = {
@@ -150,6 +151,9 @@ def _packer(nested: int, as_plain: Callable[[Any], Any]) -> Callable[[Any], byte
         kind = type(value)
         if kind is tuple:
             return _ext(_TUPLE, pack_inner(list(value)))
+        letter = letter_of(kind)
+        if letter is not None:
+            return _ext(_MESSAGE, pack_inner([letter.number, letter.version, *letter.read(value)]))
         if kind is Packed:
             return msgpack.ExtType(_PACKED, value.data)
         if kind is Via:  # doors and supervisors pass its key and value on, whatever they are
@@ -289,6 +293,9 @@ def _opener(nested: int, trusted: bool) -> Callable[[bytes | memoryview], Any]:
             case 6:
                 number, *values = deeper(data)
                 return _make(_TYPES[number], values)
+            case 8:
+                number, version, *values = deeper(data)
+                return opened(number, version, values)
             case 2:
                 return set(deeper(data))
             case 3:

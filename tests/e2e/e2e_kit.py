@@ -60,6 +60,11 @@ class LMServer:
         with urllib.request.urlopen(self.url.removesuffix("/v1") + "/stats", timeout=5) as answer:
             return json.load(answer)
 
+    def booked(self):
+        """Return a row per request, of a server that was started with --book."""
+        with urllib.request.urlopen(self.url.removesuffix("/v1") + "/booked", timeout=20) as answer:
+            return json.load(answer)
+
     @property
     def requests(self):
         return self.stats()["requests"]

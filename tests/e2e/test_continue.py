@@ -67,7 +67,7 @@ def test_a_script_again_and_again(host, server, tmp_path):
 
     other = summary(run(tmp_path, lm_server.url, "mine", 199))
     assert other["type"] == "ConfigError"
-    assert "another dataset:" in other["error"]
+    assert "another dataset (number of examples was 200 and is 199):" in other["error"]
     changed = SCRIPT.replace("ticket.strip()", "ticket.upper()")
     assert "another program:" in summary(run(tmp_path, lm_server.url, "mine", 200, script=changed))["error"]
     changed = SCRIPT.replace("example.team == prediction.team", "example.team != prediction.team")

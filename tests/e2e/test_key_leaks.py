@@ -64,7 +64,12 @@ def test_no_leak(home, monkeypatch, capfd, key, status):
 
     server = Answering(status, completion if status == 200 else refusal)
     texts = []
-    with server as url, dspex.connect(lm=dspex.LM("openai/x", base_url=url, deadline=0.3), workers=1) as system:
+    with (
+        server as url,
+        dspex.connect(
+            lm=dspex.LM("openai/x", base_url=url, api_key="env:OPENAI_API_KEY", deadline=0.3), workers=1
+        ) as system,
+    ):
         daemon = system.node.info["pid"]
         for program, count in [(triage(), 9), (Crashing(), 9), (triage(), 30)]:
             try:

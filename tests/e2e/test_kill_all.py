@@ -60,9 +60,12 @@ def test_daemon_killed(host, server, everything):
         resumed = system.resume(run_id, display_progress=False)
         check_whole(resumed, EXAMPLES)
         assert lm_server.requests - asked == EXAMPLES - done
+        # What was in flight when everything died is in the books, too; it may not have got as far as the server.
+        assert lm_server.requests <= resumed.asked <= lm_server.requests + IN_FLIGHT
+        assert resumed.cost is None
         whole = dspex.evaluate(triage(), tickets(EXAMPLES), metric())
         assert figures(whole) == figures(resumed)
-        assert (whole.score, whole.asked, whole.usage) == (resumed.score, resumed.asked, resumed.usage)
+        assert (whole.score, whole.asked) == (resumed.score, EXAMPLES)
 
 
 def test_client_killed_on_a_daemon(host, server):

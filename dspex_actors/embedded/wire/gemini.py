@@ -1,4 +1,4 @@
-"""Gemini's ``POST /v1beta/models/{model}:generateContent``."""
+"""Gemini's ``POST /{version}/models/{model}:generateContent``."""
 
 from __future__ import annotations
 

@@ -43,12 +43,12 @@ class OpenAI:
     """The chat completions format."""
 
     def key(self, headers: Mapping[str, str]) -> str | None:
-        """Return the bearer token."""
-        return bearer(headers)
+        """Return the bearer token, or the key where Azure's SDK puts it."""
+        return bearer(headers) or headers.get("api-key")
 
     def read(self, body: dict[str, Any], headers: Mapping[str, str], model: str) -> Call:
-        """Read a chat completion request."""
-        model = model_of(body)
+        """Read a chat completion request; the model may stand in the path, as Azure has it."""
+        model = model if model and body.get("model") is None else model_of(body)
         messages, attachments = read_messages(body, _ROLES)
         if body.get("stream"):
             raise RequestError(STREAMING, "stream")

@@ -23,9 +23,13 @@ class Budget:
 
     def __init__(self, rpm: float | None, tpm: float | None, now: float) -> None:
         """Start without a burst: the budget before it, which may have died a moment ago, has perhaps given one."""
-        start = now + BURST_SECONDS
-        self._requests = None if rpm is None else Gcra(rpm, BURST_SECONDS, start)
-        self._tokens = None if tpm is None else Gcra(tpm, BURST_SECONDS, start)
+        self._requests = _paced(None, rpm, now)
+        self._tokens = _paced(None, tpm, now)
+
+    def limit(self, rpm: float | None, tpm: float | None, now: float) -> None:
+        """Go on at other rates; what was reserved stays so."""
+        self._requests = _paced(self._requests, rpm, now)
+        self._tokens = _paced(self._tokens, tpm, now)
 
     def reserve(self, tokens: list[int], now: float) -> list[float]:
         """Reserve one request per item, first come first served.
@@ -50,3 +54,13 @@ class Budget:
         """Correct an estimate: `amount` tokens were not used (negative: used beyond the estimate)."""
         if self._tokens is not None:
             self._tokens.give_back(amount, now)
+
+
+def _paced(old: Gcra | None, rate: float | None, now: float) -> Gcra | None:
+    if rate is None:
+        return None
+    if old is not None and old.per_minute == rate:
+        return old
+    # Without a burst: what went out a moment ago was counted at another rate, or not at all.
+    start = now + BURST_SECONDS
+    return Gcra(rate, BURST_SECONDS, start if old is None else max(start, old.used_up_at))

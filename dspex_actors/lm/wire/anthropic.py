@@ -6,21 +6,15 @@ from typing import Any
 
 from dspex_actors.errors import ContentBlocked, InvalidRequest, LMError, QuotaExhausted
 from dspex_actors.lm.usage import Usage
-from dspex_actors.lm.wire.base import Provider, count, entries, table, word
+from dspex_actors.lm.wire.base import Provider, count, entries, standard, table, word
 from dspex_actors.lm.wire.content import data_url, image_url, parts_of, refuse, split_system
 from dspex_actors.lm.wire.exchange import WireReply
 from dspex_actors.lm.wire.failures import ErrorBody
+from dspex_actors.lm.wire.finish import finish
+from dspex_actors.lm.wire.tools import anthropic_choice, anthropic_result, anthropic_tools, calls_of
 
 #: `max_tokens` is required; this is sent when the user sets none.
 DEFAULT_MAX_TOKENS = 4096
-
-_FINISH = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "tool_use": "tool_calls",
-}
 
 
 class Anthropic(Provider):
@@ -40,21 +34,50 @@ class Anthropic(Provider):
         return "/v1/messages"
 
     def payload(self, model: str, messages: list[dict[str, Any]], params: dict[str, Any]) -> dict[str, Any]:
-        """Move system messages to the top, translate parts, rename `stop`, fill in `max_tokens`."""
-        system, rest = split_system(messages)
+        """Move system messages to the top, translate parts and tool calls, fill in `max_tokens`."""
+        system, rest = split_system(self.name, messages)
         payload: dict[str, Any] = {
             "model": model,
             "max_tokens": DEFAULT_MAX_TOKENS,
-            "messages": [{"role": _role(m["role"]), "content": self._content(m.get("content"))} for m in rest],
+            "messages": self._messages(rest),
             **params,
         }
         if system:
             payload["system"] = system
         if (stop := payload.pop("stop", None)) is not None:
             payload["stop_sequences"] = [stop] if isinstance(stop, str) else stop
+        if "tools" in payload:
+            payload["tools"] = anthropic_tools(payload["tools"])
+        if "tool_choice" in payload:
+            payload["tool_choice"] = anthropic_choice(payload["tool_choice"])
         return payload
 
-    def _content(self, content: object) -> object:
+    def _messages(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        written: list[dict[str, Any]] = []
+        results: list[dict[str, Any]] | None = None  # of the tool messages before; all belong into one message
+        for message in messages:
+            role = message["role"]
+            if role == "tool":
+                if results is None:
+                    results = []
+                    written.append({"role": "user", "content": results})
+                results.append(anthropic_result(message, self._content(message.get("content"))))
+                continue
+            results = None
+            if role not in ("user", "assistant"):
+                raise refuse(self.name, f"no message of role '{role}' can be sent; use system, user, assistant or tool")
+            content = self._content(message.get("content"))
+            if message.get("tool_calls"):
+                said = [{"type": "text", "text": content}] if isinstance(content, str) and content else content or []
+                calls = [
+                    {"type": "tool_use", "id": call, "name": name, "input": arguments}
+                    for call, name, arguments in calls_of(self.name, message)
+                ]
+                content = [*said, *calls]
+            written.append({"role": role, "content": content})
+        return written
+
+    def _content(self, content: object) -> str | list[dict[str, Any]]:
         if isinstance(content, str):
             return content
         return [self._part(part) for part in parts_of(content)]
@@ -89,12 +112,33 @@ class Anthropic(Provider):
         reason = word(data.get("stop_reason"))
         if reason == "refusal":
             raise ContentBlocked(f"{self.name} refused to reply", code=reason, retryable=False)
+        usage = table(data.get("usage"))
         return WireReply(
             text="".join(str(block["text"]) for block in entries(blocks) if block.get("type") == "text"),
-            usage=_usage(data.get("usage")),
-            finish_reason=_FINISH.get(reason, reason) if reason else None,
+            usage=self.usage(data),
+            finish_reason=finish(reason),
             model=word(data.get("model")),
             request_id=word(data.get("id")),
+            tier=standard(usage.get("speed"), "standard")
+            or standard(usage.get("service_tier"), "standard")
+            or standard(usage.get("inference_geo"), "global", "not_available"),
+        )
+
+    def usage(self, data: dict[str, Any]) -> Usage | None:
+        """Read `usage`; its input_tokens are only what comes after the last cache mark."""
+        told = data.get("usage")
+        if not isinstance(told, dict):
+            return None
+        read = count(told.get("cache_read_input_tokens"))
+        kept = table(told.get("cache_creation"))
+        hour = count(kept.get("ephemeral_1h_input_tokens"))
+        written = count(told.get("cache_creation_input_tokens")) or sum(count(value) for value in kept.values())
+        return Usage(
+            input_total=count(told.get("input_tokens")) + read + written,
+            cache_read=read,
+            cache_write=written,
+            cache_write_1h=hour,
+            output_total=count(told.get("output_tokens")),
         )
 
     def classify(self, status: int, error: ErrorBody) -> tuple[type[LMError], bool, float | None]:
@@ -104,25 +148,3 @@ class Anthropic(Provider):
         if cls is InvalidRequest and ("credit balance" in words or "usage limits" in words):
             return QuotaExhausted, False, None
         return cls, retryable, wait
-
-
-def _role(role: str) -> str:
-    if role not in ("user", "assistant"):
-        raise refuse("anthropic", f"no message of role '{role}' can be sent; use system, user or assistant")
-    return role
-
-
-def _usage(data: object) -> Usage | None:
-    if not isinstance(data, dict):
-        return None
-    read = count(data.get("cache_read_input_tokens"))
-    written = count(data.get("cache_creation_input_tokens")) or sum(
-        count(value) for value in table(data.get("cache_creation")).values()
-    )
-    return Usage(
-        # input_tokens is only what comes after the last cache mark.
-        input_total=count(data.get("input_tokens")) + read + written,
-        cache_read=read,
-        cache_write=written,
-        output_total=count(data.get("output_tokens")),
-    )

@@ -7,9 +7,18 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-import orjson
-
-from dspex_actors.errors import AuthError, InvalidRequest, LMError, Overloaded, QuotaExhausted, StreamTruncated
+from dspex_actors.errors import (
+    AuthError,
+    ConfigError,
+    InvalidRequest,
+    LMError,
+    Overloaded,
+    QuotaExhausted,
+    StreamTruncated,
+)
+from dspex_actors.lm import rules
+from dspex_actors.lm.usage import Usage
+from dspex_actors.lm.wire import bodies
 from dspex_actors.lm.wire.exchange import RawReply, WireReply, WireRequest
 from dspex_actors.lm.wire.failures import ErrorBody, error_body, excerpt, kind_of_failure, retry_after
 
@@ -27,6 +36,9 @@ _STATUS_OF_KIND = {
     "insufficient_quota": 429,
     "overloaded_error": 529,
 }
+_HTTP_ERRORS = frozenset(str(status) for status in range(400, 600))
+#: What a body that has not the provider's shape makes `parse` raise; RecursionError where it is nested too deep.
+_MISSHAPEN = (LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError)
 
 
 class Provider(ABC):
@@ -52,7 +64,12 @@ class Provider(ABC):
 
     @abstractmethod
     def payload(self, model: str, messages: list[dict[str, Any]], params: dict[str, Any]) -> dict[str, Any]:
-        """Translate a call into the provider's JSON; `params` are in our normal form.
+        """Translate a call into the provider's JSON.
+
+        Args:
+            model: the model.
+            messages: role/content messages in OpenAI's form.
+            params: parameters in our normal form, as `rules.fit` made them fit this provider and model.
 
         Raises:
             InvalidRequest: the provider has no way to say it.
@@ -66,6 +83,18 @@ class Provider(ABC):
             LMError: the answer is a refusal.
             LookupError, TypeError, ValueError, AttributeError: it has not the provider's shape.
         """
+
+    @abstractmethod
+    def usage(self, data: dict[str, Any]) -> Usage | None:
+        """Return the usage that an answer's JSON tells, be it a reply or a refusal; None where it tells none."""
+
+    def error_in(self, data: Any) -> Any:
+        """Return what in the JSON of a 200 is an error, in a shape that `error_body` knows; None: it is none."""
+        return data if isinstance(data, dict) and (data.get("error") or data.get("type") == "error") else None
+
+    def key(self, base_url: str) -> tuple[str, str]:
+        """Return the header that carries the key to a server, and what stands before the key in it."""
+        return self.key_header, self.key_prefix
 
     def headers(self) -> dict[str, str]:
         """Return the headers of every request, without the one that carries the key."""
@@ -88,12 +117,14 @@ class Provider(ABC):
             params = {name: value for name, value in params.items() if name not in LOCAL_PARAMS}
         problem: str
         try:
-            return orjson.dumps(self.payload(model, messages, params))
+            return bodies.dump(self.payload(model, messages, rules.fit(self.name, model, params)))
         except LMError:
             raise
+        except ConfigError as exc:
+            problem = exc.message
         except Exception as exc:
-            problem = f"{type(exc).__name__}: {exc}"
-        raise InvalidRequest(f"{self.name}: the call is not plain JSON data: {excerpt(problem)}", retryable=False)
+            problem = f"the call is not plain JSON data: {excerpt(f'{type(exc).__name__}: {exc}')}"
+        raise InvalidRequest(f"{self.name}: {problem}", retryable=False)
 
     def build(self, model: str, messages: list[dict[str, Any]], params: dict[str, Any]) -> WireRequest:
         """Build one whole request, without its key.
@@ -121,17 +152,18 @@ class Provider(ABC):
                 `request_id` are set as far as known.
         """
         if not 200 <= raw.status < 300:
-            raise self._refusal(raw, now)
+            raise self._refusal(raw, now, _parsed(raw.body))
         data = self._json(raw)
-        if isinstance(data, dict) and (data.get("error") or data.get("type") == "error"):
-            raise self._refusal(raw, now)
+        told = self.error_in(data)
+        if told is not None:
+            raise self._refusal(raw, now, told, data)
         reply = None
         failure: LMError | None = None
         try:
             reply = self.parse(data)
         except LMError as error:
             failure = error
-        except (LookupError, TypeError, ValueError, AttributeError):
+        except _MISSHAPEN:
             failure = Overloaded(
                 f"{self.name} answered with JSON that is not one of its replies: '{self._start(raw)}' "
                 "— is base_url right?",
@@ -142,11 +174,19 @@ class Provider(ABC):
             failure.status = raw.status if failure.status is None else failure.status
             failure.code = excerpt(failure.code, 80) if failure.code else None
             failure.request_id = failure.request_id or request_id
+            failure.usage = self._billed(data)
             raise failure
         assert reply is not None
-        if request_id is None:
-            return reply
-        return WireReply(reply.text, reply.usage, reply.finish_reason, reply.model, request_id)
+        reply.request_id = request_id or reply.request_id
+        return reply
+
+    def _billed(self, data: Any) -> dict[str, Any] | None:
+        """Return the usage that the JSON of a failed request tells: it is paid, too."""
+        try:
+            usage = self.usage(data)
+        except _MISSHAPEN:
+            return None
+        return usage.to_dict() if usage is not None and usage.total else None
 
     def classify(self, status: int, error: ErrorBody) -> tuple[type[LMError], bool, float | None]:
         """Return the type of a refusal, whether asking again may help, and the body's wait in seconds."""
@@ -162,9 +202,9 @@ class Provider(ABC):
 
     def _json(self, raw: RawReply) -> Any:
         try:
-            return orjson.loads(raw.body)
-        except orjson.JSONDecodeError:
-            pass  # the error holds the document; it must not become anybody's context
+            return bodies.load(raw.body)
+        except ValueError:
+            pass
         body = raw.body.strip()
         if body[:1] in (b"{", b"[") and body[-1:] not in (b"}", b"]"):
             raise StreamTruncated(
@@ -175,12 +215,15 @@ class Provider(ABC):
         what = f"something that is not JSON: '{self._start(raw)}'" if body else "an empty body"
         raise Overloaded(f"{self.name} answered with {what} — is base_url right?", status=raw.status, retryable=True)
 
-    def _refusal(self, raw: RawReply, now: float) -> LMError:
-        """Turn an answer that is an error into the exception for it."""
-        try:
-            data = orjson.loads(raw.body)
-        except orjson.JSONDecodeError:
-            data = None
+    def _refusal(self, raw: RawReply, now: float, data: Any, whole: Any = None) -> LMError:
+        """Turn an answer that is an error into the exception for it.
+
+        Args:
+            raw: the answer.
+            now: seconds since the epoch.
+            data: its JSON, or that part of it which is the error; None: it is no JSON.
+            whole: all of its JSON, if `data` is a part.
+        """
         error = error_body(data) or ErrorBody(self._start(raw))
         status = raw.status
         if status < 300:  # an error inside a 200, as gateways send it
@@ -211,10 +254,15 @@ class Provider(ABC):
             retryable=retryable,
             retry_after=retry_after(raw.headers, now) if wait is None else wait,
             request_id=self._request_id(raw) or _request_id(data),
+            usage=self._billed(data if whole is None else whole),
         )
 
 
-_HTTP_ERRORS = frozenset(str(status) for status in range(400, 600))
+def _parsed(body: bytes) -> Any:
+    try:
+        return bodies.load(body)
+    except ValueError:
+        return None
 
 
 def _request_id(data: object) -> str | None:
@@ -232,14 +280,24 @@ def _origin(location: str) -> str:
 
 def count(value: object) -> int:
     """Return a token count that a provider sent: 0 for anything but a non-negative number."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 2**53:
-        return int(value)
+    if type(value) is int or isinstance(value, float):  # True is no count
+        return int(value) if 0 <= value < 2**53 else 0
     return 0
 
 
 def word(value: object) -> str | None:
     """Return a non-empty text that a provider sent; None for anything else."""
     return value if isinstance(value, str) and value else None
+
+
+def standard(tier: object, *words: str) -> str | None:
+    """Return a provider's word for how a request is billed, in lower case; None for the standard way, or no word.
+
+    Args:
+        tier: the word.
+        words: those of the provider that mean the standard way, in lower case.
+    """
+    return tier.lower() if isinstance(tier, str) and tier and tier.lower() not in words else None
 
 
 def table(value: object) -> dict[str, Any]:

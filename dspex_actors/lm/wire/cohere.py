@@ -10,9 +10,9 @@ from dspex_actors.lm.wire.base import Provider, count, entries, table, word
 from dspex_actors.lm.wire.content import SYSTEM_ROLES, refuse
 from dspex_actors.lm.wire.exchange import WireReply
 from dspex_actors.lm.wire.failures import ErrorBody
+from dspex_actors.lm.wire.finish import finish
 
 _NAMES = {"top_p": "p", "top_k": "k", "stop": "stop_sequences"}
-_FINISH = {"COMPLETE": "stop", "STOP_SEQUENCE": "stop", "MAX_TOKENS": "length", "TOOL_CALL": "tool_calls"}
 
 
 class Cohere(Provider):
@@ -43,24 +43,50 @@ class Cohere(Provider):
             for part in entries(content):
                 if part.get("type") in ("input_audio", "file"):
                     raise refuse(self.name, f"it takes no {part['type']} part; only text and image_url")
+            # A hint for Anthropic's cache, which nobody else knows.
+            message = {
+                **message,
+                "content": [
+                    {name: value for name, value in part.items() if name != "cache_control"}
+                    if isinstance(part, dict)
+                    else part
+                    for part in content
+                ],
+            }
         return {**message, "role": "system"} if message["role"] in SYSTEM_ROLES else message
 
     def parse(self, data: dict[str, Any]) -> WireReply:
         """Read a chat reply; some failures come as its finish_reason."""
         message = data["message"]
-        reason = str(data.get("finish_reason") or "")
+        reason = word(data.get("finish_reason")) or ""
         if reason == "TIMEOUT":
             raise Timeout(f"{self.name} did not finish the reply in time", code=reason, retryable=True)
         if reason == "ERROR_TOXIC":
             raise ContentBlocked(f"{self.name} blocked the reply", code=reason, retryable=False)
         if reason.startswith("ERROR"):
             raise Overloaded(f"{self.name} failed in the middle of the reply", code=reason[:80], retryable=True)
+        # A reply that only calls tools, or was cut while thinking, has no content.
+        content = message.get("content") if reason else message["content"]
         return WireReply(
-            text="".join(str(part["text"]) for part in entries(message["content"]) if part.get("type") == "text"),
-            usage=_usage(data.get("usage")),
-            finish_reason=_FINISH.get(reason, reason.lower()) or None,
+            text=content
+            if isinstance(content, str)
+            else "".join(str(part["text"]) for part in entries(content) if part.get("type") == "text"),
+            usage=self.usage(data),
+            finish_reason=finish(reason),
             model=word(data.get("model")),
             request_id=word(data.get("id")),
+        )
+
+    def usage(self, data: dict[str, Any]) -> Usage | None:
+        """Read `usage`: the bill is on billed_units; `tokens` counts the prompt template too."""
+        told = data.get("usage")
+        if not isinstance(told, dict):
+            return None
+        units = table(told.get("billed_units")) or table(told.get("tokens"))
+        return Usage(
+            input_total=count(units.get("input_tokens")),
+            cache_read=count(told.get("cached_tokens")),
+            output_total=count(units.get("output_tokens")),
         )
 
     def classify(self, status: int, error: ErrorBody) -> tuple[type[LMError], bool, float | None]:
@@ -69,15 +95,3 @@ class Cohere(Provider):
         if cls is RateLimited and "/ month" in error.message:
             return QuotaExhausted, False, None
         return cls, retryable, wait
-
-
-def _usage(data: object) -> Usage | None:
-    if not isinstance(data, dict):
-        return None
-    # The bill is on billed_units; `tokens` counts the prompt template too.
-    units = table(data.get("billed_units")) or table(data.get("tokens"))
-    return Usage(
-        input_total=count(units.get("input_tokens")),
-        cache_read=count(data.get("cached_tokens")),
-        output_total=count(units.get("output_tokens")),
-    )

@@ -33,10 +33,29 @@ def text_of(content: object) -> str:
     return "\n".join(str(part.get("text", "")) for part in parts_of(content) if part.get("type") == "text")
 
 
-def split_system(messages: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
-    """Return the text of all system messages, one paragraph each, and the other messages in order."""
-    system = [text_of(message.get("content")) for message in messages if message["role"] in SYSTEM_ROLES]
-    return "\n\n".join(system), [message for message in messages if message["role"] not in SYSTEM_ROLES]
+def split_system(
+    provider: str, messages: list[dict[str, Any]]
+) -> tuple[str | list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return what all system messages say, and the other messages in order.
+
+    Returns:
+        The system's text, one paragraph a message; as parts where one has more to say than text, such as Anthropic's
+        `cache_control`.
+
+    Raises:
+        InvalidRequest: there is something else than text in a system message.
+    """
+    system = [message.get("content") for message in messages if message["role"] in SYSTEM_ROLES]
+    rest = [message for message in messages if message["role"] not in SYSTEM_ROLES]
+    if all(isinstance(content, str) for content in system):
+        return "\n\n".join(system), rest  # type: ignore[arg-type]
+    parts = [part for content in system for part in parts_of(content)]
+    for part in parts:
+        if part.get("type") != "text":
+            raise refuse(provider, f"a system message can only be text, got a part of type '{part.get('type')}'")
+    if all(part.keys() == {"type", "text"} for part in parts):
+        return "\n\n".join(text_of(content) for content in system), rest
+    return parts, rest
 
 
 def data_url(url: str) -> tuple[str, str] | None:

@@ -36,9 +36,9 @@ class RawReply:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class WireReply:
-    """What a provider's answer says.
+    """What a provider's answer says: `parse` reads its body, `read` adds what the headers tell.
 
     Args:
         text: the reply's text.
@@ -46,6 +46,8 @@ class WireReply:
         finish_reason: in our normal form (see `LMReply`).
         model: the model that answered; None when not said.
         request_id: the provider's id of the request.
+        tier: how it is billed, where that is not the standard way: batch, flex, priority, fast, or the provider's own
+            word.
     """
 
     text: str
@@ -53,3 +55,4 @@ class WireReply:
     finish_reason: str | None
     model: str | None
     request_id: str | None
+    tier: str | None = None

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import orjson
-
 from dspex_actors.errors import (
     AuthError,
     ContentBlocked,
@@ -23,6 +21,7 @@ from dspex_actors.errors import (
     Timeout,
 )
 from dspex_actors.lm.keys import scrub
+from dspex_actors.lm.wire import bodies
 
 #: Characters of a provider's words that go into an error message.
 EXCERPT = 300
@@ -33,12 +32,20 @@ _SCAN = 64 * 1024
 #: Providers' and local servers' words for "the prompt does not fit". Only looked at where the status is a
 #: refusal.
 _TOO_LONG = re.compile(
-    r"maximum context length|context[ _-]?(?:window|length|size)|prompt is too long|prompt is longer than"
-    r"|input token count|too many (?:input )?tokens|maximum number of (?:input )?tokens"
-    r"|exceeds the max_model_len|input is too long|exceed_context_size",
+    r"maximum context length|context[ _-]?(?:window|length|size|limit)|prompt is too long|prompt is longer than"
+    r"|input token count|too many (?:input )?tokens|maximum number of (?:input )?tokens|maximum prompt length"
+    r"|exceeds the max_model_len|input is too long|exceed_context_size|reduce the length of the (?:messages|prompt)"
+    r"|max_new_tokens` must be <=",
     re.IGNORECASE,
 )
-_BLOCKED = {"content_filter", "content_policy_violation", "responsibleaipolicyviolation", "safety"}
+_BLOCKED = {"content_filter", "safety"}
+#: Words for "this content is not wanted": in codes (content_policy_violation, cyber_policy, ...), and in messages.
+_POLICY = re.compile(r"polic(?:y|ies)", re.IGNORECASE)
+_UNWANTED = re.compile(
+    r"(?:prompt|input|request) (?:was|has been) flagged|content[ _-]?(?:filter|polic|management)|usage polic"
+    r"|blocked (?:input|output|by (?:our )?content)|requires moderation",
+    re.IGNORECASE,
+)
 _NO_MONEY = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "billing_error"}
 #: Server errors that asking again does not cure: not implemented, HTTP version not supported.
 _PERMANENT = {501, 505}
@@ -71,6 +78,13 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else str(value) if isinstance(value, int) else ""
 
 
+def _json(data: object) -> str:
+    try:
+        return bodies.dump(data).decode()
+    except (TypeError, RecursionError):
+        return "(unreadable)"
+
+
 def error_body(data: object) -> ErrorBody | None:
     """Find the error in a parsed body; None when there is none.
 
@@ -90,9 +104,13 @@ def error_body(data: object) -> ErrorBody | None:
     if not isinstance(message, str):
         message = source.get("detail")
         if isinstance(message, (list, dict)):
-            message = orjson.dumps(message).decode()
+            message = _json(message)
     if source is data and not isinstance(message, str):
         return None
+    metadata = source.get("metadata")
+    if isinstance(metadata, dict) and isinstance(metadata.get("raw"), str):
+        # A gateway's words ("Provider returned error"), and those of whom it asked.
+        message = f"{message or ''}: {metadata['raw']}"
     kind = _text(source.get("status")) or _text(source.get("type"))
     details = source.get("details")
     return ErrorBody(
@@ -134,6 +152,13 @@ def is_context_overflow(error: ErrorBody) -> bool:
     return error.code == "context_length_exceeded" or bool(_TOO_LONG.search(error.message[:_SCAN]))
 
 
+def is_unwanted(error: ErrorBody, words: set[str]) -> bool:
+    """Tell whether the provider refused the content; `words` are the error's kind and code in lower case."""
+    return bool(
+        words & _BLOCKED or any(_POLICY.search(word) for word in words) or _UNWANTED.search(error.message[:_SCAN])
+    )
+
+
 def kind_of_failure(status: int, error: ErrorBody) -> tuple[type[LMError], bool]:
     """Return the error type for a status and body, and whether asking again may help.
 
@@ -144,7 +169,7 @@ def kind_of_failure(status: int, error: ErrorBody) -> tuple[type[LMError], bool]
         return QuotaExhausted, False
     if status in (400, 413, 422) and is_context_overflow(error):
         return ContextWindowExceeded, False
-    if status in (400, 403, 422) and words & _BLOCKED:
+    if status in (400, 403, 422, 498) and is_unwanted(error, words):
         return ContentBlocked, False
     if status in (401, 403, 407):
         return AuthError, False

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 from urllib.parse import quote
 
 from dspex_actors.errors import AuthError, ContentBlocked, LMError, Overloaded, QuotaExhausted, RateLimited
 from dspex_actors.lm.usage import Usage
-from dspex_actors.lm.wire.base import Provider, count, entries, table, word
+from dspex_actors.lm.wire.base import Provider, count, entries, standard, table, word
 from dspex_actors.lm.wire.content import data_url, image_url, parts_of, refuse, split_system
 from dspex_actors.lm.wire.exchange import WireReply
 from dspex_actors.lm.wire.failures import ErrorBody, excerpt
+from dspex_actors.lm.wire.finish import finish
+from dspex_actors.lm.wire.tools import calls_of, gemini_choice, gemini_result, gemini_tools
 
 #: Our parameters' names in `generationConfig`. Any other goes beside it, as the API's top-level fields do.
 _CONFIG = {
@@ -23,7 +26,6 @@ _CONFIG = {
     "frequency_penalty": "frequencyPenalty",
     "presence_penalty": "presencePenalty",
 }
-_FINISH = {"STOP": "stop", "MAX_TOKENS": "length"}
 _BLOCKED = frozenset(
     {
         "SAFETY",
@@ -55,15 +57,12 @@ class Gemini(Provider):
 
     def payload(self, model: str, messages: list[dict[str, Any]], params: dict[str, Any]) -> dict[str, Any]:
         """Translate roles and parts; put sampling parameters into `generationConfig`."""
-        system, rest = split_system(messages)
+        system, rest = split_system(self.name, messages)
         config: dict[str, Any] = {}
-        payload: dict[str, Any] = {
-            "contents": [
-                {"role": _role(m["role"]), "parts": [self._part(p) for p in parts_of(m.get("content"))]} for m in rest
-            ]
-        }
+        payload: dict[str, Any] = {"contents": self._contents(rest)}
         if system:
-            payload["systemInstruction"] = {"parts": [{"text": system}]}
+            texts = [system] if isinstance(system, str) else [part["text"] for part in system]
+            payload["systemInstruction"] = {"parts": [{"text": text} for text in texts]}
         for name, value in params.items():
             if name in _CONFIG:
                 config[_CONFIG[name]] = value
@@ -71,6 +70,10 @@ class Gemini(Provider):
                 config["stopSequences"] = [value] if isinstance(value, str) else value
             elif name == "response_format":
                 config.update(_response_format(value))
+            elif name == "tools":
+                payload["tools"] = gemini_tools(value)
+            elif name == "tool_choice":
+                payload["toolConfig"] = gemini_choice(value)
             elif name == "generationConfig":
                 config.update(value)
             else:
@@ -78,6 +81,33 @@ class Gemini(Provider):
         if config:
             payload["generationConfig"] = config
         return payload
+
+    def _contents(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        written: list[dict[str, Any]] = []
+        names: dict[str, str] = {}  # of the tools that were called, by the calls' ids
+        results: list[dict[str, Any]] | None = None  # of the tool messages before; all belong into one content
+        for message in messages:
+            role = message["role"]
+            if role == "tool":
+                if results is None:
+                    results = []
+                    written.append({"role": "user", "parts": results})
+                results.append(gemini_result(message, names))
+                continue
+            results = None
+            if role not in ("user", "assistant"):
+                raise refuse(self.name, f"no message of role '{role}' can be sent; use system, user, assistant or tool")
+            content = message.get("content")
+            parts: list[dict[str, Any]] = (
+                [{"text": content}] if isinstance(content, str) else [self._part(part) for part in parts_of(content)]
+            )
+            if message.get("tool_calls"):
+                parts = parts if content else []
+                for call, name, arguments in calls_of(self.name, message):
+                    names[call] = name
+                    parts.append({"functionCall": {"name": name, "args": arguments}})
+            written.append({"role": "model" if role == "assistant" else "user", "parts": parts})
+        return written
 
     def _part(self, part: dict[str, Any]) -> dict[str, Any]:
         kind = part.get("type")
@@ -105,46 +135,62 @@ class Gemini(Provider):
         if not candidates:
             if "promptFeedback" not in data and "usageMetadata" not in data:
                 raise KeyError("candidates")
-            why = str(table(data.get("promptFeedback")).get("blockReason") or "no reason given")
+            why = word(table(data.get("promptFeedback")).get("blockReason")) or "no reason given"
             raise ContentBlocked(f"{self.name} blocked the prompt: {excerpt(why, 80)}", code=why[:80], retryable=False)
-        reason = str(candidates[0].get("finishReason") or "")
+        reason = word(candidates[0].get("finishReason")) or ""
         parts = entries(table(candidates[0].get("content")).get("parts"))
-        text = "".join(str(part["text"]) for part in parts if "text" in part and not part.get("thought"))
+        said = [part for part in parts if not part.get("thought")]
         if reason in _BLOCKED:
             raise ContentBlocked(f"{self.name} blocked the reply: {reason}", code=reason, retryable=False)
-        if not text and not parts and reason not in ("STOP", "MAX_TOKENS", ""):
-            # OTHER, MALFORMED_RESPONSE and the like: sampling again often answers.
-            raise Overloaded(f"{self.name} answered nothing: {excerpt(reason, 80)}", code=reason[:80], retryable=True)
+        if not said and reason != "MAX_TOKENS":
+            # STOP after nothing, or nothing but thoughts; OTHER, MALFORMED_RESPONSE: sampling again often answers.
+            why = excerpt(reason, 80) or "no reason given"
+            raise Overloaded(f"{self.name} answered nothing: {why}", code=reason[:80] or None, retryable=True)
+        called = any("functionCall" in part for part in said)
         return WireReply(
-            text=text,
-            usage=_usage(data.get("usageMetadata")),
-            finish_reason=_FINISH.get(reason, reason.lower()) or None,
+            text="".join(str(part["text"]) for part in said if "text" in part),
+            usage=self.usage(data),
+            finish_reason="tool_calls" if called and reason == "STOP" else finish(reason),
             model=word(data.get("modelVersion")),
             request_id=word(data.get("responseId")),
+            tier=standard(table(data.get("usageMetadata")).get("serviceTier"), "standard"),
+        )
+
+    def usage(self, data: dict[str, Any]) -> Usage | None:
+        """Read `usageMetadata`; thoughts and the results of tools are outside its counts."""
+        told = data.get("usageMetadata")
+        if not isinstance(told, dict):
+            return None
+        thoughts = count(told.get("thoughtsTokenCount"))
+        audio = [
+            count(item.get("tokenCount"))
+            for name in ("promptTokensDetails", "candidatesTokensDetails")
+            for item in entries(told.get(name))
+            if item.get("modality") == "AUDIO"
+        ]
+        return Usage(
+            input_total=count(told.get("promptTokenCount")) + count(told.get("toolUsePromptTokenCount")),
+            cache_read=count(told.get("cachedContentTokenCount")),
+            output_total=count(told.get("candidatesTokenCount")) + thoughts,
+            reasoning=thoughts,
+            audio=sum(audio),
         )
 
     def classify(self, status: int, error: ErrorBody) -> tuple[type[LMError], bool, float | None]:
         """The wait, the daily quota and a bad key are told in the body's details only."""
         cls, retryable, wait = super().classify(status, error)
         for detail in error.details:
-            kind = str(detail.get("@type", ""))
-            if kind.endswith("RetryInfo") and (match := _SECONDS.fullmatch(str(detail.get("retryDelay", "")))):
-                wait = float(match[1])
+            kind = word(detail.get("@type")) or ""
+            if kind.endswith("RetryInfo") and (match := _SECONDS.fullmatch(word(detail.get("retryDelay")) or "")):
+                seconds = float(match[1])
+                wait = seconds if math.isfinite(seconds) else wait
             elif kind.endswith("ErrorInfo") and detail.get("reason") == "API_KEY_INVALID":
                 cls, retryable = AuthError, False
             elif kind.endswith("QuotaFailure") and cls is RateLimited:
-                quotas = [str(v.get("quotaId", "")) for v in entries(detail.get("violations"))]
+                quotas = [word(v.get("quotaId")) or "" for v in entries(detail.get("violations"))]
                 if any("PerDay" in quota for quota in quotas):
                     cls, retryable = QuotaExhausted, False
         return cls, retryable, wait
-
-
-def _role(role: str) -> str:
-    if role == "assistant":
-        return "model"
-    if role != "user":
-        raise refuse("gemini", f"no message of role '{role}' can be sent; use system, user or assistant")
-    return role
 
 
 def _response_format(value: Any) -> dict[str, Any]:
@@ -154,22 +200,3 @@ def _response_format(value: Any) -> dict[str, Any]:
     if schema := table(value.get("json_schema")).get("schema"):
         config["responseJsonSchema"] = schema
     return config
-
-
-def _usage(data: object) -> Usage | None:
-    if not isinstance(data, dict):
-        return None
-    thoughts = count(data.get("thoughtsTokenCount"))
-    audio = [
-        count(item.get("tokenCount"))
-        for name in ("promptTokensDetails", "candidatesTokensDetails")
-        for item in entries(data.get(name))
-        if item.get("modality") == "AUDIO"
-    ]
-    return Usage(
-        input_total=count(data.get("promptTokenCount")) + count(data.get("toolUsePromptTokenCount")),
-        cache_read=count(data.get("cachedContentTokenCount")),
-        output_total=count(data.get("candidatesTokenCount")) + thoughts,
-        reasoning=thoughts,
-        audio=sum(audio),
-    )

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 from dspex_actors.errors import ContentBlocked, LMError, Overloaded, RateLimited
 from dspex_actors.lm.usage import Usage
-from dspex_actors.lm.wire.base import Provider, count, table, word
+from dspex_actors.lm.wire.base import Provider, count, standard, table, word
 from dspex_actors.lm.wire.content import parts_of
 from dspex_actors.lm.wire.exchange import WireReply
 from dspex_actors.lm.wire.failures import ErrorBody, excerpt
-
-#: Models that refuse `max_tokens`. Others get it: compatible servers often know only the old name.
-_REASONING = re.compile(r"(?:^|[/:])(?:o\d|gpt-5)")
+from dspex_actors.lm.wire.finish import finish
 
 
 class OpenAI(Provider):
@@ -23,16 +21,25 @@ class OpenAI(Provider):
     default_base_url: ClassVar[str | None] = "https://api.openai.com/v1"
     default_key: ClassVar[str | None] = "env:OPENAI_API_KEY"
 
+    def key(self, base_url: str) -> tuple[str, str]:
+        """Return the bearer's header; Azure takes a bearer for a user's token, and has a header of its own for keys."""
+        is_azure = (urlsplit(base_url).hostname or "").endswith(".azure.com")
+        return ("api-key", "") if is_azure else super().key(base_url)
+
     def path(self, model: str) -> str:
         """Return the chat completions' path."""
         return "/chat/completions"
 
     def payload(self, model: str, messages: list[dict[str, Any]], params: dict[str, Any]) -> dict[str, Any]:
-        """Our normal form is OpenAI's; only `max_tokens` has two names."""
-        payload = {"model": model, "messages": messages, **params}
-        if "max_tokens" in payload and _REASONING.search(model):
-            payload.setdefault("max_completion_tokens", payload.pop("max_tokens"))
-        return payload
+        """Return the call: our normal form is OpenAI's."""
+        return {"model": model, "messages": messages, **params}
+
+    def error_in(self, data: Any) -> Any:
+        """Look into the first choice, too: gateways put there what failed at whom they asked."""
+        choices = data.get("choices") if isinstance(data, dict) else None
+        if choices and isinstance(choices, list) and isinstance(choices[0], dict) and choices[0].get("error"):
+            return choices[0]
+        return super().error_in(data)
 
     def parse(self, data: dict[str, Any]) -> WireReply:
         """Read a chat completion."""
@@ -43,10 +50,12 @@ class OpenAI(Provider):
         message = choice["message"]
         content = message.get("content")
         refusal = message.get("refusal")
-        finish = word(choice.get("finish_reason"))
-        if finish == "content_filter" or (refusal and not content):
+        reason = finish(choice.get("finish_reason"))
+        if reason == "content_filter" or (refusal and not content):
             words = excerpt(refusal) if isinstance(refusal, str) and refusal else "by its content filter"
-            raise ContentBlocked(f"{self.name} refused to reply: {words}", code=finish, retryable=False)
+            raise ContentBlocked(f"{self.name} refused to reply: {words}", code=reason, retryable=False)
+        if reason == "error":
+            raise Overloaded(f"{self.name} failed in the middle of the reply", code=reason, retryable=True)
         text = (
             content
             if isinstance(content, str)
@@ -54,10 +63,27 @@ class OpenAI(Provider):
         )
         return WireReply(
             text=text,
-            usage=_usage(data.get("usage")),
-            finish_reason="tool_calls" if finish == "function_call" else finish,
+            usage=self.usage(data),
+            finish_reason=reason,
             model=word(data.get("model")),
             request_id=word(data.get("id")),
+            tier=standard(data.get("service_tier"), "default", "auto", "standard", "on_demand"),
+        )
+
+    def usage(self, data: dict[str, Any]) -> Usage | None:
+        """Read `usage`; cached and reasoning tokens are inside its counts."""
+        told = data.get("usage")
+        if not isinstance(told, dict):
+            return None
+        prompt = table(told.get("prompt_tokens_details"))
+        reply = table(told.get("completion_tokens_details"))
+        return Usage(
+            input_total=count(told.get("prompt_tokens")),
+            cache_read=count(prompt.get("cached_tokens")),
+            cache_write=count(prompt.get("cache_write_tokens")),
+            output_total=count(told.get("completion_tokens")),
+            reasoning=count(reply.get("reasoning_tokens")),
+            audio=count(prompt.get("audio_tokens")) + count(reply.get("audio_tokens")),
         )
 
     def classify(self, status: int, error: ErrorBody) -> tuple[type[LMError], bool, float | None]:
@@ -74,18 +100,3 @@ class Embedded(OpenAI):
     name = "embedded"
     default_base_url = None
     default_key = None
-
-
-def _usage(data: object) -> Usage | None:
-    if not isinstance(data, dict):
-        return None
-    prompt = table(data.get("prompt_tokens_details"))
-    reply = table(data.get("completion_tokens_details"))
-    return Usage(
-        input_total=count(data.get("prompt_tokens")),
-        cache_read=count(prompt.get("cached_tokens")),
-        cache_write=count(prompt.get("cache_write_tokens")),
-        output_total=count(data.get("completion_tokens")),
-        reasoning=count(reply.get("reasoning_tokens")),
-        audio=count(prompt.get("audio_tokens")) + count(reply.get("audio_tokens")),
-    )

@@ -1,17 +1,20 @@
-"""A worker's LMs: one session per LM, its client actor, and the embedded LM's address."""
+"""A worker's LMs: one session per deployment, its client actor, and the embedded LM's address."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Coroutine, Iterable
 from dataclasses import replace
 from typing import Any
 
 from dspex_actors.errors import LMError, Overloaded
-from dspex_actors.lm.control.client import LMClient, client_name
-from dspex_actors.lm.lm import LM
+from dspex_actors.lm.control.client import client_spec
+from dspex_actors.lm.control.messages import InForce, Pause
+from dspex_actors.lm.deployment import Deployment, Limits
 from dspex_actors.lm.reply import LMReply
 from dspex_actors.lm.request import LMRequest
-from dspex_actors.lm.worker.fallback import candidates, worth_another
+from dspex_actors.lm.worker.fallback import what_to_tell, worth_another
 from dspex_actors.lm.worker.gate import WorkerGate
 from dspex_actors.lm.worker.session import LMSession
 from dspex_actors.names import CLIENTS
@@ -21,6 +24,34 @@ from supervisors.errors import AlreadyPresent, AlreadyStarted, NoProcess, Server
 EMBEDDED = "embedded"
 #: How often, and how far apart in seconds, a child that is being restarted (or its whole branch) is looked for.
 TRIES, TRY_SECONDS = 250, 0.02
+#: A session that nobody has used for so many seconds is closed; it is looked for this often.
+IDLE_SECONDS, SWEEP_SECONDS = 120.0, 30.0
+
+
+class _Slot:
+    """A deployment's session in this worker."""
+
+    __slots__ = ("active", "gate", "opening", "used_at")
+
+    def __init__(self, gate: WorkerGate, opening: asyncio.Task[LMSession]) -> None:
+        self.gate = gate
+        self.opening = opening
+        #: Calls that are under way, and when the last one ended.
+        self.active = 0
+        self.used_at = 0.0
+
+    @property
+    def session(self) -> LMSession | None:
+        """The session; None while it is being opened, or if it could not be."""
+        opening = self.opening
+        ready = opening.done() and not opening.cancelled() and opening.exception() is None
+        return opening.result() if ready else None
+
+    def limited(self) -> None:
+        """Let the session know how many requests may be under way."""
+        session = self.session
+        if session is not None:
+            session.resize(self.gate.limits.max_in_flight)
 
 
 class Directory:
@@ -30,55 +61,92 @@ class Directory:
         """Serve this worker; `embedded` has the settings of the embedded LM, for when it is started."""
         self._embedded_settings = embedded
         self._worker = worker
-        self._sessions: dict[str, asyncio.Task[LMSession]] = {}
+        self._slots: dict[str, _Slot] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._embedded_ref: Ref | None = None
+        self._sweep: asyncio.TimerHandle | None = None
 
     async def complete(self, request: LMRequest) -> LMReply:
         """Answer one call; when its LM cannot, its fallbacks are asked in order."""
         try:
             return await self._complete(request)
         except LMError as error:
-            if not request.settings["fallbacks"]:
+            if not request.lm.fallbacks or not worth_another(error):
                 raise
             return await self._fall_back(request, error)
 
-    async def _fall_back(self, request: LMRequest, error: LMError) -> LMReply:
-        asked = error.asked or 0
-        for other in candidates(LM.from_dict(request.settings)):
-            if not worth_another(error):
-                break
+    async def _fall_back(self, request: LMRequest, first: LMError) -> LMReply:
+        errors = [first]
+        for other in request.lm.fallbacks:
             try:
-                reply = await self._complete(other.request(request.messages, request.params))
-            except LMError as next_error:
-                error = next_error
-                asked += error.asked or 0
+                reply = await self._complete(replace(request, lm=other))
+            except LMError as error:
+                errors.append(error)
+                if not worth_another(error, fallback=True):
+                    break
             else:
-                return replace(reply, asked=reply.asked + asked)
-        error.asked = asked
-        raise error
+                return replace(reply, asked=reply.asked + _asked(errors))
+        told = what_to_tell(errors)
+        others = [f"{error.provider}/{error.model} {type(error).__name__}" for error in errors if error is not told]
+        told.message = f"{told.message}; asked beside it: {', '.join(others)}" if others else told.message
+        told.args = (told.message,)
+        told.asked = _asked(errors)
+        raise told
 
     async def _complete(self, request: LMRequest) -> LMReply:
-        identity = request.identity
-        opening = self._sessions.get(identity)
-        if opening is None:
-            opening = self._sessions[identity] = asyncio.get_running_loop().create_task(self._open(request.settings))
-            opening.add_done_callback(lambda task: self._opened(identity, task))
-        session = opening.result() if opening.done() else await asyncio.shield(opening)
-        return await session.complete(request.messages, request.params)
+        lm = request.lm
+        slot = self._slots.get(lm.deployment.digest)
+        if slot is None:
+            slot = self._open_slot(lm.deployment)
+        slot.active += 1
+        try:
+            if slot.gate.tell(lm.limits):
+                slot.limited()
+            opening = slot.opening
+            session = opening.result() if opening.done() else await asyncio.shield(opening)
+            return await session.complete(request.messages, request.params, options=lm.options)
+        finally:
+            slot.active -= 1
+            slot.used_at = asyncio.get_running_loop().time()
 
-    def _opened(self, identity: str, task: asyncio.Task[LMSession]) -> None:
-        if task.cancelled() or task.exception() is not None:
-            self._sessions.pop(identity, None)  # the next call tries again
+    def _open_slot(self, deployment: Deployment) -> _Slot:
+        loop = asyncio.get_running_loop()
+        spec = client_spec(deployment)
+        gate = WorkerGate(self._worker, deployment.digest, lambda: self._child(spec))
+        slot = _Slot(gate, loop.create_task(self._open(deployment, spec, gate)))
+        self._slots[deployment.digest] = slot
+        slot.opening.add_done_callback(lambda task: self._opened(deployment.digest, slot))
+        if self._sweep is None:
+            self._sweep = loop.call_later(SWEEP_SECONDS, self._sweep_idle)
+        return slot
 
-    async def _open(self, settings: dict[str, Any]) -> LMSession:
-        lm = LM.from_dict(settings)
-        name = client_name(lm.identity())
-        spec = ChildSpec(name, LMClient, args=(settings,), name=name)
+    def _opened(self, digest: str, slot: _Slot) -> None:
+        if slot.session is not None:
+            slot.gate.join()
+            slot.limited()
+        elif self._slots.get(digest) is slot:
+            del self._slots[digest]  # the next call tries again
+
+    async def _open(self, deployment: Deployment, spec: ChildSpec, gate: WorkerGate) -> LMSession:
         await self._child(spec)
-        gate = WorkerGate(self._worker, lm, lambda: self._child(spec))
-        url = await self._embedded_url() if _is_embedded(lm) else None
-        return LMSession(lm, base_url_override=url, gate=gate)
+        url = await self._embedded_url() if _is_embedded(deployment) else None
+        return LMSession(deployment, base_url_override=url, gate=gate)
+
+    def _sweep_idle(self) -> None:
+        """Close the sessions that nobody has used for a while; their client actors end by themselves."""
+        loop = asyncio.get_running_loop()
+        for digest, slot in list(self._slots.items()):
+            session = slot.session
+            if session is not None and not slot.active and loop.time() - slot.used_at > IDLE_SECONDS:
+                del self._slots[digest]
+                slot.gate.leave()
+                self._start(session.aclose())
+        self._sweep = loop.call_later(SWEEP_SECONDS, self._sweep_idle) if self._slots else None
+
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _embedded_url(self) -> str:
         from dspex_actors.embedded.actor import EmbeddedServer
@@ -107,7 +175,12 @@ class Directory:
                 ref = await self._worker.start_child(CLIENTS, spec)
             except AlreadyStarted as error:
                 ref = error.ref
-            except (AlreadyPresent, NoProcess, ServerExited):
+            except AlreadyPresent:
+                # It ended since nobody needed it, or it is being restarted: then it cannot be deleted.
+                with contextlib.suppress(SupervisorsError):
+                    await self._worker.delete_child(CLIENTS, spec.id)
+                    continue
+            except (NoProcess, ServerExited):
                 ref = None  # it or its branch is being restarted
             except SupervisorsError as error:
                 raise Overloaded(f"{spec.id} did not start: {error}") from None
@@ -116,48 +189,53 @@ class Directory:
             await asyncio.sleep(TRY_SECONDS)
         raise Overloaded(f"{spec.id} did not start")
 
-    def pause(self, identity: str, seconds: float) -> None:
-        """Hold back the calls to an LM, as its provider asked another worker to."""
-        for known, session in self._ready():
-            if known == identity:
-                session.pause(seconds)
+    def hear(self, message: Pause | InForce) -> None:
+        """Take note of what a client actor tells: calls have to wait, or other limits hold."""
+        slot = self._slots.get(message.deployment)
+        if slot is None:
+            return
+        if isinstance(message, InForce):
+            slot.gate.rule(Limits(*message.limits))
+            slot.limited()
+        elif slot.session is not None:
+            slot.session.pause(message.seconds)
 
     def down(self, ref: Ref | None) -> None:
         """Take note that a process has ended: the embedded LM will be at another address."""
         if ref is not None and ref == self._embedded_ref:
             self._embedded_ref = None
-            task = asyncio.get_running_loop().create_task(self._move_embedded())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._start(self._move_embedded())
 
     async def _move_embedded(self) -> None:
         """Send the calls of the embedded LM, those under way too, to where it is now."""
         try:
             url = await self._embedded_url()
         except (LMError, SupervisorsError):
-            # The sessions are opened anew by the next calls, which say why that is not possible.
-            for identity, session in self._ready():
-                if _is_embedded(session.lm):
-                    del self._sessions[identity]
-                    await session.aclose()
+            # The session is opened anew by the next call, which says why that is not possible.
+            for digest, session in self._embedded():
+                del self._slots[digest]
+                await session.aclose()
             return
-        for _, session in self._ready():
-            if _is_embedded(session.lm):
-                session.move(url)
+        for _, session in self._embedded():
+            session.move(url)
 
-    def _ready(self) -> list[tuple[str, LMSession]]:
-        return [
-            (identity, opening.result())
-            for identity, opening in self._sessions.items()
-            if opening.done() and not opening.cancelled() and opening.exception() is None
-        ]
+    def _embedded(self) -> list[tuple[str, LMSession]]:
+        found = [(digest, slot.session) for digest, slot in self._slots.items()]
+        return [(digest, session) for digest, session in found if session and _is_embedded(session.deployment)]
 
     async def aclose(self) -> None:
         """Close all sessions."""
-        for _, session in self._ready():
-            await session.aclose()
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for slot in self._slots.values():
+            if slot.session is not None:
+                await slot.session.aclose()
 
 
-def _is_embedded(lm: LM) -> bool:
-    """Whether an LM is the node's own, at an address that only it knows."""
-    return lm.provider == EMBEDDED and lm.base_url is None
+def _asked(errors: Iterable[LMError]) -> int:
+    return sum(error.asked or 0 for error in errors)
+
+
+def _is_embedded(deployment: Deployment) -> bool:
+    """Whether a deployment is the node's own LM, at an address that only it knows."""
+    return deployment.provider == EMBEDDED and deployment.base_url is None

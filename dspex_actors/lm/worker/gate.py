@@ -1,4 +1,4 @@
-"""A worker's side of an LM's budget: asks the client actor for leases, tells it of pauses and outcomes, in batches."""
+"""A worker's side of a deployment's budget: asks the client actor for leases, tells it of pauses and outcomes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from collections.abc import Awaitable, Callable
 
 from dspex_actors.errors import LMError, RateLimited
 from dspex_actors.lm.control.client import client_name
-from dspex_actors.lm.lm import LM
-from dspex_actors.lm.worker.session import Outcome
+from dspex_actors.lm.control.messages import Ages, Join, Lease, Leave, Outcomes, Pause
+from dspex_actors.lm.control.told import Told
+from dspex_actors.lm.deployment import Limits
+from dspex_actors.lm.worker.outcome import Outcome
 from supervisors import GenServer
 from supervisors.errors import SupervisorsError
 
@@ -23,39 +25,85 @@ TELL_SECONDS = 0.5
 
 
 class WorkerGate:
-    """The gate of one LM session in one worker (see `session.Gate`).
+    """The gate of one deployment in one worker (see `session.Gate`).
 
     Args:
         worker: whose gate it is.
-        lm: the LM.
-        revive: sees to it that the LM's client actor is there: nobody else does if the whole branch has fallen.
+        deployment: digest of the deployment.
+        revive: sees to it that the client actor is there: nobody else does if the whole branch has fallen.
     """
 
-    def __init__(self, worker: GenServer, lm: LM, revive: Callable[[], Awaitable[object]]) -> None:
-        """Join the LM's client actor."""
+    def __init__(self, worker: GenServer, deployment: str, revive: Callable[[], Awaitable[object]]) -> None:
+        """Begin without limits: the LMs that ask tell them, and the client actor what others have told."""
         self._worker = worker
         self._revive = revive
-        self._client = client_name(lm.identity())
-        self._limited = lm.rpm is not None or lm.tpm is not None
-        self._tokens_limited = lm.tpm is not None
-        self._most = max(1, int((lm.rpm or 6000) / 60 * LEASE_SECONDS))
-        self._most_tokens = None if lm.tpm is None else lm.tpm / 60 * LEASE_SECONDS
+        self._deployment = deployment
+        self._client = client_name(deployment)
+        self._told = Told()
+        self._ruled = Limits()
+        #: The limits that hold here.
+        self.limits = Limits()
         self._waiting: deque[tuple[asyncio.Future[float], int]] = deque()
         self._leasing: asyncio.Task[None] | None = None
         self._counts: dict[str, float] = {}
         self._used = 0
         self._timer: asyncio.TimerHandle | None = None
-        worker.cast(self._client, ("join", worker.ref))
+
+    def tell(self, limits: Limits) -> bool:
+        """Take note of the limits that an LM tells with a call; return whether they are new.
+
+        New ones hold at once, here and soon elsewhere.
+        """
+        if not self._told.tell(limits, asyncio.get_running_loop().time()):
+            return False
+        self.join()
+        self._settle()
+        return True
+
+    def rule(self, limits: Limits) -> None:
+        """Take over the limits that the client actor says to hold."""
+        self._ruled = limits
+        self._settle()
+
+    def leave(self) -> None:
+        """Let the client actor know that there is no session here any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._tell()
+        self._worker.cast(self._client, Leave(self._worker.ref))
+
+    def _settle(self) -> None:
+        self.limits = Limits.smallest((self._ruled, self._told.in_force(asyncio.get_running_loop().time())))
+
+    def _ages(self) -> Ages:
+        now = asyncio.get_running_loop().time()
+        self._told.in_force(now)  # forgets the old ones
+        return self._told.ages(now)
+
+    def join(self) -> None:
+        """Let the client actor know that there is a session here, and what its LMs tell."""
+        self._worker.cast(self._client, Join(self._worker.ref, self._ages()))
+
+    @property
+    def _tokens_limited(self) -> bool:
+        return self.limits.tpm is not None
 
     async def acquire(self, estimated_tokens: int, deadline: float) -> None:
         """Wait for this request's turn.
 
         Raises:
             RateLimited: the turn comes after the deadline; nothing was asked, nothing is taken from the budget
-                but what cannot be given back.
+                but what cannot be given back. Or the request is larger than what a minute lets through: it is final.
         """
-        if not self._limited:
+        if not self.limits.paced:
             return
+        tpm = self.limits.tpm
+        if tpm is not None and estimated_tokens > tpm:
+            raise RateLimited(
+                f"the request may take {estimated_tokens:,} tokens, and tpm={tpm:g} lets that many through in no "
+                "minute: raise tpm, shorten the prompt or lower max_tokens",
+                retryable=False,
+            )
         future: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self._waiting.append((future, estimated_tokens))
         if self._leasing is None:
@@ -72,7 +120,7 @@ class WorkerGate:
                 raise RateLimited(
                     f"its turn under the configured limit did not come within {deadline:.1f} s",
                     retry_after=None if start is None else start - loop.time(),
-                    retryable=False,
+                    retryable=True,
                 )
             if start > loop.time():
                 await asyncio.sleep(start - loop.time())
@@ -96,12 +144,15 @@ class WorkerGate:
         """Take who comes next, as many as the rate lets through in a short time; not those who have given up."""
         batch: list[tuple[asyncio.Future[float], int]] = []
         total = 0
-        while self._waiting and len(batch) < self._most:
+        rpm, tpm, _ = self.limits
+        most = max(1, int((rpm or 6000) / 60 * LEASE_SECONDS))
+        most_tokens = None if tpm is None else tpm / 60 * LEASE_SECONDS
+        while self._waiting and len(batch) < most:
             if self._waiting[0][0].done():
                 self._waiting.popleft()
                 continue
             total += self._waiting[0][1]
-            if batch and self._most_tokens is not None and total > self._most_tokens:
+            if batch and most_tokens is not None and total > most_tokens:
                 break
             batch.append(self._waiting.popleft())
         return batch
@@ -122,12 +173,13 @@ class WorkerGate:
 
     async def _ask(self, tokens: list[int]) -> list[float]:
         while True:
-            try:
-                return await self._worker.call(self._client, ("lease", tokens))  # type: ignore[no-any-return]
-            except SupervisorsError:
-                await asyncio.sleep(LOOK_SECONDS)  # the client actor is being restarted
-                with contextlib.suppress(LMError):
-                    await self._revive()
+            with contextlib.suppress(SupervisorsError):
+                delays = await self._worker.call(self._client, Lease(tokens, self._ages()))
+                if delays is not None:  # it has understood
+                    return delays  # type: ignore[no-any-return]
+            await asyncio.sleep(LOOK_SECONDS)  # the client actor is being restarted
+            with contextlib.suppress(LMError):
+                await self._revive()
 
     def report(self, outcome: Outcome) -> None:
         """Count an outcome; that everybody has to wait is told to the other workers at once."""
@@ -137,10 +189,10 @@ class WorkerGate:
             self._counts["tokens"] = self._counts.get("tokens", 0) + outcome.usage.total
             if self._tokens_limited:
                 self._used += outcome.estimated_tokens - outcome.usage.total
-        elif self._tokens_limited and isinstance(outcome.error, RateLimited):
+        elif self._tokens_limited and isinstance(outcome.error, RateLimited):  # refused: not counted there
             self._used += outcome.estimated_tokens
         if outcome.pause is not None:
-            self._worker.cast(self._client, ("pause", self._worker.ref, outcome.pause))
+            self._worker.cast(self._client, Pause(self._deployment, outcome.pause, self._worker.ref))
         self._tell_soon()
 
     def _tell_soon(self) -> None:
@@ -149,12 +201,9 @@ class WorkerGate:
 
     def _tell(self) -> None:
         self._timer = None
-        self._worker.cast(self._client, ("join", self._worker.ref))
         counts, self._counts = self._counts, {}
-        self._worker.cast(self._client, ("outcomes", counts))
-        if self._used:
-            self._worker.cast(self._client, ("used", self._used))
-            self._used = 0
+        unused, self._used = self._used, 0
+        self._worker.cast(self._client, Outcomes(self._worker.ref, self._ages(), counts, unused))
 
 
 def _has_turn(future: asyncio.Future[float]) -> bool:

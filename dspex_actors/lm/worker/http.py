@@ -4,7 +4,8 @@ The transport is used directly. httpx's client above it would double the CPU of 
 authentication, redirects, a log line with the address) for things that must not happen here anyway.
 
 Two rules. Redirects are not followed and the environment's proxies are not used: both would carry the key
-and the prompt to an address nobody configured. And no exception of a library leaves this module, not even as
+and the prompt to an address nobody configured. (Whose certificates are trusted, the environment may say, as everywhere:
+SSL_CERT_FILE, else SSL_CERT_DIR, else the bundled ones.) And no exception of a library leaves this module, not even as
 a context: they hold requests, and requests hold keys.
 """
 
@@ -17,6 +18,7 @@ import os
 import ssl
 import zlib
 from collections.abc import Mapping
+from urllib.request import getproxies_environment, proxy_bypass
 
 import aiohttp
 import httpx
@@ -80,7 +82,13 @@ class Target:
 @functools.cache
 def _tls() -> ssl.SSLContext:
     # Reading the certificates takes tens of milliseconds: once per process, not once per LM.
-    return httpx.create_ssl_context(trust_env=False)
+    why = ""
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+    name = next(name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name))
+    raise ConfigError(f"{name}: expected certificates in PEM form, got {os.environ[name]!r}: {why}")
 
 
 class HttpClient:
@@ -128,6 +136,9 @@ class HttpClient:
             response = await self._transport.handle_async_request(target.request(body, self._extensions))
         except Exception as exc:
             failure = _unreachable(exc, target.origin)
+            if hint := _hint(exc, target.origin):
+                failure.message += hint
+                failure.args = (failure.message,)
         else:
             headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
             chunks: list[bytes] = []
@@ -156,25 +167,29 @@ class HttpClient:
         if size > self._max_body:
             return self._too_big(status, origin)
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        encoding = headers.get("content-encoding", "identity").strip().lower()
-        if encoding in ("identity", ""):
+        encoding = headers.get("content-encoding", "identity").strip().lower().removeprefix("x-")
+        if encoding in ("identity", "") or not body:
             return RawReply(status, headers, body)
-        if encoding not in ("gzip", "deflate"):
+        if status >= 300:
+            # What the status says holds, whatever has happened to the words.
+            with contextlib.suppress(zlib.error, KeyError):
+                return RawReply(status, headers, _unpacked(encoding, body, self._max_body)[0])
+            return RawReply(status, headers, b"")
+        if encoding not in _WINDOW_BITS:
             return Overloaded(
                 f"{origin} answered in the encoding '{scrub(encoding)[:40]}', which was not asked for",
                 status=status,
                 retryable=False,
             )
         try:
-            unpacker = zlib.decompressobj(47 if encoding == "gzip" else 15)
-            body = unpacker.decompress(body, self._max_body + 1)
+            body, is_whole = _unpacked(encoding, body, self._max_body + 1)
         except zlib.error:
             return StreamTruncated(
                 f"{origin} answered with {encoding} data that is broken", status=status, retryable=True
             )
         if len(body) > self._max_body:
             return self._too_big(status, origin)
-        if not unpacker.eof:
+        if not is_whole:
             return StreamTruncated(
                 f"{origin} answered with {encoding} data that is cut off", status=status, retryable=True
             )
@@ -192,6 +207,26 @@ class HttpClient:
         await self._transport.aclose()
 
 
+#: zlib's windowBits by encoding. What is called deflate comes with zlib's header, or without.
+_WINDOW_BITS: dict[str, tuple[int, ...]] = {"gzip": (47,), "deflate": (15, -15)}
+
+
+def _unpacked(encoding: str, body: bytes, most: int) -> tuple[bytes, bool]:
+    """Return at most so many unpacked bytes, and whether the packed data came to its end.
+
+    Raises:
+        zlib.error: it is not packed so.
+        KeyError: the encoding is unknown.
+    """
+    for bits in _WINDOW_BITS[encoding]:
+        unpacker = zlib.decompressobj(bits)
+        try:
+            return unpacker.decompress(body, most), unpacker.eof
+        except zlib.error:
+            continue
+    raise zlib.error("broken")
+
+
 async def _close(response: httpx.Response) -> None:
     """Give the connection back, or cut it if the answer was not read to its end."""
     # What goes wrong here does not change the answer, and the library's exception must not get out.
@@ -199,27 +234,47 @@ async def _close(response: httpx.Response) -> None:
         await response.stream.aclose()  # type: ignore[union-attr]
 
 
+def _hint(exc: Exception, origin: str) -> str:
+    """Return what in the environment may be why there was no connection."""
+    cause = exc if isinstance(exc, aiohttp.ClientError) else exc.__cause__ or exc
+    if not isinstance(cause, (aiohttp.ClientConnectorError, ssl.SSLError, TimeoutError)):
+        return ""
+    hint = ""
+    if isinstance(cause, (aiohttp.ClientConnectorCertificateError, ssl.CertificateError)):
+        hint = "; for a CA of your own set SSL_CERT_FILE or SSL_CERT_DIR where the node is started"
+    scheme, _, host = origin.partition("://")
+    proxies = getproxies_environment()
+    if (scheme in proxies or "all" in proxies) and not proxy_bypass(host):
+        name = f"{scheme.upper()}_PROXY" if scheme in proxies else "ALL_PROXY"
+        hint += f"; {name} is set, but requests never go through a proxy: give a base_url that is reachable without one"
+    return hint
+
+
 def _unreachable(exc: Exception, origin: str) -> LMError:
     """Translate what happened before an answer began. Only harmless words of the exception are kept."""
     # httpx-aiohttp calls most failures a connect timeout; its cause says what it was. Some it lets through.
     cause = exc if isinstance(exc, aiohttp.ClientError) else exc.__cause__ or exc
     if isinstance(cause, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError, ssl.SSLError)):
-        return Overloaded(
-            f"no TLS connection to {origin}: its certificate or protocol is not acceptable", retryable=False
-        )
+        return _not_sent(f"no TLS connection to {origin}: its certificate or protocol is not acceptable", None, False)
     if isinstance(cause, aiohttp.ClientConnectorDNSError):
-        return Overloaded(f"no connection to {origin}: its name is not known — is base_url right?", retryable=True)
+        return _not_sent(f"no connection to {origin}: its name is not known — is base_url right?")
     if isinstance(cause, aiohttp.ClientConnectorError):
         number = cause.os_error.errno
         why = os.strerror(number) if number else type(cause.os_error).__name__
-        return Overloaded(f"no connection to {origin}: {why}", code=type(cause.os_error).__name__, retryable=True)
+        return _not_sent(f"no connection to {origin}: {why}", type(cause.os_error).__name__)
     if isinstance(cause, TimeoutError):
-        return Overloaded(f"no connection to {origin} in time", code="connect_timeout", retryable=True)
+        return _not_sent(f"no connection to {origin} in time", "connect_timeout")
     if isinstance(cause, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, OSError)):
         return Overloaded(f"{origin} closed the connection without an answer", code="disconnected", retryable=True)
     if isinstance(cause, aiohttp.ClientResponseError):
         return Overloaded(f"{origin} answered with something that is not HTTP — is base_url right?", retryable=True)
     return Overloaded(f"the request to {origin} failed: {type(cause).__name__}", retryable=False)
+
+
+def _not_sent(message: str, code: str | None = None, retryable: bool = True) -> Overloaded:
+    error = Overloaded(message, code=code, retryable=retryable)
+    error.was_sent = False
+    return error
 
 
 def _broken(exc: Exception, size: int, origin: str) -> LMError:

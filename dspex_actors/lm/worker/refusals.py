@@ -1,8 +1,15 @@
-"""When do refusals (429) say that everybody is too fast, and when only that one request was unlucky? Pure."""
+"""When do refusals say something of all requests, and when only that one request was unlucky? Pure.
+
+`Refusals` counts limits on speed (429): is everybody too fast? `Rejections` counts what asking again does not mend: is
+every request wrong?
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
+
+from dspex_actors.errors import AuthError, ContextWindowExceeded, InvalidRequest, LMError, QuotaExhausted, RateLimited
 
 #: So many refusals at least are a pattern, ...
 LEAST = 3
@@ -45,3 +52,40 @@ class Refusals:
     def _fade(self) -> None:
         self._refused *= 1.0 - 1.0 / MEMORY
         self._answered *= 1.0 - 1.0 / MEMORY
+
+
+@dataclass(slots=True)
+class Rejections:
+    """Holds back the requests to a server that rejects all of them, until somebody has noticed.
+
+    A parameter that the model does not know fails each request of a run alike: hundreds need not be sent to find out.
+    What has answered once is trusted, and what has rejected very many is asked at full speed: nobody minds.
+    """
+
+    #: Pauses between two requests, in seconds: long enough for an evaluator to hear of it. From so many rejections on
+    #: each is half as long again, up to the longest.
+    SECONDS: ClassVar[float] = 0.1
+    LONGEST: ClassVar[float] = 1.0
+    PATIENCE: ClassVar[int] = 8
+    #: Beyond so many rejections it is not slowed down any more.
+    MOST: ClassVar[int] = 24
+
+    _count: int = 0
+    _is_trusted: bool = False
+
+    def answered(self) -> None:
+        """Take note of an answer."""
+        self._is_trusted = True
+
+    def rejected(self, error: LMError) -> float | None:
+        """Take note of a failure; return for how many seconds the next request should wait; None: not at all."""
+        if self._is_trusted or isinstance(error, ContextWindowExceeded):
+            return None
+        final = isinstance(error, RateLimited) and error.retryable is False
+        if not final and not isinstance(error, InvalidRequest | AuthError | QuotaExhausted):
+            return None
+        self._count += 1
+        if self._count == self.MOST:
+            self._is_trusted = True
+            return None
+        return min(self.LONGEST, self.SECONDS * 1.5 ** max(0, self._count - self.PATIENCE))

@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass
 
 from dspex_actors.errors import (
+    CircuitOpen,
     ContextWindowExceeded,
     DeadlineExceeded,
     LMError,
@@ -21,7 +22,7 @@ CAP = 30.0
 #: Widest spread of those who return from a wait that the provider asked for; seconds.
 WIDEST = 8.0
 
-#: Requests per call at most, by what failed. A limit on speed is no failure: it is waited for as long as the
+#: Failed requests of a call at most, by what failed. A limit on speed is no failure: it is waited for as long as the
 #: call may.
 ATTEMPTS: dict[type[LMError], int | None] = {
     RateLimited: None,
@@ -45,11 +46,25 @@ class GiveUp:
     error: LMError
 
 
+def kind_of(error: LMError) -> type[LMError]:
+    """Return the kind of failure that `ATTEMPTS` counts an error as."""
+    return next((cls for cls in ATTEMPTS if isinstance(error, cls)), Overloaded)
+
+
 def is_retryable(error: LMError) -> bool:
     """Tell whether the same request may succeed later: by what the error says, else by its type."""
+    if isinstance(error, ContextWindowExceeded):
+        return False
     if error.retryable is not None:
         return error.retryable
     return type(error) in ATTEMPTS
+
+
+def passes(error: LMError) -> bool:
+    """Tell whether another call, elsewhere or later, may succeed where this one has given up."""
+    if error.retryable is None and isinstance(error, DeadlineExceeded | CircuitOpen):
+        return True
+    return is_retryable(error)
 
 
 def backoff(attempt: int, rng: random.Random) -> float:
@@ -79,7 +94,8 @@ def next_step(error: LMError, attempt: int, elapsed: float, deadline: float, rng
 
     Args:
         error: what the request failed with.
-        attempt: how many requests have been made, this one included; from 1.
+        attempt: how many requests of the call have failed in this way (`kind_of`), this one included; from 1. Waits
+            for a limit on speed do not use up the attempts of a server that is down.
         elapsed: seconds since the call began.
         deadline: seconds the call may take in all.
         rng: source of the jitter.
@@ -87,8 +103,8 @@ def next_step(error: LMError, attempt: int, elapsed: float, deadline: float, rng
     Returns:
         `Retry` with a delay below what is left of the deadline, or `GiveUp` with the error to raise.
     """
-    most = next((count for cls, count in ATTEMPTS.items() if isinstance(error, cls)), ATTEMPTS[Overloaded])
-    if not is_retryable(error) or isinstance(error, ContextWindowExceeded):
+    most = ATTEMPTS[kind_of(error)]
+    if not is_retryable(error):
         return GiveUp(error)
     if most is not None and attempt >= most:
         return GiveUp(error)

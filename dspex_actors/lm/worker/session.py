@@ -1,25 +1,32 @@
-"""Answers calls to one LM inside one worker: waits its turn, asks, retries; a reply or one clear error."""
+"""Answers calls to one deployment inside one worker: waits its turn, asks, retries; a reply or one clear error."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from dspex_actors.errors import ConfigError, LMError, RateLimited, Timeout
+from dspex_actors.errors import AuthError, ConfigError, LMError, RateLimited, Timeout
+from dspex_actors.lm import address
+from dspex_actors.lm.attempts import current_ledger
+from dspex_actors.lm.deployment import Deployment
 from dspex_actors.lm.keys import resolve, variable
-from dspex_actors.lm.lm import LM
-from dspex_actors.lm.prices import cost
+from dspex_actors.lm.prices import cost, told_prices
 from dspex_actors.lm.reply import LMReply
-from dspex_actors.lm.usage import Usage, estimate_tokens, estimate_usage
+from dspex_actors.lm.request import Options
+from dspex_actors.lm.usage import Usage, estimate_usage, longest_reply
 from dspex_actors.lm.wire import PROVIDERS
 from dspex_actors.lm.wire.exchange import RawReply, WireReply
-from dspex_actors.lm.worker import retry
+from dspex_actors.lm.worker import books, retry
+from dspex_actors.lm.worker.call import Call
 from dspex_actors.lm.worker.http import MAX_CONNECTIONS, HttpClient, Target
-from dspex_actors.lm.worker.refusals import Refusals
+from dspex_actors.lm.worker.outcome import Gate, Outcome
+from dspex_actors.lm.worker.refusals import Refusals, Rejections
+from dspex_actors.lm.worker.window import Slots, Window
 
 #: Longest time, in seconds, that 429s silence the whole session. After it somebody asks again: a wrong header must
 #: not keep an LM away for hours.
@@ -27,61 +34,22 @@ PAUSE_MAX = 60.0
 #: How long a 429 that names no wait does; seconds.
 PAUSE_SHORT = 0.25
 
+_OPTIONS = Options()
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How one request ended, for whoever keeps budgets and circuits.
-
-    Args:
-        estimated_tokens: what was reserved for it.
-        usage: what it used; None when it failed.
-        error: what it failed with; None when it was answered, or cancelled.
-        headers: the answer's, by lower-case name: rate limits are told there. None without an answer.
-        latency: seconds from sending to the end of the answer.
-        cancelled: the caller gave up in the middle.
-        pause: seconds for which all calls of the session wait from now on, because 429s have become a pattern.
-    """
-
-    estimated_tokens: int
-    usage: Usage | None = None
-    error: LMError | None = None
-    headers: dict[str, str] | None = None
-    latency: float = 0.0
-    cancelled: bool = False
-    pause: float | None = None
-
-
-class Gate(Protocol):
-    """Lets requests through at the pace that budgets and circuits allow."""
-
-    async def acquire(self, estimated_tokens: int, deadline: float) -> None:
-        """Wait until one request of so many tokens may be made.
-
-        Args:
-            estimated_tokens: prompt and longest reply.
-            deadline: seconds the call has left.
-
-        Raises:
-            LMError: it will not be let through in time (RateLimited, DeadlineExceeded), or not at all
-                (CircuitOpen).
-        """
-        ...
-
-    def report(self, outcome: Outcome) -> None:
-        """Take note of how a request that was let through ended; called exactly once for each."""
-        ...
+_log = logging.getLogger(__name__)
 
 
 class LMSession:
-    """Asks one LM, with its settings, over connections that it keeps.
+    """Asks one deployment, over connections that it keeps.
 
     Every call runs under one total deadline that covers waiting for a slot, the gate, pauses, requests and
     retries. A 429 makes its own call wait as it was asked to; several make all calls of the session wait, and they
     come back spread out.
 
     Args:
-        lm: whom to ask.
-        base_url_override: where, instead of the LM's own address (the embedded LM's is known only to the
+        deployment: whom to ask.
+        max_in_flight: requests at the same time; None: as many as the connections allow.
+        base_url_override: where, instead of the deployment's own address (the embedded LM's is known only to the
             worker).
         gate: paces requests; None: none.
         clock: monotonic seconds.
@@ -93,8 +61,9 @@ class LMSession:
 
     def __init__(
         self,
-        lm: LM,
+        deployment: Deployment,
         *,
+        max_in_flight: int | None = None,
         base_url_override: str | None = None,
         gate: Gate | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -106,29 +75,33 @@ class LMSession:
         """Make the session; nothing is opened and no key is read before the first call.
 
         Raises:
-            ConfigError: the LM has no address, or none that can be asked.
+            ConfigError: the LM has no address, or none that can be asked; the user's prices are not usable.
         """
-        base = base_url_override or lm.server
+        base = base_url_override or deployment.server
         if base is None:
-            raise ConfigError(f"{lm.model} has no server here: expected base_url_override or base_url, got neither")
-        slots = lm.max_in_flight or MAX_CONNECTIONS
-        self.lm = lm
+            raise ConfigError(
+                f"{deployment.model} has no server here: expected base_url_override or base_url, got neither"
+            )
+        self.deployment = deployment
         #: HTTP requests made so far.
         self.asked = 0
-        self._provider = PROVIDERS[lm.provider]
-        self._url = base.rstrip("/") + self._provider.path(lm.model_name)
+        self._provider = PROVIDERS[deployment.provider]
+        self._url = address.join(base, self._provider.path(deployment.model_name))
         Target(self._url, {})  # a wrong address is found now, while no key is near
+        told_prices()  # and a wrong price before anything is paid
         self._gate = gate
         self._clock = clock
         self._wall = wall
         self._sleep = sleep
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
-        self._http = http or HttpClient(max_connections=slots)
-        # As many slots as connections: who waits, waits here, under the call's deadline, not inside a
+        self._http = http or HttpClient()
+        # Not more than there are connections: who waits, waits here, under the call's deadline, not inside a
         # request's.
-        self._slots = asyncio.Semaphore(slots)
+        self._window = Window(max_in_flight or MAX_CONNECTIONS, is_known=deployment.at_home)
+        self._slots = Slots(self._window)
         self._target: Target | None = None
         self._refusals = Refusals()
+        self._rejections = Rejections()
         self._in_flight = 0
         self._paused_until = 0.0
         self._spread = 0.0
@@ -138,14 +111,14 @@ class LMSession:
         messages: list[dict[str, Any]],
         params: dict[str, Any] | None = None,
         *,
-        deadline: float | None = None,
+        options: Options = _OPTIONS,
     ) -> LMReply:
         """Answer one call.
 
         Args:
             messages: role/content messages.
-            params: parameters of this call, over the LM's own; None in it takes one away.
-            deadline: seconds the call may take in all; never more than the LM's.
+            params: parameters of this call, the LM's own among them.
+            options: how long the call and each of its requests may take.
 
         Returns:
             The reply, with usage, price and the number of requests it took.
@@ -153,50 +126,68 @@ class LMSession:
         Raises:
             LMError: no answer; provider, model and asked are filled in.
         """
-        total = self.lm.deadline if deadline is None else min(deadline, self.lm.deadline)
-        call = _Call(messages, self.lm.merged(params or {}), self._clock(), total)
+        total = options.deadline
+        ledger = current_ledger()
+        if ledger is not None and (left := ledger.left()) is not None:
+            total = min(total, left)
+        call = Call(messages, params or {}, self._clock(), total, options.timeout)
+        task = asyncio.current_task()
+        if ledger is not None:
+            ledger.calls.add(task)
         try:
             wire = await self._answer(call)
         except LMError as error:
-            error.provider = error.provider or self.lm.provider
-            error.model = error.model or self.lm.model_name
+            if isinstance(error, AuthError) and (hint := self.deployment.why_no_key):
+                error.message = f"{error.message}; {hint}"
+                error.args = (error.message,)
+            error.provider = error.provider or self.deployment.provider
+            error.model = error.model or self.deployment.model_name
             error.asked = call.asked
             raise
+        finally:
+            if ledger is not None:
+                ledger.calls.discard(task)
         usage = wire.usage or estimate_usage(messages, wire.text)
-        model = wire.model or self.lm.model_name
-        price = None
-        if self.lm.base_url is None:
-            # Another server than the provider's own has its own prices, which nobody told us.
-            price = cost(usage, self.lm.provider, model)
-            if price is None and model != self.lm.model_name:
-                price = cost(usage, self.lm.provider, self.lm.model_name)
         return LMReply(
             text=wire.text,
             usage=usage,
-            cost=price,
-            model=model,
+            cost=self._price(usage, wire.model, wire.tier),
+            model=wire.model or self.deployment.model_name,
             latency=self._clock() - call.start,
             finish_reason=wire.finish_reason,
             request_id=wire.request_id,
             asked=call.asked,
-            provider=self.lm.provider,
+            provider=self.deployment.provider,
         )
+
+    def resize(self, max_in_flight: int | None) -> None:
+        """Make no more than so many requests at the same time from now on; None: as many as the connections allow."""
+        self._window.bound(max_in_flight or MAX_CONNECTIONS)
+        self._slots.refill()
 
     def move(self, base_url: str) -> None:
         """Ask another server from now on; a call that is under way asks there with its next request."""
-        self._url = base_url.rstrip("/") + self._provider.path(self.lm.model_name)
+        self._url = address.join(base_url, self._provider.path(self.deployment.model_name))
         self._target = None
 
     async def aclose(self) -> None:
         """Close the connections; the session must not be used any more."""
         await self._http.aclose()
 
-    async def _answer(self, call: _Call) -> WireReply:
-        body = self._provider.body(self.lm.model_name, call.messages, call.params)
-        attempt = 0
+    def _price(self, usage: Usage, told: str | None, tier: str | None) -> float | None:
+        """Return the price of what was used, by the model that answered (None: nobody said which); None: unknown."""
+        provider, model = self.deployment.provider, self.deployment.model_name
+        # Another server than the provider's own has its own prices.
+        listed = self.deployment.at_home
+        price = cost(usage, provider, told or model, tier=tier, listed=listed)
+        if price is None and told is not None and told != model:
+            price = cost(usage, provider, model, tier=tier, listed=listed)
+        return price
+
+    async def _answer(self, call: Call) -> WireReply:
+        body = self._provider.body(self.deployment.model_name, call.messages, call.params)
         self._aim()  # a key that is not there is found out before any waiting
         while True:
-            attempt += 1
             # What goes wrong before the request is made ends the call: it has waited as long as it may.
             tokens = await self._turn(call)
             try:
@@ -206,7 +197,9 @@ class LMSession:
                 error = exc.with_traceback(None)
             finally:
                 self._slots.release()
-            step = retry.next_step(error, attempt, self._clock() - call.start, call.deadline, self._rng)
+            kind = retry.kind_of(error)
+            count = call.failed[kind] = call.failed.get(kind, 0) + 1
+            step = retry.next_step(error, count, self._clock() - call.start, call.deadline, self._rng)
             if isinstance(step, retry.GiveUp):
                 raise step.error
             call.last = error
@@ -217,44 +210,56 @@ class LMSession:
         if self._target is not None:
             return self._target
         headers = self._provider.headers()
-        reference = self.lm.key_reference
+        reference = self.deployment.key_reference
         if reference is not None:
             try:
                 key = resolve(reference)
             except LMError as error:
-                if self.lm.key_required:
-                    error.message = (
-                        f"{error.message}; {self.lm.provider} needs {variable(reference)}, or another api_key"
-                    )
-                    error.args = (error.message,)
-                    raise
-            else:
-                headers[self._provider.key_header] = self._provider.key_prefix + key
+                error.message = (
+                    f"{error.message}; {self.deployment.provider} needs {variable(reference)}, or another api_key"
+                )
+                error.args = (error.message,)
+                raise
+            name, prefix = self._provider.key(self._url)
+            headers[name] = prefix + key
+        elif os.environ.get(self.deployment.withheld_key or "") and not address.is_loopback(self._url):
+            _log.warning("%s at %s: %s", self.deployment.model, address.origin(self._url), self.deployment.why_no_key)
         self._target = Target(self._url, headers)
         return self._target
 
-    async def _turn(self, call: _Call) -> int:
+    async def _turn(self, call: Call) -> int:
         """Wait until this call may make a request, take a slot, and return the tokens reserved for it."""
         while True:
             await self._wait_out_pause(call)
-            await self._take_slot(call)
+            if not await self._slots.take(self._left(call)):
+                raise retry.out_of_time(call.deadline, call.last)
             if self._paused_until <= self._clock():
                 break
             self._slots.release()  # a pause began while this call stood in line
-        if self._gate is None:
-            return 0
-        passed = False
+        tokens = 0
+        passed = leased = False
         try:
-            tokens = estimate_tokens(call.messages, call.params)
-            await self._gate.acquire(tokens, self._left(call))
+            if self._gate is not None:
+                tokens = call.prompt + longest_reply(call.params)
+                await self._gate.acquire(tokens, self._left(call))
+                leased = True
+                # A pause that began while this call waited for its lease holds for it too.
+                await self._wait_out_pause(call)
             passed = True
         finally:
             if not passed:
                 self._slots.release()
+                if self._gate is not None and leased:
+                    self._gate.report(Outcome(tokens, usage=Usage(), cancelled=True))
         return tokens
 
-    async def _request(self, call: _Call, target: Target, body: bytes, tokens: int) -> WireReply:
-        sent = self._clock()
+    async def _request(self, call: Call, target: Target, body: bytes, tokens: int) -> WireReply:
+        ledger = current_ledger()
+        if ledger is not None:
+            ledger.left()  # an example that has its result asks for nothing more
+        sent, at, epoch = self._clock(), self._wall(), self._window.epoch
+        provider, model = self.deployment.provider, self.deployment.model_name
+        number = 0 if ledger is None else ledger.begin(at, provider, model, call.prompt)
         raw: RawReply | None = None
         wire: WireReply | None = None
         error: LMError | None = None
@@ -266,21 +271,48 @@ class LMSession:
             error = exc
             raise
         finally:
+            latency = self._clock() - sent
             self._in_flight -= 1
             pause = self._note(error) if raw is not None else None
+            usage = books.failed_usage(error, call.prompt)
+            if wire is not None:
+                usage = wire.usage or estimate_usage(call.messages, wire.text)
+                self._window.answered(latency, call.timeout, epoch)
+            elif isinstance(error, Timeout):
+                self._window.late(epoch)
+            self._hold_back(error, answered=wire is not None)
+            if ledger is not None:
+                told, tier = (wire.model, wire.tier) if wire is not None else (None, call.params.get("service_tier"))
+                known = wire is not None or not usage.estimated or provider == "embedded"
+                price = (self._price(usage, told, tier) if usage.total else 0.0) if known else None
+                ledger.book(
+                    books.attempt(
+                        number, at, provider, told or model, latency, wire=wire, error=error, usage=usage, cost=price
+                    )
+                )
             if self._gate is not None:
                 self._gate.report(
                     Outcome(
                         estimated_tokens=tokens,
-                        usage=(wire.usage or estimate_usage(call.messages, wire.text)) if wire else None,
+                        usage=usage if wire is not None else None,
                         error=error,
                         headers=dict(raw.headers) if raw else None,
-                        latency=self._clock() - sent,
+                        latency=latency,
                         cancelled=wire is None and error is None,
                         pause=pause,
                     )
                 )
         return wire
+
+    def _hold_back(self, error: LMError | None, *, answered: bool) -> None:
+        """Ask one at a time, with pauses, while a server that has answered nothing rejects what it is asked."""
+        if answered:
+            self._rejections.answered()
+        elif error is not None and (wait := self._rejections.rejected(error)) is not None:
+            self._window.narrow()
+            self._paused_until = max(self._paused_until, self._clock() + wait)
+        else:
+            self._window.open_again()
 
     def _note(self, error: LMError | None) -> float | None:
         """Take note of how a request was answered; return for how long all calls wait now, if that is a pattern."""
@@ -290,9 +322,9 @@ class LMSession:
             return self.pause(error.retry_after)
         return None
 
-    async def _post(self, call: _Call, target: Target, body: bytes) -> RawReply:
+    async def _post(self, call: Call, target: Target, body: bytes) -> RawReply:
         left = self._left(call)
-        limit = min(left, self.lm.timeout)
+        limit = min(left, call.timeout)
         self.asked += 1
         call.asked += 1
         try:
@@ -300,23 +332,13 @@ class LMSession:
                 return await self._http.post(target, body)
         except TimeoutError:
             pass
-        if limit < self.lm.timeout:
-            raise retry.out_of_time(call.deadline, call.last)
-        raise Timeout(f"no complete answer from {self.lm.provider} within {limit:g} s", retryable=True)
+        if limit < call.timeout:
+            error = retry.out_of_time(call.deadline, call.last)
+            error.status = None  # of an earlier request, and this one has none
+            raise error
+        raise Timeout(f"no complete answer from {self.deployment.provider} within timeout={limit:g} s", retryable=True)
 
-    async def _take_slot(self, call: _Call) -> None:
-        if not self._slots.locked():
-            await self._slots.acquire()
-            return
-        try:
-            async with asyncio.timeout(self._left(call)):
-                await self._slots.acquire()
-            return
-        except TimeoutError:
-            pass
-        raise retry.out_of_time(call.deadline, call.last)
-
-    def _left(self, call: _Call) -> float:
+    def _left(self, call: Call) -> float:
         """Return the seconds the call has left; raise when there are none."""
         left = call.deadline - (self._clock() - call.start)
         if left <= 0:
@@ -339,27 +361,13 @@ class LMSession:
             self._spread = retry.spread(wait)
         return wait
 
-    async def _wait_out_pause(self, call: _Call) -> None:
+    async def _wait_out_pause(self, call: Call) -> None:
         while (pause := self._paused_until - self._clock()) > 0:
             left = self._left(call)
             if pause >= left:
                 raise RateLimited(
-                    f"{self.lm.provider} asked for {pause:.1f} s more, longer than this call may take",
+                    f"{self.deployment.provider} asked for {pause:.1f} s more, longer than this call may take",
                     retry_after=pause,
                     retryable=True,
                 )
             await self._sleep(min(pause + self._rng.random() * self._spread, (pause + left) / 2))
-
-
-class _Call:
-    """One call on its way: what is asked, since when, and what has happened."""
-
-    __slots__ = ("asked", "deadline", "last", "messages", "params", "start")
-
-    def __init__(self, messages: list[dict[str, Any]], params: dict[str, Any], start: float, deadline: float) -> None:
-        self.messages = messages
-        self.params = params
-        self.start = start
-        self.deadline = deadline
-        self.asked = 0
-        self.last: LMError | None = None

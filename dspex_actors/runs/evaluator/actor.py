@@ -4,31 +4,36 @@ What is decided is in `plan`; this actor moves bytes. Work goes out in chunks by
 batches by cast, and a result counts only when the journal has answered that it is on the disk. Nobody waits for an
 evaluator; if it dies, its successor opens the run from the journal and goes on.
 
-Casts it takes: ("results", worker, rows) with rows of (index, send, prediction, score, error, latency, usage,
-asked, cost, success). Requests: "job" → what a worker needs, once per worker and run.
+A row for each request goes with the results; what a worker that died had asked is in its notes (`runs.notes`). What it
+takes stands in `runs.work`: `Results`, and `GetJob` once per worker and run.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import time
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
 
 from dspex_actors.data.opening import from_descriptor
 from dspex_actors.errors import DspexError, from_record
 from dspex_actors.foundation.indexset import IndexSet
+from dspex_actors.journal.records import RunState
 from dspex_actors.names import RUNS, worker_name
+from dspex_actors.runs import notes
+from dspex_actors.runs.evaluator.handover import rest_of
+from dspex_actors.runs.evaluator.rows import Rows, attempt_rows, lost_rows
 from dspex_actors.runs.evaluator.source import Source
 from dspex_actors.runs.evaluator.writer import Writer
-from dspex_actors.runs.plan.bills import Answer, Bills
-from dspex_actors.runs.plan.hopeless import HopelessRule, is_final
+from dspex_actors.runs.messages import End, Note
 from dspex_actors.runs.plan.plan import RunPlan
 from dspex_actors.runs.plan.stop_rule import StopRule
-from dspex_actors.runs.plan.types import Chunk, Lost, PlanSettings
-from dspex_actors.runs.spec import INHERIT_SECONDS, Job
+from dspex_actors.runs.plan.types import Chunk as Part
+from dspex_actors.runs.plan.types import Lost, PlanSettings
+from dspex_actors.runs.spec import Job
+from dspex_actors.runs.work import Chunk, Forget, GetJob, Result, Results, Written
 from supervisors import Down, GenServer, Ref, Stop
-from supervisors.errors import CallTimeout, NoProcess, ServerExited, SupervisorsError
+from supervisors.errors import CallTimeout, NoProcess, ServerExited
 from supervisors.host import processes
 
 #: A worker that is not there is looked for this often, in seconds.
@@ -43,6 +48,8 @@ ASK_SECONDS = 0.1
 NOTE_SECONDS = 0.25
 #: A run that is ended from outside brings in what has been answered for at most so many seconds.
 LAST_SECONDS = 5.0
+#: Sendings of one example are numbered on from here by each evaluator of the run: (epoch - 1) times this.
+SENDS = 1 << 20
 PLAN_FIELDS = ("max_in_flight", "failures", "max_attempts", "max_failures", "strategy")
 
 
@@ -57,7 +64,8 @@ class Evaluator(GenServer):
         self._missing: set[str] = set()
         self._plan: RunPlan | None = None
         self._writer = Writer(run_id, self._ask, self.log)
-        self._bills = Bills()
+        self._data_dir = Path(self.node["data_dir"])
+        self._rows: Rows
         self._source: Source | None = None
         self._latency: float | None = None
         self._broken: str | None = None
@@ -67,23 +75,24 @@ class Evaluator(GenServer):
         self.spawn(self._open())
 
     async def _open(self) -> None:
-        found = await self._ask("open", self._run_id)
+        found = await self._ask(("open", self._run_id))
         settings = found["settings"]
         self._job = Job(self._run_id, found["kind"], found["program"], found["metric"], found["lm"], settings)
-        self._failure_score = settings.get("failure_score")
-        self._hopeless = HopelessRule(answered=found["answered"])
+        name = str(self.node["name"])
+        self._rows = Rows(name, settings.get("failure_score"), answered=found["answered"])
         try:
             dataset = from_descriptor(found["dataset"])
             self._done = IndexSet.from_bytes(found["done"])
             rule = None if settings.get("rule") is None else StopRule(**settings["rule"])
             inherited = await self._inherit()
             if rule is not None:
-                for index, success, error in [*found["outcomes"], *((row[0], row[-1], False) for _, row in inherited)]:
+                for index, success, error in [*found["outcomes"], *inherited]:
                     rule.observe(index, success=success, error=error)
             self._plan = RunPlan(
                 PlanSettings(**{name: settings[name] for name in PLAN_FIELDS if settings.get(name) is not None}),
                 rule=rule,
                 failed=found["failed"],
+                sends=SENDS * (found["epoch"] - 1),
             )
             self._source = Source(dataset, self._done)
         except DspexError as error:
@@ -97,34 +106,34 @@ class Evaluator(GenServer):
         self._gathered = True
         self._pump()
 
-    async def _inherit(self) -> list[tuple[bytes, list[Any]]]:
+    async def _inherit(self) -> list[tuple[int, bool, bool]]:
         """Take over what workers were asking for an evaluator of this run that died: it is paid, and not asked again.
 
+        What workers had asked that died too is written down as lost.
+
         Returns:
-            Packed example and result of each, once the workers' calls have ended.
+            Index, success and error of each result, once the workers' calls have ended.
         """
-        asked = await asyncio.gather(*(self._ask_worker(name) for name in self._worker_names))
-        inherited = []
-        for name, results in asked:
-            for payload, row in results:
-                answer = Answer(*row)
-                if answer.error is not None:
-                    self._bills.note(answer)
-                elif self._done.add(answer.number):
-                    self._row(answer, payload, 1, name)
-                    inherited.append((payload, row))
+        inherited: list[tuple[int, bool, bool]] = []
+
+        async def take(name: str) -> None:
+            ref = await self.whereis(name)
+            if ref is None:
+                return
+            async for payload, result in rest_of(self, ref, self._run_id, "wait"):
+                attempts = attempt_rows(result)
+                self._writer.add(attempts)
+                if result.again != "no":
+                    self._rows.again(result, attempts)
+                elif self._done.add(result.index):
+                    self._writer.add(self._rows.settled(result, attempts, payload, 1, name))
+                    inherited.append((result.index, result.success, result.error is not None))
+
+        await asyncio.gather(*(take(name) for name in self._worker_names))
+        self._writer.add(lost_rows(self._data_dir, self._run_id, ended_only=True))
         return inherited
 
-    async def _ask_worker(self, name: str) -> tuple[str, list[Any]]:
-        ref = await self.whereis(name)
-        if ref is None:
-            return name, []
-        try:
-            return name, await self.call(ref, ("inherit", self._run_id), timeout=INHERIT_SECONDS + 5.0)
-        except (NoProcess, ServerExited, CallTimeout):
-            return name, []
-
-    async def _ask(self, *request: Any) -> Any:
+    async def _ask(self, request: Any) -> Any:
         """Ask the keeper of runs; while it is being restarted, wait for it."""
         while True:
             try:
@@ -156,12 +165,11 @@ class Evaluator(GenServer):
             self._breaks_off(error.message)
         except OSError as error:
             self._breaks_off(f"the dataset cannot be read: {error.strerror or error}")
-        for chunk in plan.take():
-            self._send(chunk)
+        for part in plan.take():
+            self._send(part)
         if plan.finished:
-            writer.add(self._hopeless.close(complete=plan.stopped is None and self._broken is None))
-            if self._hopeless.verdict is not None:
-                plan.stop("hopeless")
+            writer.add(self._rows.hopeless.close(complete=plan.stopped is None and self._broken is None))
+            self._look_at_verdict()
 
     def _breaks_off(self, why: str) -> None:
         """Take note that the dataset cannot be read on: what was read before is done, then the run has failed."""
@@ -169,10 +177,11 @@ class Evaluator(GenServer):
         assert self._plan is not None
         self._plan.source_ended()
 
-    def _send(self, chunk: Chunk) -> None:
-        ref = self._refs.get(str(chunk.worker))
+    def _send(self, part: Part) -> None:
+        ref = self._refs.get(str(part.worker))
         if ref is not None:
-            self.cast(ref, ("chunk", self._run_id, self.ref, chunk.window, chunk.items))
+            indices, sends, payloads = ([item[place] for item in part.items] for place in range(3))
+            self.cast(ref, Chunk(self._run_id, self.ref, part.window, indices, sends, payloads))  # type: ignore[arg-type]
 
     # --- workers ----------------------------------------------------------------------------------------------------
 
@@ -214,55 +223,57 @@ class Evaluator(GenServer):
 
     def _lost(self, lost: list[Lost]) -> None:
         for item in lost:
-            answer = Answer(item.index, 0, None, self._failure_score, item.error, None, None, 0, 0.0, False)
-            self._row(answer, item.payload, item.attempts, str(item.worker))
+            result = Result(index=item.index, send=0, error=item.error)
+            self._writer.add(self._rows.settled(result, [], item.payload, item.attempts, str(item.worker)))
 
     # --- results in -------------------------------------------------------------------------------------------------
 
     def handle_call(self, request: Any, caller: Any) -> Any:
         """Tell a worker what the run is."""
-        assert request == "job"
-        return self._job.to_list()
+        if isinstance(request, GetJob):
+            return self._job
+        raise ValueError(f"an evaluator does not know {request!r}")
 
     def handle_cast(self, message: Any) -> None:
         """Take in a batch of results."""
-        match message:
-            case ("results", worker, results):
-                for result in results:
-                    self._result(worker, Answer(*result))
-                self._pump()
+        if not isinstance(message, Results):
+            self.log.error("an evaluator does not know a message", run=self._run_id, message=repr(message)[:200])
+            return
+        for result in message.results:
+            self._result(message.worker, result)
+        # Its worker keeps the batch until then: what this evaluator has and loses is not asked again.
+        self._writer.mark(partial(self._written, message.worker, self._refs.get(message.worker), message.batch))
+        self._pump()
 
-    def _result(self, worker: str, answer: Answer) -> None:
-        plan, error = self._plan, answer.error
+    def _written(self, worker: str, ref: Ref | None, batch: int) -> None:
+        if ref is not None and ref == self._refs.get(worker):
+            self.cast(ref, Written(self._run_id, batch))
+
+    def _result(self, worker: str, result: Result) -> None:
+        plan, error = self._plan, result.error
         assert plan is not None
-        if error is None and answer.latency is not None:
-            self._latency = answer.latency if self._latency is None else 0.95 * self._latency + 0.05 * answer.latency
+        attempts = attempt_rows(result)
+        self._writer.add(attempts)  # paid, whatever becomes of the result
+        if error is None and result.latency is not None:
+            self._latency = result.latency if self._latency is None else 0.95 * self._latency + 0.05 * result.latency
             plan.note_latency(self._latency)
-        kind = None if error is None else str(error.get("type"))
         decision = plan.result(
-            answer.number,
-            answer.send,
-            error=kind,
-            success=answer.success,
-            free=kind == "RateLimited",
-            final=error is not None and is_final(error),
+            result.index,
+            result.send,
+            error=None if error is None else str(error.get("type")),
+            success=result.success,
+            free=result.again == "free",
+            final=error is not None and result.again == "no",
         )
         if decision.fate == "again":
-            self._bills.note(answer)
+            self._rows.again(result, attempts)
         elif decision.fate == "accept":
-            if error is not None and answer.score is None:
-                answer = answer._replace(score=self._failure_score)
-            self._row(answer, decision.payload, decision.attempts, worker)
+            self._writer.add(self._rows.settled(result, attempts, decision.payload, decision.attempts, worker))
+        self._look_at_verdict()
 
-    def _row(self, answer: Answer, payload: bytes, attempts: int, worker: str) -> None:
-        answer = self._bills.settle(answer)
-        index, _, prediction, score, error, latency, usage, asked, cost, _ = answer
-        at = f"{self.node['name']}/{worker}"
-        row = (index, payload, prediction, score, error, attempts, latency, usage, asked, cost, at, time.time())
-        rows = self._hopeless.observe(row, error)
-        if self._hopeless.verdict is not None and self._plan is not None:
+    def _look_at_verdict(self) -> None:
+        if self._rows.hopeless.verdict is not None and self._plan is not None:
             self._plan.stop("hopeless")
-        self._writer.add(rows)
 
     async def _write(self) -> None:
         plan = self._plan
@@ -281,34 +292,49 @@ class Evaluator(GenServer):
             case None | "successes" | "errors":
                 await self._end("finished", plan.stopped)
             case "hopeless":
-                await self._end("failed", f"{self._hopeless.verdict} (put that right and resume)")
+                await self._end("failed", f"{self._rows.hopeless.verdict} (put that right and resume)")
             case "max_failures":
                 await self._end("failed", f"more than {plan.settings.max_failures} examples failed")
             case _:
                 await self._end("failed", "an example failed, and failures='stop'")
 
-    async def _end(self, state: str, reason: str | None) -> None:
+    async def _end(self, state: RunState, reason: str | None) -> None:
+        await self._take_rest("cancel")
+        # What is in no result by now: of calls that workers could not end, or that ended with their worker.
+        self._writer.add(lost_rows(self._data_dir, self._run_id, ended_only=False))
+        await self._writer.write(written=lambda: None, finished=lambda: True)
         total = None if self._source is None else self._source.total
-        await self._writer.write_down("end", self._run_id, state, reason, total)
+        await self._writer.write_down(End(self._run_id, state, reason, total))
         for ref in self._refs.values():
-            self.cast(ref, ("forget", self._run_id))
+            self.cast(ref, Forget(self._run_id))
+        notes.clear(self._data_dir, self._run_id)
         self._over = True
         self.send_after(0.0, "over")
 
+    async def _take_rest(self, calls: Literal["cancel", "leave"]) -> None:
+        """Take what workers have of this run: calls that are under way are cancelled, or left to the next evaluator."""
+
+        async def take(name: str, ref: Ref) -> None:
+            async for _, result in rest_of(self, ref, self._run_id, calls, LAST_SECONDS):
+                if result.again != "no":
+                    self._writer.add(attempt_rows(result))  # given up, or to be tried again: it was paid
+                elif self._plan is not None:
+                    self._result(name, result)
+
+        await asyncio.gather(*(take(name, ref) for name, ref in self._refs.items() if name not in self._missing))
+
     async def terminate(self, reason: Any) -> None:
-        """Tell the workers to drop the run, and bring what has come in to the journal."""
+        """Bring what is here to the journal, then what workers have; what they are at is left to a successor."""
         if self._over:
             return
         try:
             async with asyncio.timeout(LAST_SECONDS):
-                for name, ref in self._refs.items():
-                    with contextlib.suppress(SupervisorsError):
-                        for result in await self.call(ref, ("forget", self._run_id)):
-                            self._result(name, Answer(*result))
+                await self._writer.bring_rest()
+                goes_on = (await self._ask(("progress", self._run_id)))["summary"]["state"] == "running"
+                await self._take_rest("leave" if goes_on else "cancel")
                 await self._writer.bring_rest()
         except (TimeoutError, DspexError):
-            count = len(self._writer.left)
-            self.log.warning("results that came last are asked again", run=self._run_id, count=count)
+            self.log.warning("what came last is asked again", run=self._run_id, rows=self._writer.left)
 
     async def _keep_noting(self) -> None:
         while not self._over:
@@ -322,5 +348,5 @@ class Evaluator(GenServer):
             }
             if note != self._last_note:
                 self._last_note = note
-                self.cast(RUNS, ("note", self._run_id, note))
+                self.cast(RUNS, Note(self._run_id, note))
             await asyncio.sleep(NOTE_SECONDS)

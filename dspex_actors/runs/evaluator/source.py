@@ -33,8 +33,9 @@ class Source:
 
     def _read(self) -> Iterator[tuple[int, bytes]]:
         start = self._done.next_missing(0)
-        index = start
+        total = start
         for index, payload in enumerate(self._dataset.iter_packed(start), start):
+            total = index + 1
             if index not in self._done:
                 yield index, payload
-        self.total = max(index + 1 if index or self._done else 0, len(self._done))
+        self.total = max(total, len(self._done))

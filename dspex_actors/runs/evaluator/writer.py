@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from dspex_actors.journal.errors import JournalError
+from dspex_actors.journal.records import AttemptRow, ResultRow
+from dspex_actors.runs.messages import Add
 
 #: The journal is tried again this often, in seconds, while the disk is full.
 RETRY_SECONDS = 0.5
-#: Most results in one transaction, and about the most bytes: a message has a limit.
-BATCH, BATCH_BYTES = 2000, 8 << 20
-#: At most so many results wait for the journal, of about so many bytes; with more, no more work is given out.
-BACKLOG, BACKLOG_BYTES = 6000, 32 << 20
+#: Most rows in one transaction, and about the most bytes: a batch is in memory several times while it is packed.
+BATCH, BATCH_BYTES = 2000, 2 << 20
+#: At most so many rows wait for the journal, of about so many bytes; with more, no more work is given out.
+BACKLOG, BACKLOG_BYTES = 12_000, 32 << 20
 
 
 class Writer:
-    """Keeps the results of one run until the journal has them.
+    """Keeps the rows of one run until the journal has them.
 
     Args:
         run_id: the run.
@@ -29,27 +32,43 @@ class Writer:
     def __init__(self, run_id: str, ask: Callable[..., Awaitable[Any]], log: Any) -> None:
         """Start with nothing to write."""
         self._run_id, self._ask, self._log = run_id, ask, log
-        self._rows: list[Any] = []
+        self._rows: deque[ResultRow | AttemptRow] = deque()
         self._bytes = 0
         self._there = asyncio.Event()
+        # Rows ever taken in, and written; and what to call when as many are written as were taken in by then.
+        self._taken = self._written = 0
+        self._marks: deque[tuple[int, Callable[[], None]]] = deque()
+        self._lock = asyncio.Lock()
         #: Why the journal takes nothing at present; None: it does.
         self.trouble: str | None = None
-        #: What `bring_rest` has not brought.
-        self.left: list[Any] = []
 
     @property
     def is_behind(self) -> bool:
         """Whether so much waits for the journal that no more should be asked."""
         return len(self._rows) > BACKLOG or self._bytes > BACKLOG_BYTES
 
-    def add(self, rows: list[Any]) -> None:
-        """Take in results, in the order of a result row's fields."""
-        self._rows.extend(rows)
-        self._bytes += sum(map(_size, rows))
+    @property
+    def left(self) -> int:
+        """Return how many rows wait for the journal."""
+        return len(self._rows)
+
+    def add(self, rows: Iterable[ResultRow | AttemptRow]) -> None:
+        """Take in results and requests."""
+        for row in rows:
+            self._rows.append(row)
+            self._bytes += _size(row)
+            self._taken += 1
         self._there.set()
 
+    def mark(self, written: Callable[[], None]) -> None:
+        """Have `written` called when everything that was taken in until now is in the journal."""
+        if self._written == self._taken:
+            written()
+        else:
+            self._marks.append((self._taken, written))
+
     async def write(self, *, written: Callable[[], None], finished: Callable[[], bool]) -> None:
-        """Bring results to the journal until the run is finished; a batch is what came while the last was written.
+        """Bring rows to the journal until the run is finished; a batch is what came while the last was written.
 
         Args:
             written: called after each batch.
@@ -59,20 +78,46 @@ class Writer:
             await self._there.wait()
             self._there.clear()
             while self._rows:
-                # They stay in the list until they are down: an evaluator that is told to end brings them again.
-                batch = _first(self._rows)
-                await self.write_down("add", self._run_id, batch)
-                del self._rows[: len(batch)]
-                self._bytes -= sum(map(_size, batch))
+                await self._write_batch(self.write_down)
                 written()
             if finished() and not self._rows:
                 return
 
-    async def write_down(self, *request: Any) -> None:
+    async def bring_rest(self) -> None:
+        """Bring what is here to the journal, without waiting for one that cannot write.
+
+        Raises:
+            DspexError: it cannot.
+        """
+        while self._rows:
+            await self._write_batch(self._ask)
+
+    async def _write_batch(self, write: Callable[[Any], Awaitable[Any]]) -> None:
+        async with self._lock:
+            size, count = 0, 0
+            for row in itertools.islice(self._rows, BATCH):
+                size += _size(row)
+                if count and size > BATCH_BYTES:
+                    break
+                count += 1
+            if not count:
+                return
+            # They stay in the queue until they are down: an evaluator that is told to end brings them again.
+            batch = list(itertools.islice(self._rows, count))
+            results = [row for row in batch if isinstance(row, ResultRow)]
+            await write(Add(self._run_id, results, [row for row in batch if isinstance(row, AttemptRow)]))
+            for row in batch:
+                self._rows.popleft()
+                self._bytes -= _size(row)
+            self._written += count
+        while self._marks and self._marks[0][0] <= self._written:
+            self._marks.popleft()[1]()
+
+    async def write_down(self, request: Any) -> None:
         """Have something written to the journal, as soon as that can be."""
         while True:
             try:
-                await self._ask(*request)
+                await self._ask(request)
             except JournalError as error:
                 if self.trouble is None:
                     self._log.error("the run waits for its journal", run=self._run_id, why=str(error))
@@ -84,27 +129,11 @@ class Writer:
                 self.trouble = None
             return
 
-    async def bring_rest(self) -> None:
-        """Bring what is here to the journal, of a run that is ended from outside."""
-        # Apart from the list that `write` may still be at: it would take away what it has not written.
-        self.left, self._rows = self._rows, []
-        while self.left:
-            batch = _first(self.left)
-            await self._ask("add", self._run_id, batch)
-            del self.left[: len(batch)]
 
-
-def _first(rows: list[Any]) -> list[Any]:
-    """Return as many of the first results as go into one message."""
-    size = count = 0
-    for row in itertools.islice(rows, BATCH):
-        size += _size(row)
-        if count and size > BATCH_BYTES:
-            break
-        count += 1
-    return rows[:count]
-
-
-def _size(row: tuple[Any, ...]) -> int:
-    """Return about how many bytes a result takes: its example's and its prediction's."""
-    return len(row[1]) + len(row[2] or b"") + 300
+def _size(row: ResultRow | AttemptRow) -> int:
+    """Return about how many bytes a row takes."""
+    if isinstance(row, AttemptRow):
+        return 300
+    error = row.error
+    words = 0 if error is None else sum(len(value) for value in error.values() if isinstance(value, str))
+    return len(row.example) + len(row.prediction or b"") + len(row.extra or b"") + words + 300

@@ -1,15 +1,15 @@
 """The keeper of runs: the only writer of the node's journal, and who starts and resumes evaluators.
 
 Requests (all plain data):
-    ("create", spec fields, resume)     → run row; starts its evaluator unless the run is finished
-    ("resume", run_id)                  → run row
+    ("create", spec fields, force)      → run row; starts its evaluator unless the run is finished
+    ("resume", run_id, force)           → run row
+    ("dataset", run_id, descriptor, digest, parts) → None; the run goes on with what its dataset is now
+    ("delete", run_id)                  → None
     ("cancel"|"pause", run_id, reason)  → run row
     ("open", run_id)                    → what its evaluator needs to begin or go on
-    ("add", run_id, rows)               → how many were new; on the disk when answered
-    ("end", run_id, state, reason, total) → None; the evaluator's last word
     ("progress", run_id)                → summary, note
     ("list", limit)                     → summaries
-Casts: ("note", run_id, note) from evaluators: what the journal does not know (in flight, waiting for disk space).
+and of evaluators what stands in `runs.messages`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ from typing import Any
 
 from dspex_actors.errors import ConfigError, DspexError
 from dspex_actors.journal.index import JOURNAL_FILE, SPOOL_FOLDER
-from dspex_actors.journal.records import ResultRow, RunRow, RunSpec
+from dspex_actors.journal.records import RunRow, RunSpec
+from dspex_actors.journal.sameness import check_goes_on
 from dspex_actors.journal.summary import run_summary
 from dspex_actors.journal.writer import Journal
-from dspex_actors.names import EVALUATORS, run_name
+from dspex_actors.names import EVALUATORS, check_run_id, run_name
 from dspex_actors.runs.evaluator.actor import Evaluator
-from supervisors import NO_REPLY, ChildSpec, Down, GenServer
+from dspex_actors.runs.messages import Add, End, Note
+from supervisors import NO_REPLY, ChildSpec, Down, ExitReason, GenServer
 from supervisors.errors import (
     AlreadyPresent,
     AlreadyStarted,
@@ -43,8 +45,6 @@ from supervisors.host import processes
 
 #: An evaluator that has ended is cleared away at this interval, in seconds, so many times at most.
 CLEAR_SECONDS, CLEAR_TRIES = 0.05, 200
-#: Fields of a result row, in the order in which evaluators send them.
-ROW_FIELDS = tuple(ResultRow.__dataclass_fields__)
 #: A run whose evaluator has died more often than this within this many seconds is given up.
 MAX_FALLS, FALL_SECONDS = 8, 60.0
 #: While its branch of the tree is being restarted an evaluator cannot be started: how often to try, and how long apart.
@@ -72,14 +72,18 @@ class Runs(GenServer):
         else:
             self._journal.pause_interrupted("the node was stopped or killed")
 
-    def terminate(self, reason: Any) -> None:
-        """Close the journal; a run that is under way is paused, so that the next start finds it so."""
-        self._journal.pause_interrupted("the node was stopped")
+    def terminate(self, reason: ExitReason) -> None:
+        """Close the journal; where the node is stopped, runs that are under way are paused first.
+
+        After a crash they go on: this server comes back, and their evaluators have been waiting for it.
+        """
+        if reason.kind != "error":
+            self._journal.pause_interrupted("the node was stopped")
         self._journal.close()
 
     async def handle_call(self, request: Any, caller: Any) -> Any:
         """Answer one request; an error of ours travels as its record."""
-        if request[0] in ("cancel", "pause"):
+        if isinstance(request, tuple) and request[0] in ("cancel", "pause"):
             # Beside everything else: the evaluator that is being ended brings its last results here.
             self.spawn(self._reply_later(request, caller))
             return NO_REPLY
@@ -93,23 +97,31 @@ class Runs(GenServer):
             return "ok", await self._answer(request)
         except DspexError as error:
             return "error", error.to_record()
+        except Exception as error:
+            # A request that cannot be done is its sender's trouble; the keeper of the other runs stays.
+            self.log.exception("a request failed")
+            what = f"{type(error).__name__}: {error}"
+            return "error", DspexError(f"the keeper of runs failed: {what}; see `dspex logs`").to_record()
 
     async def _answer(self, request: Any) -> Any:
         match request:
-            case ("add", run_id, rows):
-                return self._journal.add_results(
-                    run_id, [ResultRow(**dict(zip(ROW_FIELDS, row, strict=True))) for row in rows]
-                )
+            case Add(run_id, results, attempts):
+                return self._journal.add_results(run_id, results, attempts)
             case ("progress", run_id):
                 return self._progress(run_id)
             case ("open", run_id):
                 return self._open(run_id)
-            case ("create", spec):
-                row = self._journal.create_run(RunSpec(**spec))
+            case ("create", spec, force):
+                check_run_id(spec.get("run_id"))
+                return await self._go_on(self._journal.create_run(RunSpec(**spec), force=force))
+            case ("resume", run_id, force):
+                row = self._row(run_id)
+                check_goes_on(row, force=force)
                 return await self._go_on(row)
-            case ("resume", run_id):
-                return await self._go_on(self._row(run_id))
-            case ("end", run_id, state, reason, total):
+            case ("dataset", run_id, descriptor, digest, parts):
+                self._row(run_id)
+                return self._journal.set_dataset(run_id, descriptor, digest, parts)
+            case End(run_id, state, reason, total):
                 if total is not None:
                     self._journal.set_total(run_id, total)
                 self._drop_spool(self._journal.set_state(run_id, state, reason))
@@ -117,6 +129,8 @@ class Runs(GenServer):
                 return None
             case (("cancel" | "pause") as verb, run_id, reason):
                 return await self._halt(run_id, "cancelled" if verb == "cancel" else "paused", reason)
+            case ("delete", run_id):
+                return await self._delete(run_id)
             case ("list", limit):
                 return [run_summary(row) for row in self._journal.list_runs(limit=limit)]
         raise ConfigError(f"runs do not know the request {request!r}")
@@ -124,8 +138,10 @@ class Runs(GenServer):
     def handle_cast(self, message: Any) -> None:
         """Keep an evaluator's note."""
         match message:
-            case ("note", run_id, note):
+            case Note(run_id, note):
                 self._notes[run_id] = note
+            case _:
+                self.log.error("the keeper of runs does not know a message", message=repr(message)[:200])
 
     async def handle_info(self, message: Any) -> None:
         """Revive what was running; clear away evaluators that have ended."""
@@ -152,8 +168,12 @@ class Runs(GenServer):
 
     def _drop_spool(self, row: RunRow) -> None:
         """Remove the copy of a finished run's examples: nothing is asked any more, and they are in the journal."""
+        if row.state == "finished":
+            self._remove_spool(row)
+
+    def _remove_spool(self, row: RunRow) -> None:
         dataset = row.spec.dataset
-        if row.state == "finished" and dataset.get("kind") == "spool":
+        if dataset.get("kind") == "spool":
             path = Path(dataset["path"])
             if path.parent.name == SPOOL_FOLDER and path.parent.parent == self._journal.path.parent:
                 with contextlib.suppress(OSError):
@@ -245,8 +265,17 @@ class Runs(GenServer):
             await self.terminate_child(EVALUATORS, run_name(run_id))
         return run_summary(self._row(row.run_id))
 
-    def _open(self, run_id: str) -> dict[str, Any]:
+    async def _delete(self, run_id: str) -> None:
         row = self._row(run_id)
+        if row.state == "running":
+            raise ConfigError(f"run {run_id} is running: pause or cancel it first")
+        await self._clear_away(run_id)  # its evaluator may still be bringing its last results
+        self._journal.delete_run(run_id)
+        self._remove_spool(row)
+        self._notes.pop(run_id, None)
+
+    def _open(self, run_id: str) -> dict[str, Any]:
+        row = self._journal.next_epoch(run_id)
         outcomes = []
         if row.spec.settings.get("rule"):
             # A stop rule looks at every result in order, those of before a restart too.
@@ -254,11 +283,15 @@ class Runs(GenServer):
                 (one.index, one.error is None and bool(one.score), one.error is not None)
                 for one in self._journal.iter_results(run_id)
             ]
-        return asdict(row.spec) | {
+        spec = row.spec
+        return asdict(spec) | {
+            # Runs of before the descriptor had it are compared too.
+            "dataset": {"digest": spec.dataset_digest, **spec.dataset},
             "outcomes": outcomes,
             "done": self._journal.done_indices(run_id).to_bytes(),
             "failed": row.failed,
             "answered": row.succeeded > 0,
+            "epoch": row.epoch,
         }
 
     def _progress(self, run_id: str) -> dict[str, Any]:

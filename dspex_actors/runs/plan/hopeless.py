@@ -1,47 +1,58 @@
-"""When going on is no use: a key that is refused, an account without money, a model that is not there.
+"""When going on is no use: a key that is refused, an account without money, a model that is not there. Pure.
 
-Pure. No retry mends such an error, and it is the same for every example: a run of 100,000 must not find that out
-100,000 times.
+No retry mends such an error, and it is the same for every example: a run of 100,000 must not find that out 100,000
+times. What counts is the class of our error (`Result.failure`): a user's class may have the same name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 #: So many results in a row, and the run is over.
 IN_A_ROW = 20
+#: An example whose calls have waited so many times for a limit on speed, each until its deadline, without an answer to
+#: anybody meanwhile: the run is over.
+PATIENCE = 3
 #: Whatever the example is, and however many have been answered before.
 _ACCOUNT = frozenset({"AuthError", "QuotaExhausted"})
-#: Errors that another attempt at the same example cannot mend.
-_FINAL = _ACCOUNT | {"ConfigError", "InvalidRequest", "ContextWindowExceeded", "ContentBlocked", "CodecError"}
-#: Of the errors that may be hopeless those that leave no doubt, also when they are few.
-_SURE = _ACCOUNT | {"InvalidRequest"}
+#: Errors that say something of the request: hopeless only where they say the same of every request.
+_REQUEST = frozenset({"InvalidRequest", "RateLimited"})
 _NOT_FOUND = 404
+#: What differs in a provider's words from request to request: numbers, ids.
+_OWN = re.compile(r"\b(?=\w*\d)[\w-]+\b")
 
 
-def is_final(error: Mapping[str, Any]) -> bool:
-    """Tell whether another attempt at the example is no use, from its error's record."""
-    return error.get("type") in _FINAL or bool(error.get("final"))
-
-
-def is_hopeless(error: Mapping[str, Any], *, answered: bool) -> bool:
+def is_hopeless(failure: str | None, error: Mapping[str, Any], *, answered: bool) -> bool:
     """Tell whether every other example will fail the same way.
 
     Args:
-        error: the error's record.
+        failure: the class of our error; None: the error is none of ours.
+        error: its record.
         answered: whether any example of the run has been answered: then the settings are right.
     """
-    kind = error.get("type")
-    if kind in _ACCOUNT:
+    if failure in _ACCOUNT:
         return True
     if answered:
         return False
-    if kind == "Overloaded":
+    if failure == "Overloaded":
         # No HTTP status: nobody answers there, or what answers is no LM. Each has been tried for half a minute by now.
         return error.get("status") is None
-    return kind == "ConfigError" or (kind == "InvalidRequest" and error.get("status") == _NOT_FOUND)
+    return failure == "ConfigError" or failure in _REQUEST
+
+
+def _is_sure(failure: str | None, error: Mapping[str, Any]) -> bool:
+    """Tell whether a hopeless error leaves no doubt, also when there are few."""
+    return failure in _ACCOUNT or (failure == "InvalidRequest" and error.get("status") == _NOT_FOUND)
+
+
+def _shape(failure: str | None, error: Mapping[str, Any]) -> Hashable:
+    """Return what hopeless errors have in common that say something of the request; None: nothing of it."""
+    if failure not in _REQUEST:
+        return None
+    return failure, error.get("status"), error.get("code"), _OWN.sub("#", str(error.get("message")))
 
 
 @dataclass(slots=True)
@@ -60,26 +71,47 @@ class HopelessRule:
     _other: bool = field(default=False, init=False)
     _why: str = field(default="", init=False)
     _sure: bool = field(default=True, init=False)
+    _common: Hashable = field(default=None, init=False)
+    _waited: dict[int, int] = field(default_factory=dict, init=False)
 
-    def observe(self, result: Any, error: Mapping[str, Any] | None) -> list[Any]:
+    def observe(self, result: Any, failure: str | None, error: Mapping[str, Any] | None) -> list[Any]:
         """Take in a result and return those to write down now.
 
         Those that are held back when the verdict falls are never written down: the run, resumed with another key,
         asks them again.
+
+        Args:
+            result: the result.
+            failure: the class of our error; None: there is none, or it is none of ours.
+            error: the error's record; None: it went well.
         """
+        self._waited.clear()
         if self.verdict is not None:
             return [] if error is not None else [result]
-        if error is None or not is_hopeless(error, answered=self.answered):
+        if error is None or not is_hopeless(failure, error, answered=self.answered):
             self.answered = self.answered or error is None
             self._other = True
             return [*self._let_go(), result]
+        shape = _shape(failure, error)
+        gone = self._let_go() if self._held and None not in (shape, self._common) and shape != self._common else []
+        self._other = self._other or bool(gone)
+        self._common = shape or self._common
         self._held.append(result)
-        self._why = f"{error.get('type')}: {error.get('message')}"
-        self._sure = self._sure and error.get("type") in _SURE
+        self._why = f"{failure}: {error.get('message')}"
+        self._sure = self._sure and _is_sure(failure, error)
         if len(self._held) >= IN_A_ROW:
             self.verdict = f"{IN_A_ROW} examples in a row failed with {self._why}"
             self._held.clear()
-        return []
+        return gone
+
+    def waited(self, index: int, error: Mapping[str, Any]) -> None:
+        """Take in that an example's call has waited for a limit on speed until its deadline, and was asked for that."""
+        count = self._waited[index] = self._waited.get(index, 0) + 1
+        if count >= PATIENCE and self.verdict is None:
+            self.verdict = (
+                f"a limit on speed let nothing through: {count} calls in turn for one example, each until its "
+                f"deadline, and none for the others meanwhile; the last: {error.get('type')}: {error.get('message')}"
+            )
 
     def close(self, *, complete: bool) -> list[Any]:
         """Return what is held back: nothing more comes.
@@ -100,4 +132,5 @@ class HopelessRule:
     def _let_go(self) -> list[Any]:
         held, self._held = self._held, []
         self._sure = True
+        self._common = None
         return held

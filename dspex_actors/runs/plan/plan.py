@@ -40,13 +40,17 @@ class RunPlan:
         rule: when to stop early; the plan then looks no further ahead of its prefix than `max_in_flight`, so
             that no more calls than that can turn out to be needless.
         failed: examples that failed in an earlier part of the run.
+        sends: sendings are numbered on from here: those of an earlier evaluator have other numbers.
     """
 
-    def __init__(self, settings: PlanSettings, *, rule: StopRule | None = None, failed: int = 0) -> None:
+    def __init__(
+        self, settings: PlanSettings, *, rule: StopRule | None = None, failed: int = 0, sends: int = 0
+    ) -> None:
         """Begin with no workers and no examples."""
         self.settings = settings
         self.rule = rule
         self.failed = failed
+        self._sends = sends
         self.finished_examples = 0
         #: Why no more is sent, once that is so: "successes", "errors", "max_failures", "failure", or what `stop`
         #: was given.
@@ -109,7 +113,7 @@ class RunPlan:
             raise ValueError(f"examples come in ascending order: {index} after {self._next_index - 1}")
         self._next_index = index + 1
         if self.stopped is None:
-            self._waiting.feed(Item(index, payload))
+            self._waiting.feed(Item(index, payload, sends=self._sends))
             self._bytes += len(payload)
 
     def source_ended(self) -> None:

@@ -61,6 +61,7 @@ class Calls:
         self._ref, self._loop, self._ids, self._post, self._peers = ref, loop, ids, post, peers
         self._pending: dict[int, _Question] = {}
         self._open: dict[tuple[str, int], Caller] = {}
+        self._given_up: dict[tuple[str, int], Callable[[], object]] = {}
         self._sweep_at = SWEEP_AT
 
     # --- made by this process -----------------------------------------------------------------------------------
@@ -203,12 +204,27 @@ class Calls:
     def _sweep(self) -> None:
         callers = {caller.ref for caller in self._open.values() if caller.ref.host == self._ref.host}
         dead = {ref for ref in callers if processes.has_ended(ref.pid, ref.born)}
-        self._open = {key: caller for key, caller in self._open.items() if caller.ref not in dead}
+        for key in [key for key, caller in self._open.items() if caller.ref in dead]:
+            self._forget(key)
         self._sweep_at = max(SWEEP_AT, 2 * len(self._open))
 
     def abandoned(self, message: Abandon) -> None:
         """Forget a caller that does not wait any more."""
-        self._open.pop((message.sender.uid, message.id), None)
+        self._forget((message.sender.uid, message.id))
+
+    def _forget(self, key: tuple[str, int]) -> None:
+        self._open.pop(key, None)
+        tell = self._given_up.pop(key, None)
+        if tell is not None:
+            tell()
+
+    def when_given_up(self, caller: Caller, tell: Callable[[], object]) -> None:
+        """Call `tell` as soon as the caller waits no more, at once if that is so; never after it was answered."""
+        key = (caller.ref.uid, caller.id)
+        if key in self._open:
+            self._given_up[key] = tell
+        else:
+            tell()
 
     def waiting(self) -> int:
         """Return how many callers wait for an answer."""
@@ -234,6 +250,7 @@ class Calls:
 
     def _close(self, caller: Caller, ok: bool, value: bytes) -> None:
         mine = caller.server is None or caller.server == self._ref
+        self._given_up.pop((caller.ref.uid, caller.id), None)
         if mine and self._open.pop((caller.ref.uid, caller.id), None) is None:
             return
         self.answer(caller.ref, caller.id, ok, value)

@@ -245,6 +245,10 @@ class Process:
         """Answer a call, once."""
         self._in_loop(self.calls.reply, caller, value)
 
+    def when_given_up(self, caller: Caller, tell: Callable[[], object]) -> None:
+        """Call back when a caller waits no more."""
+        self._in_loop(self.calls.when_given_up, caller, tell)
+
     def reply_error(self, caller: Caller, error: Exception) -> None:
         """Answer a call by an error."""
         self._in_loop(self.calls.reply_error, caller, error)

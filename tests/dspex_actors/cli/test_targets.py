@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 
 import dspex_actors as dspex
-from dspex_actors.cli.preflight import check_server
+from dspex_actors.cli.preflight import check_server, keyless
 from dspex_actors.cli.targets import load_metric, load_program
 from dspex_actors.errors import ConfigError
 from dspex_actors.programs.rebuild import rebuild
@@ -122,6 +122,19 @@ def test_something_that_does_not_speak_http_is_no_lm_server():
         check_server(lm)
     thread.join(5)
     listening.close()
+
+
+def test_a_server_that_is_not_sent_the_usual_key_is_mentioned(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "not-shown-123456")
+    told = keyless(dspex.LM("openai/x", base_url="https://gateway.example/v1"))
+    assert "OPENAI_API_KEY goes to api.openai.com only" in told
+    assert "https://gateway.example:443" in told
+    assert "not-shown" not in told
+    assert keyless(dspex.LM("openai/x", base_url="http://127.0.0.1:9/v1")) is None
+    assert keyless(dspex.LM("openai/x", base_url="https://gateway.example/v1", api_key="env:OTHER")) is None
+    assert keyless(dspex.LM("openai/x")) is None
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert keyless(dspex.LM("openai/x", base_url="https://gateway.example/v1")) is None
 
 
 def test_a_host_that_does_not_exist_is_named():

@@ -13,7 +13,9 @@ import pytest
 
 from dspex_actors.errors import AuthError, ConfigError, LMError
 from dspex_actors.lm import keys
+from dspex_actors.lm.deployment import Deployment
 from dspex_actors.lm.lm import LM
+from dspex_actors.lm.request import Options
 from dspex_actors.lm.worker.session import LMSession
 
 KEY = "my-own-gateway-key-42"
@@ -75,10 +77,10 @@ def test_no_error_path_shows_the_key(
     async def go() -> LMError:
         async with serve(lambda *_: FAULTS[fault](answer)) as server:
             base = server.url + ("/v1" if model.startswith("openai") else "")
-            session = LMSession(LM(model, base_url=base, api_key="env:GATEWAY_KEY", timeout=0.2, deadline=1.0))
+            session = LMSession(Deployment(*model.split("/"), base, "env:GATEWAY_KEY"))
             session._sleep = lambda _: asyncio.sleep(0)
             try:
-                await session.complete(HI)
+                await session.complete(HI, options=Options(timeout=0.2, deadline=1.0))
             except LMError as error:
                 assert KEY in server.heads[0]
                 assert KEY not in repr(session) + repr(vars(session))
@@ -102,9 +104,9 @@ def test_a_connection_refused_shows_no_key(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("GATEWAY_KEY", KEY)
 
     async def go() -> None:
-        session = LMSession(LM("openai/m", base_url="http://127.0.0.1:9/v1", api_key="env:GATEWAY_KEY", deadline=0.01))
+        session = LMSession(Deployment("openai", "m", "http://127.0.0.1:9/v1", "env:GATEWAY_KEY"))
         try:
-            await session.complete(HI)
+            await session.complete(HI, options=Options(deadline=0.01))
         finally:
             await session.aclose()
 

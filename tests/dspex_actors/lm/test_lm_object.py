@@ -40,6 +40,8 @@ def test_plain_data_rebuilds_an_equal_lm() -> None:
     assert hash(again) == hash(FULL)
     assert again.to_dict() == FULL.to_dict()
     assert again.fallbacks == FULL.fallbacks
+    assert LM.known(data) == FULL
+    assert LM.known(data) is LM.known(FULL.to_dict())
 
 
 def test_pickle_and_copies_are_equal() -> None:
@@ -145,20 +147,24 @@ def test_what_dspy_saved_can_be_loaded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lm", "required"),
+    ("lm", "reference"),
     [
-        (LM("openai/x"), True),
-        (LM("openai/x", base_url="http://127.0.0.1:1/v1"), False),
-        (LM("openai/x", base_url="http://localhost:1/v1"), False),
-        (LM("openai/x", base_url="http://[::1]:1/v1"), False),
-        (LM("openai/x", base_url="http://10.0.0.1:1/v1"), True),
-        (LM("openai/x", base_url="http://127.0.0.1:1/v1", api_key="env:K"), True),
-        (LM("anthropic/x", base_url="http://127.0.0.1:1"), True),
-        (LM("embedded/nearest"), False),
+        (LM("openai/x"), "env:OPENAI_API_KEY"),
+        (LM("openai/x", base_url="https://api.openai.com/v1/"), "env:OPENAI_API_KEY"),
+        (LM("openai/x", base_url="HTTPS://API.OpenAI.com:443/v2"), "env:OPENAI_API_KEY"),
+        (LM("openai/x", base_url="http://api.openai.com/v1"), None),
+        (LM("openai/x", base_url="https://api.openai.com.evil.example/v1"), None),
+        (LM("openai/x", base_url="https://api.openai.com:444/v1"), None),
+        (LM("openai/x", base_url="http://127.0.0.1:1/v1"), None),
+        (LM("openai/x", base_url="http://10.0.0.1:1/v1"), None),
+        (LM("openai/x", base_url="http://10.0.0.1:1/v1", api_key="env:K"), "env:K"),
+        (LM("anthropic/x"), "env:ANTHROPIC_API_KEY"),
+        (LM("anthropic/x", base_url="http://127.0.0.1:1"), None),
+        (LM("embedded/nearest"), None),
     ],
 )
-def test_a_missing_key_is_fine_only_where_nobody_named_one_and_the_server_is_local(lm: LM, required: bool) -> None:
-    assert lm.key_required is required
+def test_the_providers_usual_key_goes_to_its_own_server_only(lm: LM, reference: str | None) -> None:
+    assert lm.key_reference == reference
 
 
 class Recorder:
@@ -205,8 +211,8 @@ def test_calls_go_to_the_backend_as_messages_and_checked_parameters() -> None:
 def test_a_request_carries_the_settings_and_the_time_that_all_fallbacks_may_take() -> None:
     lm = LM("openai/x", deadline=10, fallbacks=["gemini/y", LM("anthropic/z", deadline=5)])
     request = lm.request([], {})
-    assert (request.identity, request.deadline) == (lm.identity(), 25)
-    assert LM.from_dict(request.settings) == lm
+    assert request.lm.seconds == 25
+    assert LM.from_dict(request.lm.settings) == lm
 
 
 def test_without_a_connection_a_call_says_what_to_do() -> None:

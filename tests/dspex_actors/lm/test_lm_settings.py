@@ -51,7 +51,10 @@ def test_a_model_name_may_have_slashes_of_its_own() -> None:
         *[("max_in_flight", v) for v in (0, -1, 1.5, "8", True)],
         *[("cache", v) for v in (None, 1, "yes")],
         *[("fallbacks", v) for v in ("openai/gpt-4o", ["nope"], [7], 7, None)],
-        *[("base_url", v) for v in ("", "localhost:8000", "ftp://x", "http://", "http://h:99999", 7, "http://h/?q=1")],
+        *[
+            ("base_url", v)
+            for v in ("", "localhost:8000", "ftp://x", "http://", "http://h:99999", 7, "http://h/?api_key=q")
+        ],
         *[("base_url", v) for v in ("http://169.254.169.254/latest", "http://metadata.google.internal/v1")],
         *[("base_url", v) for v in ("http://exa mple/v1", "http://a\\b/v1", "http://a%2fb", "http://[fe80::1]/v1")],
         *[("base_url", v) for v in ("http://[::ffff:169.254.169.254]/", "http://h/#x")],
@@ -69,6 +72,9 @@ def test_a_model_name_may_have_slashes_of_its_own() -> None:
         ("extra_headers", {"a": "b"}),
         ("metadata", {1: 2}),
         ("metadata", object()),
+        ("metadata", {"a", "b"}),
+        ("response_format", {"schema": {"enum": {1, 2}}}),
+        ("logit_bias", {50256: -100}),
         ("logit_bias", [math.nan]),
         ("user", b"bytes"),
         ("big", 2**70),
@@ -101,6 +107,14 @@ def test_data_that_contains_itself_is_refused() -> None:
         ("openai_api_key", "abcdefghijklmnop"),
         ("base_url", "https://me:abcdefghijklmnop@host/v1"),
         ("base_url", "ftp://me:abcdefghijklmnop@host/v1"),
+        ("base_url", "https://host/v1?key=abcdefghijklmnop"),
+        ("base_url", "https://host/v1?api-version=1&sig=abcdefghijklmnop"),
+        ("tools", [{"type": "mcp", "server_url": "https://x", "authorization": "abcdefghijklmnop"}]),
+        ("tools", [{"type": "mcp", "headers": {"X-Api-Key": "abcdefghijklmnop"}}]),
+        ("mcp_servers", [{"url": "https://x", "authorization_token": "abcdefghijklmnop"}]),
+        ("extra_body", {"deep": [{"er": "Bearer abcdefghijklmnop1"}]}),
+        ("user", "sk-proj-abcdefghijklmnop"),
+        ("headers", {"Authorization": "abcdefghijklmnop"}),
     ],
 )
 def test_a_literal_key_is_refused_and_not_repeated(setting: str, value: Any) -> None:
@@ -108,6 +122,20 @@ def test_a_literal_key_is_refused_and_not_repeated(setting: str, value: Any) -> 
         LM("openai/gpt-4o-mini", **{setting: value})
     assert "abcdefghijklmnop" not in str(caught.value)
     assert setting in str(caught.value)
+
+
+def test_a_tool_may_have_a_parameter_called_password() -> None:
+    schema = {"type": "object", "properties": {"password": {"type": "string"}, "token": {"type": "string"}}}
+    tools = [{"type": "function", "function": {"name": "login", "parameters": {**schema, "required": ["password"]}}}]
+    assert LM("openai/x", tools=tools, logit_bias={"token": 1}).kwargs["tools"] == tools
+
+
+def test_what_dspy_writes_into_an_lm_is_no_parameter() -> None:
+    lm = LM(_dspy_lm_class="dspy.clients.lm.LM", model="openai/x", model_type="chat", rollout_id=3)
+    assert lm.kwargs == {"rollout_id": 3}
+    assert lm.parameters == {}
+    with pytest.raises(ConfigError, match="model_type"):
+        LM("openai/x", model_type="responses")
 
 
 def test_what_is_in_range_is_taken_in_its_normal_form() -> None:
@@ -121,3 +149,20 @@ def test_what_is_in_range_is_taken_in_its_normal_form() -> None:
         "n": 1,
     }
     assert lm.rpm == 500.0
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "user", "content": [{"type": "text", "text": math.nan}]},
+        {"role": "user", "content": [{"type": "text", "text": "x", "tags": {"a"}}]},
+        {"role": "user", "content": [{"type": "image_url", "image_url": b"bytes"}]},
+        {"role": "user", "content": [{1: "x"}]},
+        {"role": "user", "content": "x", "weight": 2**70},
+        {"role": "assistant", "content": None, "tool_calls": [object()]},
+    ],
+)
+def test_a_message_that_is_no_json_is_refused_at_the_caller(message: dict[str, Any]) -> None:
+    for call in (LM("openai/x"), LM("anthropic/claude-sonnet-4-5")):
+        with pytest.raises(ConfigError, match=f"^messages: a {message['role']} message: expected plain JSON data"):
+            call([message])

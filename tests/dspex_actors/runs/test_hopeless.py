@@ -2,7 +2,7 @@
 
 import pytest
 
-from dspex_actors.runs.plan.hopeless import IN_A_ROW, HopelessRule, is_final, is_hopeless
+from dspex_actors.runs.plan.hopeless import IN_A_ROW, PATIENCE, HopelessRule, is_hopeless
 
 AUTH = {"type": "AuthError", "message": "no key"}
 QUOTA = {"type": "QuotaExhausted", "message": "no money"}
@@ -11,30 +11,48 @@ NO_MODEL = {"type": "InvalidRequest", "status": 404, "message": "no such model"}
 BAD = {"type": "InvalidRequest", "status": 400, "message": "temperature"}
 DOWN = {"type": "Overloaded", "status": 500, "message": "oops"}
 METRIC = {"type": "KeyError", "message": "the metric failed", "final": True}
+
+
+def said(message):
+    return {"type": "InvalidRequest", "status": 400, "message": message}
+
+
 ROW = f"{IN_A_ROW} examples in a row failed with "
 PROGRAM = {"type": "KeyError", "message": "x"}
 
 
+#: A user's own class, which shares its name with one of ours.
+OWN = {"type": "AuthError", "message": "mine", "own": True}
+SLOW = {"type": "RateLimited", "status": 429, "message": "not before tomorrow"}
+
+
+def failure(error):
+    """Return our class of an error, None for one that is none of ours."""
+    if error is None or "own" in error or error["type"] == "KeyError":
+        return None
+    return error["type"]
+
+
 @pytest.mark.parametrize(
-    ("error", "final", "at_first", "later"),
+    ("error", "at_first", "later"),
     [
-        (AUTH, True, True, True),
-        (QUOTA, True, True, True),
-        (CONFIG, True, True, False),
-        (NO_MODEL, True, True, False),
-        (BAD, True, False, False),
-        (DOWN, False, False, False),
-        (METRIC, True, False, False),
-        (PROGRAM, False, False, False),
-        ({"type": "ContextWindowExceeded"}, True, False, False),
-        ({"type": "RateLimited", "status": 429}, False, False, False),
-        ({"type": "WorkerDied"}, False, False, False),
+        (AUTH, True, True),
+        (QUOTA, True, True),
+        (CONFIG, True, False),
+        (NO_MODEL, True, False),
+        (BAD, True, False),
+        (SLOW, True, False),
+        (DOWN, False, False),
+        (METRIC, False, False),
+        (PROGRAM, False, False),
+        (OWN, False, False),
+        ({"type": "ContextWindowExceeded"}, False, False),
+        ({"type": "WorkerDied"}, False, False),
     ],
 )
-def test_kinds(error, final, at_first, later):
-    assert is_final(error) == final
-    assert is_hopeless(error, answered=False) == at_first
-    assert is_hopeless(error, answered=True) == later
+def test_kinds(error, at_first, later):
+    assert is_hopeless(failure(error), error, answered=False) == at_first
+    assert is_hopeless(failure(error), error, answered=True) == later
 
 
 @pytest.mark.parametrize(
@@ -48,6 +66,11 @@ def test_kinds(error, final, at_first, later):
         ([AUTH] * (IN_A_ROW - 1) + [None], False, range(IN_A_ROW), None),
         ([AUTH] * (IN_A_ROW - 1) + [DOWN], False, range(IN_A_ROW), None),
         ([DOWN] * 50, False, range(50), None),
+        ([OWN] * 50, False, range(50), None),
+        ([BAD] * IN_A_ROW, False, [], ROW + "InvalidRequest: temperature"),
+        ([said(f"no, request {n}a") for n in range(IN_A_ROW)], False, [], ROW + "InvalidRequest: no, request 19a"),
+        ([said("no"), said("never")] * 25, False, range(49), None),  # the last one is held back
+        ([BAD] * (IN_A_ROW - 1) + [said("another")], False, range(IN_A_ROW - 1), None),
         ([None] + [CONFIG] * 50, False, range(51), None),
         ([None] + [QUOTA] * 50, False, [0], ROW + "QuotaExhausted: no money"),
         ([CONFIG] * 50, True, range(50), None),
@@ -57,7 +80,7 @@ def test_kinds(error, final, at_first, later):
 )
 def test_rule(errors, answered, written, verdict):
     rule = HopelessRule(answered=answered)
-    out = [result for number, error in enumerate(errors) for result in rule.observe(number, error)]
+    out = [result for number, error in enumerate(errors) for result in rule.observe(number, failure(error), error)]
     assert (out, rule.verdict) == (list(written), verdict)
 
 
@@ -66,6 +89,7 @@ def test_rule(errors, answered, written, verdict):
     [
         ([AUTH] * 3, False, True, [], "all 3 examples failed with AuthError: no key"),
         ([NO_MODEL], False, True, [], "InvalidRequest: no such model"),
+        ([BAD] * 3, False, True, [0, 1, 2], None),  # few: they may be wrong each for itself
         ([AUTH] * 3, False, False, [0, 1, 2], None),  # the run was stopped for something else
         ([QUOTA] * 3, True, True, [0, 1, 2], None),
         ([CONFIG, AUTH], False, True, [0, 1], None),
@@ -76,6 +100,26 @@ def test_rule(errors, answered, written, verdict):
 def test_few_examples(errors, answered, complete, written, verdict):
     rule = HopelessRule(answered=answered)
     for number, error in enumerate(errors):
-        rule.observe(number, error)
+        rule.observe(number, failure(error), error)
     assert (rule.close(complete=complete), rule.verdict) == (written, verdict)
     assert rule.close(complete=complete) == []
+
+
+def test_limits_on_speed_that_let_nothing_through_end_the_run():
+    rule = HopelessRule()
+    for _ in range(PATIENCE - 1):
+        for index in range(30):
+            rule.waited(index, SLOW)
+    assert rule.verdict is None
+    rule.waited(3, SLOW)
+    assert "a limit on speed let nothing through: 3 calls" in rule.verdict
+    assert "not before tomorrow" in rule.verdict
+
+
+def test_an_answer_to_anybody_says_that_it_goes_on():
+    rule = HopelessRule()
+    for _ in range(5):
+        for _ in range(PATIENCE - 1):
+            rule.waited(3, SLOW)
+        rule.observe(7, None, None)
+    assert rule.verdict is None

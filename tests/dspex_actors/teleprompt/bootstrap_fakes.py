@@ -29,8 +29,7 @@ class FakeBackend:
         self.asked = []
 
     def complete(self, request):
-        lm, messages = LM.from_dict(request.settings), request.messages
-        params = lm.merged(request.params)
+        lm, messages, params = LM.from_dict(request.lm.settings), request.messages, request.params
         self.asked.append((lm, messages, params))
         digest = hashlib.sha256(json.dumps([messages, params], sort_keys=True).encode()).digest()
         if digest[0] < 256 * self.errors:
@@ -69,7 +68,7 @@ class FakeSystem:
     def holding(self, run_id):
         return nullcontext(self)
 
-    def start_run(self, kind, program, devset, metric, *, lm=None, settings, run_id=None):
+    def start_run(self, kind, program, devset, metric, *, lm=None, settings, run_id=None, **rest):
         settings = json.loads(json.dumps(settings))
         self.started.append((kind, settings))
         job = Job("run", kind, dump_code(program), dump_code(metric), (lm or MODEL).to_dict(), settings)
@@ -82,10 +81,10 @@ class FakeSystem:
         rows = list(enumerate(asyncio.run(run())))
         rule = StopRule(**settings["rule"])
         for index, row in self.rng.sample(rows, len(rows)):
-            rule.observe(index, success=row[7], error=row[2] is not None)
+            rule.observe(index, success=row.success, error=row.error is not None)
         kept = len(rows) if rule.verdict is None else min(len(rows), rule.prefix + self.rng.randrange(4))
         self.rows = [
-            ResultRow(index=index, example=payloads[index], prediction=row[0], score=row[1], error=row[2])
+            ResultRow(index=index, example=payloads[index], prediction=row.prediction, score=row.score, error=row.error)
             for index, row in rows[:kept]
         ]
         return run_id or "run"

@@ -167,6 +167,72 @@ TABLE: list[tuple[str, int, Any, type[LMError], bool]] = [
         False,
     ),
     ("cohere", 503, {"message": "busy"}, Overloaded, True),
+    ("cohere", 498, {"message": "blocked output: please try again"}, ContentBlocked, False),
+    (
+        "anthropic",
+        400,
+        an(
+            "invalid_request_error",
+            "input length and `max_tokens` exceed context limit: 178959 + 64000 > 200000, decrease input length",
+        ),
+        ContextWindowExceeded,
+        False,
+    ),
+    (
+        "anthropic",
+        400,
+        an("invalid_request_error", "max_tokens: 99999 > 8192, which is the maximum allowed number of output tokens"),
+        InvalidRequest,
+        False,
+    ),
+    (
+        "anthropic",
+        400,
+        an("invalid_request_error", "Output blocked by content filtering policy"),
+        ContentBlocked,
+        False,
+    ),
+    ("openai", 400, oa("Invalid prompt: your prompt was flagged", "invalid_prompt"), ContentBlocked, False),
+    ("openai", 400, oa("Invalid prompt: it is empty", "invalid_prompt"), InvalidRequest, False),
+    ("openai", 400, oa("no", "cyber_policy_violation"), ContentBlocked, False),
+    (
+        "openai",
+        403,
+        oa("Your chosen model requires moderation and your input was flagged for violence", 403),
+        ContentBlocked,
+        False,
+    ),
+    ("openai", 403, oa("Your account has been suspended", 403), AuthError, False),
+    (
+        "openai",
+        400,
+        oa("This model's maximum prompt length is 131072 but the request contains 537812 tokens."),
+        ContextWindowExceeded,
+        False,
+    ),
+    ("openai", 200, {"choices": [{"error": {"code": 502, "message": "upstream died"}}]}, Overloaded, True),
+    (
+        "openai",
+        200,
+        {
+            "choices": [
+                {
+                    "error": {"code": 429, "message": "Provider returned error", "metadata": {"raw": "slow down"}},
+                    "finish_reason": "error",
+                    "message": {"role": "assistant", "content": "half"},
+                }
+            ]
+        },
+        RateLimited,
+        True,
+    ),
+    (
+        "openai",
+        400,
+        {"error": {"message": "Provider returned error", "metadata": {"raw": "prompt is too long: 9 > 8"}}},
+        ContextWindowExceeded,
+        False,
+    ),
 ]
 
 
@@ -203,8 +269,9 @@ def test_the_wait_a_provider_asks_for(headers: dict[str, str], seconds: float | 
 
 def test_gemini_says_its_wait_in_the_body() -> None:
     assert refusal("gemini", 429, ge("RESOURCE_EXHAUSTED", RETRY_INFO)).retry_after == 22.5
-    odd = {**RETRY_INFO, "retryDelay": "-5s"}
-    assert refusal("gemini", 429, ge("RESOURCE_EXHAUSTED", odd)).retry_after is None
+    for delay in ("-5s", "9" * 400 + "s", 5, [[]]):
+        odd = {**RETRY_INFO, "retryDelay": delay}
+        assert refusal("gemini", 429, ge("RESOURCE_EXHAUSTED", odd)).retry_after is None
 
 
 @pytest.mark.parametrize(("advice", "retryable"), [("true", True), ("false", False), ("maybe", True)])

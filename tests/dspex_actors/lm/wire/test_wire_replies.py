@@ -6,8 +6,6 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dspex_actors.errors import ContentBlocked, LMError, Overloaded, StreamTruncated, Timeout
 from dspex_actors.lm.usage import Usage
@@ -157,6 +155,21 @@ def test_a_count_that_is_none_is_zero(value: Any) -> None:
             "RECI",
         ),
         ("gemini", {"candidates": [{"finishReason": "MALFORMED_RESPONSE"}]}, Overloaded, "MALFORMED"),
+        ("gemini", {"candidates": [{"finishReason": "STOP"}]}, Overloaded, "answered nothing: STOP"),
+        ("gemini", {"candidates": [{"finishReason": "STOP", "content": {"role": "model"}}]}, Overloaded, "nothing"),
+        ("gemini", {"candidates": [{"content": {"parts": []}}]}, Overloaded, "no reason given"),
+        (
+            "gemini",
+            {"candidates": [{"finishReason": "STOP", "content": {"parts": [{"text": "hm", "thought": True}]}}]},
+            Overloaded,
+            "answered nothing",
+        ),
+        (
+            "openai",
+            {"choices": [{"message": {"content": "half"}, "finish_reason": "error"}]},
+            Overloaded,
+            "in the middle",
+        ),
         ("cohere", {"message": {"content": []}, "finish_reason": "ERROR"}, Overloaded, "failed"),
         ("cohere", {"message": {"content": []}, "finish_reason": "TIMEOUT"}, Timeout, "in time"),
     ],
@@ -204,60 +217,116 @@ def test_what_is_no_reply_is_said_so_and_may_be_asked_again(name: str, body: byt
     assert len(caught.value.message) < 400
 
 
-json_values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-5, 10**12)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(
-                [
-                    "choices",
-                    "message",
-                    "content",
-                    "text",
-                    "type",
-                    "candidates",
-                    "parts",
-                    "usage",
-                    "error",
-                    "finish_reason",
-                    "promptFeedback",
-                    "finishReason",
-                    "code",
-                    "status",
-                    "details",
-                    "billed_units",
-                    "refusal",
-                    "stop_reason",
-                    "usageMetadata",
-                    "id",
-                    "model",
-                    "modelVersion",
-                    "responseId",
-                ]
-            ),
-            inner,
-            max_size=4,
-        )
-    ),
-    max_leaves=15,
+TOLD = {
+    "openai": {"usage": {"prompt_tokens": 9, "completion_tokens": 4}},
+    "anthropic": {"usage": {"input_tokens": 9, "output_tokens": 4}},
+    "gemini": {"usageMetadata": {"promptTokenCount": 9, "candidatesTokenCount": 1, "thoughtsTokenCount": 3}},
+    "cohere": {"usage": {"billed_units": {"input_tokens": 9, "output_tokens": 4}}},
+}
+TOLD["embedded"] = TOLD["openai"]
+#: Replies that are refusals, by provider.
+REFUSALS: dict[str, dict[str, Any]] = {
+    "openai": {"choices": [{"message": {"content": ""}, "finish_reason": "content_filter"}]},
+    "anthropic": {"content": [], "stop_reason": "refusal"},
+    "gemini": {"promptFeedback": {"blockReason": "SAFETY"}},
+    "cohere": {"message": {"content": []}, "finish_reason": "ERROR_TOXIC"},
+}
+REFUSALS["embedded"] = REFUSALS["openai"]
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+@pytest.mark.parametrize(
+    ("status", "body"), [(200, None), (200, {"error": {"message": "upstream", "code": 502}}), (500, {"message": "x"})]
 )
+def test_what_failed_and_was_billed_says_so(name: str, status: int, body: dict[str, Any] | None) -> None:
+    data = {**(REFUSALS[name] if body is None else body), **TOLD[name]}
+    with pytest.raises(LMError) as caught:
+        PROVIDERS[name].read(RawReply(status, {}, orjson.dumps(data)), now=0.0)
+    usage = Usage.from_dict(caught.value.usage or {})
+    assert (usage.input_total, usage.output_total, usage.estimated) == (9, 4, False)
+    assert LMError("x").usage is None
 
 
-@given(st.sampled_from(list(PROVIDERS)), json_values, st.sampled_from([200, 400, 429, 500]))
-def test_no_json_at_all_does_anything_but_answer_or_raise_an_lm_error(name: str, value: Any, status: int) -> None:
-    reply = error = None
-    try:
-        reply = PROVIDERS[name].read(RawReply(status, {}, orjson.dumps(value)), now=0.0)
-    except LMError as exc:
-        error = exc
-    if error is not None:
-        assert error.to_record()["message"]
-        assert error.retryable is not None
-    assert reply is None or isinstance(reply.text, str)
-    for told in (reply.finish_reason, reply.model, reply.request_id) if reply else ():
-        assert told is None or isinstance(told, str)
+def test_cohere_calls_a_tool_without_saying_anything() -> None:
+    body = {"message": {"role": "assistant", "tool_calls": [{"id": "f"}], "tool_plan": "I will"}, "id": "c"}
+    reply = read("cohere", {**body, "finish_reason": "TOOL_CALL"})
+    assert (reply.text, reply.finish_reason) == ("", "tool_calls")
+    assert read("cohere", {"message": {"role": "assistant"}, "finish_reason": "MAX_TOKENS"}).finish_reason == "length"
+
+
+CUT: dict[str, dict[str, Any]] = {
+    "openai": {"choices": [{"message": {"content": "x"}, "finish_reason": "length"}]},
+    "anthropic": {"content": [{"type": "text", "text": "x"}], "stop_reason": "max_tokens"},
+    "gemini": {"candidates": [{"content": {"parts": [{"text": "x"}]}, "finishReason": "MAX_TOKENS"}]},
+    "cohere": {"message": {"content": [{"type": "text", "text": "x"}]}, "finish_reason": "MAX_TOKENS"},
+}
+CUT["embedded"] = CUT["openai"]
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_a_reply_that_was_cut_has_the_same_word_for_it_everywhere(name: str) -> None:
+    assert (read(name, CUT[name]).text, read(name, CUT[name]).finish_reason) == ("x", "length")
+
+
+@pytest.mark.parametrize(
+    ("said", "means"),
+    [
+        ("STOP", "stop"),
+        ("end_turn", "stop"),
+        ("eos", "stop"),
+        ("COMPLETE", "stop"),
+        ("model_length", "length"),
+        ("max_tokens", "length"),
+        ("MAX_TOKENS", "length"),
+        ("tool_use", "tool_calls"),
+        ("Abort", "abort"),
+        ("", None),
+        (7, None),
+    ],
+)
+def test_servers_that_speak_openais_format_keep_other_words(said: Any, means: str | None) -> None:
+    assert read("openai", {"choices": [{"message": {"content": "x"}, "finish_reason": said}]}).finish_reason == means
+
+
+def test_a_function_call_of_gemini_is_a_tool_call() -> None:
+    parts = [{"functionCall": {"name": "f", "args": {}}}]
+    reply = read("gemini", {"candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}]})
+    assert (reply.text, reply.finish_reason) == ("", "tool_calls")
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "tier"),
+    [
+        ("openai", {"service_tier": "default"}, None),
+        ("openai", {"service_tier": None}, None),
+        ("openai", {"service_tier": "flex"}, "flex"),
+        ("openai", {"service_tier": "priority"}, "priority"),
+        ("anthropic", {"usage": {"service_tier": "standard"}}, None),
+        ("anthropic", {"usage": {"service_tier": "batch"}}, "batch"),
+        ("anthropic", {"usage": {"service_tier": "standard", "speed": "fast"}}, "fast"),
+        ("gemini", {"usageMetadata": {"serviceTier": "FLEX"}}, "flex"),
+    ],
+)
+def test_how_a_reply_is_billed(name: str, more: dict[str, Any], tier: str | None) -> None:
+    assert read(name, {**CUT[name], **more}).tier == tier
+
+
+def test_an_hour_in_anthropics_cache_is_counted_apart() -> None:
+    usage = {
+        "input_tokens": 5,
+        "cache_creation_input_tokens": 30,
+        "cache_creation": {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 20},
+        "output_tokens": 7,
+    }
+    told = read("anthropic", {**CUT["anthropic"], "usage": usage}).usage
+    assert told == Usage(35, cache_write=30, cache_write_1h=20, output_total=7)
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_a_reply_is_read_as_the_sdks_read_it(name: str) -> None:
+    text = orjson.dumps(CUT[name]).decode().replace('"x"', r'"a\ud83d b \ud83d\ude00"')
+    odd = text[:-1] + ', "extra": NaN, "more": [-Infinity, 1e400, 123456789012345678901234567890]}'
+    for data in (odd.encode(), b"\xef\xbb\xbf" + odd.encode(), odd.encode("utf-16"), b"\n" + odd.encode() + b"\r\n"):
+        assert read(name, data).text == "a\ufffd b \U0001f600"
+    broken = orjson.dumps(CUT[name]).replace(b'"x"', b'"\xff"')
+    assert read(name, broken).text == "\ufffd"

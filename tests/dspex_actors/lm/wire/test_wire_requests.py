@@ -149,6 +149,19 @@ def test_the_key_goes_into_a_header_and_never_into_the_address(name: str, header
 
 
 @pytest.mark.parametrize(
+    ("name", "url", "expected"),
+    [
+        ("openai", "https://api.openai.com/v1", ("authorization", "Bearer ")),
+        ("openai", "https://me.openai.azure.com/openai/deployments/d?api-version=1", ("api-key", "")),
+        ("openai", "https://evil.example/.azure.com", ("authorization", "Bearer ")),
+        ("anthropic", "https://me.services.ai.azure.com/anthropic", ("x-api-key", "")),
+    ],
+)
+def test_azure_has_a_header_of_its_own_for_keys(name: str, url: str, expected: tuple[str, str]) -> None:
+    assert PROVIDERS[name].key(url) == expected
+
+
+@pytest.mark.parametrize(
     ("model", "field"),
     [
         ("gpt-4o", "max_tokens"),
@@ -231,7 +244,11 @@ def test_anthropic_takes_image_addresses_documents_and_its_own_parts() -> None:
         ),
         ("cohere", {"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}),
         ("openai", {"role": "user", "content": object()}),
-        ("openai", {"role": "user", "content": "\ud800"}),
+        ("anthropic", {"role": "system", "content": [{"type": "image_url", "image_url": {"url": PNG}}]}),
+        ("gemini", {"role": "system", "content": [{"type": "image_url", "image_url": {"url": PNG}}]}),
+        ("anthropic", {"role": "assistant", "tool_calls": [{"id": "1"}]}),
+        ("gemini", {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "[1]"}}]}),
+        ("anthropic", {"role": "function", "content": "x"}),
         ("gemini", {"role": "user", "content": 5}),
         ("gemini", {"role": "user", "content": [{"type": "image_url"}]}),
         ("gemini", {"role": "user", "content": [5]}),
@@ -243,3 +260,93 @@ def test_what_a_provider_cannot_be_told_is_an_invalid_request_before_anything_is
         PROVIDERS[name].build("m", [message], {})
     assert caught.value.retryable is False
     assert caught.value.__context__ is None
+
+
+CACHED = {"type": "text", "text": "long", "cache_control": {"type": "ephemeral"}}
+
+
+def body(name: str, messages: list[Any], **params: Any) -> dict[str, Any]:
+    data: dict[str, Any] = orjson.loads(PROVIDERS[name].build("m", messages, params).body)
+    return data
+
+
+def test_a_cache_mark_in_a_system_message_gets_to_anthropic_and_to_nobody_who_does_not_know_it() -> None:
+    chat = [{"role": "system", "content": "a"}, {"role": "system", "content": [CACHED]}, CHAT[1]]
+    assert body("anthropic", chat)["system"] == [{"type": "text", "text": "a"}, CACHED]
+    assert body("gemini", chat)["systemInstruction"] == {"parts": [{"text": "a"}, {"text": "long"}]}
+    assert body("cohere", chat)["messages"][1] == {"role": "system", "content": [{"type": "text", "text": "long"}]}
+    assert body("openai", chat)["messages"] == chat
+    plain = [{"role": "system", "content": "a"}, {"role": "developer", "content": [{"type": "text", "text": "b"}]}]
+    assert body("anthropic", [*plain, CHAT[1]])["system"] == "a\n\nb"
+
+
+CALL = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
+TOOL_CHAT = [
+    {"role": "user", "content": "1+1?"},
+    {"role": "assistant", "content": "let me see", "tool_calls": [CALL, {**CALL, "id": "c2"}]},
+    {"role": "tool", "tool_call_id": "c1", "content": '{"sum": 2}'},
+    {"role": "tool", "tool_call_id": "c2", "content": "two"},
+]
+
+
+def test_tool_calls_and_their_results_are_told_to_everybody() -> None:
+    assert body("openai", TOOL_CHAT)["messages"] == TOOL_CHAT
+    assert body("cohere", TOOL_CHAT)["messages"] == TOOL_CHAT
+    use = {"type": "tool_use", "id": "c1", "name": "add", "input": {"a": 1}}
+    assert body("anthropic", TOOL_CHAT)["messages"][1:] == [
+        {"role": "assistant", "content": [{"type": "text", "text": "let me see"}, use, {**use, "id": "c2"}]},
+        {
+            "role": "user",
+            "content": [
+                {"type": "tool_result", "tool_use_id": "c1", "content": '{"sum": 2}'},
+                {"type": "tool_result", "tool_use_id": "c2", "content": "two"},
+            ],
+        },
+    ]
+    call = {"functionCall": {"name": "add", "args": {"a": 1}}}
+    assert body("gemini", TOOL_CHAT)["contents"][1:] == [
+        {"role": "model", "parts": [{"text": "let me see"}, call, call]},
+        {
+            "role": "user",
+            "parts": [
+                {"functionResponse": {"name": "add", "response": {"sum": 2}}},
+                {"functionResponse": {"name": "add", "response": {"result": "two"}}},
+            ],
+        },
+    ]
+    for nothing in (None, "", []):
+        silent = [{"role": "assistant", "content": nothing, "tool_calls": [CALL]}]
+        assert body("anthropic", silent)["messages"][0]["content"] == [use]
+        assert body("gemini", silent)["contents"][0]["parts"] == [call]
+
+
+def test_a_tool_may_answer_with_a_picture_where_that_can_be_said() -> None:
+    seen = [TOOL_CHAT[1], {"role": "tool", "tool_call_id": "c1", "content": CHAT[3]["content"]}]
+    result = body("anthropic", seen)["messages"][1]["content"][0]
+    assert [part["type"] for part in result["content"]] == ["text", "image"]
+    with pytest.raises(InvalidRequest, match="only be text"):
+        body("gemini", seen)
+
+
+def test_tools_are_declared_in_each_providers_words() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    tool = {"type": "function", "function": {"name": "add", "description": "adds", "parameters": schema}}
+    chosen = {"type": "function", "function": {"name": "add"}}
+    own = {"type": "web_search_20250305", "name": "web_search"}
+    sent = body("anthropic", CHAT[1:2], tools=[tool, own], tool_choice=chosen)
+    assert sent["tools"] == [{"name": "add", "description": "adds", "input_schema": schema}, own]
+    assert sent["tool_choice"] == {"type": "tool", "name": "add"}
+    assert body("anthropic", CHAT[1:2], tools=[tool], tool_choice="required")["tool_choice"] == {"type": "any"}
+    sent = body("gemini", CHAT[1:2], tools=[tool, {"googleSearch": {}}], tool_choice=chosen)
+    declared = {"name": "add", "description": "adds", "parametersJsonSchema": schema}
+    assert sent["tools"] == [{"functionDeclarations": [declared]}, {"googleSearch": {}}]
+    assert sent["toolConfig"] == {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["add"]}}
+    with pytest.raises(InvalidRequest, match="tool_choice can be auto"):
+        body("gemini", CHAT[1:2], tools=[tool], tool_choice=5)
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_half_a_surrogate_pair_is_sent_as_a_replacement_and_two_halves_as_one_character(name: str) -> None:
+    data = PROVIDERS[name].body("m", [{"role": "user", "content": "a\ud83d b \ud83d\ude00"}], {"user": "\udc00"})
+    assert "a\ufffd b \U0001f600" in data.decode()
+    assert "\ud83d" not in data.decode()

@@ -6,9 +6,11 @@ import pytest
 
 from dspex_actors.errors import Overloaded, RateLimited
 from dspex_actors.lm.control.budget import Budget
+from dspex_actors.lm.control.messages import Join, Leave, Outcomes, Pause
+from dspex_actors.lm.deployment import Limits
 from dspex_actors.lm.lm import LM
 from dspex_actors.lm.worker.gate import WorkerGate
-from dspex_actors.lm.worker.session import Outcome
+from dspex_actors.lm.worker.outcome import Outcome
 from supervisors.errors import NoProcess
 
 
@@ -36,6 +38,14 @@ async def nothing():
     pass
 
 
+def gate_of(worker, lm, revive=nothing):
+    """Return a gate in whose worker an LM asks."""
+    parts = lm.request([], {}).lm
+    gate = WorkerGate(worker, parts.deployment.digest, revive)
+    gate.tell(parts.limits)
+    return gate
+
+
 def run(body):
     return asyncio.run(asyncio.wait_for(body(), 10))
 
@@ -47,7 +57,7 @@ def budget(lm):
         now = asyncio.get_running_loop().time()
         if not made:
             made.append(Budget(lm.rpm, lm.tpm, now))
-        return made[0].reserve(request[1], now)
+        return made[0].reserve(request.tokens, now)
 
     return answer
 
@@ -57,17 +67,17 @@ def test_a_turn_that_does_not_come_in_time_is_refused_and_takes_no_place_in_the_
     leased = []
 
     def answer(request):
-        leased.append(request[1])
+        leased.append(request.tokens)
         return budget_answer(request)
 
     budget_answer = budget(lm)
 
     async def body():
-        gate = WorkerGate(Worker(answer), lm, nothing)
+        gate = gate_of(Worker(answer), lm, nothing)
         got = await asyncio.gather(*(gate.acquire(10, 1.5) for _ in range(10)), return_exceptions=True)
         refused = [one for one in got if isinstance(one, RateLimited)]
         assert len(refused) >= 7
-        assert all(one.retryable is False for one in refused)
+        assert all(one.retryable for one in refused)
         begun = asyncio.get_running_loop().time()
         await gate.acquire(10, 10.0)
         assert asyncio.get_running_loop().time() - begun < 4.0
@@ -82,10 +92,10 @@ def test_one_lease_is_no_more_than_the_token_rate_lets_through():
 
     async def body():
         def answer(request):
-            leased.append(request[1])
-            return [0.0] * len(request[1])
+            leased.append(request.tokens)
+            return [0.0] * len(request.tokens)
 
-        gate = WorkerGate(Worker(answer), lm, nothing)
+        gate = gate_of(Worker(answer), lm, nothing)
         await asyncio.gather(*(gate.acquire(20, 10.0) for _ in range(6)), gate.acquire(500, 10.0))
 
     run(body)
@@ -99,7 +109,7 @@ def test_a_client_actor_that_is_gone_is_revived():
     def answer(request):
         if len(there) < 2:
             raise NoProcess("client")
-        return [0.0] * len(request[1])
+        return [0.0] * len(request.tokens)
 
     async def revive():
         there.append(True)
@@ -107,23 +117,23 @@ def test_a_client_actor_that_is_gone_is_revived():
             raise Overloaded("not yet")
 
     async def body():
-        await WorkerGate(Worker(answer), lm, revive).acquire(10, 5.0)
+        await gate_of(Worker(answer), lm, revive).acquire(10, 5.0)
 
     run(body)
     assert len(there) == 2
 
 
 def test_a_reservation_for_a_turn_that_comes_too_late_is_given_back():
-    worker = Worker(lambda request: [60.0] * len(request[1]))
+    worker = Worker(lambda request: [60.0] * len(request.tokens))
 
     async def body():
-        gate = WorkerGate(worker, LM("openai/x", tpm=6000), nothing)
+        gate = gate_of(worker, LM("openai/x", tpm=6000), nothing)
         with pytest.raises(RateLimited):
             await gate.acquire(70, 1.0)
         gate._tell()
 
     run(body)
-    assert ("used", 70) in worker.casts
+    assert worker.casts[-1].unused == 70
 
 
 @pytest.mark.parametrize("turns", [None, 0, 1, 2, 5])
@@ -137,10 +147,10 @@ def test_the_reservation_of_a_request_that_is_cancelled_is_given_back(turns):
             leased.set()
             if turns is None:
                 waiting.cancel()
-            return [60.0] * len(request[1])
+            return [60.0] * len(request.tokens)
 
         worker = Worker(answer)
-        gate = WorkerGate(worker, LM("openai/x", tpm=6000), nothing)
+        gate = gate_of(worker, LM("openai/x", tpm=6000), nothing)
         waiting = asyncio.ensure_future(gate.acquire(30, 100.0))
         await leased.wait()
         for _ in range(turns or 0):
@@ -149,7 +159,7 @@ def test_the_reservation_of_a_request_that_is_cancelled_is_given_back(turns):
         with pytest.raises(asyncio.CancelledError):
             await waiting
         gate._tell()
-        assert ("used", 30) in worker.casts
+        assert worker.casts[-1].unused == 30
 
     run(body)
 
@@ -158,11 +168,57 @@ def test_only_a_pause_of_all_is_told_to_the_others():
     worker = Worker(None)
 
     async def body():
-        gate = WorkerGate(worker, LM("openai/x"), nothing)
+        gate = gate_of(worker, LM("openai/x"), nothing)
         error = RateLimited("slow", retry_after=3.0)
         gate.report(Outcome(10, error=error))
-        assert [message[0] for message in worker.casts] == ["join"]
+        assert [type(message) for message in worker.casts] == [Join]
         gate.report(Outcome(10, error=error, pause=3.0))
-        assert worker.casts[-1] == ("pause", "me", 3.0)
+        assert worker.casts[-1] == Pause(LM("openai/x").deployment, 3.0, "me")
+
+    run(body)
+
+
+def test_new_limits_hold_at_once_and_are_told_and_the_smallest_wins():
+    worker = Worker(None)
+
+    async def body():
+        gate = gate_of(worker, LM("openai/x", rpm=60))
+        assert not gate.tell(Limits(60.0))
+        assert gate.tell(Limits(30.0, None, 4))
+        assert gate.limits == Limits(30.0, None, 4)
+        assert [limits for limits, _ in worker.casts[-1].told] == [(60.0, None, None), (30.0, None, 4)]
+        gate.rule(Limits(10.0, 600.0))
+        assert gate.limits == Limits(10.0, 600.0, 4)
+
+    run(body)
+
+
+def test_what_other_workers_are_told_holds_for_lms_without_limits_too():
+    leased = []
+
+    def answer(request):
+        leased.append(request.tokens)
+        return [0.0] * len(request.tokens)
+
+    async def body():
+        gate = gate_of(Worker(answer), LM("openai/x"))
+        await gate.acquire(5, 1.0)
+        assert leased == []
+        gate.rule(Limits(600.0))
+        await gate.acquire(5, 1.0)
+        assert leased == [[5]]
+
+    run(body)
+
+
+def test_a_session_that_is_closed_tells_its_last_counts_and_leaves():
+    worker = Worker(None)
+
+    async def body():
+        gate = gate_of(worker, LM("openai/x"))
+        gate.report(Outcome(10, cancelled=True))
+        gate.leave()
+        *_, told, left = worker.casts
+        assert (told, left) == (Outcomes("me", (((None, None, None), told.told[0][1]),), {"cancelled": 1}), Leave("me"))
 
     run(body)

@@ -94,6 +94,28 @@ def test_an_answer_too_large_or_wrongly_packed_is_refused(
     assert caught.value.__context__ is None
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "x-gzip"])
+def test_an_empty_answer_needs_no_unpacking(serve: Any, answer: Any, encoding: str) -> None:
+    raw, _ = post(serve, answer(429, b"", {"content-encoding": encoding, "retry-after": "3"}))
+    assert (raw.status, raw.body, raw.headers["retry-after"]) == (429, b"", "3")
+
+
+@pytest.mark.parametrize("body", [b"not gzip", gzip.compress(b"x" * 500, mtime=0)[:3]])
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_a_refusal_that_cannot_be_unpacked_is_still_that_refusal(
+    serve: Any, answer: Any, body: bytes, encoding: str
+) -> None:
+    raw, _ = post(serve, answer(503, body, {"content-encoding": encoding}))
+    assert (raw.status, raw.body) == (503, b"")
+
+
+def test_deflate_without_its_header_is_unpacked_and_so_is_x_gzip(serve: Any, answer: Any) -> None:
+    packer = zlib.compressobj(wbits=-15)
+    body = packer.compress(b"x" * 5000) + packer.flush()
+    assert post(serve, answer(200, body, {"content-encoding": "deflate"}))[0].body == b"x" * 5000
+    assert post(serve, answer(200, gzip.compress(b"y"), {"content-encoding": "x-gzip"}))[0].body == b"y"
+
+
 def test_a_port_where_nobody_listens_is_overloaded_and_names_the_server() -> None:
     async def go() -> None:
         server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)

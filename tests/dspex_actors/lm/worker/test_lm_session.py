@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,9 +23,27 @@ from dspex_actors.errors import (
     Timeout,
 )
 from dspex_actors.lm.lm import LM
-from dspex_actors.lm.worker.session import PAUSE_MAX, LMSession, Outcome
+from dspex_actors.lm.reply import LMReply
+from dspex_actors.lm.request import LMRequest
+from dspex_actors.lm.worker.outcome import Outcome
+from dspex_actors.lm.worker.session import PAUSE_MAX, LMSession
 
 HI = [{"role": "user", "content": "hi"}]
+
+
+class Session(LMSession):
+    """Asks as an LM: with its parameters and options."""
+
+    def __init__(self, lm: LM, **settings: Any) -> None:
+        self._whole = lm.request(HI, {}).lm
+        super().__init__(self._whole.deployment, max_in_flight=lm.max_in_flight, **settings)
+
+    async def complete(self, messages: Any, params: Any = None, *, deadline: float | None = None) -> LMReply:
+        options = self._whole.options
+        if deadline is not None:
+            options = replace(options, deadline=deadline)
+        request = LMRequest(self._whole, messages, params or {})
+        return await super().complete(messages, request.params, options=options)
 
 
 def run(
@@ -41,8 +60,8 @@ def run(
     async def go() -> Any:
         async with serve(reply) as server:
             options = {"clock": time.clock, "sleep": time.sleep} if time else {}
-            lm = LM("openai/gpt-4o-mini", base_url=server.url + "/v1", **settings)
-            session = LMSession(lm, gate=gate, rng=random.Random(1), **options)
+            lm = LM("openai/gpt-4o-mini", base_url=server.url + "/v1", **{"api_key": "env:OPENAI_API_KEY", **settings})
+            session = Session(lm, gate=gate, rng=random.Random(1), **options)
             try:
                 return await body(session, server)
             finally:
@@ -136,7 +155,7 @@ def test_a_server_that_stays_down_is_given_up_after_six_requests(serve: Any, ans
 
 
 def test_a_request_that_hangs_is_a_timeout(serve: Any) -> None:
-    with pytest.raises(Timeout, match=r"within 0\.05 s") as caught:
+    with pytest.raises(Timeout, match=r"within timeout=0\.05 s") as caught:
         run(serve, lambda *_: "hang", ask, timeout=0.05)
     assert caught.value.asked == 3
 
@@ -177,6 +196,7 @@ def test_after_several_429s_nobody_asks_until_the_pause_is_over_and_then_not_all
         return answer(429, {"error": "x"}, {"retry-after": "10"}) if n < 3 else answer(200, chat())
 
     async def body(session: LMSession, _: Any) -> None:
+        session._window.size = 8  # as if it had answered before
         first = [asyncio.create_task(session.complete(HI)) for _ in range(3)]
         await until(lambda: session._paused_until)
         begun = session._paused_until
@@ -246,7 +266,7 @@ def test_a_call_that_waits_for_a_slot_too_long_says_so(serve: Any) -> None:
         assert caught.value.asked == 0
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
-        assert not session._slots.locked()
+        assert not session._slots.taken
 
     run(serve, lambda *_: "hang", body, max_in_flight=1)
 
@@ -307,7 +327,7 @@ def test_a_cancelled_call_gives_its_reservation_and_slot_back(serve: Any) -> Non
         with pytest.raises(asyncio.CancelledError):
             await task
         assert [outcome.cancelled for outcome in gate.outcomes] == [True]
-        assert not session._slots.locked()
+        assert not session._slots.taken
 
     run(serve, lambda *_: "hang", body, max_in_flight=1, gate=gate)
 
@@ -321,26 +341,58 @@ def test_a_missing_key_is_an_auth_error_that_names_the_variable(
     assert (caught.value.asked, caught.value.provider) == (0, "openai")
 
 
-def test_a_local_server_is_asked_without_a_key_when_none_is_set(
-    serve: Any, answer: Any, chat: Any, monkeypatch: pytest.MonkeyPatch
+def test_another_server_than_the_providers_is_not_sent_the_providers_usual_key(
+    serve: Any, answer: Any, chat: Any
 ) -> None:
-    monkeypatch.delenv("OPENAI_API_KEY")
-
     async def body(session: LMSession, server: Any) -> None:
         await session.complete(HI)
         assert "authorization" not in server.heads[0].lower()
 
+    run(serve, lambda *_: answer(200, chat()), body, api_key=None)
+
+
+def test_a_server_that_misses_a_key_is_explained(serve: Any, answer: Any) -> None:
+    with pytest.raises(AuthError, match=r"OPENAI_API_KEY goes to api\.openai\.com only; name one with api_key="):
+        run(serve, lambda *_: answer(401, {"error": "who are you?"}), ask, api_key=None)
+
+
+def test_a_query_in_the_address_follows_the_path_of_each_request(serve: Any, answer: Any, chat: Any) -> None:
+    async def body(session: LMSession, server: Any) -> None:
+        for address in (server.url + "/openai/deployments/d/?api-version=2024-10-21", server.url + "/v1?a=1&b=2"):
+            other = Session(LM("openai/d", base_url=address))
+            await other.complete(HI)
+            await other.aclose()
+        paths = [head.split()[1] for head in server.heads]
+        assert paths == [
+            "/openai/deployments/d/chat/completions?api-version=2024-10-21",
+            "/v1/chat/completions?a=1&b=2",
+        ]
+
     run(serve, lambda *_: answer(200, chat()), body)
+
+
+def test_more_or_fewer_requests_at_once_while_calls_are_under_way(serve: Any, answer: Any, chat: Any) -> None:
+    async def body(session: LMSession, server: Any) -> None:
+        session.resize(2)
+        await asyncio.gather(*(session.complete(HI) for _ in range(10)))
+        assert server.most_in_flight == 2
+        calls = [asyncio.create_task(session.complete(HI)) for _ in range(20)]
+        await until(lambda: session.asked > 10)
+        session.resize(None)
+        await asyncio.gather(*calls)
+        assert server.most_in_flight > 2
+
+    run(serve, lambda *_: answer(200, chat()), body, max_in_flight=3)
 
 
 def test_the_embedded_lm_is_asked_at_the_address_the_worker_knows(serve: Any, answer: Any, chat: Any) -> None:
     lm = LM("embedded/nearest")
     with pytest.raises(ConfigError, match="base_url_override"):
-        LMSession(lm)
+        Session(lm)
 
     async def go() -> None:
         async with serve(lambda *_: answer(200, chat(model="nearest"))) as server:
-            session = LMSession(lm, base_url_override=server.url + "/v1")
+            session = Session(lm, base_url_override=server.url + "/v1")
             reply = await session.complete(HI)
             await session.aclose()
             assert (reply.cost, reply.model, reply.provider) == (0.0, "nearest", "embedded")
@@ -351,7 +403,7 @@ def test_the_embedded_lm_is_asked_at_the_address_the_worker_knows(serve: Any, an
 
 def test_an_address_that_cannot_be_asked_is_a_config_error_before_any_key_is_read() -> None:
     with pytest.raises(ConfigError, match="base_url") as caught:
-        LMSession(LM("embedded/nearest"), base_url_override="http://[::1/v1")
+        Session(LM("embedded/nearest"), base_url_override="http://[::1/v1")
     assert caught.value.__context__ is None
 
 

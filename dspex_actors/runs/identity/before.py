@@ -1,7 +1,7 @@
-"""Whether two programs, or two metrics, are the same: digests that a later process computes alike.
+"""The digests of commit 17e5cbe and before: runs that have no others are compared by these.
 
-Pickles will not do: user code that goes by value pickles differently in each process. So a program is identified
-by its structure, its state and the source of its own code.
+A program was identified by its structure, its state and the source of its own classes, a metric by its source; values
+that they hold made no difference.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import textwrap
-from collections.abc import Container
 from types import CodeType
 from typing import Any
 
@@ -66,39 +65,14 @@ def program_digest(program: Any) -> str:
     return _digest(parts)
 
 
-def metric_name(metric: Any) -> str:
-    """Return what people call a metric."""
-    return getattr(metric, "__name__", None) or type(metric).__name__
-
-
 def metric_digest(metric: Any) -> str:
     """Return the identity of a metric: its name and source; of one of ours its settings."""
     if type(metric).__module__.startswith("dspex_actors."):
         return _digest([repr(metric)])
-    return _digest([metric_name(metric), source_of(metric if inspect.isfunction(metric) else type(metric))])
+    name = getattr(metric, "__name__", None) or type(metric).__name__
+    return _digest([name, source_of(metric if inspect.isfunction(metric) else type(metric))])
 
 
-def input_names(program: Any, there: Container[str] = ()) -> list[str] | None:
-    """Return the inputs of a program: its signature's, or the parameters of its forward or of the function.
-
-    None where none of them tells.
-
-    Args:
-        program: the program.
-        there: the fields of an example: a parameter that has a default is an input only if it is one of them.
-    """
-    signature = getattr(program, "signature", None)
-    if signature is not None:
-        return list(signature.input_fields)
-    forward, aforward = getattr(program, "forward", None), getattr(program, "aforward", None)
-    for method in (forward, aforward, None if isinstance(program, Module) else program):
-        if callable(method):
-            found = [
-                p.name
-                for p in inspect.signature(method).parameters.values()
-                if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and (p.default is p.empty or p.name in there)
-            ]
-            if found:
-                return found
-    predictors = program.predictors() if isinstance(program, Module) else []
-    return list(predictors[0].signature.input_fields) if predictors else None
+def run_identity(program: Any, metric: Any) -> dict[str, Any]:
+    """Return the identity of a run as the fields of its `RunSpec`, as it was told up to commit 17e5cbe."""
+    return {"program_digest": program_digest(program), "metric_digest": metric_digest(metric)}

@@ -1,0 +1,69 @@
+"""`dspex runs pause|cancel|delete`: ending runs, whether their node runs or not."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from dspex_actors.cli import connection
+from dspex_actors.cli.output import json_option, print_json
+from dspex_actors.cli.runs import find
+from dspex_actors.cli.shell import DONE, say_note
+from dspex_actors.errors import ConfigError
+from dspex_actors.journal.index import Found
+from dspex_actors.journal.summary import run_summary
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@json_option
+def pause(run_id: str, as_json: bool) -> int:
+    """Pause a running run: what is in flight is given up, what was answered stays. `runs resume` goes on."""
+    found = find(run_id)
+    if found.row.state == "running":
+        with connection.over(found.folder) as system:
+            system.pause(run_id, "by dspex runs pause")
+    elif found.row.state != "paused":
+        raise ConfigError(f"run {run_id} is {found.row.state}: there is nothing to pause")
+    return _tell(run_id, as_json, f"resume with `dspex runs resume {run_id}`")
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@json_option
+def cancel(run_id: str, as_json: bool) -> int:
+    """End a run for good: what was answered stays, and it goes on only with `runs resume --force-resume`."""
+    found = find(run_id)
+    if found.row.state == "finished":
+        raise ConfigError(f"run {run_id} is finished: there is nothing to cancel (`dspex runs delete` removes it)")
+    if found.row.state != "cancelled":
+        with connection.over(found.folder) as system:
+            system.cancel(run_id, "by dspex runs cancel")
+    return _tell(run_id, as_json, f"its results so far: dspex runs export {run_id}")
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@json_option
+def delete(run_id: str, as_json: bool) -> int:
+    """Remove a run and its results for good; one that is running has to be paused or cancelled first."""
+    found = find(run_id)
+    if found.row.state == "running":
+        raise ConfigError(f"run {run_id} is running: pause or cancel it first")
+    with connection.over(found.folder) as system:
+        system.delete(run_id)
+    if as_json:
+        print_json({"run_id": run_id, "deleted": True, "results": found.row.done})
+    else:
+        say_note(f"run {run_id} and its {found.row.done:,} results are gone")
+    return DONE
+
+
+def _tell(run_id: str, as_json: bool, advice: str) -> int:
+    found: Found = find(run_id)
+    if as_json:
+        print_json(run_summary(found.row, time.time()))
+    else:
+        say_note(f"run {run_id} is {found.row.state}, {found.row.done:,} examples have a result; {advice}")
+    return DONE

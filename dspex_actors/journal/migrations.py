@@ -1,0 +1,144 @@
+# ruff: noqa: S608 - only constants of this package are put into SQL text
+"""The journal's tables, step by step: what each version of the schema has that the one before had not.
+
+A new journal goes through all steps, an old one through those that it lacks, in one transaction, with a copy of the
+old file beside it. A step that was released is never changed again: another one is added. `schema` knows from which
+version on a column is there, so that journals of a node that is gone are read as they are.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+INDEX_BITS = 40
+MAX_INDEX = (1 << INDEX_BITS) - 1
+
+
+def _first(db: sqlite3.Connection) -> None:
+    """Version 1, of commit 17e5cbe and before: runs, results, events."""
+    db.execute(
+        """CREATE TABLE runs (
+        number INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL,
+        state TEXT NOT NULL, reason TEXT, total INTEGER,
+        done INTEGER NOT NULL DEFAULT 0, succeeded INTEGER NOT NULL DEFAULT 0,
+        failed INTEGER NOT NULL DEFAULT 0,
+        score_sum REAL NOT NULL DEFAULT 0, scored INTEGER NOT NULL DEFAULT 0,
+        asked INTEGER NOT NULL DEFAULT 0,
+        usage TEXT NOT NULL DEFAULT '{}', cost REAL NOT NULL DEFAULT 0, unpriced INTEGER NOT NULL DEFAULT 0,
+        nodes TEXT NOT NULL DEFAULT '[]',
+        created_at REAL NOT NULL, started_at REAL, ended_at REAL, last_result_at REAL,
+        active_seconds REAL NOT NULL DEFAULT 0, running_since REAL,
+        program_digest TEXT NOT NULL, dataset_digest TEXT,
+        metric_name TEXT NOT NULL, metric_digest TEXT NOT NULL,
+        lm TEXT, settings TEXT NOT NULL, dataset TEXT NOT NULL, program BLOB NOT NULL, metric BLOB NOT NULL)"""
+    )
+    db.execute(
+        """CREATE TABLE results (
+        key INTEGER PRIMARY KEY, score REAL, attempts INTEGER NOT NULL, latency REAL, asked INTEGER NOT NULL,
+        cost REAL, at REAL NOT NULL, worker TEXT NOT NULL, usage TEXT, error TEXT,
+        prediction BLOB, example BLOB NOT NULL)"""
+    )
+    db.execute("CREATE INDEX results_failed ON results (key) WHERE error IS NOT NULL")
+    db.execute(
+        """CREATE TABLE events (
+        number INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, data TEXT NOT NULL)"""
+    )
+    db.execute(
+        f"""CREATE VIEW result AS
+        SELECT runs.run_id, results.key & {MAX_INDEX} AS idx, results.score, results.error, results.attempts,
+               results.latency, results.usage, results.asked, results.cost, results.worker, results.at
+        FROM results JOIN runs ON runs.number = results.key >> {INDEX_BITS}"""
+    )
+
+
+def _identities_and_attempts(db: sqlite3.Connection) -> None:
+    """Version 2: what a run is, part by part; what an example has beside its prediction; a row per request."""
+    for column in (
+        "parent_id TEXT",
+        "lm_digest TEXT",
+        "options_digest TEXT",
+        "identity TEXT",
+        "epoch INTEGER NOT NULL DEFAULT 0",
+        "labels TEXT NOT NULL DEFAULT '{}'",
+    ):
+        db.execute(f"ALTER TABLE runs ADD COLUMN {column}")
+    db.execute("ALTER TABLE results ADD COLUMN finish_reason TEXT")
+    db.execute("ALTER TABLE results ADD COLUMN extra BLOB")
+    db.execute(
+        """CREATE TABLE attempts (
+        key INTEGER NOT NULL, send INTEGER NOT NULL, n INTEGER NOT NULL, at REAL NOT NULL,
+        provider TEXT NOT NULL, model TEXT NOT NULL, outcome TEXT NOT NULL, error TEXT, status INTEGER,
+        usage TEXT, cost REAL, latency REAL, finish_reason TEXT, request_id TEXT,
+        PRIMARY KEY (key, send, n)) WITHOUT ROWID"""
+    )
+    db.execute(
+        f"""CREATE VIEW attempt AS
+        SELECT runs.run_id, attempts.key & {MAX_INDEX} AS idx, attempts.send, attempts.n, attempts.at,
+               attempts.provider, attempts.model, attempts.outcome, attempts.error, attempts.status, attempts.usage,
+               attempts.cost, attempts.latency, attempts.finish_reason, attempts.request_id
+        FROM attempts JOIN runs ON runs.number = attempts.key >> {INDEX_BITS}"""
+    )
+
+
+#: Step n brings a journal of version n to version n + 1.
+STEPS: tuple[Callable[[sqlite3.Connection], None], ...] = (_first, _identities_and_attempts)
+#: The version that this program writes.
+VERSION = len(STEPS)
+
+
+def version_of(db: sqlite3.Connection) -> int:
+    """Return the version of the open journal's schema; 0: it is empty."""
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def migrate(db: sqlite3.Connection) -> None:
+    """Bring an open journal to `VERSION`; inside the caller's transaction."""
+    for step in STEPS[version_of(db) :]:
+        step(db)
+    db.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def copy_path(path: Path, version: int) -> Path:
+    """Return where the copy of a journal is kept that was of an earlier version."""
+    return path.with_name(f"{path.name}.v{version}")
+
+
+def keep_copy(path: Path, db: sqlite3.Connection) -> Path:
+    """Keep a journal as it is, beside it, before it is migrated; one that is there already stays.
+
+    Args:
+        path: the journal's file.
+        db: the open journal, outside a transaction.
+
+    Returns:
+        The copy's path: the journal's with ".v" and its version.
+
+    Raises:
+        sqlite3.Error, OSError: no space, no permission; nothing is left behind.
+    """
+    target = copy_path(path, version_of(db))
+    if target.exists():
+        return target
+    part = target.with_name(f"{target.name}.part")
+    part.unlink(missing_ok=True)
+    try:
+        os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        copy = sqlite3.connect(part)
+        try:
+            db.backup(copy)
+            # Without a log beside it: it is opened by hand, if ever.
+            copy.execute("PRAGMA journal_mode = DELETE")
+        finally:
+            copy.close()
+        handle = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+    return target

@@ -1,0 +1,112 @@
+"""Results of workers as rows of the journal: what an example has cost with all its attempts, and when to give up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from dspex_actors.journal.records import AttemptRow, ResultRow
+from dspex_actors.lm.usage import Usage
+from dspex_actors.runs import notes
+from dspex_actors.runs.plan.bills import Bills
+from dspex_actors.runs.plan.hopeless import HopelessRule
+from dspex_actors.runs.work import Result
+
+
+def attempt_rows(result: Result) -> list[AttemptRow]:
+    """Return the requests of a result."""
+    return [
+        AttemptRow(
+            index=result.index,
+            send=result.send,
+            n=one.n,
+            at=one.at,
+            provider=one.provider,
+            model=one.model,
+            outcome=one.outcome,  # type: ignore[arg-type]
+            error=one.error,
+            status=one.status,
+            usage=one.usage,
+            cost=one.cost,
+            latency=one.latency,
+            finish_reason=one.finish_reason,
+            request_id=one.request_id,
+        )
+        for one in result.attempts
+    ]
+
+
+def lost_rows(data_dir: Path, run_id: str, *, ended_only: bool) -> list[AttemptRow]:
+    """Return what was asked for a run as lost requests; the journal drops those of which it knows the end.
+
+    Args:
+        data_dir: the node's data folder.
+        run_id: the run.
+        ended_only: only by workers that have ended.
+    """
+    return [
+        AttemptRow(
+            index=line.example,
+            send=line.send,
+            n=line.n,
+            at=line.at,
+            provider=line.provider,
+            model=line.model,
+            outcome="lost",
+            usage=Usage(input_total=line.tokens, estimated=True).to_dict(),
+            cost=0.0 if line.provider == "embedded" else None,
+        )
+        for line in notes.left_behind(data_dir, run_id, ended_only=ended_only)
+    ]
+
+
+class Rows:
+    """Makes the rows of one run.
+
+    Args:
+        node: the node's name, for who did it.
+        failure_score: the score of a failed example; None: none.
+        answered: whether an earlier part of the run has answers.
+    """
+
+    def __init__(self, node: str, failure_score: float | None, *, answered: bool) -> None:
+        """Begin."""
+        self.hopeless = HopelessRule(answered=answered)
+        self._bills = Bills()
+        self._node = node
+        self._failure_score = failure_score
+
+    def again(self, result: Result, attempts: list[AttemptRow]) -> None:
+        """Take in an attempt after which the example is tried again."""
+        self._bills.note(result.index, attempts)
+        # What waited for a limit of our own alone has asked nobody, and says nothing of the provider.
+        if result.again == "free" and attempts and result.error is not None:
+            self.hopeless.waited(result.index, result.error)
+
+    def settled(
+        self, result: Result, attempts: list[AttemptRow], payload: bytes, tries: int, worker: str
+    ) -> Iterable[ResultRow]:
+        """Return the rows to write down now that an example has its result."""
+        bill = self._bills.settle(result.index, attempts)
+        score = result.score
+        if result.error is not None and score is None:
+            score = self._failure_score
+        row = ResultRow(
+            index=result.index,
+            example=payload,
+            prediction=result.prediction,
+            score=score,
+            error=result.error,
+            attempts=tries,
+            latency=result.latency,
+            usage=bill.usage,
+            asked=bill.asked,
+            cost=bill.cost,
+            worker=f"{self._node}/{worker}",
+            at=time.time(),
+            finish_reason=bill.finish_reason,
+            extra=result.extra,
+        )
+        rows: list[ResultRow] = self.hopeless.observe(row, result.failure, result.error)
+        return rows

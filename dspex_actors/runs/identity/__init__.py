@@ -1,0 +1,1 @@
+"""What a run is: digests of program, metric, LM and settings that every process computes alike."""

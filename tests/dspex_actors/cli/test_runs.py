@@ -1,0 +1,136 @@
+"""`dspex runs` on journals whose nodes are gone."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from dspex_actors.data.fields import pack_example
+from dspex_actors.foundation.codec import pack
+from dspex_actors.foundation.files import replaced
+from dspex_actors.journal.records import ResultRow, RunSpec
+from dspex_actors.journal.writer import Journal
+
+
+def result(index, score=1.0, **fields):
+    example = pack_example({"q": f"Grüße {index} \u2028 🦜", "a": "x"}, ["q"])
+    return ResultRow(index=index, example=example, prediction=pack({"a": "ß"}), score=score, **fields)
+
+
+@pytest.fixture
+def runs(tmp_path, run):
+    """Two runs on one dataset and one that was cancelled; the command line."""
+    now = [100.0]
+    with Journal(tmp_path / "home" / "journal.db", clock=lambda: now[0]) as journal:
+        for name, scores, settings in (
+            ("one", [1.0, 0.0, 1.0], {}),
+            ("two", [1.0, 1.0, 0.0, 1.0], {"failure_score": 0.25}),
+        ):
+            identity = {"metric": {"closure value 'limit'": str(len(scores))}}
+            journal.create_run(
+                RunSpec(
+                    run_id=name, dataset_digest="d", metric_digest=name, settings=settings, identity=identity, total=5
+                )
+            )
+            journal.add_results(name, [result(index, score) for index, score in enumerate(scores)])
+            journal.add_results(name, [result(4, None, error={"type": "Timeout", "message": "m"})])
+            journal.set_state(name, "finished")
+            now[0] += 1.0
+        journal.create_run(RunSpec(run_id="ended", dataset_digest="e"))
+        journal.set_state("ended", "cancelled", "cancelled")
+    return run
+
+
+def test_two_runs_are_compared(runs):
+    found = json.loads(runs("runs", "diff", "one", "two", "--json").stdout)
+    assert found == {
+        "runs": ["one", "two"],
+        "scores": [66.67, 65.0],
+        "costs": [0.0, 0.0],
+        "failed": [1, 1],
+        "parts": ["metric (closure value 'limit' was 3 and is 4)"],
+        "better": 2,
+        "worse": 1,
+        "same": 1,
+        "only_first": 0,
+        "only_second": 1,
+        "changed": [
+            {"index": 1, "scores": [0.0, 1.0]},
+            {"index": 2, "scores": [1.0, 0.0]},
+            {"index": 4, "scores": [None, 0.25]},
+        ],
+    }
+    assert json.loads(runs("runs", "diff", "two", "--json").stdout) == found
+    shown = runs("runs", "diff", "two").stdout
+    assert "closure value 'limit' was 3 and is 4" in shown
+    assert "2 better, 1 worse, 1 the same" in shown
+
+
+def test_a_run_without_another_on_its_dataset_says_so(runs):
+    found = runs("runs", "diff", "ended")
+    assert found.exit_code == 2
+    assert "no run before ended is on the same dataset" in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["pause", "one"], "run one is finished: there is nothing to pause"),
+        (["pause", "ended"], "run ended is cancelled: there is nothing to pause"),
+        (["cancel", "one"], "run one is finished: there is nothing to cancel"),
+        (["delete", "nope"], "no run 'nope'"),
+    ],
+)
+def test_what_cannot_be_ended_is_refused(runs, words, message):
+    found = runs("runs", *words)
+    assert found.exit_code == 2
+    assert message in found.stderr
+
+
+def test_to_cancel_a_cancelled_run_changes_nothing(runs):
+    assert json.loads(runs("runs", "cancel", "ended", "--json").stdout)["state"] == "cancelled"
+
+
+def test_a_failed_example_has_the_failure_score_of_its_run(runs):
+    lines = [json.loads(line) for line in runs("runs", "export", "two").stdout.split("\n") if line]
+    assert [line["score"] for line in lines] == [1.0, 1.0, 0.0, 1.0, 0.25]
+    assert lines[0]["inputs"] == {"q": "Grüße 0 \u2028 🦜"}
+    lines = [json.loads(line) for line in runs("runs", "export", "one").stdout.split("\n") if line]
+    assert lines[-1]["score"] is None
+
+
+def test_results_are_exported_where_only_ascii_can_be_written(runs, tmp_path):
+    env = os.environ | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+    for words in (["runs", "export", "two"], ["runs", "show", "two", "--json"], ["runs", "diff", "two"]):
+        found = subprocess.run(
+            [sys.executable, "-m", "dspex_actors", *words], capture_output=True, env=env, check=False
+        )
+        assert b"Traceback" not in found.stderr
+        assert b"error:" not in found.stderr
+        assert found.stdout.isascii()
+        if words[1] == "export":
+            assert json.loads(found.stdout.splitlines()[0])["inputs"] == {"q": "Grüße 0 \u2028 🦜"}
+
+
+@pytest.mark.parametrize("run_id", ["a/b", "..", "a\\b", "a\nb", "", "x" * 129, " a", "-a", "ä" * 101, "a\x00"])
+def test_a_run_id_that_cannot_be_a_file_name_is_refused(run, run_id):
+    found = run("evaluate", "p.json", "d.jsonl", "--metric", "exact_match:a", f"--run-id={run_id}")
+    assert found.exit_code == 2
+    assert "the run id is invalid: got" in found.stderr
+
+
+def test_a_file_that_is_replaced_has_the_mode_of_a_new_one_and_the_umask_stays(tmp_path):
+    before = os.umask(0o027)
+    try:
+        with replaced(tmp_path / "file") as file:
+            file.write("x")
+        assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+        assert os.umask(0o027) == 0o027
+    finally:
+        os.umask(before)
+    with pytest.raises(ZeroDivisionError), replaced(tmp_path / "file") as file:
+        raise ZeroDivisionError
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "x"
