@@ -69,9 +69,11 @@ def test_a_script_again_and_again(host, server, tmp_path):
     assert other["type"] == "ConfigError"
     assert "another dataset (number of examples was 200 and is 199):" in other["error"]
     changed = SCRIPT.replace("ticket.strip()", "ticket.upper()")
-    assert "another program (class Desk has changed):" in summary(run(tmp_path, lm_server.url, "mine", 200, script=changed))["error"]
+    other = summary(run(tmp_path, lm_server.url, "mine", 200, script=changed))
+    assert "another program (class Desk has changed):" in other["error"]
     changed = SCRIPT.replace("example.team == prediction.team", "example.team != prediction.team")
-    assert "another metric (source has changed):" in summary(run(tmp_path, lm_server.url, "mine", 200, script=changed))["error"]
+    other = summary(run(tmp_path, lm_server.url, "mine", 200, script=changed))
+    assert "another metric (source has changed):" in other["error"]
     assert lm_server.requests - asked == 200 - done
 
 
