@@ -136,29 +136,38 @@ def test_ctrl_c_pauses_a_run_and_resume_goes_on_without_a_daemon(host):
     slow, url = host.provider("--latency-ms", "400", "--answer", ANSWER)
     words = ("evaluate", "prog:triage", "data.jsonl", "--metric", "exact_match:team", "--lm", "openai/x",
              "--base-url", url, "--max-in-flight", "4", "--run-id", "mine")  # fmt: skip
-    process = host.popen(*words)
+    process = host.popen(*words, "--json")
     wait_until(lambda: any(run["done"] >= 4 for run in list_runs(host.home)), SECONDS)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=SECONDS)
-    assert (process.returncode, out) == (130, "")
+    told = json.loads(out)
+    assert (process.returncode, told["state"], told["resume"]) == (130, "paused", "dspex runs resume mine")
     assert err.strip().endswith("resume with `dspex runs resume mine`")
     assert host.pids() == []
     paused = host.json("runs", "show", "mine")
     assert paused["state"] == "paused"
     assert 4 <= paused["done"] < 60
+    # Whoever follows a run that somebody else pauses is told in the same document.
+    process = host.popen("runs", "resume", "mine", "--json")
+    wait_until(lambda: list_runs(host.home)[0]["done"] > paused["done"], SECONDS)
+    assert host.json("runs", "pause", "mine")["state"] == "paused"
+    out, err = process.communicate(timeout=SECONDS)
+    told = json.loads(out)
+    assert (process.returncode, told["state"], told["resume"]) == (1, "paused", "dspex runs resume mine")
+    assert "run mine is paused (by dspex runs pause); resume with" in err
     slow.send_signal(signal.SIGTERM)
     slow.communicate(timeout=SECONDS)
     # At the same address, and as fast as it can.
     fast, _ = host.provider("--port", url.split(":")[2].split("/")[0], "--answer", ANSWER)
     done = host.json("runs", "resume", "mine")
     assert (done["state"], done["done"], done["failed"], done["score"]) == ("finished", 60, 0, 50.0)
-    assert done["asked"] == 60
+    assert 60 <= done["asked"] <= 60 + 2 * 4, "what was in flight at the pauses is booked too, and no more"
     assert host.pids() == []
     fast.send_signal(signal.SIGTERM)
     fast.communicate(timeout=SECONDS)
     # Named again it answers from its journal, without any LM; with another metric it is refused.
     again = host.json(*words)
-    assert (again["asked"], again["ended_at"]) == (60, done["ended_at"])
+    assert (again["asked"], again["ended_at"]) == (done["asked"], done["ended_at"])
     other = [word.replace("exact_match:", "contains:") for word in words]
     assert "another metric" in host.run(*other, status=2)[1]
 
