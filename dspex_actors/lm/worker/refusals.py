@@ -62,10 +62,13 @@ class Rejections:
     What has answered once is trusted, and what has rejected very many is asked at full speed: nobody minds.
     """
 
-    #: Pause between two requests, in seconds: long enough for an evaluator to hear of it.
+    #: Pauses between two requests, in seconds: long enough for an evaluator to hear of it. From so many rejections on
+    #: each is half as long again, up to the longest.
     SECONDS: ClassVar[float] = 0.1
-    #: Beyond so many it is not slowed down any more.
-    MOST: ClassVar[int] = 30
+    LONGEST: ClassVar[float] = 1.0
+    PATIENCE: ClassVar[int] = 8
+    #: Beyond so many rejections it is not slowed down any more.
+    MOST: ClassVar[int] = 24
 
     _count: int = 0
     _is_trusted: bool = False
@@ -74,14 +77,15 @@ class Rejections:
         """Take note of an answer."""
         self._is_trusted = True
 
-    def rejected(self, error: LMError) -> bool:
-        """Take note of a failure; return whether the next request should wait."""
+    def rejected(self, error: LMError) -> float | None:
+        """Take note of a failure; return for how many seconds the next request should wait; None: not at all."""
         if self._is_trusted or isinstance(error, ContextWindowExceeded):
-            return False
+            return None
         final = isinstance(error, RateLimited) and error.retryable is False
         if not final and not isinstance(error, InvalidRequest | AuthError | QuotaExhausted):
-            return False
+            return None
         self._count += 1
         if self._count == self.MOST:
             self._is_trusted = True
-        return not self._is_trusted
+            return None
+        return min(self.LONGEST, self.SECONDS * 1.5 ** max(0, self._count - self.PATIENCE))

@@ -305,9 +305,9 @@ class LMSession:
         """Ask one at a time, with pauses, while a server that has answered nothing rejects what it is asked."""
         if answered:
             self._rejections.answered()
-        elif error is not None and self._rejections.rejected(error):
+        elif error is not None and (wait := self._rejections.rejected(error)) is not None:
             self._window.narrow()
-            self._paused_until = max(self._paused_until, self._clock() + Rejections.SECONDS)
+            self._paused_until = max(self._paused_until, self._clock() + wait)
         else:
             self._window.open_again()
 

@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from dspex_actors.lm.worker.refusals import Refusals
+from dspex_actors.errors import ContentBlocked, ContextWindowExceeded, InvalidRequest, Overloaded, RateLimited
+from dspex_actors.lm.worker.refusals import Refusals, Rejections
 
 
 @pytest.mark.parametrize(
@@ -51,3 +52,21 @@ def test_where_most_are_refused_every_third_refusal_pauses():
         else:
             rule.answered()
     assert pauses > 150
+
+
+def test_a_server_that_rejects_all_is_asked_ever_more_slowly_until_it_has_answered() -> None:
+    rejections = Rejections()
+    waits = [rejections.rejected(InvalidRequest("no")) for _ in range(Rejections.MOST)]
+    assert waits[0] == Rejections.SECONDS
+    assert waits[-2] == Rejections.LONGEST
+    assert waits[-1] is None  # nobody minds
+    assert rejections.rejected(InvalidRequest("no")) is None
+
+
+def test_only_what_would_be_the_same_for_every_request_is_a_rejection() -> None:
+    rejections = Rejections()
+    for error in (ContextWindowExceeded("long"), Overloaded("away"), RateLimited("slow"), ContentBlocked("no")):
+        assert rejections.rejected(error) is None
+    assert rejections.rejected(RateLimited("no", retryable=False)) is not None
+    rejections.answered()
+    assert rejections.rejected(InvalidRequest("no")) is None
