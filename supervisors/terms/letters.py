@@ -6,10 +6,11 @@ to one layout of the class. One that has a number travels as that, its version a
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from supervisors.terms.errors import SpecError
 
@@ -33,17 +34,53 @@ class UnknownMessage:
     name: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class Letter:
-    """How a class travels."""
+    """How a class travels.
 
-    cls: type
-    number: int
-    version: int
-    #: Returns the fields of a message, in order.
-    read: Callable[[Any], Any]
-    #: Makes one of its fields, in order.
-    make: Callable[..., Any]
+    A field that is a list of such messages (`list[Row]`) travels as a table, without a wrapping for each of them.
+
+    Args:
+        cls: the dataclass.
+        number: its number.
+        version: the version of its fields.
+    """
+
+    def __init__(self, cls: type, number: int, version: int) -> None:
+        """Look at its fields."""
+        self.cls, self.number, self.version = cls, number, version
+        self._names = [item.name for item in fields(cls)]
+        hints = get_type_hints(cls)
+        self._tables = [
+            (place, letter)
+            for place, name in enumerate(self._names)
+            if get_origin(hints[name]) is list and (letter := _letters.get(get_args(hints[name])[0])) is not None
+        ]
+        self._read = attrgetter(*self._names) if len(self._names) > 1 else None
+        self._by_name = any(item.kw_only for item in fields(cls))
+
+    def read(self, value: Any) -> list[Any]:
+        """Return the fields of a message, in order."""
+        values = [getattr(value, name) for name in self._names] if self._read is None else list(self._read(value))
+        for place, letter in self._tables:
+            rows = values[place]
+            if type(rows) is list and all(type(row) is letter.cls for row in rows):
+                values[place] = [letter.version, [letter.read(row) for row in rows]]
+            else:
+                values[place] = [0, rows]  # something else in their place: each for itself
+        return values
+
+    def make(self, values: list[Any]) -> Any:
+        """Return the message with these fields.
+
+        Raises:
+            LookupError: the rows of a table are of another version.
+        """
+        for place, letter in self._tables:
+            version, rows = values[place]
+            if version not in (0, letter.version):
+                raise LookupError(f"rows of version {version}, expected {letter.version}")
+            values[place] = [letter.make(row) for row in rows] if version else rows
+        return self.cls(**dict(zip(self._names, values, strict=True))) if self._by_name else self.cls(*values)
 
 
 def message(number: int) -> Callable[[type[T]], type[T]]:
@@ -77,15 +114,7 @@ def message(number: int) -> Callable[[type[T]], type[T]]:
         there = _by_number.get(number)
         if there is not None and (there.cls.__module__, there.cls.__qualname__) != (cls.__module__, cls.__qualname__):
             raise SpecError.of("number", number, f"one that no other class has; this is {there.cls.__qualname__}'s")
-        names = [item.name for item in fields(cls)]
-        named = any(item.kw_only for item in fields(cls))
-        letter = Letter(
-            cls=cls,
-            number=number,
-            version=getattr(cls, "VERSION", 1),
-            read=attrgetter(*names) if len(names) > 1 else lambda value: [getattr(value, name) for name in names],
-            make=(lambda *values: cls(**dict(zip(names, values, strict=True)))) if named else cls,
-        )
+        letter = Letter(cls, number, getattr(cls, "VERSION", 1))
         _letters[cls] = _by_number[number] = letter
         return cls
 
@@ -100,6 +129,7 @@ def letter_of(cls: type) -> Letter | None:
 def opened(number: int, version: int, values: list[Any]) -> Any:
     """Return the message of a number."""
     letter = _by_number.get(number)
-    if letter is None or letter.version != version:
-        return UnknownMessage(number, version, None if letter is None else letter.cls.__qualname__)
-    return letter.make(*values)
+    if letter is not None and letter.version == version:
+        with contextlib.suppress(LookupError):
+            return letter.make(values)
+    return UnknownMessage(number, version, None if letter is None else letter.cls.__qualname__)

@@ -72,12 +72,21 @@ def test_what_is_no_plain_data_goes_as_a_pickle():
 
 def test_another_version_and_an_unknown_number_are_said_and_not_guessed(monkeypatch):
     packed = pack_value([Batch(rows=[Row(1)], name="n")], "value")
-    letter = letters._by_number[992]
-    newer = letters.Letter(letter.cls, 992, 4, letter.read, letter.make)
-    monkeypatch.setitem(letters._by_number, 992, newer)
+    monkeypatch.setitem(letters._by_number, 992, letters.Letter(Batch, 992, 4))
     assert unpack(packed, trusted=True) == [UnknownMessage(992, 3, "Batch")]
     monkeypatch.delitem(letters._by_number, 992)
     assert unpack(packed, trusted=True) == [UnknownMessage(992, 3, None)]
+
+
+def test_rows_of_another_version_make_the_message_unknown(monkeypatch):
+    packed = pack_value(Batch(rows=[Row(1)], name="n"), "value")
+    monkeypatch.setattr(letters._letters[Row], "version", 2)
+    assert unpack(packed, trusted=True) == UnknownMessage(992, 3, "Batch")
+
+
+def test_a_list_of_rows_may_hold_something_else():
+    batch = Batch(rows=[Row(1), One(2)], name="n")
+    assert there_and_back(batch) == batch
 
 
 def test_what_contains_itself_is_refused():
