@@ -23,6 +23,10 @@ class Probe(GenServer):
         if name == "later":
             self.waiting.append(caller)
             return NO_REPLY
+        if name == "watched":
+            self.waiting.append(caller)
+            self.when_given_up(caller, lambda: self.seen.append(("given up", *arguments)))
+            return NO_REPLY
         if name == "forward":
             self.cast(arguments[0], ("answer", caller, "from another"))
             return NO_REPLY

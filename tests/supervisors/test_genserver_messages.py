@@ -56,6 +56,17 @@ def test_a_caller_whose_time_is_over_leaves_nothing_behind(node, probe):
     assert node.get_state(probe)["seen"] == []
 
 
+def test_a_server_hears_that_a_caller_waits_no_more_but_not_after_its_answer(node, probe):
+    with pytest.raises(errors.CallTimeout):
+        node.call(probe, ("watched", "late"), timeout=0.05)
+    until(lambda: infos(node, probe, "given up") == ["late"])
+    request = node.send_request(probe, ("watched", "answered"))
+    waiting = until(lambda: (there := node.get_state(probe)["waiting"])[1:] and there)
+    node.cast(probe, ("answer", waiting[-1], "here"))
+    assert request.receive_response(5.0) == "here"
+    assert infos(node, probe, "given up") == ["late"]
+
+
 # rows: G13
 def test_a_caller_that_is_cancelled_leaves_nothing_behind(node, probe):
     async def main():

@@ -19,7 +19,9 @@ WAY = "1"
 #: A shorter value is kept as it is, so that a mismatch can say what it was; a key is longer.
 SHOWN = 24
 #: Settings that say how a run is done and not what it is, and what travels packed: it is told by what it was made of.
-HOW = frozenset({"context", "deadline", "failure_score", "failures", "max_attempts", "max_failures", "max_in_flight", "strategy"})
+HOW = frozenset(
+    {"context", "deadline", "failure_score", "failures", "max_attempts", "max_failures", "max_in_flight", "strategy"}
+)
 #: What settings are that nobody has set.
 _UNSET = frozenset({"None", "{}"})
 #: What of a predictor has a name of its own among the parts.
