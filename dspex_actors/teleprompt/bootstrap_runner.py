@@ -13,7 +13,6 @@ import base64
 from itertools import compress
 from typing import Any
 
-from dspex_actors.errors import RateLimited
 from dspex_actors.example import Example
 from dspex_actors.foundation.codec import CodecError, pack
 from dspex_actors.lm.lm import LM
@@ -23,7 +22,7 @@ from dspex_actors.runs.spec import Job, dump_code, load_code
 from dspex_actors.settings import context
 from dspex_actors.teleprompt.bootstrap_select import Attempt, Step
 from dspex_actors.workers.calling import Metric
-from dspex_actors.workers.runner import Outcome, error_record
+from dspex_actors.workers.runner import Outcome, error_record, verdict_of
 
 #: Providers that take a seed.
 _SEEDED = frozenset({"openai", "gemini", "cohere", "embedded"})
@@ -88,27 +87,29 @@ class BootstrapRunner:
     async def attempt(self, example: Example) -> Outcome:
         """Try the example, round after round, until it passes.
 
-        A round that raises is an error of this example: it is noted and the next round goes on. Only a 429 is
-        raised: the example goes back and is tried again as if nothing had been. The outcome's prediction is
+        A round that raises is an error of this example: it is noted and the next round goes on. Only a limit on speed
+        is raised: the example goes back and is tried again as if nothing had been. The outcome's prediction is
         `Attempt.to_fields`.
         """
         teacher = self._teacher_for(example)
         errors: list[dict[str, Any]] = []
+        failure: str | None = None
         for number in range(self._rounds):
             try:
                 steps = await self._round(teacher, example, number)
                 if steps is not None:
                     attempt = Attempt(True, steps, errors)
                     return Outcome(prediction=pack(attempt.to_fields()), score=1.0, success=True)
-            except RateLimited:
-                raise
             except Exception as error:
+                failure, again = verdict_of(error)
+                if again == "free":
+                    raise
                 errors.append(error_record(error))
                 if len(errors) >= self._max_errors:
                     break  # the bootstrap ends here, so there is no next round
         packed = pack(Attempt(errors=errors).to_fields())
         if errors:
-            return Outcome(prediction=packed, error=errors[-1])
+            return Outcome(prediction=packed, error=errors[-1], failure=failure)
         return Outcome(prediction=packed, score=0.0)
 
     async def _round(self, teacher: Module, example: Example, number: int) -> list[Step] | None:
