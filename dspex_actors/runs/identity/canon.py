@@ -42,8 +42,6 @@ LONG = 300
 #: So many members, and plain data is told as JSON: ten times as fast.
 MANY = 1000
 _JSON = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS
-#: Parameters of an LM that change nothing about its answer: they only tell calls apart.
-_LOCAL_PARAMS = frozenset({"rollout_id"})
 #: What programs, predictors and LMs note down while they run.
 NOTES = frozenset({"_compiled", "callbacks", "history", "train", "traces"})
 #: Members of classes that say nothing about what they do.
@@ -73,7 +71,7 @@ def lm_parts(lm: LM) -> dict[str, Any]:
 
     Where it runs, with which key, how fast and how long it may take are not part of it.
     """
-    params = {name: _number(value) for name, value in lm.kwargs.items() if name not in _LOCAL_PARAMS}
+    params = {name: _number(value) for name, value in lm.parameters.items()}
     parts: dict[str, Any] = {"model": lm.model, **params}
     for number, other in enumerate(lm.fallbacks, 1):
         found = {"model": other} if isinstance(other, str) else lm_parts(other)
