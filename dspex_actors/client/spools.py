@@ -11,6 +11,7 @@ from dspex_actors.data.dataset import Dataset
 from dspex_actors.data.spool import spool
 from dspex_actors.journal.index import SPOOL_FOLDER
 from dspex_actors.journal.records import RunRow
+from dspex_actors.runs.identity.canon import Canon
 
 
 class Placed(NamedTuple):
@@ -36,7 +37,7 @@ def place(dataset: Dataset, data_dir: Path, run_id: str) -> Placed:
     folder = data_dir / SPOOL_FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / f"{run_id}-{uuid.uuid4().hex[:8]}.spool"
-    descriptor = spool(dataset.iter_from(0), path, dataset.input_names)
+    descriptor = spool(dataset.iter_from(0), path, dataset.input_names, Canon().passing)
     return Placed(descriptor, descriptor["digest"], descriptor["count"], path)
 
 

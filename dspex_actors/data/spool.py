@@ -7,6 +7,8 @@ The file is written once, front to back, and appears under its name only when it
     sparse index:  offset (8 bytes) of every 256th example
     trailer:       count (8), offset of the sparse index (8), SHA-256 of all examples (32), "DSPEXEND"
 
+The SHA-256 is over the packed examples; of one that holds objects over what they are, where its maker can tell.
+
 Numbers are little-endian. Writing and reading need the memory of one example; a seek reads at most 255
 records.
 """
@@ -17,14 +19,15 @@ import errno
 import hashlib
 import os
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from dspex_actors.data.dataset import Dataset, with_limit
-from dspex_actors.data.fields import pack_example, unpack_example
+from dspex_actors.data.fields import pack_example, split, unpack_example
 from dspex_actors.errors import ConfigError, DspexError
+from dspex_actors.foundation.codec import may_hold_objects
 
 _HEAD, _END = b"DSPEXSP1", b"DSPEXEND"
 _EVERY = 256
@@ -38,7 +41,10 @@ class SpoolError(DspexError):
 
 
 def spool(
-    items: Iterable[Any], path: str | os.PathLike[str], input_names: Sequence[str] | None = None
+    items: Iterable[Any],
+    path: str | os.PathLike[str],
+    input_names: Sequence[str] | None = None,
+    tell: Callable[[Any], str] | None = None,
 ) -> dict[str, Any]:
     """Write examples to a spool file, one at a time, and return its descriptor.
 
@@ -46,6 +52,8 @@ def spool(
         items: Examples or dicts; read once.
         path: where the spool goes; replaced if it is there. Mode 0600.
         input_names: the program's inputs; None leaves it to each Example's `with_inputs`.
+        tell: returns the identity of an example's inputs and labels, for those that hold objects: the bytes of a
+            pickle are others in each process. None: the bytes it is.
 
     Returns:
         Plain data for `opening.from_descriptor`: kind, path, count, digest.
@@ -59,7 +67,7 @@ def spool(
     try:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb", 1 << 18) as out:
-            count, digest = _write(out, items, input_names)
+            count, digest = _write(out, items, input_names, tell)
             out.flush()
             os.fsync(out.fileno())
         temporary.replace(target)
@@ -155,7 +163,9 @@ class SpoolDataset(Dataset):
             yield inputs | labels
 
 
-def _write(out: BinaryIO, items: Iterable[Any], input_names: Sequence[str] | None) -> tuple[int, str]:
+def _write(
+    out: BinaryIO, items: Iterable[Any], input_names: Sequence[str] | None, tell: Callable[[Any], str] | None
+) -> tuple[int, str]:
     out.write(_HEAD)
     at, count, content = len(_HEAD), 0, hashlib.sha256()
     offsets = bytearray()
@@ -167,7 +177,10 @@ def _write(out: BinaryIO, items: Iterable[Any], input_names: Sequence[str] | Non
         if count % _EVERY == 0:
             offsets += _OFFSET.pack(at)
         framed = _LENGTH.pack(len(record)) + record
-        content.update(framed)
+        if tell is not None and may_hold_objects(record):
+            content.update(tell(split(item, input_names)).encode("utf-8", "surrogatepass"))
+        else:
+            content.update(framed)
         out.write(framed)
         at += len(framed)
         count += 1

@@ -16,6 +16,7 @@ import dataclasses
 import datetime as dt
 import enum
 import math
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -29,6 +30,8 @@ from supervisors.wire import pickles
 
 _TUPLE, _SET, _FROZENSET, _DATETIME, _DATE, _TIME, _DECIMAL, _INT, _OBJECT = range(1, 10)
 _TEXT_LIMIT = 500
+#: How msgpack begins an extension of type `_OBJECT`, of any length.
+_LIKE_AN_OBJECT = re.compile(rb"\xc7.\x09|\xc8..\x09|\xc9....\x09|[\xd4-\xd8]\x09", re.DOTALL)
 
 
 class CodecError(DspexError):
@@ -90,6 +93,14 @@ def unpack(data: bytes, *, trusted: bool = False) -> Any:
         # msgpack's own errors, a wrong Decimal, a class that is gone: to the caller all the same.
         text = f"{type(error).__name__}: {error}"
         raise CodecError(f"these {len(data):,} bytes are not a packed value: {text}") from error
+
+
+def may_hold_objects(data: bytes) -> bool:
+    """Whether something in what `pack` made went by pickle: then the same value has other bytes in another process.
+
+    Never False where it did; now and then True where bytes only look like it.
+    """
+    return _LIKE_AN_OBJECT.search(data) is not None
 
 
 def to_plain(value: Any) -> Any:

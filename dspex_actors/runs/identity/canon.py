@@ -61,6 +61,9 @@ _WITHOUT = (
 )  # fmt: skip
 
 
+_CODE = (type, types.FunctionType, types.ModuleType)
+
+
 def digest(text: str) -> str:
     """Return a short digest of a text."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
@@ -111,6 +114,12 @@ class Canon:
         finally:
             self._inside.pop()
         self._told[key] = (value, told)
+        return told
+
+    def passing(self, value: Any) -> str:
+        """Return the text of a value that is one of very many: of what it is made of only the code is remembered."""
+        told = self.text(value)
+        self._told = {key: kept for key, kept in self._told.items() if isinstance(kept[0], _CODE)}
         return told
 
     def members(self, members: Mapping[Any, Any]) -> str:

@@ -11,6 +11,7 @@ import threading
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel
 
@@ -164,4 +165,29 @@ PROGRAMS = {
     "with demos": with_demos,
     "with an LM": with_lm,
     "function": lambda: function_program,
+}
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    tags: frozenset = frozenset({"p", "q", "r"})
+
+
+class Plain:
+    def __init__(self, size=1):
+        self.size = size
+        self.words = {"k", "l", "m"}
+
+
+VALUES = {
+    "pydantic": lambda: Person(name="A", team=Team.BUGS),
+    "enum": lambda: Team.BUGS,
+    "dataclass": lambda: Point(1),
+    "object": Plain,
+    "another object": lambda: Plain(2),
+    "objects in a set in a tuple": lambda: ({Team.BUGS, Team.BILLING}, 1),
+    "zone": lambda: dt.datetime(2026, 1, 1, tzinfo=ZoneInfo("Europe/Berlin")),
+    "set": lambda: {"a", "b", "c"},
+    "text": lambda: "a",
 }
