@@ -47,13 +47,8 @@ class Tally:
     nodes: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, results: Iterable[ResultRow], attempts: Iterable[AttemptRow] | None = None) -> Tally:
-        """Return the counts and sums of `results`, and of the requests made.
-
-        Args:
-            results: they are counted.
-            attempts: what was paid; None: what the results say about it.
-        """
+    def of(cls, results: Iterable[ResultRow], attempts: Iterable[AttemptRow]) -> Tally:
+        """Return the counts and scores of `results`, and what was paid for `attempts`."""
         tally = cls()
         for result in results:
             tally.done += 1
@@ -63,24 +58,19 @@ class Tally:
             if score is not None:
                 tally.score_sum += score
                 tally.scored += 1
-            if attempts is None:
-                tally._pay(result.asked, result.cost, result.usage)
             if result.at > tally.last_at:
                 tally.last_at = result.at
             tally.nodes.add(result.worker.partition("/")[0])
         tally.nodes.discard("")
-        for attempt in attempts or ():
-            tally._pay(1, attempt.cost, attempt.usage)
+        for attempt in attempts:
+            tally.asked += 1
+            if attempt.cost is None:
+                tally.unpriced += 1
+            else:
+                tally.cost += attempt.cost
+            if attempt.usage:
+                merge_usage(tally.usage, attempt.usage)
         return tally
-
-    def _pay(self, asked: int, cost: float | None, usage: Mapping[str, Any] | None) -> None:
-        self.asked += asked
-        if cost is not None:
-            self.cost += cost
-        elif asked:
-            self.unpriced += 1
-        if usage:
-            merge_usage(self.usage, usage)
 
     def take_back(self, attempt: AttemptRow) -> None:
         """Take a request off again that is in the run's counters: another row stands for it now."""

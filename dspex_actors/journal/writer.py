@@ -126,9 +126,7 @@ class Journal:
                 (to_json(descriptor), digest, text, run_id),
             )
 
-    def add_results(
-        self, run_id: str, results: Iterable[ResultRow], attempts: Iterable[AttemptRow] | None = None
-    ) -> int:
+    def add_results(self, run_id: str, results: Iterable[ResultRow], attempts: Iterable[AttemptRow] = ()) -> int:
         """Add results, the requests they took and their counts to the run, all or nothing; on the disk when it returns.
 
         A result whose index is there already is not counted twice: the first one stays, and its requests are paid
@@ -139,7 +137,7 @@ class Journal:
             run_id: the run.
             results: any number; 50 to 1,000 at once are efficient.
             attempts: requests of these or of other examples of the run: the run's `asked`, `usage` and `cost` are sums
-                over them. None: those sums are taken from the results.
+                over them.
 
         Returns:
             How many results were new.
@@ -149,7 +147,7 @@ class Journal:
             ConfigError: there is no such run.
         """
         batch = list(results)
-        sent = None if attempts is None else list(attempts)
+        sent = list(attempts)
         with self._transaction():
             number, base = queries.number_and_base(self._db, run_id)
             values = [result_values(base, result) for result in batch]

@@ -11,7 +11,7 @@ from dspex_actors.data.fields import pack_example
 from dspex_actors.errors import RunFailed
 from dspex_actors.foundation.codec import pack
 from dspex_actors.journal.reader import JournalReader
-from dspex_actors.journal.records import ResultRow, RunSpec
+from dspex_actors.journal.records import AttemptRow, ResultRow, RunSpec
 from dspex_actors.journal.summary import export_lines, run_summary
 from dspex_actors.journal.writer import Journal
 
@@ -38,7 +38,8 @@ def finished(tmp_path, *, n=1203, failed=3, settings=None, state="finished", rea
                     at=1002.0,
                 )
             )
-        journal.add_results("r-1", rows)
+        sent = {"at": 1001.0, "provider": "openai", "model": "x", "outcome": "answered", "usage": rows[0].usage}
+        journal.add_results("r-1", rows, [AttemptRow(index=i, send=1, n=1, cost=cost, **sent) for i in range(n)])
         now[0] = 1004.0
         journal.set_state("r-1", state, reason)
     return JournalReader(path)

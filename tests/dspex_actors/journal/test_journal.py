@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dspex_actors.errors import ConfigError
 from dspex_actors.journal.errors import JournalCorrupt, JournalError, JournalFull, JournalReadOnly
 from dspex_actors.journal.reader import JournalReader, find_journals
-from dspex_actors.journal.records import ResultRow, RunSpec
+from dspex_actors.journal.records import AttemptRow, ResultRow, RunSpec
 from dspex_actors.journal.writer import Journal
 
 
@@ -49,12 +49,11 @@ def test_file_and_folder_are_for_the_owner_only(journal, path):
 
 def test_results_and_counters_change_together(journal):
     usage = {"prompt_tokens": 10, "details": {"cached": 2}, "model": "x"}
-    batch = [
-        row(0, usage=usage),
-        row(1, score=0.5, usage=usage),
-        row(2, score=None, error={"type": "Timeout"}, cost=None),
-    ]
-    assert journal.add_results("r", batch) == 3
+    batch = [row(0), row(1, score=0.5), row(2, score=None, error={"type": "Timeout"})]
+    sent = {"send": 1, "n": 1, "at": 9.0, "provider": "openai", "model": "x", "outcome": "answered"}
+    costs = [0.5, 0.5, None]
+    requests = [AttemptRow(index=i, cost=cost, usage=usage if cost else None, **sent) for i, cost in enumerate(costs)]
+    assert journal.add_results("r", batch, requests) == 3
     run = journal.get_run("r")
     assert (run.done, run.succeeded, run.failed, run.scored, run.score_sum) == (3, 2, 1, 2, 1.5)
     assert (run.asked, run.cost, run.unpriced, run.last_result_at, run.nodes) == (3, 1.0, 1, 10.0, ("n1",))
@@ -272,7 +271,7 @@ def test_journals_of_embedded_nodes_are_found_too(tmp_path):
 WRITER = """
 import sys
 from dspex_actors.journal.writer import Journal
-from dspex_actors.journal.records import ResultRow, RunSpec
+from dspex_actors.journal.records import AttemptRow, ResultRow, RunSpec
 journal = Journal(sys.argv[1])
 journal.create_run(RunSpec(run_id="r"))
 start = len(journal.done_indices("r"))
