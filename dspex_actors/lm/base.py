@@ -8,14 +8,18 @@ import inspect
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from dspex_actors.errors import ConfigError, LMError
 from dspex_actors.foundation.bridge import in_background_loop, in_thread
 from dspex_actors.lm import settings as check
+from dspex_actors.lm.attempts import Attempt, current_ledger
 from dspex_actors.lm.reply import LMReply
-from dspex_actors.lm.usage import Usage, estimate_usage
+from dspex_actors.lm.usage import Usage, estimate_usage, prompt_tokens
 from dspex_actors.settings import book_call, book_failure
+
+#: What stands for the provider in the books of an LM of one's own.
+OWN = "own"
 
 
 class BaseLM:
@@ -74,27 +78,20 @@ class BaseLM:
             ConfigError: the call or what it answers is not usable.
         """
         asked = check.asked(prompt, messages)
-        started = time.perf_counter()
-        with booking(least=1):
+        with _Entry(self._name, asked) as entry:
             if type(self).forward is BaseLM.forward and type(self).aforward is not BaseLM.aforward:
                 answer = in_background_loop(lambda: self.aforward(**_named(self.aforward, asked), **params), self._name)
             else:
                 answer = self._forward(asked, params)
-            reply = reply_of(answer, asked, self._name, time.perf_counter() - started)
-        book_call(reply)
-        return reply
+            return entry.answered(answer)
 
     async def acall(
         self, prompt: str | list[dict[str, Any]] | None = None, *, messages: Any = None, **params: Any
     ) -> LMReply:
         """Ask it; as `lm(...)`, from inside an event loop."""
         asked = check.asked(prompt, messages)
-        started = time.perf_counter()
-        with booking(least=1):
-            answer = await self.aforward(**_named(self.aforward, asked), **params)
-            reply = reply_of(answer, asked, self._name, time.perf_counter() - started)
-        book_call(reply)
-        return reply
+        with _Entry(self._name, asked) as entry:
+            return entry.answered(await self.aforward(**_named(self.aforward, asked), **params))
 
     def copy(self, **changes: Any) -> Any:
         """Return a copy with other attributes, or other parameters in `kwargs` (DSPy's)."""
@@ -127,21 +124,58 @@ def _name_for_messages(function: Any) -> str:
 
 
 @contextmanager
-def booking(least: int = 0) -> Iterator[None]:
-    """Book the requests of a call that fails: whoever catches the error, they were made.
-
-    Args:
-        least: how many there were at least.
-    """
+def booking() -> Iterator[None]:
+    """Book the requests of a call that fails: whoever catches the error, they were made."""
     try:
         yield
     except LMError as error:
-        book_failure(error.asked or least)
+        book_failure(error.asked)
         raise
-    except Exception:
-        if least:
-            book_failure(least)
-        raise
+
+
+class _Entry:
+    """One call in the books: in the record that is open around it, and, within a run, among its requests.
+
+    Args:
+        model: what the LM is called.
+        messages: what is asked.
+    """
+
+    def __init__(self, model: str, messages: list[dict[str, Any]]) -> None:
+        self._model, self._messages = model, messages
+        self._ledger = current_ledger()
+        self._at, self._started = time.time(), time.perf_counter()
+        self._number = 0
+        self._reply: LMReply | None = None
+
+    def answered(self, answer: Any) -> LMReply:
+        """Return what the LM has answered as a reply."""
+        self._reply = reply_of(answer, self._messages, self._model, time.perf_counter() - self._started)
+        return self._reply
+
+    def __enter__(self) -> Self:
+        if self._ledger is not None:
+            self._ledger.left()  # an example that has its result asks for nothing more
+            self._number = self._ledger.begin(self._at, OWN, self._model, prompt_tokens(self._messages))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        reply = self._reply if error is None else None
+        if reply is not None:
+            book_call(reply)
+        else:
+            book_failure(getattr(error, "asked", None) or 1)
+        if self._ledger is None:
+            return
+        told: dict[str, Any] = {}
+        if reply is not None:
+            told = {"usage": reply.usage.to_dict(), "cost": reply.cost, "finish_reason": reply.finish_reason}
+            told["request_id"] = reply.request_id
+        elif isinstance(error, Exception):
+            told = {"error": type(error).__name__}
+        outcome = "answered" if reply is not None else "failed" if told else "cancelled"
+        latency = time.perf_counter() - self._started
+        self._ledger.book(Attempt(self._number, self._at, OWN, self._model, outcome, latency=latency, **told))
 
 
 def reply_of(answer: Any, messages: list[dict[str, Any]], model: str, latency: float) -> LMReply:
@@ -177,7 +211,7 @@ def reply_of(answer: Any, messages: list[dict[str, Any]], model: str, latency: f
         model=str(_get(answer, "model") or model),
         latency=latency,
         finish_reason=finish_reason or _get(answer, "finish_reason"),
-        provider="own",
+        provider=OWN,
     )
 
 

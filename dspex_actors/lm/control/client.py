@@ -62,7 +62,8 @@ class LMClient(GenServer):
                     "limits": self._limits._asdict(),
                     **self._counts,
                 }
-        raise ValueError(f"an LM client does not know {request!r}")
+        self._refuse(request)
+        return None
 
     def handle_cast(self, message: Any) -> None:
         """Take in what workers tell."""
@@ -81,7 +82,7 @@ class LMClient(GenServer):
             case Pause(_, _, origin):
                 self._tell(message, origin)
             case _:
-                self.log.error("an LM client does not know a message", model=self._model, message=repr(message)[:200])
+                self._refuse(message)
 
     def handle_info(self, message: Any) -> None:
         """Forget a worker that has ended; look after oneself."""
@@ -96,6 +97,10 @@ class LMClient(GenServer):
             elif now - self._needed > self.idle_seconds:
                 raise Stop("normal")
             self.send_after(self.look_seconds, "look")
+
+    def _refuse(self, message: Any) -> None:
+        """Take note of what is not known here; it ends nobody."""
+        self.log.error("an LM client does not know a message", model=self._model, message=repr(message)[:200])
 
     def _join(self, worker: Ref) -> None:
         self._needed = time.monotonic()

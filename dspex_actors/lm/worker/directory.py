@@ -87,6 +87,9 @@ class Directory:
             else:
                 return replace(reply, asked=reply.asked + _asked(errors))
         told = what_to_tell(errors)
+        others = [f"{error.provider}/{error.model} {type(error).__name__}" for error in errors if error is not told]
+        told.message = f"{told.message}; asked beside it: {', '.join(others)}" if others else told.message
+        told.args = (told.message,)
         told.asked = _asked(errors)
         raise told
 

@@ -173,12 +173,13 @@ class WorkerGate:
 
     async def _ask(self, tokens: list[int]) -> list[float]:
         while True:
-            try:
-                return await self._worker.call(self._client, Lease(tokens, self._ages()))  # type: ignore[no-any-return]
-            except SupervisorsError:
-                await asyncio.sleep(LOOK_SECONDS)  # the client actor is being restarted
-                with contextlib.suppress(LMError):
-                    await self._revive()
+            with contextlib.suppress(SupervisorsError):
+                delays = await self._worker.call(self._client, Lease(tokens, self._ages()))
+                if delays is not None:  # it has understood
+                    return delays  # type: ignore[no-any-return]
+            await asyncio.sleep(LOOK_SECONDS)  # the client actor is being restarted
+            with contextlib.suppress(LMError):
+                await self._revive()
 
     def report(self, outcome: Outcome) -> None:
         """Count an outcome; that everybody has to wait is told to the other workers at once."""

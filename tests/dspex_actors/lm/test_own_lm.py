@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import dspex_actors as dspex
+from dspex_actors.lm.attempts import Ledger, opened
 from dspex_actors.lm.reply import LMReply
 from dspex_actors.lm.usage import Usage
 from dspex_actors.settings import record_calls
@@ -93,6 +94,33 @@ def test_a_call_that_fails_is_booked_and_its_error_is_the_users_own() -> None:
     with record_calls() as calls, pytest.raises(KeyError):
         lm("hi")
     assert (len(calls), calls.in_vain) == (0, 1)
+
+
+def test_within_a_run_each_call_is_a_row_of_the_books() -> None:
+    lm = Blocking("mine")
+
+    async def run() -> Ledger:
+        async with opened(Ledger()) as ledger:
+            await lm.acall("hi")
+            lm.answer = LMReply("whole", usage=Usage(input_total=1), cost=0.5)
+            await lm.acall("hi")
+            lm.answer = KeyError("mine")
+            with pytest.raises(KeyError):
+                await lm.acall("hi")
+            ledger.is_closed = True  # the example has its result
+            with pytest.raises(dspex.DeadlineExceeded):
+                await lm.acall("hi")
+        return ledger
+
+    rows = asyncio.run(run()).attempts
+    assert [(row.n, row.provider, row.model, row.outcome, row.error) for row in rows] == [
+        (1, "own", "mine", "answered", None),
+        (2, "own", "mine", "answered", None),
+        (3, "own", "mine", "failed", "KeyError"),
+    ]
+    assert (rows[0].cost, rows[1].cost, rows[2].cost) == (None, 0.5, None)
+    assert rows[0].usage["estimated"]
+    assert rows[2].usage is None
 
 
 def test_one_without_a_method_says_so() -> None:

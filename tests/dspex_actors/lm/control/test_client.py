@@ -94,4 +94,5 @@ def test_it_ends_when_no_worker_needs_it_and_not_before(node):
 def test_a_message_that_it_does_not_know_does_not_end_it(node):
     _, client, _, _ = branch(node)
     node.cast(client, ("used", 5))
+    assert node.call(client, ("lease", [1])) is None
     assert node.call(client, "stats")["workers"] == 0

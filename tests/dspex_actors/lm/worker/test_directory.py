@@ -117,6 +117,7 @@ def test_the_error_that_passes_is_told_and_the_one_after_a_wrong_fallback_is_ask
         with pytest.raises(Exception) as caught:  # noqa: PT011 - its type is what is looked at
             await directory.complete(lm.request(HI, {}))
         assert caught.value.model == "away"
+        assert str(caught.value).endswith("asked beside it: openai/wrong InvalidRequest, openai/y AuthError")
         assert not isinstance(caught.value, InvalidRequest | AuthError)
         assert caught.value.asked == len(server.bodies)
         assert json.loads(server.bodies[-1])["model"] == "wrong"
