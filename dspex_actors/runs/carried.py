@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickletools
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -17,6 +17,8 @@ from supervisors.wire import pickles
 _HINTS = re.compile(rb"sk-|AIza|gh[pousr]_|gsk_|xox|hf_|Bearer|PRIVATE KEY")
 #: A secret of so many characters is no part of an ordinary text.
 LONG = 16
+#: So deep in an object's attributes a key's name is looked for.
+DEEP = 6
 
 
 def refuse_keys(data: bytes, value: Any) -> None:
@@ -69,10 +71,22 @@ def _place(value: Any, text: str) -> str:
         for name, cell in zip(value.__code__.co_freevars, value.__closure__, strict=True):
             if _content(cell) == text:
                 return f"the variable {name!r} around {value.__qualname__}"
-    for name, held in getattr(value, "__dict__", {}).items():
-        if isinstance(held, str) and held == text:
-            return f"the attribute {name!r}"
-    return "a text in its code or data"
+    path = _path(value, text, DEEP)
+    return "a text in its code or data" if path is None else f"its {path[1:]!r}"
+
+
+def _path(value: Any, text: str, deep: int) -> str | None:
+    """Return how a text is reached from an object, by attributes and keys: `.lm.token`; None: not so."""
+    if isinstance(value, str):
+        return "" if value == text else None
+    if not deep or isinstance(value, type | ModuleType | FunctionType):
+        return None
+    held = value if isinstance(value, Mapping) else getattr(value, "__dict__", {})
+    for name, each in list(held.items()):
+        path = _path(each, text, deep - 1)
+        if path is not None:
+            return f".{name}{path}"
+    return None
 
 
 def _content(cell: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -62,7 +63,8 @@ def test_a_variable_around_a_function_and_an_attribute_are_found_too(monkeypatch
             self.password = "".join(["hunter2-", "hunter2"])
 
     assert "'inside'" in refusal(closure)
-    assert "'password'" in refusal(Program())
+    assert "its 'password'" in refusal(Program())
+    assert "its 'lm.inner.password'" in refusal({"lm": SimpleNamespace(inner=Program())})
 
 
 def test_a_key_within_a_text_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
