@@ -23,7 +23,7 @@ _PATTERNS = re.compile(
 #: A text that is, or holds, somebody's key: stricter than what is scrubbed, since what has one is refused.
 _KEYS = re.compile(
     r"\bsk-(?:[A-Za-z0-9]+-){0,3}[A-Za-z0-9_]{16,}|\bAIza[A-Za-z0-9_\-]{30,}|\bgh[pousr]_[A-Za-z0-9]{30,}|\bgsk_[A-Za-z0-9]{20,}"
-    r"|\bxox[abprs]-[A-Za-z0-9\-]{16,}|\bhf_[A-Za-z0-9]{30,}|\bBearer\s+[A-Za-z0-9_\-.=]{16,}"
+    r"|\bxox[abprs]-[A-Za-z0-9\-]{16,}|\bhf_[A-Za-z0-9]{30,}|\bBearer\s+(?=\S*\d)[A-Za-z0-9_\-.=]{16,}"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
 )
 _SECRET_VARIABLE = re.compile(r".*_(?:KEY|TOKEN|SECRET|PASSWORD)", re.IGNORECASE)

@@ -109,7 +109,7 @@ def test_data_that_contains_itself_is_refused() -> None:
         ("tools", [{"type": "mcp", "server_url": "https://x", "authorization": "abcdefghijklmnop"}]),
         ("tools", [{"type": "mcp", "headers": {"X-Api-Key": "abcdefghijklmnop"}}]),
         ("mcp_servers", [{"url": "https://x", "authorization_token": "abcdefghijklmnop"}]),
-        ("extra_body", {"deep": [{"er": "Bearer abcdefghijklmnop"}]}),
+        ("extra_body", {"deep": [{"er": "Bearer abcdefghijklmnop1"}]}),
         ("user", "sk-proj-abcdefghijklmnop"),
         ("headers", {"Authorization": "abcdefghijklmnop"}),
     ],
