@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from e2e_kit import ANSWER, until
+from e2e_kit import ANSWER, metric, tickets, triage, until
 
 import dspex_actors as dspex
 from dspex_actors.lm.control.client import client_name
@@ -116,6 +116,27 @@ def test_a_fallback_that_is_the_same_deployment_shares_it_and_another_one_has_it
         assert 5 in (answered.get("max_tokens"), answered.get("max_completion_tokens"))
         dspex.LM("openai/x", base_url=counting.url)("hi")
         assert len(clients(system)) == 2
+
+
+class Parrot(dspex.BaseLM):
+    """Says the same to everything, and fails at one ticket."""
+
+    def forward(self, messages, **params):
+        if "ticket 3" in messages[-1]["content"]:
+            raise RuntimeError("no")
+        return ANSWER
+
+
+def test_an_lm_of_ones_own_travels_to_the_workers_and_its_calls_are_counted(home):
+    program = triage()
+    program.set_lm(Parrot("parrot"))
+    with dspex.connect(home=home, workers=1) as system:
+        result = dspex.evaluate(program, tickets(10), metric(), system=system, display_progress=False)
+        assert (result.n, result.failed) == (10, 1)
+        assert system.journal.get_run(result.run_id).asked == 10
+        assert result.usage["estimated"]
+        assert result.cost is None
+        assert clients(system) == []
 
 
 def _lines(path):
