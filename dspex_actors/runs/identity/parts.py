@@ -20,16 +20,7 @@ WAY = "1"
 SHOWN = 24
 #: Settings that say how a run is done and not what it is, and what travels packed: it is told by what it was made of.
 HOW = frozenset(
-    {
-        "context",
-        "deadline",
-        "failure_score",
-        "failures",
-        "max_attempts",
-        "max_failures",
-        "max_in_flight",
-        "strategy",
-    }
+    {"context", "deadline", "failure_score", "failures", "max_attempts", "max_failures", "max_in_flight", "strategy"}
 )
 #: What settings are that nobody has set.
 _UNSET = frozenset({"None", "{}"})
