@@ -22,6 +22,7 @@ from dspex_actors.adapters.values import jsonable_state
 from dspex_actors.errors import AdapterParseError, ConfigError
 from dspex_actors.example import Example, Prediction, summed_usage
 from dspex_actors.lm.attempts import book_reply
+from dspex_actors.lm.reply import CUT
 from dspex_actors.programs import saving
 from dspex_actors.programs.module import Module
 from dspex_actors.settings import book_call, check_lm, settings
@@ -153,6 +154,12 @@ class Predict(Module):
             try:
                 fields = adapter.parse(signature, reply.text)
             except AdapterParseError as error:
+                if getattr(reply, "finish_reason", None) == CUT:
+                    # Asked in another form it would be as long, and cut again.
+                    error.message = f"{_cut_at(lm, params)}: {error.message}"
+                    error.args = (error.message,)
+                    failure = error
+                    break
                 failure, adapter = error, adapter.fallback
                 continue
             return self._traced(inputs, Prediction(fields))
@@ -173,7 +180,7 @@ class Predict(Module):
 
     def _traced(self, inputs: dict[str, Any], prediction: Prediction) -> Prediction:
         trace = settings.trace
-        if trace is not None:
+        if trace is not None and settings.max_trace_size > 0:
             trace.append((self, dict(inputs), prediction))
             # The oldest go, as in DSPy.
             del trace[: -settings.max_trace_size]
@@ -235,6 +242,14 @@ class Predict(Module):
     def __repr__(self) -> str:
         """Show the signature and the number of demos."""
         return f"{type(self).__name__}({self.signature!r}, demos={len(self.demos)})"
+
+
+def _cut_at(lm: Any, params: Mapping[str, Any]) -> str:
+    """Say where an answer was cut."""
+    set_by_lm = getattr(lm, "kwargs", None)
+    limits = {**(set_by_lm if isinstance(set_by_lm, Mapping) else {}), **params}
+    told = [f"{name}={limits[name]}" for name in ("max_tokens", "max_completion_tokens") if limits.get(name)]
+    return f"the answer was cut at {told[0] if told else 'the max_tokens of the server'} (raise max_tokens)"
 
 
 def _with_defaults(signature: type[Signature], given: dict[str, Any]) -> dict[str, Any]:
