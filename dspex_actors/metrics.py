@@ -11,6 +11,9 @@ function, sync or async. These here compare fields by name::
 Text is normalised as in DSPy: NFD, lower case, no ASCII punctuation, no English articles, single spaces. So
 `3.0` equals `30` and `-5` equals `5`; for numbers in text use `numeric`. Where the prediction or the label
 is a number already, `exact_match` compares as numbers. A list as label means any of its members.
+
+A label is read as the type that the prediction has (`adapters.labels`): `"12.5"` is the label of a Decimal, a dict
+that of a model, a list that of a set. One that cannot be read so counts as wrong, and a warning says it once.
 """
 
 from __future__ import annotations
@@ -24,13 +27,17 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from inspect import isawaitable
 from typing import Any, ClassVar
 
+from dspex_actors.adapters.labels import is_number, same, unboxed
 from dspex_actors.errors import ConfigError
+from dspex_actors.foundation.codec import to_plain
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_MANY = (list, tuple, set, frozenset)
 _NUMBER = re.compile(r"[-+]?(?:\d[\d,]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 
 
@@ -48,9 +55,9 @@ def f1_score(prediction: str, label: str) -> float:
 
 
 def as_number(value: Any) -> float | None:
-    """Return a value as a number: a number itself, or text with exactly one number in it (`1,234`, `$5`, `7
-    kg`)."""
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+    """Return a value as a number: a number itself, or text with exactly one number in it (`1,234`, `$5`, `7 kg`)."""
+    value = unboxed(value.value if isinstance(value, enum.Enum) else value)
+    if is_number(value):
         return float(value)
     found = _NUMBER.findall(value) if isinstance(value, str) else []
     return float(found[0].replace(",", "")) if len(found) == 1 else None
@@ -99,7 +106,8 @@ class FieldMetric:
         )
 
     def _best(self, got: Any, label: Any) -> bool | float:
-        if not isinstance(label, list | tuple | set | frozenset) or isinstance(got, list | tuple | set | frozenset):
+        label = unboxed(label)
+        if not isinstance(label, _MANY) or isinstance(unboxed(got), _MANY):
             return self.compare(got, label)
         return max((self.compare(got, one) for one in label), default=False)
 
@@ -118,17 +126,8 @@ class ExactMatch(FieldMetric):
     kind = "exact_match"
 
     def compare(self, got: Any, label: Any) -> bool:
-        """Compare numbers as numbers, lists member by member, everything else as normalised text."""
-        if isinstance(got, list | tuple) and isinstance(label, list | tuple):
-            return len(got) == len(label) and all(map(self.compare, got, label))
-        if _is_number(got) or _is_number(label):
-            try:
-                return float(got) == float(label)
-            except (TypeError, ValueError):
-                return False
-        if isinstance(got, set | frozenset | Mapping) or isinstance(label, set | frozenset | Mapping):
-            return bool(got == label)
-        return normalize_text(_text(got)) == normalize_text(_text(label))
+        """Compare numbers as numbers, objects as their plain values, lists member by member, else normalised text."""
+        return same(got, label, normalize_text)
 
 
 class Contains(FieldMetric):
@@ -138,6 +137,8 @@ class Contains(FieldMetric):
 
     def compare(self, got: Any, label: Any) -> bool:
         """Look for the label's words in a row."""
+        if got is None or label is None:
+            return got is label
         words = normalize_text(_text(label))
         return bool(words) and f" {words} " in f" {normalize_text(_text(got))} "
 
@@ -149,6 +150,8 @@ class F1(FieldMetric):
 
     def compare(self, got: Any, label: Any) -> float:
         """Measure the overlap of words."""
+        if got is None or label is None:
+            return float(got is label)
         return f1_score(_text(got), _text(label))
 
     def combine(self, scores: list[bool | float]) -> float:
@@ -252,11 +255,21 @@ def parse(text: str) -> FieldMetric:
         raise ConfigError(f"metric {text!r}: the tolerance {tolerance!r} is no number") from None
 
 
-def check_score(value: Any) -> float:
+def judged(value: Any) -> Any:
+    """Return what decides of a metric's value: the `score` of a prediction or dict that has one, else the value."""
+    if isinstance(value, Mapping):
+        return value.get("score", value)
+    if hasattr(value, "toDict") and "score" in value:
+        return value["score"]
+    return value
+
+
+def check_score(value: Any, what: str = "metric returned") -> float:
     """Return what a metric returned as a number.
 
     Args:
         value: a bool, a number, or a prediction (or dict) with a `score` that is one.
+        what: where it comes from, for the error.
 
     Returns:
         The score.
@@ -264,35 +277,39 @@ def check_score(value: Any) -> float:
     Raises:
         ConfigError: anything else; NaN and infinities too, because they would spoil every mean.
     """
-    score = value
-    if not _is_score(score):
-        if isinstance(value, Mapping):
-            score = value.get("score")
-        elif hasattr(value, "toDict") and "score" in value:
-            score = value["score"]
+    score = _number_in(judged(value))
     if not _is_score(score):
         if isawaitable(value):
-            raise ConfigError("metric returned an awaitable that nobody awaited; expected bool or number")
+            raise ConfigError(f"{what} an awaitable that nobody awaited; expected bool or number")
         shown = repr(value)
         shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
-        raise ConfigError(f"metric returned {shown} ({type(value).__name__}); expected bool or number")
+        raise ConfigError(f"{what} {shown} ({type(value).__name__}); expected bool or number")
     number = float(score)
     if not math.isfinite(number):
-        raise ConfigError(f"metric returned {number}; expected bool or finite number")
+        raise ConfigError(f"{what} {number}; expected bool or finite number")
     return number
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool | enum.Enum)
+def _number_in(value: Any) -> Any:
+    """Return the number or bool in a scalar of numpy's, or in an array or tensor of one; anything else as it is."""
+    item = getattr(value, "item", None)
+    if not callable(item) or isinstance(value, numbers.Real):
+        return value
+    try:
+        return item()
+    except (ValueError, TypeError, RuntimeError):
+        return value
 
 
 def _is_score(value: Any) -> bool:
-    # numpy's bool is no number to Python; its class is known by name, so that numpy need not be there.
-    return isinstance(value, numbers.Real) or type(value).__name__ in ("bool_", "Decimal")
+    return isinstance(value, numbers.Real | Decimal)
 
 
 def _text(value: Any) -> str:
-    return str(value.value if isinstance(value, enum.Enum) else value)
+    if isinstance(value, str) and not isinstance(value, enum.Enum):
+        return value
+    plain = to_plain(value)
+    return plain if isinstance(plain, str) else str(plain)
 
 
 def _field(holder: Any, name: str, what: str) -> Any:

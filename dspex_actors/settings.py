@@ -1,14 +1,19 @@
 """Settings that programs read while they run: which LM, which adapter, where the trace goes.
 
-Two layers: what `configure` set for the whole process, and above it what `context` set for the code inside
-its `with`. The second is a context variable, so hundreds of asyncio tasks and threads have their own
-without seeing each other's. A thread that the user starts sees the process's layer only, unless it runs in
-a copy of the context.
+Two layers: what `configure` set for the whole process, and above it what `context` set for the code inside its
+`with`. The second is a context variable, so hundreds of asyncio tasks and threads have their own without seeing each
+other's. A thread that the user starts sees the process's layer only, unless it runs in a copy of the context.
+
+A worker has no process's layer of its own: each example runs inside a `context` with a `snapshot` of the settings
+that held where the run was started, and the threads that its program starts see that too.
 """
 
 from __future__ import annotations
 
+import asyncio
+import sys
 import threading
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,9 +26,9 @@ from dspex_actors.foundation.config_errors import ConfigValueError
 #: Name → what holds when nobody has set it.
 DEFAULTS: Mapping[str, Any] = MappingProxyType(
     {
-        "lm": None,  # dspex.LM that predictors without one of their own ask
+        "lm": None,  # LM that predictors without one of their own ask
         "adapter": None,  # None: ChatAdapter
-        "trace": None,  # list that gets (predictor, inputs, prediction) per call; None: no trace
+        "trace": (),  # list that gets (predictor, inputs, prediction) per call; None: no trace. The process has one
         "max_trace_size": 10_000,
         "warn_on_type_mismatch": True,
     }
@@ -32,7 +37,67 @@ DEFAULTS: Mapping[str, Any] = MappingProxyType(
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 _inside: ContextVar[Mapping[str, Any]] = ContextVar("dspex_settings", default=_EMPTY)
 _calls: ContextVar[Calls | None] = ContextVar("dspex_calls", default=None)
-_lock = threading.Lock()
+
+
+class ConfigRuntimeError(ConfigError, RuntimeError):
+    """A ConfigError where DSPy raises a RuntimeError."""
+
+
+class _Owner:
+    """Who may call `configure`: the thread, and of its async tasks the one, that did so first.
+
+    DSPy's rule: what one thread sets for all, another one does not change under it. Unlike DSPy's, an owner that has
+    ended is none.
+    """
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.forget()
+
+    def forget(self) -> None:
+        """Let whoever comes next be the owner."""
+        self._thread: threading.Thread | None = None
+        self._task: weakref.ref[asyncio.Task[Any]] | None = None
+
+    def check(self) -> None:
+        """Refuse anybody else."""
+        if self.closed:
+            raise ConfigRuntimeError(
+                "configure(...) cannot be called while a run is evaluated: use `with context(...)`"
+            )
+        here = threading.current_thread()
+        if self._thread is None or not self._thread.is_alive():
+            self.forget()
+            self._thread = here
+        if self._thread is not here:
+            raise ConfigRuntimeError(
+                "settings can only be changed by the thread that initially configured it; "
+                "use `with context(...)` in other threads"
+            )
+        task = _current_task()
+        if task is None:
+            return
+        owner = None if self._task is None else self._task()
+        if owner is None or owner.done():
+            self._task = weakref.ref(task)
+        elif owner is not task and not _in_notebook():
+            raise ConfigRuntimeError(
+                "configure(...) can only be called from the same async task that called it first; "
+                "use `with context(...)` in other async tasks"
+            )
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None  # no event loop runs in this thread
+
+
+def _in_notebook() -> bool:
+    """Whether this is IPython, where each cell is a task of its own."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    return shell is not None and shell() is not None
 
 
 class Settings:
@@ -40,7 +105,12 @@ class Settings:
 
     def __init__(self) -> None:
         """Start with the defaults."""
-        object.__setattr__(self, "_process", dict(DEFAULTS))
+        object.__setattr__(self, "_process", {**DEFAULTS, "trace": []})
+        object.__setattr__(self, "_owner", _Owner())
+
+    def __reduce__(self) -> str:
+        """Be, in code that travels, the settings of where it arrives."""
+        return "settings"
 
     def __getattr__(self, name: str) -> Any:
         """Return the setting that holds here."""
@@ -64,15 +134,32 @@ class Settings:
     def configure(self, **values: Any) -> None:
         """Set values for the whole process.
 
+        Only the thread that called it first may call it again, and of its async tasks the one that did; others use
+        `context`.
+
         Args:
             **values: see `DEFAULTS`.
 
         Raises:
             ConfigError: an unknown name, or an LM that is none.
+            ConfigRuntimeError: another thread or async task has called it before.
         """
+        self.__dict__["_owner"].check()
+        self.assign(**values)
+
+    def assign(self, **values: Any) -> None:
+        """Do what `configure` does, from any thread: for connections, which come and go anywhere."""
         _check(values)
-        with _lock:
-            self.__dict__["_process"] = {**self.__dict__["_process"], **values}
+        self.__dict__["_process"] = {**self.__dict__["_process"], **values}
+
+    def close(self) -> None:
+        """Refuse `configure` from now on: in a worker it would change other runs' settings."""
+        self.__dict__["_owner"].closed = True
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the settings that hold here and are not the defaults, without the trace."""
+        found = {name: getattr(self, name) for name in DEFAULTS if name != "trace"}
+        return {name: value for name, value in found.items() if value is not DEFAULTS[name]}
 
     @contextmanager
     def context(self, **values: Any) -> Iterator[None]:

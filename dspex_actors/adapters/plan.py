@@ -8,6 +8,7 @@ render the same.
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping
@@ -25,6 +26,8 @@ from dspex_actors.signatures.signature import SignatureMeta
 _MAX_DEMOS = 512
 
 _lock = threading.Lock()
+# In a forked child nobody may be left who could let go of it.
+os.register_at_fork(after_in_child=lambda: globals().update(_lock=threading.Lock()))
 
 
 @dataclass(slots=True)

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 from dspex_actors.client.inputs import plain_numbers
+from dspex_actors.client.labels import check_labels
 from dspex_actors.client.result import EvaluationResult
 from dspex_actors.client.system import System, current_system
 from dspex_actors.data.dataset import OnBadLine
 from dspex_actors.errors import ConfigError
 from dspex_actors.lm import settings as check
-from dspex_actors.lm.lm import LM
+from dspex_actors.lm.base import BaseLM
+from dspex_actors.metrics import check_score
 from dspex_actors.names import check_run_id
 from dspex_actors.runs.plan.types import PlanSettings
 from dspex_actors.runs.spec import EXAMPLE_SECONDS
@@ -27,7 +29,7 @@ def evaluate(
     devset: Any,
     metric: Any,
     *,
-    lm: LM | None = None,
+    lm: BaseLM | None = None,
     max_in_flight: int = 256,
     failures: str = "retry",
     max_attempts: int = 3,
@@ -91,6 +93,9 @@ def evaluate(
         }
     )
     PlanSettings(**plan)  # refuses what makes no sense, before anything starts
+    if failure_score is not None:
+        failure_score = check_score(failure_score, "failure_score")
+    check_labels(program, devset, metric)
     with (system or current_system()).holding(run_id) as at:
         run_id = at.start_run(
             "evaluate",

@@ -13,15 +13,15 @@ from dspex_actors.data.fields import split
 from dspex_actors.data.opening import open_dataset
 from dspex_actors.errors import ConfigError
 from dspex_actors.example import Example
-from dspex_actors.lm.lm import LM
 from dspex_actors.programs.module import Module
 from dspex_actors.runs.spec import dump_code
+from dspex_actors.settings import check_lm
 
 #: What a program's author does about a missing LM.
 SET_AN_LM = 'no LM is set: dspex.connect(lm="openai/gpt-4o-mini"), evaluate(..., lm=...) or program.set_lm(...)'
 
 
-def check_has_lm(program: Any, lm: LM | None, otherwise: str = SET_AN_LM) -> None:
+def check_has_lm(program: Any, lm: Any, otherwise: str = SET_AN_LM) -> None:
     """Refuse a program that would have no LM to ask.
 
     Args:
@@ -35,8 +35,7 @@ def check_has_lm(program: Any, lm: LM | None, otherwise: str = SET_AN_LM) -> Non
     predictors = program.predictors() if hasattr(program, "predictors") else []
     if lm is None and any(predictor.lm is None for predictor in predictors):
         raise ConfigError(otherwise)
-    if lm is not None and not isinstance(lm, LM):
-        raise ConfigError(f"lm takes a dspex.LM, got {lm!r}")
+    check_lm(lm)
 
 
 def dataset_inputs(devset: Any, program: Any) -> list[str] | None:

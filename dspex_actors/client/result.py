@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from dspex_actors.data.fields import unpack_example
 from dspex_actors.errors import RunFailed
-from dspex_actors.foundation.codec import unpack
+from dspex_actors.foundation.codec import Objects, unpack
 from dspex_actors.journal.queries import PAGE
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import ResultRow, RunRow
@@ -299,8 +299,9 @@ def make_result(row: ResultRow, run: RunRow | None = None, *, trusted: bool = Fa
     """
     from dspex_actors.example import Example, Prediction
 
-    inputs, labels = unpack_example(row.example, trusted=trusted) if row.example else ({}, {})
-    fields = None if row.prediction is None else unpack(row.prediction, trusted=trusted)
+    objects: Objects = "try" if trusted else "show"
+    inputs, labels = unpack_example(row.example, objects=objects) if row.example else ({}, {})
+    fields = None if row.prediction is None else unpack(row.prediction, objects=objects)
     return Result(
         index=row.index,
         example=Example(inputs | labels).with_inputs(*inputs),
@@ -311,7 +312,7 @@ def make_result(row: ResultRow, run: RunRow | None = None, *, trusted: bool = Fa
         latency=row.latency,
         usage=row.usage,
         finish_reason=row.finish_reason,
-        extra={} if row.extra is None else unpack(row.extra, trusted=trusted),
+        extra={} if row.extra is None else unpack(row.extra, objects=objects),
     )
 
 

@@ -16,18 +16,20 @@ from dspex_actors.client.result import EvaluationResult
 from dspex_actors.client.spools import drop_others, place
 from dspex_actors.data.opening import from_descriptor, open_dataset
 from dspex_actors.errors import ConfigError, DspexError, RunFailed, RunInterrupted, from_record
+from dspex_actors.foundation.codec import gathering_classes
 from dspex_actors.foundation.home import default_data_dir
 from dspex_actors.journal.index import JOURNAL_FILE, find_run, folder_of, list_runs, new_run_id
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import RunSpec
 from dspex_actors.journal.summary import run_summary
 from dspex_actors.lm.backend import set_process_backend
+from dspex_actors.lm.base import BaseLM
 from dspex_actors.lm.lm import LM
 from dspex_actors.lm.node_backend import NodeBackend
 from dspex_actors.names import RUNS, check_run_id
 from dspex_actors.runs.identity import before
 from dspex_actors.runs.identity.parts import dataset_parts, metric_name, run_identity
-from dspex_actors.settings import configure
+from dspex_actors.runs.snapshot import pack_surroundings
 from dspex_actors.settings import settings as program_settings
 from supervisors import Node
 from supervisors.client.launch import node_runs
@@ -73,7 +75,7 @@ class System:
             _current.remove(self)
             set_process_backend(_current[-1]._backend if _current else None)
             if program_settings.lm is self.lm and self.lm is not None:
-                configure(lm=_current[-1].lm if _current else None)
+                program_settings.assign(lm=_current[-1].lm if _current else None)
         folder = self.data_dir
         self.node.close()
         if self._own and folder.parent.name == "embedded":
@@ -122,7 +124,7 @@ class System:
         devset: Any,
         metric: Any,
         *,
-        lm: LM | None = None,
+        lm: BaseLM | None = None,
         settings: dict[str, Any] | None = None,
         run_id: str | None = None,
         limit: int | None = None,
@@ -166,7 +168,9 @@ class System:
             limit=limit,
             on_bad_line=on_bad_line,  # type: ignore[arg-type]  # refused there
         )
-        descriptor, digest, total, spooled = place(dataset, self.data_dir, run_id)
+        with gathering_classes() as classes:
+            descriptor, digest, total, spooled = place(dataset, self.data_dir, run_id)
+        around = pack_surroundings(lm, classes)
         spec = RunSpec(
             run_id=run_id,
             kind=kind,
@@ -175,8 +179,8 @@ class System:
             dataset_digest=digest,
             metric=code_of(metric, "metric"),
             metric_name=metric_name(metric),
-            lm=None if lm is None else lm.to_dict(),
-            settings=settings,
+            lm=lm.to_dict() if isinstance(lm, LM) else None,
+            settings={**settings, **around},
             total=total,
         )
         known = self.journal.get_run(run_id)
@@ -362,7 +366,7 @@ def use(system: System) -> System:
     """Make a connection the current one: its LM that of programs without one, its node the place where LM calls go."""
     set_process_backend(system._backend)
     if system.lm is not None:
-        configure(lm=system.lm)
+        program_settings.assign(lm=system.lm)
     _current.append(system)
     return system
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dspex_actors.errors import ConfigError
-from dspex_actors.foundation.codec import CodecError, pack, unpack
+from dspex_actors.foundation.codec import CodecError, Objects, pack, unpack
 
 
 def split(item: Any, input_names: Sequence[str] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -42,17 +42,17 @@ def pack_example(item: Any, input_names: Sequence[str] | None = None) -> bytes:
     return pack([inputs, labels])
 
 
-def unpack_example(data: bytes, *, trusted: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
+def unpack_example(data: bytes, *, objects: Objects = "show") -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the inputs and the labels that `pack_example` put together.
 
     Args:
         data: what `pack_example` returned.
-        trusted: load pickled objects; see `codec.unpack`.
+        objects: what becomes of pickled objects; see `codec.unpack`.
 
     Raises:
         CodecError: the bytes are something else.
     """
-    found = unpack(data, trusted=trusted)
+    found = unpack(data, objects=objects)
     if not (isinstance(found, list) and len(found) == 2 and all(isinstance(part, dict) for part in found)):
         raise CodecError(f"expected a packed example (inputs and labels), got a packed {type(found).__name__}")
     return found[0], found[1]

@@ -3,7 +3,8 @@
 The format is msgpack. Plain JSON-like data is packed by one call into C. What msgpack has no word for
 gets an extension type of its own (tuple, set, dates, Decimal, integers over 64 bits); anything else
 (pydantic models, enums, dataclasses, objects of the user's) goes by cloudpickle as the last resort, together
-with the name of its type and a plain view of it.
+with the name of its type and a plain view of it. Classes of the user's script are only named in it: the code of
+those that stand in a dataset is gathered (`gathering_classes`) and sent once per run.
 
 Pickled bytes can run code when they are loaded, so `unpack` loads them only for a caller that says it
 trusts where they come from (a worker that got them over the cluster's own link). Everybody else, such as
@@ -17,9 +18,12 @@ import datetime as dt
 import enum
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from decimal import Decimal
-from typing import Any
+from functools import partial
+from typing import Any, Literal, get_args
 
 import msgpack  # type: ignore[import-untyped,unused-ignore]
 from pydantic import BaseModel
@@ -32,15 +36,44 @@ _TUPLE, _SET, _FROZENSET, _DATETIME, _DATE, _TIME, _DECIMAL, _INT, _OBJECT = ran
 _TEXT_LIMIT = 500
 #: How msgpack begins an extension of type `_OBJECT`, of any length.
 _LIKE_AN_OBJECT = re.compile(rb"\xc7.\x09|\xc8..\x09|\xc9....\x09|[\xd4-\xd8]\x09", re.DOTALL)
+#: Arrays of numpy's with so many items, or more, are shown by their repr.
+_ARRAY_LIMIT = 1000
+
+#: What becomes of pickled objects: an `Opaque` is shown in their place; they are loaded (an error where that is not
+#: possible); loaded where that is possible and shown where not; or refused.
+Objects = Literal["show", "load", "try", "refuse"]
+
+_gathered: ContextVar[set[type] | None] = ContextVar("dspex_gathered_classes", default=None)
 
 
 class CodecError(DspexError):
     """A value cannot be turned into bytes, or bytes are not what `pack` made."""
 
 
+class HoldsObjects(Exception):
+    """Bytes that were not to hold pickled objects do."""
+
+
+@contextmanager
+def gathering_classes() -> Iterator[set[type]]:
+    """Gather the classes of the user's script, or of a module beside it, of all objects that are packed in the `with`.
+
+    Whoever unpacks the objects elsewhere has to be sent these, by `pickles.dumps`, first.
+
+    Yields:
+        The classes, as they are found.
+    """
+    classes: set[type] = set()
+    token = _gathered.set(classes)
+    try:
+        yield classes
+    finally:
+        _gathered.reset(token)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Opaque:
-    """Stand-in for an object whose pickle was not loaded because its origin is not trusted.
+    """Stand-in for an object whose pickle was not loaded: its origin is not trusted, or its class is not here.
 
     Args:
         type: the dotted name of the object's class.
@@ -74,20 +107,20 @@ def pack(value: Any) -> bytes:
         return bytes(msgpack.packb(_by_pickle(value), use_bin_type=True))
 
 
-def unpack(data: bytes, *, trusted: bool = False) -> Any:
+def unpack(data: bytes, *, objects: Objects = "show") -> Any:
     """Return the value that `pack` made the bytes from.
 
     Args:
         data: what `pack` returned.
-        trusted: load pickled objects. False gives an `Opaque` in their place.
+        objects: what becomes of pickled objects; anything but "show" and "refuse" only where user code may run.
 
     Raises:
-        CodecError: the bytes are cut short or were never made by `pack`.
+        CodecError: the bytes are cut short or were never made by `pack`, or an object cannot be loaded.
+        HoldsObjects: they hold an object, and `objects` is "refuse".
     """
-    hook = _trusted_ext if trusted else _plain_ext
     try:
-        return msgpack.unpackb(data, ext_hook=hook, strict_map_key=False, unicode_errors="surrogatepass")
-    except CodecError:
+        return msgpack.unpackb(data, ext_hook=_HOOKS[objects], strict_map_key=False, unicode_errors="surrogatepass")
+    except (CodecError, HoldsObjects):
         raise
     except Exception as error:
         # msgpack's own errors, a wrong Decimal, a class that is gone: to the caller all the same.
@@ -138,6 +171,10 @@ def _plain_object(value: Any) -> Any:
     for kind in (int, str):
         if isinstance(value, kind):
             return kind(value)
+    if callable(getattr(value, "toDict", None)):
+        return to_plain(value.toDict())  # an Example in an Example
+    if type(value).__module__ == "numpy" and getattr(value, "size", _ARRAY_LIMIT) < _ARRAY_LIMIT:
+        return to_plain(value.tolist())
     return str(value) if isinstance(value, Decimal) else _shortened(value)
 
 
@@ -188,11 +225,13 @@ def _ordered(value: Any) -> list[Any]:
 
 
 def _by_pickle(value: Any) -> msgpack.ExtType:
-    kind = type(value)
+    kind, gathered = type(value), _gathered.get()
     try:
-        pickled = pickles.dumps(value)
+        pickled, classes = pickles.dumps_naming(value, every=gathered is not None)
     except Exception as error:
         raise CodecError(f"a {kind.__module__}.{kind.__qualname__} cannot be packed: {error}") from error
+    if gathered is not None:
+        gathered.update(classes)
     try:
         plain = to_plain(value)
         view = msgpack.packb(plain, use_bin_type=True, unicode_errors="surrogatepass")
@@ -207,14 +246,14 @@ def _shortened(value: Any) -> str:
     return text if len(text) <= _TEXT_LIMIT else text[:_TEXT_LIMIT] + "…"
 
 
-def _simple_ext(code: int, data: bytes, trusted: bool) -> Any:
+def _ext_hook(objects: Objects, code: int, data: bytes) -> Any:
     match code:
         case 1:
-            return tuple(unpack(data, trusted=trusted))
+            return tuple(unpack(data, objects=objects))
         case 2:
-            return set(unpack(data, trusted=trusted))
+            return set(unpack(data, objects=objects))
         case 3:
-            return frozenset(unpack(data, trusted=trusted))
+            return frozenset(unpack(data, objects=objects))
         case 4:
             return dt.datetime.fromisoformat(data.decode())
         case 5:
@@ -225,19 +264,29 @@ def _simple_ext(code: int, data: bytes, trusted: bool) -> Any:
             return Decimal(data.decode())
         case 8:
             return int(data.decode(), 16)
+        case 9:
+            return _object(objects, data)
     raise CodecError(f"extension type {code} is unknown: written by a newer version, or not by dspex")
 
 
-def _trusted_ext(code: int, data: bytes) -> Any:
-    if code != _OBJECT:
-        return _simple_ext(code, data, True)
-    return moved.loads(msgpack.unpackb(data)[2])
+_HOOKS = {name: partial(_ext_hook, name) for name in get_args(Objects)}
 
 
-def _plain_ext(code: int, data: bytes) -> Any:
-    if code != _OBJECT:
-        return _simple_ext(code, data, False)
-    name, view, _ = msgpack.unpackb(data)
+def _object(objects: Objects, data: bytes) -> Any:
+    if objects == "refuse":
+        raise HoldsObjects
+    name, view, pickled = msgpack.unpackb(data)
+    if objects == "load":
+        return moved.loads(pickled)
+    if objects == "try":
+        try:
+            return moved.loads(pickled)
+        except Exception:  # its class is gone, or is of another script
+            return _shown(name, view)
+    return _shown(name, view)
+
+
+def _shown(name: str, view: bytes) -> Opaque:
     plain = msgpack.unpackb(view, strict_map_key=False, unicode_errors="surrogatepass")
     return _HashableOpaque(name, plain) if isinstance(plain, (dict, list)) else Opaque(name, plain)
 

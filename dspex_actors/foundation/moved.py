@@ -13,6 +13,8 @@ import pickle
 from types import MappingProxyType, ModuleType
 from typing import Any
 
+from supervisors.wire import pickles
+
 #: Name of a module up to commit 17e5cbe → where its contents are now.
 MOVED = MappingProxyType(
     {
@@ -86,7 +88,6 @@ MOVED_NAMES = MappingProxyType(
         ("dspex_actors.evaluate.dataset", "open_dataset"): ("dspex_actors.data.opening", "open_dataset"),
         ("dspex_actors.evaluate.runner", "EvaluateRunner"): ("dspex_actors.workers.evaluate_runner", "EvaluateRunner"),
         ("dspex_actors.evaluate.runner", "Metric"): ("dspex_actors.workers.calling", "Metric"),
-        ("dspex_actors.evaluate.runner", "call_program"): ("dspex_actors.workers.calling", "call_program"),
         ("dspex_actors.evaluate.runner", "fields_of"): ("dspex_actors.workers.calling", "fields_of"),
         ("dspex_actors.evaluate.runner", "maybe"): ("dspex_actors.workers.calling", "maybe"),
         ("dspex_actors.lm.wire", "RawReply"): ("dspex_actors.lm.wire.exchange", "RawReply"),
@@ -103,6 +104,9 @@ def loads(data: bytes) -> Any:
 
 
 class _Unpickler(pickle.Unpickler):
+    def persistent_load(self, name: Any) -> Any:
+        return pickles.named_class(name)
+
     def find_class(self, module: str, name: str) -> Any:
         if name == "subimport" and module.startswith("cloudpickle."):
             return _imported  # a module that user code refers to is in the pickle as an argument of this function

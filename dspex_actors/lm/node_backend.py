@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import threading
 import time
 from typing import Any
 
@@ -33,14 +32,14 @@ class NodeBackend:
         self._node = node
         self._turn = itertools.count()
         self._names: list[str] = []
-        self._lock = threading.Lock()
 
     def _worker(self) -> str:
-        with self._lock:
-            if not self._names:
-                rows = self._node.which_children(WORKERS)
-                self._names = [worker_name(number) for number in range(1, max(1, len(rows)) + 1)]
-            return self._names[next(self._turn) % len(self._names)]
+        # Without a lock: a child that is forked while somebody holds one would wait for ever.
+        names = self._names
+        if not names:
+            rows = self._node.which_children(WORKERS)
+            names = self._names = [worker_name(number) for number in range(1, max(1, len(rows)) + 1)]
+        return names[next(self._turn) % len(names)]
 
     def complete(self, request: LMRequest) -> LMReply:
         """Answer one call; blocks the calling thread."""

@@ -7,6 +7,9 @@ from typing import Any
 
 from dspex_actors.lm.usage import Usage
 
+#: The finish reason of an answer that was cut at `max_tokens`.
+CUT = "length"
+
 
 @dataclass(frozen=True, slots=True)
 class LMReply:

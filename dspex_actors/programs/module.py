@@ -66,6 +66,12 @@ class Module(Part):
         aforward = getattr(self, "aforward", None)
         if forward is None and aforward is None:
             raise ConfigError(f"{type(self).__name__} has neither `forward` nor `aforward`; define one of them")
+        if forward is not None and aforward is not None:
+            # A subclass that defines one of them means it for both ways: the other one is its base's.
+            for cls in type(self).__mro__:
+                own = vars(cls)
+                if "forward" in own or "aforward" in own:
+                    return (forward if "forward" in own else None), (aforward if "aforward" in own else None)
         return forward, aforward
 
     def named_predictors(self) -> list[tuple[str, Predictor]]:

@@ -20,6 +20,7 @@ from dspex_actors.example import Example, Prediction, summed_usage
 from dspex_actors.foundation.checks import is_whole
 from dspex_actors.foundation.config_errors import ConfigValueError
 from dspex_actors.lm.attempts import book_reply
+from dspex_actors.lm.reply import CUT
 from dspex_actors.programs import saved_lm, saving
 from dspex_actors.programs.inputs import with_defaults
 from dspex_actors.programs.module import Module
@@ -175,6 +176,12 @@ class Predict(Module):
             try:
                 return adapter.parse(signature, reply.text)
             except AdapterParseError as error:
+                if getattr(reply, "finish_reason", None) == CUT:
+                    # Asked in another form it would be as long, and cut again.
+                    error.message = f"{_cut_at(lm, params)}: {error.message}"
+                    error.args = (error.message,)
+                    failure = error
+                    break
                 failure, adapter = error, adapter.fallback
         if failure is None:
             raise ConfigError("settings.adapter is no adapter; configure(adapter=ChatAdapter())")
@@ -193,7 +200,7 @@ class Predict(Module):
 
     def _traced(self, inputs: dict[str, Any], prediction: Prediction) -> Prediction:
         trace = settings.trace
-        if trace is not None:
+        if trace is not None and settings.max_trace_size > 0:
             trace.append((self, dict(inputs), prediction))
             # The oldest go, as in DSPy.
             del trace[: -settings.max_trace_size]
@@ -255,6 +262,14 @@ class Predict(Module):
 def _taken(kwargs: dict[str, Any], name: str, inputs: Mapping[str, Any]) -> Any:
     """Take what a call says about itself out of its arguments; an input of that name is an input."""
     return None if name in inputs else kwargs.pop(name, None)
+
+
+def _cut_at(lm: Any, params: Mapping[str, Any]) -> str:
+    """Say where an answer was cut."""
+    set_by_lm = getattr(lm, "kwargs", None)
+    limits = {**(set_by_lm if isinstance(set_by_lm, Mapping) else {}), **params}
+    told = [f"{name}={limits[name]}" for name in ("max_tokens", "max_completion_tokens") if limits.get(name)]
+    return f"the answer was cut at {told[0] if told else 'the max_tokens of the server'} (raise max_tokens)"
 
 
 def _answers(params: dict[str, Any], lm: Any) -> int:

@@ -34,6 +34,7 @@ class Result:
         again: whether another attempt may mend the failure.
         latency: seconds it took; None when no worker came so far.
         extra: packed dict of what there is beside the prediction (trace, feedback, several scores); None: nothing.
+        finish_reason: why the program's answer ended: stop, length and so on; None: not told.
         attempts: the requests it took.
     """
 
@@ -49,6 +50,7 @@ class Result:
     again: Again = "no"
     latency: float | None = None
     extra: bytes | None = None
+    finish_reason: str | None = None
     attempts: list[Attempt] = field(default_factory=list)
 
 

@@ -24,8 +24,8 @@ from dspex_actors.errors import ConfigError, RunFailed, failed_as, from_record
 from dspex_actors.foundation.checks import whole
 from dspex_actors.programs.module import Module
 from dspex_actors.runs.plan.types import PlanSettings
+from dspex_actors.runs.snapshot import pack_settings
 from dspex_actors.settings import DEFAULTS, settings
-from dspex_actors.teleprompt.bootstrap_runner import pack_settings
 from dspex_actors.teleprompt.bootstrap_select import Attempt, Bootstrapped, select, student_demos
 from dspex_actors.teleprompt.labeled import LabeledFewShot
 from dspex_actors.teleprompt.trainset import read_trainset
@@ -179,7 +179,7 @@ class BootstrapFewShot:
                 "rule": {"successes": self.max_bootstrapped_demos, "max_errors": self.max_errors},
                 "max_rounds": self.max_rounds,
                 "metric_threshold": self.metric_threshold,
-                "teacher_settings": pack_settings(_process_settings() | own),
+                "teacher_settings": pack_settings(own),
             },
         )
 
@@ -251,12 +251,6 @@ def _attempts(results: Iterable[Result], run_id: str) -> Iterator[Attempt]:
             raise RunFailed(f"example {place:,} has no result in run {run_id}", run_id=run_id)
         prediction = result.prediction
         yield Attempt.from_fields(None if prediction is None else dict(prediction.items()), result.error)
-
-
-def _process_settings() -> dict[str, Any]:
-    """Return this process's settings that are not the defaults: the workers do not know them."""
-    names = [name for name in DEFAULTS if name not in ("lm", "trace")]
-    return {name: value for name in names if (value := getattr(settings, name)) != DEFAULTS[name]}
 
 
 def _metric(metric: Callable[..., Any] | None) -> Callable[..., Any] | None:

@@ -9,7 +9,6 @@ The settings of a run of kind `bootstrap`, plain data in `Job.options`:
 
 from __future__ import annotations
 
-import base64
 from itertools import compress
 from typing import Any
 
@@ -17,20 +16,16 @@ from dspex_actors.example import Example
 from dspex_actors.foundation.codec import CodecError, pack
 from dspex_actors.lm.lm import LM
 from dspex_actors.lm.reply import LMReply
+from dspex_actors.metrics import judged
 from dspex_actors.programs.module import Module
-from dspex_actors.runs.spec import Job, dump_code, load_code
-from dspex_actors.settings import context
+from dspex_actors.runs.snapshot import Surroundings, open_settings
+from dspex_actors.runs.spec import Job, load_code
 from dspex_actors.teleprompt.bootstrap_select import Attempt, Step
-from dspex_actors.workers.calling import Metric
+from dspex_actors.workers.calling import Metric, Program
 from dspex_actors.workers.runner import Outcome, error_record, verdict_of
 
 #: Providers that take a seed.
 _SEEDED = frozenset({"openai", "gemini", "cohere", "embedded"})
-
-
-def pack_settings(settings: dict[str, Any]) -> str | None:
-    """Return settings of the teacher's calls in the form that `Job.options` has them."""
-    return base64.b64encode(dump_code(settings)).decode("ascii") if settings else None
 
 
 class Rollout:
@@ -76,12 +71,11 @@ class BootstrapRunner:
         self._program = job.program
         self._teacher: Module = load_code(job.program)
         self._metric = Metric(load_code(job.metric))
-        self._lm = LM.from_dict(job.lm) if job.lm is not None else None
+        self._surroundings = Surroundings(job)
         self._rounds: int = options["max_rounds"]
         self._threshold: float | None = options["metric_threshold"]
         self._max_errors: int = options["rule"]["max_errors"]
-        packed = options["teacher_settings"]
-        self._settings: dict[str, Any] = load_code(base64.b64decode(packed)) if packed else {}
+        self._settings = open_settings(options["teacher_settings"])
         self._keys = [[_key(demo) for demo in predictor.demos] for predictor in self._teacher.predictors()]
 
     async def attempt(self, example: Example) -> Outcome:
@@ -92,11 +86,12 @@ class BootstrapRunner:
         `Attempt.to_fields`.
         """
         teacher = self._teacher_for(example)
+        call = Program(teacher)
         errors: list[dict[str, Any]] = []
         failure: str | None = None
         for number in range(self._rounds):
             try:
-                steps = await self._round(teacher, example, number)
+                steps = await self._round(teacher, call, example, number)
                 if steps is not None:
                     attempt = Attempt(True, steps, errors)
                     return Outcome(prediction=pack(attempt.to_fields()), score=1.0, success=True)
@@ -112,13 +107,15 @@ class BootstrapRunner:
             return Outcome(prediction=packed, error=errors[-1], failure=failure)
         return Outcome(prediction=packed, score=0.0)
 
-    async def _round(self, teacher: Module, example: Example, number: int) -> list[Step] | None:
+    async def _round(self, teacher: Module, call: Program, example: Example, number: int) -> list[Step] | None:
         """Return the teacher's steps if the metric lets them pass."""
         trace: list[Any] = []
-        lm = Rollout(self._lm, number) if number and self._lm is not None else self._lm
-        with context(**{**self._settings, "lm": lm, "trace": trace}):
-            prediction = await teacher.acall(**dict(example.inputs().items()))
-            value = await self._metric(example, prediction, trace)
+        lm = self._surroundings.lm
+        if number and isinstance(lm, LM):
+            lm = Rollout(lm, number)
+        with self._surroundings.here(**{**self._settings, "lm": lm, "trace": trace}):
+            prediction = await call({**example.inputs()})
+            value = judged(await self._metric(example, prediction, trace))
         if not (value >= self._threshold if self._threshold else value):
             return None
         names = {id(predictor): name for name, predictor in teacher.named_predictors()}

@@ -26,7 +26,7 @@ from dspex_actors.runs.notes import Notes
 from dspex_actors.runs.spec import Job
 from dspex_actors.runs.work import Chunk, Forget, GetJob, HandOver, Rest, Result, Results, Written
 from dspex_actors.workers.backend import WorkerBackend
-from dspex_actors.workers.runner import error_record, make_runner, verdict_of
+from dspex_actors.workers.runner import error_record, open_runner, verdict_of
 from dspex_actors.workers.task import RunTask
 from supervisors import NO_REPLY, Caller, Down, GenServer, Ref
 from supervisors.errors import CallTimeout, SupervisorsError
@@ -155,7 +155,7 @@ class HttpWorker(GenServer):
                     continue  # it is there and busy: the run's examples are here, and wait for this
             if not isinstance(job, Job):
                 raise ConfigError(f"the evaluator is of another version: expected a Job, got {job!r}")
-            runner = make_runner(job)
+            runner = await open_runner(job)
         except SupervisorsError:
             return  # the evaluator is gone, or will be
         except DspexError as error:

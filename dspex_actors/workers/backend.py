@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 
-from dspex_actors.lm.backend import LoopBlocked
+from dspex_actors.foundation.threads import inherit_context
+from dspex_actors.lm.backend import LoopBlocked, set_process_backend
 from dspex_actors.lm.reply import LMReply
 from dspex_actors.lm.request import LMRequest
 from dspex_actors.lm.worker.directory import Directory
+from dspex_actors.settings import settings
 
 
 class WorkerBackend:
     """Answers the LM calls of programs that run in this worker."""
 
     def __init__(self, directory: Directory, loop: asyncio.AbstractEventLoop) -> None:
-        """Answer from this directory, which belongs to the calling thread's loop."""
+        """Answer from this directory, which belongs to the calling thread's loop.
+
+        The process is made fit for programs of others: their threads see the settings of their run, and nobody
+        changes those of all runs.
+        """
+        inherit_context()
+        settings.close()
+        # A child that a program forks has none of this process's connections, and no loop that would answer it.
+        os.register_at_fork(after_in_child=lambda: set_process_backend(None))
         self._directory = directory
         self._loop = loop
         self._thread = threading.get_ident()

@@ -1,46 +1,99 @@
-"""Calling a user's program and metric, sync or async, from a worker's event loop."""
+"""Calling a user's program and metric, sync or async, from a worker's event loop: as a direct call does, and without
+ever blocking the loop."""
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import inspect
+from collections.abc import Callable
 from typing import Any
 
+from dspex_actors.errors import LMError, RateLimited
 from dspex_actors.foundation.bridge import in_thread
-from dspex_actors.lm.backend import LoopBlocked
+from dspex_actors.lm.worker.retry import passes
+from dspex_actors.metrics import FieldMetric
+
+#: How often a metric is tried whose LM waited for a limit on speed until its deadline, and otherwise at most.
+TRIES = 3
+#: A metric whose LM failed for the moment is tried again after so many seconds, the next time after twice as many.
+AGAIN_SECONDS = 0.5
+
+
+class Program:
+    """A program: a Module, or any other callable, sync or async. What is sync runs in threads."""
+
+    def __init__(self, program: Any) -> None:
+        """Wrap it."""
+        self._program = program
+        self._acall = getattr(program, "acall", None)
+        if self._acall is None or _calls_itself(type(program)):
+            self._acall = program if is_async(program) else None
+
+    async def __call__(self, inputs: dict[str, Any]) -> Any:
+        """Return what it says."""
+        if self._acall is not None:
+            return await self._acall(**inputs)
+        return await maybe(await in_thread(lambda: self._program(**inputs)))
 
 
 class Metric:
-    """A metric, sync or async. One that makes sync LM calls (a judge) gets a thread, from its first such call on."""
+    """A metric, sync or async.
 
-    def __init__(self, metric: Any) -> None:
-        """Wrap it."""
+    Sync ones run in threads: they may wait, ask an LM, or run an event loop of their own. Those of `dspex.metrics`
+    only compute, and run where they are.
+    """
+
+    def __init__(self, metric: Any, tries: int = TRIES) -> None:
+        """Wrap it; `tries`: how often it is tried when its LM gives up."""
         self._metric = metric
-        self._blocks = False
+        self._tries = tries
+        self._inline = isinstance(metric, FieldMetric) or is_async(metric)
 
     async def __call__(self, *args: Any) -> Any:
-        """Return what it says."""
-        if not self._blocks:
+        """Return what it says; when its LM fails for the moment, ask it again: the program's answer is paid for."""
+        tries = 0
+        while True:
+            tries += 1
             try:
-                return await maybe(self._metric(*args))
-            except LoopBlocked:
-                self._blocks = True
-        return await maybe(await in_thread(lambda: self._metric(*args)))
+                return await self._once(args)
+            except LMError as error:
+                slow = isinstance(error, RateLimited)
+                if not passes(error) or tries >= (TRIES if slow else self._tries):
+                    raise
+            await asyncio.sleep(AGAIN_SECONDS * 2 ** (tries - 1))
+
+    async def _once(self, args: tuple[Any, ...]) -> Any:
+        if self._inline:
+            return await maybe(self._metric(*args))
+        return await maybe(await in_thread(lambda: self._metric(*args), brief=True))
 
 
-async def call_program(program: Any, inputs: dict[str, Any]) -> Any:
-    """Return what a program says: a Module, or any other callable, which runs in a thread."""
-    acall = getattr(program, "acall", None)
-    if acall is not None:
-        return await acall(**inputs)
-    return await maybe(await in_thread(lambda: program(**inputs)))
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling it gives a coroutine at once: an `async def`, one in a partial, or a callable object's."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    call = function if inspect.isroutine(function) else getattr(type(function), "__call__", None)  # noqa: B004
+    return inspect.iscoroutinefunction(call)
+
+
+def _calls_itself(cls: type) -> bool:
+    """Whether a class says what a call is and leaves `acall` to a base: then `acall` is not what it wants."""
+    for base in cls.__mro__:
+        if "acall" in vars(base):
+            return False
+        if "__call__" in vars(base):
+            return True
+    return False
 
 
 def fields_of(prediction: Any) -> dict[str, Any]:
-    """Return a prediction's fields; a program that returns something else has one field, `output`."""
-    to_dict = getattr(prediction, "toDict", None)
-    if callable(to_dict):
-        return dict(to_dict())
-    return dict(prediction) if isinstance(prediction, dict) else {"output": prediction}
+    """Return a prediction's fields as they are; a program that returns something else has one field, `output`."""
+    if callable(getattr(prediction, "toDict", None)):
+        return dict(prediction.items())
+    if isinstance(prediction, dict) and all(isinstance(name, str) for name in prediction):
+        return dict(prediction)
+    return {"output": prediction}
 
 
 async def maybe(value: Any) -> Any:

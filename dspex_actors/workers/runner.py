@@ -9,17 +9,19 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from dspex_actors.data.fields import unpack_example
 from dspex_actors.errors import OURS, ConfigError, DspexError, LMError, RateLimited
 from dspex_actors.example import Example
-from dspex_actors.foundation.codec import to_plain
+from dspex_actors.foundation.bridge import in_thread
+from dspex_actors.foundation.codec import HoldsObjects, to_plain
 from dspex_actors.lm.attempts import Ledger, opened, out_of_time
 from dspex_actors.lm.backend import LoopBlocked
 from dspex_actors.lm.keys import scrub
+from dspex_actors.lm.reply import CUT
 from dspex_actors.lm.worker.retry import passes
 from dspex_actors.runs.spec import KINDS, Job
 from dspex_actors.runs.work import Again, Result
@@ -40,6 +42,7 @@ class Outcome:
         failure: name of our error's class; None for an error that is none of ours.
         again: whether another attempt may mend the failure.
         extra: packed dict of what there is beside the prediction; None: nothing.
+        finish_reason: why the program's answer ended, see `finish_reason_of`.
     """
 
     prediction: bytes | None = None
@@ -49,6 +52,7 @@ class Outcome:
     failure: str | None = None
     again: Again = "no"
     extra: bytes | None = None
+    finish_reason: str | None = None
 
 
 class Runner(Protocol):
@@ -60,6 +64,16 @@ class Runner(Protocol):
     async def attempt(self, example: Example) -> Outcome:
         """Do one example; errors may be raised."""
         ...
+
+
+async def open_runner(job: Job) -> Runner:
+    """Return the runner for a job; its code is opened in a thread: nobody knows what that does.
+
+    Raises:
+        ConfigError: as `make_runner`.
+    """
+    runner: Runner = await in_thread(lambda: make_runner(job))
+    return runner
 
 
 def make_runner(job: Job) -> Runner:
@@ -120,12 +134,16 @@ async def run_example(
         again=outcome.again,
         latency=time.perf_counter() - started,
         extra=outcome.extra,
+        finish_reason=outcome.finish_reason,
         attempts=list(ledger.attempts),
     )
 
 
 async def _attempt(runner: Runner, payload: bytes) -> Outcome:
-    inputs, labels = unpack_example(payload, trusted=True)
+    try:
+        inputs, labels = unpack_example(payload, objects="refuse")
+    except HoldsObjects:
+        inputs, labels = await in_thread(lambda: unpack_example(payload, objects="load"))
     return await runner.attempt(Example(**inputs, **labels).with_inputs(*inputs))
 
 
@@ -146,6 +164,12 @@ def failed(error: BaseException) -> Outcome:
     """Return the outcome of an example that failed."""
     failure, again = verdict_of(error)
     return Outcome(error=error_record(error), failure=failure, again=again)
+
+
+def finish_reason_of(calls: Iterable[Any]) -> str | None:
+    """Return why the answer of a program ended: `length` if any reply was cut, else what its last reply says."""
+    reasons = [getattr(reply, "finish_reason", None) for reply in calls]
+    return CUT if CUT in reasons else reasons[-1] if reasons else None
 
 
 def verdict_of(error: BaseException) -> tuple[str | None, Again]:

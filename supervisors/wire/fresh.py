@@ -10,6 +10,7 @@ from __future__ import annotations
 import builtins
 import functools
 import queue
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -67,6 +68,25 @@ def reduced(value: Any) -> Any:
     if isinstance(value, threading.local):
         return type(value), ()
     return NotImplemented
+
+
+def sentinel(value: Any, installed: Callable[[ModuleType], bool]) -> Any:
+    """Return how a value that stands for itself, such as `dataclasses.MISSING`, is found again: by its name.
+
+    NotImplemented: it is none. Code asks whether something *is* it, and a copy would be another.
+
+    Args:
+        value: without anything in it.
+        installed: whether a module is found where the value arrives.
+    """
+    kind: Any = type(value)
+    if getattr(value, "__dict__", None) != {} or kind.__reduce_ex__ is not object.__reduce_ex__:
+        return NotImplemented
+    module = sys.modules.get(kind.__module__)
+    if kind.__reduce__ is not object.__reduce__ or module is None or not installed(module):
+        return NotImplemented
+    name = next((name for name, other in vars(module).items() if other is value), None)
+    return NotImplemented if name is None else (getattr, (module, name))
 
 
 # --- caches ---------------------------------------------------------------------------------------------------------

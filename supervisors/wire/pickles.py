@@ -9,79 +9,31 @@ Public: programs on top of supervisors may import it.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import io
 import pickle
 import sys
-import sysconfig
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache, lru_cache
-from importlib import metadata
-from importlib.machinery import PathFinder
-from pathlib import Path
+from functools import lru_cache
 from types import CodeType, FunctionType, ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import cloudpickle
+from cloudpickle import cloudpickle as _cloud
 
 from supervisors.terms.errors import CallFailed, SpecError, SupervisorsError
 from supervisors.terms.showing import shown_error
 from supervisors.terms.spec import ChildSpec, SealedStart, SupervisorSpec
-from supervisors.wire import fresh
+from supervisors.wire import fresh, imports
+from supervisors.wire.origin import travels_by_value as travels_by_value
+
+T = TypeVar("T")
 
 _SEALED_KWARGS = "sealed"
-_OWN_PACKAGE = __name__.partition(".")[0]
 _registering = threading.RLock()
-
-
-@cache
-def _installed_packages() -> frozenset[str]:
-    return frozenset(metadata.packages_distributions()) | sys.stdlib_module_names
-
-
-@cache
-def _library_folders() -> tuple[Path, ...]:
-    paths = sysconfig.get_paths()
-    return tuple({Path(paths[key]).resolve() for key in ("purelib", "platlib", "stdlib", "platstdlib")})
-
-
-@cache
-def _found_elsewhere(name: str) -> tuple[Path, ...]:
-    """Return where an interpreter that was not started beside the user's script finds a package: file or folders."""
-    script = getattr(sys.modules.get("__main__"), "__file__", None)
-    beside = {Path.cwd(), *([Path(script).resolve().parent] if script else [])}
-    path = [entry for entry in sys.path if entry and Path(entry).resolve() not in beside]
-    folders: list[str] = []
-    for finder in sys.meta_path:
-        spec = finder.find_spec(name, path if finder is PathFinder else None)
-        if spec is not None and spec.origin is not None:
-            return (Path(spec.origin).resolve(),)
-        if spec is not None:  # folders without __init__.py, such as tests/NAME: a package goes before them
-            folders += spec.submodule_search_locations or ()
-    return tuple(Path(each).resolve() for each in folders)
-
-
-@cache
-def travels_by_value(module: ModuleType) -> bool:
-    """Whether a module's classes and functions are sent by value: it is not part of an installed package.
-
-    Its file decides, and not its name: a `utils.py` beside the script is not the `utils` that somebody has installed.
-    """
-    top = module.__name__.partition(".")[0]
-    if top in ("__main__", "__mp_main__"):
-        return True
-    file = getattr(module, "__file__", None)
-    if file is None:  # one that the program has made by hand, and nobody can import; not one that is built in
-        made = getattr(module, "__spec__", None) is None and not hasattr(module, "__path__")
-        return made and top not in _installed_packages()
-    if top == _OWN_PACKAGE or any(folder in Path(file).resolve().parents for folder in _library_folders()):
-        return False
-    if top not in _installed_packages():
-        return True
-    package = sys.modules.get(top, module)  # installed in place (editable), or of the same name as what is installed
-    places = [package.__file__] if getattr(package, "__file__", None) else list(getattr(package, "__path__", ()))
-    return not any(Path(each).resolve() in _found_elsewhere(top) for each in places if each)
 
 
 @lru_cache(maxsize=1)
@@ -108,6 +60,14 @@ def _fill(made: Any, held: tuple[Any, Any, Any, Any]) -> None:
     setter(made, state)
 
 
+def _fill_function(made: FunctionType, state: tuple[Any, Any, imports.Importer, dict[str, Any]]) -> None:
+    setter, held, importer, modules = state
+    setter(made, held)
+    importer.add(modules)
+    if importer:  # what the setter put there is for functions that bring nothing
+        made.__globals__["__builtins__"] = importer.builtins
+
+
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """cloudpickle's, with three differences.
 
@@ -118,10 +78,16 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     #: In how many functions, classes and modules what is being pickled is held.
     _within = 0
 
+    def __init__(self, buffer: io.BytesIO) -> None:
+        super().__init__(buffer)
+        self._importer = imports.Importer()
+        #: Modules that functions import in their bodies: whether they can be sent as they are.
+        self._sendable: dict[ModuleType, bool] | None = {}
+
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
         if kind is FunctionType:
-            return self._held(super().reducer_override(obj))
+            return self._held(self._function(obj))
         if kind is _Step:
             self._within += obj.by
             return int, ()
@@ -140,7 +106,30 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return fresh.reduce_cached(obj)
         if isinstance(obj, BaseException):
             return fresh.reduce_exception(obj)
-        return fresh.reduced(obj) if self._within else NotImplemented
+        found = fresh.reduced(obj) if self._within else NotImplemented
+        return fresh.sentinel(obj, self._by_reference) if found is NotImplemented else found
+
+    def _function(self, function: FunctionType) -> Any:
+        reduced = super().reducer_override(function)
+        if reduced is NotImplemented or len(reduced) < 6:
+            return reduced
+        _, parts, state, items, pairs, setter = reduced
+        modules = imports.brought(function, travels_by_value, self._can_send) if self._sendable is not None else {}
+        parts = (self._importer, bool(modules), *parts)
+        return imports.make_function, parts, (setter, state, self._importer, modules), items, pairs, _fill_function
+
+    def _can_send(self, module: ModuleType) -> bool:
+        assert self._sendable is not None
+        if module not in self._sendable:
+            trial = _Pickler(io.BytesIO())
+            trial._sendable = None
+            try:
+                trial.dump(module)
+            except Exception:  # it holds an open file, a connection: its source is sent instead
+                self._sendable[module] = False
+            else:
+                self._sendable[module] = True
+        return self._sendable[module]
 
     def _held(self, reduced: Any) -> Any:
         """Mark what an object holds as held by code; what travels by reference holds nothing."""
@@ -187,17 +176,81 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return found is obj
 
 
-def _pickled(value: Any) -> bytes:
-    with io.BytesIO() as buffer:
-        _Pickler(buffer).dump(value)
-        return buffer.getvalue()
+class _NamingPickler(_Pickler):
+    """Pickler of values: names the classes that travel by value, and does not hold their code."""
+
+    def __init__(self, buffer: io.BytesIO, every: bool) -> None:
+        super().__init__(buffer)
+        self.named: set[type] = set()
+        self._every = every
+
+    def persistent_id(self, obj: Any) -> Any:
+        if not isinstance(obj, type) or _cloud._should_pickle_by_reference(obj):
+            return None
+        if not self._every and obj not in _cloud._DYNAMIC_CLASS_TRACKER_BY_CLASS:
+            return None
+        self.named.add(obj)
+        return _cloud._get_or_create_tracker_id(obj), obj.__module__, obj.__qualname__
+
+
+def named_class(name: Any) -> type:
+    """Return the class that `dumps_naming` named: one that is or came here by value, else one found by its name.
+
+    For the `persistent_load` of an unpickler.
+
+    Raises:
+        UnpicklingError: there is none.
+    """
+    tracker_id, module_name, path = name
+    known = _cloud._DYNAMIC_CLASS_TRACKER_BY_ID.get(tracker_id)
+    if known is None:
+        known = sys.modules.get(module_name)
+        if known is None:
+            with contextlib.suppress(ImportError):
+                known = importlib.import_module(module_name)
+        for part in path.split("."):
+            known = getattr(known, part, None)
+    if not isinstance(known, type):
+        raise pickle.UnpicklingError(f"the class {module_name}.{path} is not here")
+    return known
+
+
+def dumps_naming(value: Any, *, every: bool) -> tuple[bytes, set[type]]:
+    """Pickle a value without the code of its classes.
+
+    Args:
+        value: what to pickle.
+        every: name all classes that would travel by value: their code is sent otherwise. False: those that others
+            know, since they came from there or were sent there by value; the code of the rest goes in.
+
+    Returns:
+        The bytes, for an unpickler that finds classes with `named_class`; and the classes that are named in them.
+    """
+
+    def dump() -> tuple[bytes, set[type]]:
+        with io.BytesIO() as buffer:
+            pickler = _NamingPickler(buffer, every)
+            pickler.dump(value)
+            return buffer.getvalue(), pickler.named
+
+    return _with_modules_by_value(dump)
 
 
 def dumps(value: Any) -> bytes:
     """Pickle `value`; what is not installed goes in by value, its own modules' helpers too."""
+
+    def dump() -> bytes:
+        with io.BytesIO() as buffer:
+            _Pickler(buffer).dump(value)
+            return buffer.getvalue()
+
+    return _with_modules_by_value(dump)
+
+
+def _with_modules_by_value(dump: Callable[[], T]) -> T:
     by_value = _by_value_modules(len(sys.modules))
     if not by_value:
-        return _pickled(value)
+        return dump()
     # cloudpickle knows such modules by a list of the whole process: one thread at a time, and left as it was.
     with _registering:
         registered = []
@@ -207,7 +260,7 @@ def dumps(value: Any) -> bytes:
                 if name in sys.modules and name not in cloudpickle.list_registry_pickle_by_value():
                     cloudpickle.register_pickle_by_value(module)
                     registered.append(module)
-            return _pickled(value)
+            return dump()
         finally:
             for module in registered:
                 cloudpickle.unregister_pickle_by_value(module)

@@ -1,6 +1,7 @@
 """What is sent by value still says which file and line it is from."""
 
 import asyncio
+import dataclasses
 import linecache
 import subprocess
 import sys
@@ -154,3 +155,20 @@ def test_what_a_module_made_by_hand_holds_goes_by_value():
         del sys.modules[module.__name__]
     assert pickles.loads(data)().method() == 3
     assert not pickles.travels_by_value(sys)
+
+
+def test_what_stands_for_itself_stays_itself():
+    """A dataclass asks whether a field's default *is* `MISSING`: a copy would be a default."""
+
+    @dataclasses.dataclass
+    class Place:
+        city: str
+        zip: int = 3
+
+    arrived = pickles.loads(pickles.dumps([Place, dataclasses.MISSING]))
+    assert arrived[1] is dataclasses.MISSING
+    code = "import dataclasses, pickle, sys; cls, _ = pickle.load(sys.stdin.buffer); "
+    code += "print([each.default is dataclasses.MISSING for each in dataclasses.fields(cls)])"
+    sent = pickles.dumps([Place, dataclasses.MISSING])
+    done = subprocess.run([sys.executable, "-c", code], input=sent, capture_output=True, check=True)
+    assert done.stdout == b"[True, False]\n"

@@ -105,7 +105,7 @@ class Rows:
             cost=bill.cost,
             worker=f"{self._node}/{worker}",
             at=time.time(),
-            finish_reason=bill.finish_reason,
+            finish_reason=result.finish_reason or bill.finish_reason,
             extra=result.extra,
         )
         rows: list[ResultRow] = self.hopeless.observe(row, result.failure, result.error)

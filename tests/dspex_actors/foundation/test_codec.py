@@ -1,6 +1,8 @@
 import datetime as dt
 import enum
 import math
+import subprocess
+import sys
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -12,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from dspex_actors.foundation.codec import CodecError, Opaque, pack, to_plain, unpack
+from dspex_actors.foundation.codec import CodecError, HoldsObjects, Opaque, gathering_classes, pack, to_plain, unpack
+from supervisors.wire import pickles
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
@@ -72,7 +75,7 @@ def test_what_is_packed_comes_back_as_it_was(value):
     ],
 )
 def test_objects_come_back_for_a_caller_that_trusts_them(value):
-    assert unpack(pack([value]), trusted=True) == [value]
+    assert unpack(pack([value]), objects="load") == [value]
 
 
 def test_an_untrusted_object_is_shown_and_not_loaded():
@@ -95,7 +98,7 @@ def test_data_nested_too_deep_for_msgpack_still_comes_back():
     value = []
     for _ in range(600):
         value = [value]
-    assert unpack(pack(value), trusted=True) == value
+    assert unpack(pack(value), objects="load") == value
 
 
 def test_an_object_with_a_broken_repr_is_packed_all_the_same():
@@ -126,3 +129,59 @@ def test_nan_is_text_in_plain_data():
 
 def test_an_integer_with_more_digits_than_python_prints_comes_back():
     assert unpack(pack(10**6000)) == 10**6000
+
+
+# --- objects of a script's classes ------------------------------------------------------------------------------------
+
+
+class Person(BaseModel):
+    name: str
+
+
+def test_objects_hold_the_names_of_a_scripts_classes_and_not_their_code():
+    with gathering_classes() as classes:
+        packed = pack({"people": [Person(name="Ada"), Person(name="Bob")]})
+    assert classes == {Person}
+    assert len(packed) < 600
+    assert unpack(packed, objects="load") == {"people": [Person(name="Ada"), Person(name="Bob")]}
+    assert type(unpack(packed, objects="load")["people"][0]) is Person
+    with gathering_classes() as classes:
+        pack([1, "x", Decimal(1), dt.UTC])
+    assert classes == set()
+
+
+ELSEWHERE = """
+import sys
+from dspex_actors.foundation.codec import CodecError, pack, unpack
+from supervisors.wire import pickles
+
+packed, classes = sys.stdin.buffer.read().split(b"|||")
+print(unpack(packed, objects="try")["person"])
+try:
+    unpack(packed, objects="load")
+except CodecError as error:
+    print("refused:", "the class" in str(error))
+person_class, = pickles.loads(classes)
+print(repr(unpack(packed, objects="load")["person"]))
+# An answer made here is small, too, and has its class where the class came from.
+sys.stdout.flush()
+sys.stdout.buffer.write(pack(person_class(name="Eve")))
+"""
+
+
+def test_a_process_that_was_sent_the_classes_rebuilds_the_objects_and_sends_others_back():
+    with gathering_classes() as classes:
+        packed = pack({"person": Person(name="Ada")})
+    sent = packed + b"|||" + pickles.dumps(list(classes))
+    # Not in this folder: there the class could be imported.
+    done = subprocess.run([sys.executable, "-c", ELSEWHERE], input=sent, cwd="/", capture_output=True, check=True)
+    *lines, answer = done.stdout.split(b"\n", 3)
+    assert lines == [b"{'name': 'Ada'}", b"refused: True", b"Person(name='Ada')"]
+    assert len(answer) < 600
+    assert unpack(answer, objects="load") == Person(name="Eve")
+
+
+def test_objects_can_be_refused_before_anything_runs():
+    assert unpack(pack({"a": (1, {2})}), objects="refuse") == {"a": (1, {2})}
+    with pytest.raises(HoldsObjects):
+        unpack(pack({"a": [Person(name="Ada")]}), objects="refuse")

@@ -71,7 +71,7 @@ def test_a_module_that_user_code_refers_to_is_found_where_it_is_now():
 
     now = importlib.import_module("dspex_actors.signatures.signature")
     assert load_code(dump_code(Before())) is now
-    assert codec.unpack(codec.pack([Before()]), trusted=True) == [now]
+    assert codec.unpack(codec.pack([Before()]), objects="load") == [now]
 
 
 def test_runs_are_listed_and_shown(old):

@@ -149,6 +149,22 @@ def test_the_second_call_can_be_turned_off() -> None:
     assert len(lm.asked) == 1
 
 
+def test_what_a_subclass_defines_in_one_way_holds_for_both() -> None:
+    """Its base's other way would be another program."""
+
+    class Sync(Predict):
+        def forward(self, **kwargs: Any) -> Any:
+            return "sync"
+
+    class Async(Predict):
+        async def aforward(self, **kwargs: Any) -> Any:
+            return "async"
+
+    for kind, word in ((Sync, "sync"), (Async, "async")):
+        program = kind("a -> b")
+        assert (program(a=1), asyncio.run(program.acall(a=1))) == (word, word)
+
+
 @pytest.mark.parametrize("kind", [Pair, AsyncPair])
 def test_programs_run_both_ways_and_know_all_their_calls(kind: type[Any]) -> None:
     lm = FakeLM(chat(b="B"), chat(reasoning="r", c="C"), chat(b="B"), chat(reasoning="r", c="C"))

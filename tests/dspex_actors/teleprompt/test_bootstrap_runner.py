@@ -3,14 +3,15 @@ import asyncio
 import pytest
 from bootstrap_fakes import Chain, FakeBackend
 
-from dspex_actors import Example, JSONAdapter, Module, Predict, Signature
+from dspex_actors import Example, JSONAdapter, Module, Predict, Prediction, Signature
 from dspex_actors.errors import InvalidRequest, RateLimited
 from dspex_actors.foundation.codec import unpack
 from dspex_actors.lm.backend import set_process_backend
 from dspex_actors.lm.lm import LM
+from dspex_actors.runs.snapshot import pack_settings
 from dspex_actors.runs.spec import Job, dump_code, load_code
 from dspex_actors.signatures.fields import InputField, OutputField
-from dspex_actors.teleprompt.bootstrap_runner import BootstrapRunner, Rollout, pack_settings
+from dspex_actors.teleprompt.bootstrap_runner import BootstrapRunner, Rollout
 
 QA = "question -> answer"
 
@@ -52,7 +53,7 @@ def question(text="why?", **labels):
 
 def attempt(made, example=None):
     outcome = asyncio.run(made.attempt(example or question()))
-    return outcome, unpack(outcome.prediction, trusted=True)
+    return outcome, unpack(outcome.prediction, objects="load")
 
 
 def test_a_success_hands_back_every_predictors_calls_in_order(backend):
@@ -85,6 +86,7 @@ def test_an_exception_of_the_metric_is_an_error_of_the_example(backend):
         (0.5, 0.5, True), (0.4, 0.5, False), (0.1, 0, True), (-1, 0, True), (-1, None, True),
         (0, None, False), (0, 0, False),
         (0.0, -0.5, True), (None, None, False), ("yes", None, True), (True, 1.0, True),
+        (Prediction(score=False), None, False), (Prediction(score=0.5), 0.6, False), ({"score": 1}, 0.6, True),
     ],
 )  # fmt: skip
 def test_thresholds_of_none_and_zero_let_pass_what_is_true_and_others_what_reaches_them(

@@ -23,7 +23,9 @@ from dspex_actors.lm.attempts import Attempt, Ledger, current_ledger
 from dspex_actors.lm.backend import set_process_backend
 from dspex_actors.lm.reply import LMReply
 from dspex_actors.lm.usage import Usage
-from dspex_actors.workers.calling import Metric
+from dspex_actors.runs.snapshot import Surroundings
+from dspex_actors.runs.spec import Job
+from dspex_actors.workers import calling
 from dspex_actors.workers.evaluate_runner import EvaluateRunner
 from dspex_actors.workers.runner import error_record, run_example
 
@@ -43,7 +45,8 @@ async def cancelled_inside():
 
 def runner(program, metric=lambda *_: True):
     one = EvaluateRunner.__new__(EvaluateRunner)
-    one._program, one._metric, one._lm, one._tries = program, Metric(metric), None, 3
+    one._program, one._metric = calling.Program(program), calling.Metric(metric)
+    one._surroundings = Surroundings(Job("run", "evaluate", b"", b""))
     return one
 
 
