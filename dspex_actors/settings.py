@@ -213,26 +213,28 @@ class Calls(list[Any]):
     in_vain: int = 0
 
 
-@contextmanager
-def record_calls() -> Iterator[Calls]:
+class record_calls:  # noqa: N801 - used as a function, and made several times for every example
     """Collect the LM's replies of the programs that run inside the `with`.
 
     The list fills as replies arrive, so after an error it holds what was paid until then. Records nest: a
-    reply is in every one that is open around it.
-
-    Yields:
-        The replies, oldest first.
+    reply is in every one that is open around it. The `with` gives the replies, oldest first.
     """
-    outer = _calls.get()
-    calls = Calls()
-    token = _calls.set(calls)
-    try:
-        yield calls
-    finally:
-        _calls.reset(token)
+
+    __slots__ = ("_calls", "_token")
+
+    def __enter__(self) -> Calls:
+        """Begin a record."""
+        self._calls = Calls()
+        self._token = _calls.set(self._calls)
+        return self._calls
+
+    def __exit__(self, *error: object) -> None:
+        """End it; what it holds is in the one around it, too."""
+        _calls.reset(self._token)
+        outer = _calls.get()
         if outer is not None:
-            outer.extend(calls)
-            outer.in_vain += calls.in_vain
+            outer.extend(self._calls)
+            outer.in_vain += self._calls.in_vain
 
 
 def book_call(reply: Any) -> None:

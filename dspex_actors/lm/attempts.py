@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -109,6 +108,8 @@ class Ledger:
     async def close(self) -> None:
         """Let nothing more be asked, and end the LM calls that nobody waits for; they enter what they have cost."""
         self.is_closed = True
+        if not self.calls:
+            return
         left = [call for call in self.calls if call is not None and call is not asyncio.current_task()]
         for call in left:
             call.cancel()
@@ -130,15 +131,24 @@ def current_ledger() -> Ledger | None:
     return _ledger.get()
 
 
-@asynccontextmanager
-async def opened(ledger: Ledger) -> AsyncIterator[Ledger]:
-    """Have the requests of what runs inside the `with` entered; the ledger is closed at its end."""
-    token = _ledger.set(ledger)
-    try:
-        yield ledger
-    finally:
-        _ledger.reset(token)
-        await ledger.close()
+class opened:  # noqa: N801 - used as a function, and made for every example
+    """Have the requests of what runs inside the `async with` entered in a ledger, which is closed at its end."""
+
+    __slots__ = ("_ledger", "_token")
+
+    def __init__(self, ledger: Ledger) -> None:
+        """Take it."""
+        self._ledger = ledger
+
+    async def __aenter__(self) -> Ledger:
+        """Open it, and return it."""
+        self._token = _ledger.set(self._ledger)
+        return self._ledger
+
+    async def __aexit__(self, *error: object) -> None:
+        """Close it."""
+        _ledger.reset(self._token)
+        await self._ledger.close()
 
 
 def book_reply(reply: Any) -> None:

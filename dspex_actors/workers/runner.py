@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import Coroutine, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -110,19 +110,24 @@ async def run_example(
     """
     ledger = Ledger() if ledger is None else ledger
     started = time.perf_counter()
+    limit = _Limit(ledger.deadline)
     async with opened(ledger):
         try:
-            outcome = await _within(ledger.deadline, _attempt(runner, payload))
+            outcome = await _attempt(runner, payload)
         except (Exception, SystemExit) as error:
             outcome = failed(error)
         except LoopBlocked as error:
             outcome = failed(ConfigError(str(error)))
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            if limit.has_ended_it():
+                outcome = failed(out_of_time(ledger.deadline))
+            elif limit.task.cancelling():
                 raise  # the run was dropped here
-            # The program cancelled something of its own and awaited it: an error of this example.
-            outcome = failed(error)
+            else:
+                # The program cancelled something of its own and awaited it: an error of this example.
+                outcome = failed(error)
+        finally:
+            limit.lift()
     return Result(
         index=index,
         send=send,
@@ -147,17 +152,36 @@ async def _attempt(runner: Runner, payload: bytes) -> Outcome:
     return await runner.attempt(Example(**inputs, **labels).with_inputs(*inputs))
 
 
-async def _within(seconds: float | None, work: Coroutine[Any, Any, Outcome]) -> Outcome:
-    """Return what `work` returns; what takes longer than `seconds` is left alone, a thread that cannot be ended too."""
-    if seconds is None:
-        return await work
-    try:
-        async with asyncio.timeout(seconds) as limit:
-            return await work
-    except TimeoutError:
-        if not limit.expired():
-            raise
-    raise out_of_time(seconds)
+class _Limit:
+    """Cancels what takes longer than so many seconds; a thread that cannot be ended is left alone.
+
+    It is `asyncio.timeout` without what is not needed here, for it is made for every example.
+    """
+
+    __slots__ = ("_is_over", "_timer", "task")
+
+    def __init__(self, seconds: float | None) -> None:
+        """Begin."""
+        self._is_over = False
+        task = asyncio.current_task()
+        assert task is not None
+        self.task = task
+        self._timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, self._end)
+
+    def _end(self) -> None:
+        self._is_over = True
+        self.task.cancel()
+
+    def has_ended_it(self) -> bool:
+        """Tell, once, whether it is this limit alone that has cancelled the task."""
+        was_over, self._is_over = self._is_over, False
+        return was_over and self.task.uncancel() == 0
+
+    def lift(self) -> None:
+        """Let it be; a task that did not heed it goes on as one that nobody has cancelled."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self.has_ended_it()
 
 
 def failed(error: BaseException) -> Outcome:

@@ -6,13 +6,13 @@ from typing import Any
 
 from dspex_actors.errors import LMError
 from dspex_actors.lm.attempts import Attempt
-from dspex_actors.lm.usage import Usage
+from dspex_actors.lm.usage import Usage, prompt_tokens
 from dspex_actors.lm.wire.exchange import WireReply
 
 _NOTHING = Usage()
 
 
-def failed_usage(error: LMError | None, prompt: int) -> Usage:
+def failed_usage(error: LMError | None, messages: list[dict[str, Any]]) -> Usage:
     """Return what a request without an answer used, as far as anybody can tell.
 
     What the provider told with its error holds. A refusal (an HTTP status of an error) is not billed, and neither is
@@ -21,13 +21,13 @@ def failed_usage(error: LMError | None, prompt: int) -> Usage:
 
     Args:
         error: what it failed with; None: it was given up.
-        prompt: tokens of its prompt, about.
+        messages: what was asked.
     """
     if error is not None and error.usage is not None:
         return Usage.from_dict(error.usage)
     if error is not None and (not error.was_sent or (error.status or 0) >= 300):
         return _NOTHING
-    return Usage(input_total=prompt, estimated=True)
+    return Usage(input_total=prompt_tokens(messages), estimated=True)
 
 
 def attempt(

@@ -85,7 +85,8 @@ class WorkerGate:
         self._worker.cast(self._client, Join(self._worker.ref, self._ages()))
 
     @property
-    def _tokens_limited(self) -> bool:
+    def counts_tokens(self) -> bool:
+        """Whether tokens are limited."""
         return self.limits.tpm is not None
 
     async def acquire(self, estimated_tokens: int, deadline: float) -> None:
@@ -130,7 +131,7 @@ class WorkerGate:
                 self._give_back(estimated_tokens)
 
     def _give_back(self, tokens: int) -> None:
-        if self._tokens_limited and tokens:
+        if self.counts_tokens and tokens:
             self._used += tokens
             self._tell_soon()
 
@@ -187,9 +188,9 @@ class WorkerGate:
         self._counts[kind] = self._counts.get(kind, 0) + 1
         if outcome.usage is not None:
             self._counts["tokens"] = self._counts.get("tokens", 0) + outcome.usage.total
-            if self._tokens_limited:
+            if self.counts_tokens:
                 self._used += outcome.estimated_tokens - outcome.usage.total
-        elif self._tokens_limited and isinstance(outcome.error, RateLimited):  # refused: not counted there
+        elif self.counts_tokens and isinstance(outcome.error, RateLimited):  # refused: not counted there
             self._used += outcome.estimated_tokens
         if outcome.pause is not None:
             self._worker.cast(self._client, Pause(self._deployment, outcome.pause, self._worker.ref))

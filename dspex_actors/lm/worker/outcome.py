@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,7 +27,7 @@ class Outcome:
     estimated_tokens: int
     usage: Usage | None = None
     error: LMError | None = None
-    headers: dict[str, str] | None = None
+    headers: Mapping[str, str] | None = None
     latency: float = 0.0
     cancelled: bool = False
     pause: float | None = None
@@ -35,11 +36,16 @@ class Outcome:
 class Gate(Protocol):
     """Lets requests through at the pace that budgets and circuits allow."""
 
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether tokens are limited: else nobody needs to estimate them."""
+        ...
+
     async def acquire(self, estimated_tokens: int, deadline: float) -> None:
         """Wait until one request of so many tokens may be made.
 
         Args:
-            estimated_tokens: prompt and longest reply.
+            estimated_tokens: prompt and longest reply; 0 where the gate does not count them.
             deadline: seconds the call has left.
 
         Raises:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from dspex_actors.errors import AuthError, ConfigError, LMError, RateLimited, Timeout
+from dspex_actors.foundation.tokens import CHARS_PER_TOKEN
 from dspex_actors.lm import address
 from dspex_actors.lm.attempts import current_ledger
 from dspex_actors.lm.deployment import Deployment
@@ -18,7 +19,7 @@ from dspex_actors.lm.keys import resolve, variable
 from dspex_actors.lm.prices import cost, told_prices
 from dspex_actors.lm.reply import LMReply
 from dspex_actors.lm.request import Options
-from dspex_actors.lm.usage import Usage, estimate_usage, longest_reply
+from dspex_actors.lm.usage import Usage, estimate_tokens, estimate_usage
 from dspex_actors.lm.wire import PROVIDERS
 from dspex_actors.lm.wire.exchange import RawReply, WireReply
 from dspex_actors.lm.worker import books, retry
@@ -86,6 +87,8 @@ class LMSession:
         #: HTTP requests made so far.
         self.asked = 0
         self._provider = PROVIDERS[deployment.provider]
+        # Asked for with each price.
+        self._at_home = deployment.at_home
         self._url = address.join(base, self._provider.path(deployment.model_name))
         Target(self._url, {})  # a wrong address is found now, while no key is near
         told_prices()  # and a wrong price before anything is paid
@@ -97,7 +100,7 @@ class LMSession:
         self._http = http or HttpClient()
         # Not more than there are connections: who waits, waits here, under the call's deadline, not inside a
         # request's.
-        self._window = Window(max_in_flight or MAX_CONNECTIONS, is_known=deployment.at_home)
+        self._window = Window(max_in_flight or MAX_CONNECTIONS, is_known=self._at_home)
         self._slots = Slots(self._window)
         self._target: Target | None = None
         self._refusals = Refusals()
@@ -147,11 +150,10 @@ class LMSession:
         finally:
             if ledger is not None:
                 ledger.calls.discard(task)
-        usage = wire.usage or estimate_usage(messages, wire.text)
         return LMReply(
             text=wire.text,
-            usage=usage,
-            cost=self._price(usage, wire.model, wire.tier),
+            usage=call.usage,
+            cost=call.cost,
             model=wire.model or self.deployment.model_name,
             latency=self._clock() - call.start,
             finish_reason=wire.finish_reason,
@@ -178,11 +180,17 @@ class LMSession:
         """Return the price of what was used, by the model that answered (None: nobody said which); None: unknown."""
         provider, model = self.deployment.provider, self.deployment.model_name
         # Another server than the provider's own has its own prices.
-        listed = self.deployment.at_home
+        listed = self._at_home
         price = cost(usage, provider, told or model, tier=tier, listed=listed)
         if price is None and told is not None and told != model:
             price = cost(usage, provider, model, tier=tier, listed=listed)
         return price
+
+    def _price_of_failure(self, usage: Usage, tier: str | None) -> float | None:
+        """Return the price of a request without an answer: that of guessed tokens is unknown."""
+        if usage.estimated and self.deployment.provider != "embedded":
+            return None
+        return self._price(usage, None, tier) if usage.total else 0.0
 
     async def _answer(self, call: Call) -> WireReply:
         body = self._provider.body(self.deployment.model_name, call.messages, call.params)
@@ -240,7 +248,8 @@ class LMSession:
         passed = leased = False
         try:
             if self._gate is not None:
-                tokens = call.prompt + longest_reply(call.params)
+                if self._gate.counts_tokens:
+                    tokens = estimate_tokens(call.messages, call.params)
                 await self._gate.acquire(tokens, self._left(call))
                 leased = True
                 # A pause that began while this call waited for its lease holds for it too.
@@ -259,7 +268,8 @@ class LMSession:
             ledger.left()  # an example that has its result asks for nothing more
         sent, at, epoch = self._clock(), self._wall(), self._window.epoch
         provider, model = self.deployment.provider, self.deployment.model_name
-        number = 0 if ledger is None else ledger.begin(at, provider, model, call.prompt)
+        # So many tokens, about: only if nothing more is heard of it.
+        number = 0 if ledger is None else ledger.begin(at, provider, model, len(body) // CHARS_PER_TOKEN)
         raw: RawReply | None = None
         wire: WireReply | None = None
         error: LMError | None = None
@@ -274,17 +284,18 @@ class LMSession:
             latency = self._clock() - sent
             self._in_flight -= 1
             pause = self._note(error) if raw is not None else None
-            usage = books.failed_usage(error, call.prompt)
+            told = None if wire is None else wire.model
             if wire is not None:
-                usage = wire.usage or estimate_usage(call.messages, wire.text)
+                call.usage = usage = wire.usage or estimate_usage(call.messages, wire.text)
+                call.cost = price = self._price(usage, told, wire.tier)
                 self._window.answered(latency, call.timeout, epoch)
-            elif isinstance(error, Timeout):
-                self._window.late(epoch)
+            else:
+                usage = books.failed_usage(error, call.messages)
+                price = self._price_of_failure(usage, call.params.get("service_tier"))
+                if isinstance(error, Timeout):
+                    self._window.late(epoch)
             self._hold_back(error, answered=wire is not None)
             if ledger is not None:
-                told, tier = (wire.model, wire.tier) if wire is not None else (None, call.params.get("service_tier"))
-                known = wire is not None or not usage.estimated or provider == "embedded"
-                price = (self._price(usage, told, tier) if usage.total else 0.0) if known else None
                 ledger.book(
                     books.attempt(
                         number, at, provider, told or model, latency, wire=wire, error=error, usage=usage, cost=price
@@ -296,7 +307,7 @@ class LMSession:
                         estimated_tokens=tokens,
                         usage=usage if wire is not None else None,
                         error=error,
-                        headers=dict(raw.headers) if raw else None,
+                        headers=raw.headers if raw else None,
                         latency=latency,
                         cancelled=wire is None and error is None,
                         pause=pause,

@@ -11,7 +11,7 @@ import pytest
 from dspex_actors.errors import ContentBlocked, LMError, Overloaded
 from dspex_actors.lm import prices
 from dspex_actors.lm.deployment import Deployment
-from dspex_actors.lm.usage import Usage
+from dspex_actors.lm.usage import Usage, prompt_tokens
 from dspex_actors.lm.worker import books
 from dspex_actors.lm.worker.session import LMSession
 
@@ -22,9 +22,9 @@ USED = Usage(9, output_total=4)
 @pytest.mark.parametrize("status", [200, 500])
 def test_what_the_provider_told_with_its_error_is_booked(status: int) -> None:
     error = ContentBlocked("no", status=status, usage=USED.to_dict())
-    assert books.failed_usage(error, 100) == USED
-    assert books.failed_usage(Overloaded("x", status=500), 100) == Usage()
-    assert books.failed_usage(Overloaded("x"), 100) == Usage(100, estimated=True)
+    assert books.failed_usage(error, HI) == USED
+    assert books.failed_usage(Overloaded("x", status=500), HI) == Usage()
+    assert books.failed_usage(Overloaded("x"), HI) == Usage(prompt_tokens(HI), estimated=True)
 
 
 def test_told_usage_travels_with_the_error() -> None:

@@ -272,6 +272,8 @@ def test_a_call_that_waits_for_a_slot_too_long_says_so(serve: Any) -> None:
 
 
 class Gate:
+    counts_tokens = True
+
     def __init__(self, error: LMError | None = None) -> None:
         self.error = error
         self.acquired: list[tuple[int, float]] = []
