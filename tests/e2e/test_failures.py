@@ -101,7 +101,10 @@ def test_failure_score(system):
 
 @pytest.mark.parametrize(
     ("bad", "message"),
-    [(lambda: 1 / 0, "the metric failed: division by zero"), (lambda: "yes", "the metric failed: .*str")],
+    [
+        (lambda: 1 / 0, "the metric failed, the prediction is kept: division by zero"),
+        (lambda: "yes", "the metric failed, the prediction is kept: .*str"),
+    ],
 )
 def test_a_failing_metric(system, server, bad, message):
     def scored(example, prediction, trace=None):
