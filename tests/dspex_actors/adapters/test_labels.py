@@ -149,6 +149,15 @@ def test_a_label_that_cannot_be_read_is_told_once(caplog, monkeypatch):
     assert "['x'] cannot be read as Person" in second
 
 
+def test_a_warning_shows_the_beginning_of_a_long_label(caplog, monkeypatch):
+    monkeypatch.setattr(labels, "_warned", set())
+    with caplog.at_level(logging.WARNING):
+        assert not same(NOON, "noon" * 10_000, metrics.normalize_text)
+    (told,) = caplog.messages
+    assert "noonnoon" in told
+    assert len(told) < 600
+
+
 @pytest.mark.parametrize(
     ("label", "annotation", "value"),
     [
