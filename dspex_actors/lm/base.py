@@ -32,7 +32,8 @@ class BaseLM:
         dspex.configure(lm=Parrot())
 
     It is asked where the program runs: in `evaluate` its code travels to the workers by value. Its calls are counted
-    as those of an `LM`; retries, budgets and deadlines are its own affair.
+    as those of an `LM`; one that asks another LM of ours has that one's calls counted, once. Retries, budgets and
+    deadlines are its own affair.
 
     Args:
         model: what it is called in replies; None: the name of its class.
