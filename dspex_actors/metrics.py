@@ -62,6 +62,8 @@ def as_number(value: Any) -> float | None:
             return float(value)
         except OverflowError:
             return math.inf if value > 0 else -math.inf
+        except ValueError:
+            return None  # a Decimal that signals that it is no number
     found = _NUMBER.findall(value) if isinstance(value, str) else []
     return float(found[0].replace(",", "")) if len(found) == 1 else None
 

@@ -151,7 +151,8 @@ def _same_sets(got: Any, label: Any, normal: Callable[[str], str]) -> bool:
 
 def _same_numbers(got: Any, label: Any) -> bool:
     try:
-        if isinstance(got, Decimal) or isinstance(label, Decimal):
+        # Not by float, to which large whole numbers that differ are one.
+        if isinstance(got, Decimal | int) or isinstance(label, Decimal | int):
             return Decimal(str(got).strip()) == Decimal(str(label).strip())
         return float(got) == float(label)
     except (TypeError, ValueError, OverflowError, InvalidOperation):

@@ -81,6 +81,12 @@ NOON = dt.datetime(2024, 5, 1, 12)
         (Decimal("12.5"), 12.5, True),
         (Decimal("0.1"), 0.1, True),
         (Decimal("12.5"), "about 12", False),
+        # large whole numbers, which are one to a float
+        (2**53 + 1, 2**53, False),
+        (2**53 + 1, str(2**53 + 1), True),
+        (str(2**53), 2**53 + 1, False),
+        (10**400, 10**400, True),
+        (3, 3.0, True),
         (12.5, Decimal("12.5"), True),
         (3, "3.0", True),
         (10**30, str(10**30), True),
