@@ -17,8 +17,8 @@
      │   └─ CircuitOpen            this deployment is failing; not asked
      ├─ AdapterParseError          the LM's text does not have the fields that the signature asks for
      ├─ ConfigError                a setting, a model string, a program or a dataset is not usable as given
-     │                             (where DSPy raises a ValueError, TypeError or KeyError it is one too:
-     │                             foundation/config_errors.py)
+     │                             (where DSPy raises a ValueError, TypeError, KeyError or
+     │                             RuntimeError it is one too: foundation/config_errors.py)
      ├─ RunFailed                  a run ended without a result
      └─ RunInterrupted             the node went away in the middle of a run; `run_id` continues it
 

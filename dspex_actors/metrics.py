@@ -58,7 +58,12 @@ def as_number(value: Any) -> float | None:
     """Return a value as a number: a number itself, or text with exactly one number in it (`1,234`, `$5`, `7 kg`)."""
     value = unboxed(value.value if isinstance(value, enum.Enum) else value)
     if is_number(value):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf if value > 0 else -math.inf
+        except ValueError:
+            return None  # a Decimal that signals that it is no number
     found = _NUMBER.findall(value) if isinstance(value, str) else []
     return float(found[0].replace(",", "")) if len(found) == 1 else None
 

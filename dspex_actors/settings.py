@@ -21,7 +21,7 @@ from types import MappingProxyType
 from typing import Any
 
 from dspex_actors.errors import ConfigError
-from dspex_actors.foundation.config_errors import ConfigValueError
+from dspex_actors.foundation.config_errors import ConfigRuntimeError, ConfigValueError
 
 #: Name → what holds when nobody has set it.
 DEFAULTS: Mapping[str, Any] = MappingProxyType(
@@ -37,10 +37,6 @@ DEFAULTS: Mapping[str, Any] = MappingProxyType(
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 _inside: ContextVar[Mapping[str, Any]] = ContextVar("dspex_settings", default=_EMPTY)
 _calls: ContextVar[Calls | None] = ContextVar("dspex_calls", default=None)
-
-
-class ConfigRuntimeError(ConfigError, RuntimeError):
-    """A ConfigError where DSPy raises a RuntimeError."""
 
 
 class _Owner:
@@ -235,6 +231,12 @@ class record_calls:  # noqa: N801 - used as a function, and made several times f
         if outer is not None:
             outer.extend(self._calls)
             outer.in_vain += self._calls.in_vain
+
+
+def calls_booked() -> int:
+    """Return how many calls the innermost open record has, those that failed by their requests; 0 without one."""
+    calls = _calls.get()
+    return 0 if calls is None else len(calls) + calls.in_vain
 
 
 def book_call(reply: Any) -> None:

@@ -23,7 +23,11 @@ from dspex_actors.adapters.values import parse_value, type_adapter
 from dspex_actors.foundation.codec import to_plain
 
 _log = logging.getLogger(__name__)
-_warned: set[tuple[type, type]] = set()
+#: Warnings given already, by the names of both types: the classes are of scripts that come and go.
+_warned: set[tuple[str, str]] = set()
+
+#: Characters of a label that a warning shows.
+_SHOWN = 200
 
 _LISTS, _SETS = (list, tuple), (set, frozenset)
 
@@ -147,7 +151,8 @@ def _same_sets(got: Any, label: Any, normal: Callable[[str], str]) -> bool:
 
 def _same_numbers(got: Any, label: Any) -> bool:
     try:
-        if isinstance(got, Decimal) or isinstance(label, Decimal):
+        # Not by float, to which large whole numbers that differ are one.
+        if isinstance(got, Decimal | int) or isinstance(label, Decimal | int):
             return Decimal(str(got).strip()) == Decimal(str(label).strip())
         return float(got) == float(label)
     except (TypeError, ValueError, OverflowError, InvalidOperation):
@@ -161,12 +166,14 @@ def _text(value: Any) -> str:
 
 def _warn(kind: type, value: Any, error: Exception) -> None:
     """Say once for two types that values of the one cannot be read as the other."""
-    if (kind, type(value)) not in _warned:
-        _warned.add((kind, type(value)))
+    pair = type_name(kind), type_name(type(value))
+    if pair not in _warned:
+        _warned.add(pair)
+        shown = repr(value)
         why = " ".join(str(error).split())[:200]
         _log.warning(
-            "%r cannot be read as %s and equals none: the example counts as wrong (%s)",
-            value,
-            type_name(kind),
+            "%s cannot be read as %s and equals none: the example counts as wrong (%s)",
+            shown if len(shown) <= _SHOWN else f"{shown[: _SHOWN - 1]}…",
+            pair[0],
             why,
         )

@@ -16,6 +16,10 @@ class ConfigTypeError(ConfigError, TypeError):
     """A ConfigError where DSPy raises a TypeError."""
 
 
+class ConfigRuntimeError(ConfigError, RuntimeError):
+    """A ConfigError where DSPy raises a RuntimeError."""
+
+
 class ConfigKeyError(ConfigError, KeyError):
     """A ConfigError where DSPy raises a KeyError."""
 

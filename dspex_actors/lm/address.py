@@ -5,9 +5,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from dspex_actors.errors import ConfigError
+from dspex_actors.lm.keys import looks_like_key
 from dspex_actors.lm.settings import bad, shown
 
 #: Characters that no host's name has, and that parsers of addresses disagree about.
@@ -47,6 +48,8 @@ def base_url(value: Any) -> str | None:
             f"base_url: the query has {secret!r}, which looks like a secret (value not shown): "
             "name the key with api_key='env:NAME'"
         )
+    if looks_like_key(unquote(str(value))):
+        raise ConfigError("base_url: it holds what looks like a key (not shown): name it with api_key='env:NAME'")
     if is_metadata_host(str(parts.hostname)):
         raise bad("base_url", parts.hostname, "a language-model server, not a cloud's metadata service")
     address, mark, query = str(value).strip().partition("?")

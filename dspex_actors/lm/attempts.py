@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -85,10 +86,32 @@ class Ledger:
 
     def begin(self, at: float, provider: str, model: str, tokens: int) -> int:
         """Enter a request that is about to be sent; return its number."""
-        self.count += 1
+        handed = _handed.get()
+        if handed is not None and handed.ledger is self and not handed.is_taken:
+            handed.is_taken = True
+            number = handed.number
+        else:
+            self.count += 1
+            number = self.count
         if self._note is not None:
-            self._note(self.count, at, provider, model, tokens)
-        return self.count
+            self._note(number, at, provider, model, tokens)
+        return number
+
+    @contextmanager
+    def handing_on(self, number: int) -> Iterator[Handed]:
+        """Let the next request that is begun inside the `with` take over a number: it is that request.
+
+        An LM of the user's own may ask another LM. That is one request, and paid once.
+
+        Yields:
+            Whether the number was taken.
+        """
+        handed = Handed(self, number)
+        token = _handed.set(handed)
+        try:
+            yield handed
+        finally:
+            _handed.reset(token)
 
     def book(self, attempt: Attempt) -> None:
         """Enter how a request ended."""
@@ -117,6 +140,21 @@ class Ledger:
             await asyncio.wait(left, timeout=CLOSE_SECONDS)
 
 
+@dataclass(slots=True)
+class Handed:
+    """The number of a request that was begun, and that another LM may make.
+
+    Args:
+        ledger: where it was begun.
+        number: its number.
+        is_taken: somebody else makes it, and enters how it ends.
+    """
+
+    ledger: Ledger
+    number: int
+    is_taken: bool = False
+
+
 def out_of_time(seconds: float | None) -> DeadlineExceeded:
     """Return the error for an example that took too long."""
     limit = "" if seconds is None else f" within deadline={seconds:g} s"
@@ -124,6 +162,7 @@ def out_of_time(seconds: float | None) -> DeadlineExceeded:
 
 
 _ledger: ContextVar[Ledger | None] = ContextVar("dspex_ledger", default=None)
+_handed: ContextVar[Handed | None] = ContextVar("dspex_handed", default=None)
 
 
 def current_ledger() -> Ledger | None:

@@ -7,16 +7,16 @@ import functools
 import inspect
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar, Self
 
 from dspex_actors.errors import ConfigError, LMError
 from dspex_actors.foundation.bridge import in_background_loop, in_thread
 from dspex_actors.lm import settings as check
-from dspex_actors.lm.attempts import Attempt, current_ledger
+from dspex_actors.lm.attempts import Attempt, Handed, current_ledger
 from dspex_actors.lm.reply import LMReply
 from dspex_actors.lm.usage import Usage, estimate_usage, prompt_tokens
-from dspex_actors.settings import book_call, book_failure
+from dspex_actors.settings import Calls, book_call, book_failure, record_calls
 
 #: What stands for the provider in the books of an LM of one's own.
 OWN = "own"
@@ -32,7 +32,8 @@ class BaseLM:
         dspex.configure(lm=Parrot())
 
     It is asked where the program runs: in `evaluate` its code travels to the workers by value. Its calls are counted
-    as those of an `LM`; retries, budgets and deadlines are its own affair.
+    as those of an `LM`; one that asks another LM of ours has that one's calls counted, once. Retries, budgets and
+    deadlines are its own affair.
 
     Args:
         model: what it is called in replies; None: the name of its class.
@@ -136,6 +137,8 @@ def booking() -> Iterator[None]:
 class _Entry:
     """One call in the books: in the record that is open around it, and, within a run, among its requests.
 
+    An LM that asks others of ours has nothing to enter: they do, and what was paid once must not stand there twice.
+
     Args:
         model: what the LM is called.
         messages: what is asked.
@@ -146,6 +149,9 @@ class _Entry:
         self._ledger = current_ledger()
         self._at, self._started = time.time(), time.perf_counter()
         self._number = 0
+        self._handed: Handed | None = None
+        self._asked_inside = Calls()
+        self._open = ExitStack()
         self._reply: LMReply | None = None
 
     def answered(self, answer: Any) -> LMReply:
@@ -157,15 +163,19 @@ class _Entry:
         if self._ledger is not None:
             self._ledger.left()  # an example that has its result asks for nothing more
             self._number = self._ledger.begin(self._at, OWN, self._model, prompt_tokens(self._messages))
+            self._handed = self._open.enter_context(self._ledger.handing_on(self._number))
+        self._asked_inside = self._open.enter_context(record_calls())
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._open.close()
         reply = self._reply if error is None else None
-        if reply is not None:
-            book_call(reply)
-        else:
-            book_failure(getattr(error, "asked", None) or 1)
-        if self._ledger is None:
+        if not self._asked_inside and not self._asked_inside.in_vain:
+            if reply is not None:
+                book_call(reply)
+            else:
+                book_failure(getattr(error, "asked", None) or 1)
+        if self._ledger is None or (self._handed is not None and self._handed.is_taken):
             return
         told: dict[str, Any] = {}
         if reply is not None:

@@ -99,21 +99,11 @@ def prompt_tokens(messages: list[dict[str, Any]]) -> int:
     return tokens
 
 
-def estimate_tokens(messages: list[dict[str, Any]], params: dict[str, Any]) -> int:
-    """Guess what a call will cost, for reserving it from a budget before it is made.
-
-    Args:
-        messages: role/content messages.
-        params: the call's parameters; `max_tokens` (or `max_completion_tokens`) counts in full.
-
-    Returns:
-        Tokens: those of the prompt, about, plus the longest reply that is allowed.
-    """
-    return prompt_tokens(messages) + longest_reply(params)
-
-
 def longest_reply(params: dict[str, Any]) -> int:
-    """Return how many tokens the reply of a call may have, about."""
+    """Return how many tokens the reply of a call may have, about: `max_tokens` or `max_completion_tokens` in full.
+
+    With those of the prompt, it is what a call reserves from a budget before it is made.
+    """
     return int(params.get("max_tokens") or params.get("max_completion_tokens") or DEFAULT_OUTPUT)
 
 

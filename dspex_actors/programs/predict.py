@@ -25,7 +25,7 @@ from dspex_actors.programs import saved_lm, saving
 from dspex_actors.programs.inputs import with_defaults
 from dspex_actors.programs.module import Module
 from dspex_actors.programs.walk import copied
-from dspex_actors.settings import book_call, check_lm, settings
+from dspex_actors.settings import book_call, calls_booked, check_lm, settings
 from dspex_actors.signatures.signature import Signature, make_signature
 
 _DEFAULT_ADAPTER = ChatAdapter()
@@ -150,7 +150,7 @@ class Predict(Module):
         demos = self.demos if demos is None else demos
         params = {**self.config, **(_taken(kwargs, "config", asked) or {})}
         lm = self._choose_lm(_taken(kwargs, "lm", asked))
-        guess = kwargs.get("prediction")
+        guess = None if "prediction" in asked else kwargs.get("prediction")
         if isinstance(guess, dict) and guess.get("type") == "content" and "content" in guess:
             params["prediction"] = kwargs.pop("prediction")  # OpenAI's predicted output
         count = _answers(params, lm)
@@ -168,10 +168,12 @@ class Predict(Module):
         replies: list[Any] = []
         failure: AdapterParseError | None = None
         while adapter is not None:
+            before = calls_booked()
             reply = yield Request(lm, adapter.format(signature, demos, inputs), params)
             replies.append(reply)
-            if not getattr(lm, "books_calls", False):
-                book_call(reply)  # an LM of the user's own
+            # An LM of the user's own; what it asks of ours is in the books already.
+            if not getattr(lm, "books_calls", False) and calls_booked() == before:
+                book_call(reply)
                 book_reply(reply)
             try:
                 return adapter.parse(signature, reply.text)

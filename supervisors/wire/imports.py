@@ -199,6 +199,9 @@ def _source_of(name: str, travels: _Test) -> Source | None:
     stand_in.__file__ = spec.origin
     if not travels(stand_in):
         return None
-    return Source(
-        Path(spec.origin).read_text(encoding="utf-8"), spec.origin, spec.submodule_search_locations is not None
-    )
+    try:
+        text = importlib.util.decode_source(Path(spec.origin).read_bytes())
+        compile(text, spec.origin, "exec")
+    except (OSError, SyntaxError, ValueError):
+        return None  # it can be imported nowhere: the import says so where the function runs
+    return Source(text, spec.origin, spec.submodule_search_locations is not None)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import enum
 import pickle
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -80,6 +81,9 @@ def test_f1_measures_words(label: Any, got: str, value: float) -> None:
         (3, "3 or 4", 0, False),
         (3, "three", 9, False),
         (float("nan"), 3, 1, False),
+        (10**400, 3, 1, False),
+        (3, -(10**400), 1, False),
+        (3, Decimal("sNaN"), 1, False),
     ],
 )
 def test_numeric_compares_numbers(label: Any, got: Any, tolerance: float, same: bool) -> None:

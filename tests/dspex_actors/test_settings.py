@@ -9,7 +9,8 @@ import pytest
 
 import dspex_actors as dspex
 from dspex_actors.errors import ConfigError
-from dspex_actors.settings import ConfigRuntimeError, Settings, settings
+from dspex_actors.foundation.config_errors import ConfigRuntimeError
+from dspex_actors.settings import Settings, settings
 
 
 def refused(made, **values):

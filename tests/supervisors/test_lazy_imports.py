@@ -120,6 +120,21 @@ def test_what_is_installed_is_not_brought():
     assert imports.brought(function, pickles.travels_by_value, lambda module: True) == {}
 
 
+@pytest.mark.parametrize("source", [b"def broken(:", b"# \xff", b"x = '\0'"])
+def test_a_module_that_nobody_can_import_is_not_brought(source, tmp_path, monkeypatch):
+    (tmp_path / "cannot_be_read.py").write_bytes(source)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def function():
+        try:
+            import cannot_be_read
+        except (SyntaxError, UnicodeDecodeError):
+            return None
+        return cannot_be_read
+
+    assert imports.brought(function, pickles.travels_by_value, lambda module: True) == {}
+
+
 def test_relative_names_in_a_module_without_a_package():
     assert imports.absolute_name("x", 1, {"__name__": "script"}) is None
     assert imports.absolute_name("x", 1, {"__name__": "a.b", "__package__": "a"}) == "a.x"

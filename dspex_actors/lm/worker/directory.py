@@ -31,9 +31,11 @@ IDLE_SECONDS, SWEEP_SECONDS = 120.0, 30.0
 class _Slot:
     """A deployment's session in this worker."""
 
-    __slots__ = ("active", "gate", "opening", "used_at")
+    __slots__ = ("active", "gate", "opening", "spec", "used_at")
 
-    def __init__(self, gate: WorkerGate, opening: asyncio.Task[LMSession]) -> None:
+    def __init__(self, spec: ChildSpec, gate: WorkerGate, opening: asyncio.Task[LMSession]) -> None:
+        #: Of its client actor.
+        self.spec = spec
         self.gate = gate
         self.opening = opening
         #: Calls that are under way, and when the last one ended.
@@ -113,7 +115,7 @@ class Directory:
         loop = asyncio.get_running_loop()
         spec = client_spec(deployment)
         gate = WorkerGate(self._worker, deployment.digest, lambda: self._child(spec))
-        slot = _Slot(gate, loop.create_task(self._open(deployment, spec, gate)))
+        slot = _Slot(spec, gate, loop.create_task(self._open(deployment, spec, gate)))
         self._slots[deployment.digest] = slot
         slot.opening.add_done_callback(lambda task: self._opened(deployment.digest, slot))
         if self._sweep is None:
@@ -133,7 +135,7 @@ class Directory:
         return LMSession(deployment, base_url_override=url, gate=gate)
 
     def _sweep_idle(self) -> None:
-        """Close the sessions that nobody has used for a while; their client actors end by themselves."""
+        """Close the sessions that nobody has used for a while; see to the client actors of the others."""
         loop = asyncio.get_running_loop()
         for digest, slot in list(self._slots.items()):
             session = slot.session
@@ -141,7 +143,19 @@ class Directory:
                 del self._slots[digest]
                 slot.gate.leave()
                 self._start(session.aclose())
+            elif session is not None:
+                self._start(self._look_after(slot))
         self._sweep = loop.call_later(SWEEP_SECONDS, self._sweep_idle) if self._slots else None
+
+    async def _look_after(self, slot: _Slot) -> None:
+        """Have a session's client actor there, and let it know of the session.
+
+        One that was restarted while nobody asked has heard of nobody, and has ended; where no limit is set nobody
+        would miss it, and no worker would hear of another one's pauses.
+        """
+        with contextlib.suppress(LMError, SupervisorsError):
+            await self._child(slot.spec)
+            slot.gate.join()
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)

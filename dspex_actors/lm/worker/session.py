@@ -353,7 +353,9 @@ class LMSession:
         """Return the seconds the call has left; raise when there are none."""
         left = call.deadline - (self._clock() - call.start)
         if left <= 0:
-            raise retry.out_of_time(call.deadline, call.last)
+            error = retry.out_of_time(call.deadline, call.last)
+            error.was_sent = False
+            raise error
         return left
 
     def pause(self, wait: float | None) -> float:

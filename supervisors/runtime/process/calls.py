@@ -216,7 +216,7 @@ class Calls:
         self._open.pop(key, None)
         tell = self._given_up.pop(key, None)
         if tell is not None:
-            tell()
+            self._loop.call_soon(tell)  # what it raises must not cost the messages that are being taken in
 
     def when_given_up(self, caller: Caller, tell: Callable[[], object]) -> None:
         """Call `tell` as soon as the caller waits no more, at once if that is so; never after it was answered."""

@@ -81,6 +81,12 @@ NOON = dt.datetime(2024, 5, 1, 12)
         (Decimal("12.5"), 12.5, True),
         (Decimal("0.1"), 0.1, True),
         (Decimal("12.5"), "about 12", False),
+        # large whole numbers, which are one to a float
+        (2**53 + 1, 2**53, False),
+        (2**53 + 1, str(2**53 + 1), True),
+        (str(2**53), 2**53 + 1, False),
+        (10**400, 10**400, True),
+        (3, 3.0, True),
         (12.5, Decimal("12.5"), True),
         (3, "3.0", True),
         (10**30, str(10**30), True),
@@ -147,6 +153,15 @@ def test_a_label_that_cannot_be_read_is_told_once(caplog, monkeypatch):
     first, second = caplog.messages
     assert first.startswith("'noon' cannot be read as datetime and equals none: the example counts as wrong (")
     assert "['x'] cannot be read as Person" in second
+
+
+def test_a_warning_shows_the_beginning_of_a_long_label(caplog, monkeypatch):
+    monkeypatch.setattr(labels, "_warned", set())
+    with caplog.at_level(logging.WARNING):
+        assert not same(NOON, "noon" * 10_000, metrics.normalize_text)
+    (told,) = caplog.messages
+    assert "noonnoon" in told
+    assert len(told) < 600
 
 
 @pytest.mark.parametrize(

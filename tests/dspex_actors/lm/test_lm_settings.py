@@ -109,6 +109,8 @@ def test_data_that_contains_itself_is_refused() -> None:
         ("base_url", "ftp://me:abcdefghijklmnop@host/v1"),
         ("base_url", "https://host/v1?key=abcdefghijklmnop"),
         ("base_url", "https://host/v1?api-version=1&sig=abcdefghijklmnop"),
+        ("base_url", "https://host/v1?sk-proj-abcdefghijklmnop"),
+        ("base_url", "https://host/sk%2Dproj-abcdefghijklmnop/v1"),
         ("tools", [{"type": "mcp", "server_url": "https://x", "authorization": "abcdefghijklmnop"}]),
         ("tools", [{"type": "mcp", "headers": {"X-Api-Key": "abcdefghijklmnop"}}]),
         ("mcp_servers", [{"url": "https://x", "authorization_token": "abcdefghijklmnop"}]),

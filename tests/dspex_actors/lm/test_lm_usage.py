@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspex_actors.lm.usage import Usage, estimate_tokens, estimate_usage
+from dspex_actors.lm.usage import DEFAULT_OUTPUT, Usage, estimate_usage, longest_reply, prompt_tokens
 
 counts = st.integers(0, 10**9)
 usages = st.builds(Usage, counts, counts, counts, counts, counts, counts, st.booleans(), counts)
@@ -30,7 +30,11 @@ def test_estimates_count_characters_attachments_and_the_longest_reply() -> None:
             "content": [{"type": "text", "text": "y" * 40}, {"type": "image_url", "image_url": "z" * 9999}],
         },
     ]
-    assert estimate_tokens(messages, {"max_tokens": 50}) == 110 + 8 + 1000 + 50
-    assert estimate_tokens(messages, {"max_completion_tokens": 60}) == 110 + 8 + 1000 + 60
-    assert estimate_tokens([{"role": "user", "content": None}], {}) > 0
+    assert prompt_tokens(messages) == 110 + 8 + 1000
+    assert prompt_tokens([{"role": "user", "content": None}]) > 0
+    assert [longest_reply(params) for params in ({"max_tokens": 50}, {"max_completion_tokens": 60}, {})] == [
+        50,
+        60,
+        DEFAULT_OUTPUT,
+    ]
     assert estimate_usage(messages, "abcde") == Usage(input_total=1118, output_total=2, estimated=True)

@@ -147,3 +147,71 @@ def test_copies_have_parameters_of_their_own() -> None:
 
 def test_an_lm_is_one_too() -> None:
     assert isinstance(dspex.LM("openai/x"), dspex.BaseLM)
+
+
+class Around(dspex.BaseLM):
+    """Asks another LM, as a router or one that writes a log does."""
+
+    def __init__(self, inner: Any, times: int = 1) -> None:
+        super().__init__("around")
+        self.inner, self.times = inner, times
+
+    def forward(self, messages: Any, **params: Any) -> Any:
+        return [self.inner(messages, **params) for _ in range(self.times)][-1]
+
+
+class Bare(Around):
+    """The same without being a `BaseLM` in the books' eyes."""
+
+    books_calls = False
+    __call__ = Around.forward  # type: ignore[assignment]
+
+    async def acall(self, messages: Any, **params: Any) -> Any:  # type: ignore[override]
+        return self.forward(messages, **params)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_an_lm_that_asks_another_one_is_paid_once(depth: int) -> None:
+    inner = Blocking("inner")
+    inner.answer = LMReply("yes", usage=Usage(input_total=3), cost=0.5)
+    lm: Any = Around(inner, times=2)
+    for _ in range(depth - 1):
+        lm = Around(lm)
+
+    async def run() -> tuple[Ledger, list[Any]]:
+        async with opened(Ledger()) as ledger:
+            with record_calls() as calls:
+                await lm.acall("hi")
+        return ledger, calls
+
+    ledger, calls = asyncio.run(run())
+    assert [(row.n, row.model, row.cost) for row in ledger.attempts] == [(1, "inner", 0.5), (2, "inner", 0.5)]
+    assert [reply.cost for reply in calls] == [0.5, 0.5]
+
+
+def test_an_lm_that_asks_another_one_in_vain_is_booked_once() -> None:
+    inner = Blocking("inner")
+    inner.answer = KeyError("mine")
+
+    async def run() -> Ledger:
+        async with opened(Ledger()) as ledger:
+            with record_calls() as calls, pytest.raises(KeyError):
+                await Around(inner).acall("hi")
+            assert (len(calls), calls.in_vain) == (0, 1)
+        return ledger
+
+    assert [(row.n, row.model, row.outcome) for row in asyncio.run(run()).attempts] == [(1, "inner", "failed")]
+
+
+def test_a_plain_object_that_asks_one_of_ours_is_paid_once_too() -> None:
+    inner = Blocking("inner")
+    inner.answer = LMReply("[[ ## answer ## ]]\nyes", usage=Usage(input_total=3), cost=0.5, model="inner")
+
+    async def run() -> tuple[Ledger, Any]:
+        async with opened(Ledger()) as ledger:
+            return ledger, await dspex.Predict("question -> answer").acall(question="?", lm=Bare(inner))
+
+    ledger, prediction = asyncio.run(run())
+    assert prediction.answer == "yes"
+    assert [(row.model, row.cost) for row in ledger.attempts] == [("inner", 0.5)]
+    assert prediction.get_lm_usage()["inner"]["prompt_tokens"] == 3

@@ -110,6 +110,9 @@ def test_a_predicted_output_is_a_parameter_of_the_call() -> None:
     lm, guess = FakeLM(chat(b="x")), {"type": "content", "content": "x"}
     Predict("a -> b")(a="1", prediction=guess, lm=lm)
     assert lm.asked[0][1] == {"prediction": guess}
+    Predict("prediction: dict -> b")(prediction=guess, lm=lm)
+    assert lm.asked[1][1] == {}
+    assert '"content": "x"' in lm.asked[1][0][-1]["content"]
 
 
 def test_several_answers_are_several_calls() -> None:

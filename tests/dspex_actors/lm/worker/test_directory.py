@@ -28,9 +28,12 @@ class Worker:
         self.ended = set()
         self.started = []
         self.left = asyncio.Event()
+        self.joined = asyncio.Event()
 
     def cast(self, target, message):
         self.casts.append((target, message))
+        if isinstance(message, Join):
+            self.joined.set()
         if isinstance(message, Leave):
             self.left.set()
 
@@ -153,6 +156,23 @@ def test_a_session_that_nobody_uses_is_closed_and_opened_again(run, monkeypatch)
         worker.ended.add(name)
         await directory.complete(lm.request(HI, {}))
         assert worker.started == [name, name]
+
+    run({}, body)
+
+
+def test_a_client_actor_that_ended_while_a_session_is_open_is_brought_back_and_told(run, monkeypatch):
+    monkeypatch.setattr(rooms, "SWEEP_SECONDS", 0.01)
+
+    async def body(directory, worker, server):
+        lm = LM("openai/x", base_url=server.url + "/v1")
+        name = client_name(lm.deployment)
+        await directory.complete(lm.request(HI, {}))
+        worker.there.discard(name)
+        worker.joined.clear()
+        while worker.started != [name, name]:
+            await worker.joined.wait()
+            worker.joined.clear()
+        assert name in worker.there
 
     run({}, body)
 

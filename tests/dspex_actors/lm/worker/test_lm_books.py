@@ -154,3 +154,14 @@ def test_a_server_that_rejects_everything_is_asked_one_at_a_time_with_pauses(
         assert fake_time.now - 1000.0 >= 10 * 0.1
 
     run(serve, lambda *_: answer(400, {"error": "temperature"}), body, time=fake_time)
+
+
+def test_what_was_begun_and_not_sent_costs_nothing(serve: Any, fake_time: Any) -> None:
+    def late(*_: Any) -> None:
+        fake_time.now += 1e6  # the deadline passes between the book and the wire
+
+    error, attempts = run(
+        serve, lambda *_: "hang", lambda session, _: booked(session.complete(HI), Ledger(note=late)), time=fake_time
+    )
+    assert (type(error), error.asked) == (DeadlineExceeded, 0)
+    assert [(one.outcome, one.usage["input_total"], one.cost) for one in attempts] == [("failed", 0, 0.0)]
