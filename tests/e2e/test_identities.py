@@ -12,6 +12,7 @@ from e2e_kit import ANSWER, LMServer, metric, tickets, triage, until
 
 import dspex_actors as dspex
 from dspex_actors.names import RUNS
+from dspex_actors.runs.notes import FOLDER
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +97,7 @@ def test_another_model_is_refused_and_another_server_is_not(system, run_id, serv
 
 def test_a_cancelled_run_goes_on_only_where_that_is_said(system, run_id):
     pause_in_the_middle(system, tickets(30), run_id)
+    assert not any((system.data_dir / FOLDER).glob("*")), "what was asked is in the journal, and noted nowhere else"
     system.cancel(run_id)
     for go_on in (lambda: system.resume(run_id), lambda: evaluate(tickets(30), run_id=run_id, system=system)):
         with pytest.raises(dspex.ConfigError, match=r"was cancelled \(cancelled\): it goes on only if that is meant"):
