@@ -301,6 +301,7 @@ class Evaluator(GenServer):
 
     async def _end(self, state: RunState, reason: str | None) -> None:
         await self._take_rest("cancel")
+        self._writer.add(self._rows.hopeless.close(complete=False))
         await self._writer.write(written=lambda: None, finished=lambda: True)
         total = None if self._source is None else self._source.total
         await self._writer.write_down(End(self._run_id, state, reason, total))
