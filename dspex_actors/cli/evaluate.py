@@ -22,6 +22,7 @@ from dspex_actors.journal.index import as_it_is
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.summary import run_summary
 from dspex_actors.names import check_run_id
+from dspex_actors.runs.spec import EXAMPLE_SECONDS
 from supervisors.client.launch import node_runs
 
 force_option = click.option(
@@ -60,6 +61,9 @@ _NO_LM = "no LM to ask: add --lm provider/model (embedded/nearest needs no key),
     "--max-attempts", type=click.IntRange(1), metavar="N", default=3, show_default=True, help="Attempts per example."
 )
 @click.option("--max-failures", type=click.IntRange(0), metavar="N", help="End the run when more have failed.")
+@click.option(
+    "--deadline", type=float, metavar="S", default=EXAMPLE_SECONDS, show_default=True, help="Seconds for one example."
+)
 @click.option("--signature", metavar="S", help="Of a saved program that DSPy wrote, such as 'ticket -> team'.")
 @click.option("--load", "state", metavar="F", help="Load a saved state into a program given as pkg.mod:object.")
 @click.option(
@@ -84,6 +88,7 @@ def evaluate(
     failures: str,
     max_attempts: int,
     max_failures: int | None,
+    deadline: float,
     signature: str | None,
     state: str | None,
     config_file: str | None,
@@ -122,6 +127,7 @@ def evaluate(
                 failures=failures,
                 max_attempts=max_attempts,
                 max_failures=max_failures,
+                deadline=deadline,
                 run_id=run_id,
                 limit=limit,
                 on_bad_line=on_bad_line,

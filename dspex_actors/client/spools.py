@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,6 +41,17 @@ def place(dataset: Dataset, data_dir: Path, run_id: str) -> Placed:
     path = folder / f"{run_id}-{uuid.uuid4().hex[:8]}.spool"
     descriptor = spool(dataset.iter_from(0), path, dataset.input_names, Canon().passing)
     return Placed(descriptor, descriptor["digest"], descriptor["count"], path)
+
+
+@contextlib.contextmanager
+def kept_if_well(spooled: Path | None) -> Iterator[None]:
+    """Remove a copy that was made when what follows raises: no run has it."""
+    try:
+        yield
+    except BaseException:
+        if spooled is not None:
+            spooled.unlink(missing_ok=True)
+        raise
 
 
 def drop_others(spooled: Path, row: RunRow) -> None:

@@ -13,7 +13,7 @@ from dspex_actors.client.inputs import check_has_lm, code_of, dataset_inputs, pl
 from dspex_actors.client.own_node import forget_if_unused, own_node
 from dspex_actors.client.progress import RunProgress
 from dspex_actors.client.result import EvaluationResult
-from dspex_actors.client.spools import drop_others, place
+from dspex_actors.client.spools import drop_others, kept_if_well, place
 from dspex_actors.data.opening import from_descriptor, open_dataset
 from dspex_actors.errors import ConfigError, DspexError, RunFailed, RunInterrupted, from_record
 from dspex_actors.foundation.codec import gathering_classes
@@ -170,27 +170,28 @@ class System:
         )
         with gathering_classes() as classes:
             descriptor, digest, total, spooled = place(dataset, self.data_dir, run_id)
-        around = pack_surroundings(lm, classes)
-        spec = RunSpec(
-            run_id=run_id,
-            kind=kind,
-            program=code_of(program, "program"),
-            dataset=descriptor,
-            dataset_digest=digest,
-            metric=code_of(metric, "metric"),
-            metric_name=metric_name(metric),
-            lm=lm.to_dict() if isinstance(lm, LM) else None,
-            settings={**settings, **around},
-            total=total,
-        )
-        known = self.journal.get_run(run_id)
-        if known is not None and known.spec.identity is None:
-            told = before.run_identity(program, metric)
-        else:
-            options = {**settings, "adapter": program_settings.adapter, **(packed or {})}
-            told = run_identity(program, metric, lm, options)
-            told["identity"]["dataset"] = dataset_parts(descriptor, total)
-        spec = replace(spec, **told)
+        with kept_if_well(spooled):
+            around = pack_surroundings(lm, classes)
+            spec = RunSpec(
+                run_id=run_id,
+                kind=kind,
+                program=code_of(program, "program"),
+                dataset=descriptor,
+                dataset_digest=digest,
+                metric=code_of(metric, "metric"),
+                metric_name=metric_name(metric),
+                lm=lm.to_dict() if isinstance(lm, LM) else None,
+                settings={**settings, **around},
+                total=total,
+            )
+            known = self.journal.get_run(run_id)
+            if known is not None and known.spec.identity is None:
+                told = before.run_identity(program, metric)
+            else:
+                options = {**settings, "adapter": program_settings.adapter, **(packed or {})}
+                told = run_identity(program, metric, lm, options)
+                told["identity"]["dataset"] = dataset_parts(descriptor, total)
+            spec = replace(spec, **told)
         try:
             self._order(run_id, "create", asdict(spec), force_resume)
         except RunInterrupted:

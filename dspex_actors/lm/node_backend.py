@@ -9,7 +9,7 @@ from typing import Any
 
 from dspex_actors.errors import DeadlineExceeded, Overloaded, from_record
 from dspex_actors.lm.reply import LMReply
-from dspex_actors.lm.request import LMRequest
+from dspex_actors.lm.request import Complete, LMRequest
 from dspex_actors.names import WORKERS, worker_name
 from supervisors import Node
 from supervisors.errors import CallTimeout, NodeDown, NoProcess, ServerExited, SupervisorsError
@@ -86,8 +86,8 @@ class _Luck:
         raise Overloaded(f"the node does not answer: {error}; see `dspex status`, or connect again") from None
 
 
-def _message(request: LMRequest) -> tuple[Any, ...]:
-    return "lm", request.lm.settings, request.messages, request.given
+def _message(request: LMRequest) -> Complete:
+    return Complete(request.lm.settings, request.messages, request.given)
 
 
 def _reply(answer: Any) -> LMReply:

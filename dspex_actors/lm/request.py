@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from dspex_actors.lm.deployment import Deployment, Limits
 from dspex_actors.lm.identity import digest
+from supervisors import message
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,3 +84,21 @@ class LMRequest:
             "params": self.params,
         }
         return digest(parts, "answer")
+
+
+@message(66)
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """One LM call of a program outside, to an http worker. The reply is ("ok", the reply) or ("error", its record).
+
+    Args:
+        lm: the LM's settings (`LM.to_dict`).
+        messages: role/content messages.
+        given: checked parameters of this call, over the LM's own.
+    """
+
+    VERSION: ClassVar[int] = 1
+
+    lm: dict[str, Any]
+    messages: list[dict[str, Any]]
+    given: dict[str, Any]

@@ -81,22 +81,24 @@ class Chunk:
 @message(33)
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Batches of results are in the journal, up to this one; the worker need not keep them. A cast of the evaluator."""
+    """Batches of results are in the journal, up to this one; the worker need not keep them. A cast of `evaluator`."""
 
     VERSION: ClassVar[int] = 1
 
     run_id: str
+    evaluator: Ref
     batch: int
 
 
 @message(34)
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """The run is over. A cast of the evaluator, which has the results."""
+    """The run is over, or halted. A cast of `evaluator`, which has the results; what a later one gave stays."""
 
     VERSION: ClassVar[int] = 1
 
     run_id: str
+    evaluator: Ref
 
 
 @message(35)

@@ -4,10 +4,8 @@ The data plane. No message is sent per LM call: an evaluator gives chunks of exa
 and all calls to one LM share one session with its connections. What one worker must know of the others (pauses,
 budgets) comes from the LM's client actor.
 
-What it takes of runs stands in `runs.work`, what it takes of client actors in `lm.control.messages`. Beside it the
-requests
-    ("lm", lm, messages, params)   → ("ok", reply) or ("error", record)
-    "stats"                        → counts
+What it takes of runs stands in `runs.work`, what of client actors in `lm.control.messages`, what of programs outside in
+`lm.request`. Beside it the request "stats", for its counts.
 """
 
 from __future__ import annotations
@@ -21,6 +19,7 @@ from dspex_actors.errors import ConfigError, DspexError
 from dspex_actors.lm.backend import set_process_backend
 from dspex_actors.lm.control.messages import InForce, Pause
 from dspex_actors.lm.lm import LM
+from dspex_actors.lm.request import Complete
 from dspex_actors.lm.worker.directory import Directory
 from dspex_actors.runs.notes import Notes
 from dspex_actors.runs.spec import Job
@@ -65,8 +64,8 @@ class HttpWorker(GenServer):
     def handle_call(self, request: Any, caller: Caller) -> Any:
         """Answer an LM call beside everything else."""
         match request:
-            case ("lm", lm, messages, params):
-                answering = self.spawn(self._answer(caller, lm, messages, params))
+            case Complete():
+                answering = self.spawn(self._answer(caller, request))
                 # Who does not wait any more does not pay for more, either.
                 self.when_given_up(caller, answering.cancel)
                 return NO_REPLY
@@ -78,12 +77,14 @@ class HttpWorker(GenServer):
                     "calls": self._calls + sum(task.begun for task in self._runs.values()),
                     "runs": {task.run_id: [task.active, len(task.queue)] for task in self._runs.values()},
                 }
-        raise ValueError(f"an http worker does not know {request!r}")
+        # Whoever is of another version has no answer; the calls that are under way here go on.
+        self.log.error("an http worker does not know a request", request=repr(request)[:200])
+        return "error", ConfigError(f"an http worker does not know the request {request!r:.200}").to_record()
 
-    async def _answer(self, caller: Caller, lm: Any, messages: Any, params: Any) -> None:
+    async def _answer(self, caller: Caller, call: Complete) -> None:
         self._calls += 1
         try:
-            reply = await self._directory.complete(LM.known(lm).request(messages, params))
+            reply = await self._directory.complete(LM.known(call.lm).request(call.messages, call.given))
         except Exception as error:
             self.reply(caller, ("error", error_record(error)))
         else:
@@ -96,14 +97,17 @@ class HttpWorker(GenServer):
         match message:
             case Chunk():
                 self._take(message)
-            case Written(run_id, batch):
-                if run_id in self._runs:
-                    self._runs[run_id].written(batch)
-            case Forget(run_id):
-                self._forget(run_id)
-                notes = self._notes.pop(run_id, None)
-                if notes is not None:
-                    notes.close()
+            case Written(run_id, evaluator, batch):
+                task = self._runs.get(run_id)
+                if task is not None and task.evaluator == evaluator:
+                    task.written(batch)
+            case Forget(run_id, evaluator):
+                task = self._runs.get(run_id)
+                if task is None or task.evaluator == evaluator:
+                    self._forget(run_id)
+                    notes = self._notes.pop(run_id, None)
+                    if notes is not None:
+                        notes.close()
             case Pause() | InForce():
                 self._directory.hear(message)
             case _:

@@ -18,6 +18,8 @@ from supervisors import Ref
 
 #: A batch of results waits at most so many seconds.
 BATCH_SECONDS = 0.05
+#: A lane whose example had to wait for a limit longer than it may, and asked nobody, takes the next one so much later.
+REFUSED_SECONDS = 1.0
 #: Calls that are cancelled have ended after so many seconds, or are left.
 CANCEL_SECONDS = 2.0
 
@@ -115,6 +117,8 @@ class RunTask:
                     raise
                 self._outbox.add(payload, result)
                 self._batch()
+                if result.again == "free" and not result.attempts:
+                    await asyncio.sleep(REFUSED_SECONDS)
         finally:
             self.active -= 1
 

@@ -146,3 +146,7 @@ def test_copies_of_examples_go_when_their_run_is_finished(home, server):
         assert list(spools.iterdir()) == []
         assert dspex.evaluate(triage(), tickets(3), metric(), run_id="one").n == 3
         assert list(spools.iterdir()) == []
+        unsent = (number for number in ())
+        with pytest.raises(dspex.ConfigError, match="the metric cannot be sent"):
+            dspex.evaluate(triage(), tickets(3), lambda *_: unsent is None)
+        assert list(spools.iterdir()) == []

@@ -173,6 +173,28 @@ def test_no_such_model(system):
             dspex.evaluate(triage(), tickets(5000), metric(), lm=lm)
 
 
+def test_a_server_that_is_gone_for_good(system, server):
+    """It ends the run, and costs no example: with a server that answers the same run goes on."""
+    first = server("--latency-ms", 20, "--answer", ANSWER)
+    done = []
+
+    def follow(summary):
+        done.append(summary["done"])
+        if summary["done"] > 40:
+            first.close()
+
+    how = {"run_id": "gone", "max_attempts": 2, "max_in_flight": 32}
+    with pytest.raises(dspex.RunFailed, match=r"20 examples in a row failed with .*no connection to .* and resume"):
+        dspex.evaluate(triage(), tickets(200), metric(), lm=first.lm(deadline=1.0), on_progress=follow, **how)
+    row = system.journal.get_run("gone")
+    assert (row.state, row.failed) == ("failed", 0)
+    assert 40 < row.done < 200
+    second = server("--answer", ANSWER)
+    result = dspex.evaluate(triage(), tickets(200), metric(), lm=second.lm(), **how)
+    check_whole(result, 200)
+    assert (result.failed, second.requests) == (0, 200 - row.done)
+
+
 def test_few_examples_with_a_refused_key(system, server):
     with Answering(401, b'{"error": {"message": "Incorrect API key provided."}}') as url:
         lm = dspex.LM("openai/x", base_url=url)

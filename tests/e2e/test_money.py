@@ -9,6 +9,7 @@ import pytest
 from e2e_kit import ANSWER, Answering, Background, check_whole, metric, tickets, triage, until
 
 import dspex_actors as dspex
+from dspex_actors.lm.request import Complete
 from supervisors.errors import CallTimeout
 
 
@@ -151,5 +152,5 @@ def test_a_caller_that_has_gone_takes_its_request_along(home, server):
     with dspex.connect(home=home, workers=1) as system:
         lm = lm_server.lm(timeout=60.0)
         with pytest.raises(CallTimeout):
-            system.node.call("worker-1", ("lm", lm.to_dict(), [{"role": "user", "content": "x"}], {}), timeout=5.0)
+            system.node.call("worker-1", Complete(lm.to_dict(), [{"role": "user", "content": "x"}], {}), timeout=5.0)
         until(lambda: lm_server.stats()["requests"] == 1 and lm_server.stats()["in_flight"] == 0, 5)

@@ -232,7 +232,8 @@ class Evaluator(GenServer):
         """Tell a worker what the run is."""
         if isinstance(request, GetJob):
             return self._job
-        raise ValueError(f"an evaluator does not know {request!r}")
+        self.log.error("an evaluator does not know a request", run=self._run_id, request=repr(request)[:200])
+        return None  # a worker of another version says so where its examples fail
 
     def handle_cast(self, message: Any) -> None:
         """Take in a batch of results."""
@@ -247,7 +248,7 @@ class Evaluator(GenServer):
 
     def _written(self, worker: str, ref: Ref | None, batch: int) -> None:
         if ref is not None and ref == self._refs.get(worker):
-            self.cast(ref, Written(self._run_id, batch))
+            self.cast(ref, Written(self._run_id, self.ref, batch))
 
     def _result(self, worker: str, result: Result) -> None:
         plan, error = self._plan, result.error
@@ -300,16 +301,19 @@ class Evaluator(GenServer):
 
     async def _end(self, state: RunState, reason: str | None) -> None:
         await self._take_rest("cancel")
-        # What is in no result by now: of calls that workers could not end, or that ended with their worker.
-        self._writer.add(lost_rows(self._data_dir, self._run_id, ended_only=False))
+        self._writer.add(self._rows.hopeless.close(complete=False))
         await self._writer.write(written=lambda: None, finished=lambda: True)
         total = None if self._source is None else self._source.total
         await self._writer.write_down(End(self._run_id, state, reason, total))
-        for ref in self._refs.values():
-            self.cast(ref, Forget(self._run_id))
-        notes.clear(self._data_dir, self._run_id)
+        self._let_go()
         self._over = True
         self.send_after(0.0, "over")
+
+    def _let_go(self) -> None:
+        """Have nothing of the run kept elsewhere: nobody works on it any more, and the journal has what was asked."""
+        for ref in self._refs.values():
+            self.cast(ref, Forget(self._run_id, self.ref))
+        notes.clear(self._data_dir, self._run_id)
 
     async def _take_rest(self, calls: Literal["cancel", "leave"]) -> None:
         """Take what workers have of this run: calls that are under way are cancelled, or left to the next evaluator."""
@@ -322,6 +326,9 @@ class Evaluator(GenServer):
                     self._result(name, result)
 
         await asyncio.gather(*(take(name, ref) for name, ref in self._refs.items() if name not in self._missing))
+        if calls == "cancel":
+            # What is in no result by now: of calls that workers could not end, or that ended with their worker.
+            self._writer.add(lost_rows(self._data_dir, self._run_id, ended_only=False))
 
     async def terminate(self, reason: Any) -> None:
         """Bring what is here to the journal, then what workers have; what they are at is left to a successor."""
@@ -333,6 +340,8 @@ class Evaluator(GenServer):
                 goes_on = (await self._ask(("progress", self._run_id)))["summary"]["state"] == "running"
                 await self._take_rest("leave" if goes_on else "cancel")
                 await self._writer.bring_rest()
+                if not goes_on:
+                    self._let_go()
         except (TimeoutError, DspexError):
             self.log.warning("what came last is asked again", run=self._run_id, rows=self._writer.left)
 

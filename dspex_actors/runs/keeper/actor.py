@@ -28,6 +28,7 @@ from dspex_actors.journal.sameness import check_goes_on
 from dspex_actors.journal.summary import run_summary
 from dspex_actors.journal.writer import Journal
 from dspex_actors.names import EVALUATORS, check_run_id, run_name
+from dspex_actors.runs import notes
 from dspex_actors.runs.evaluator.actor import Evaluator
 from dspex_actors.runs.messages import Add, End, Note
 from supervisors import NO_REPLY, ChildSpec, Down, ExitReason, GenServer
@@ -83,7 +84,7 @@ class Runs(GenServer):
 
     async def handle_call(self, request: Any, caller: Any) -> Any:
         """Answer one request; an error of ours travels as its record."""
-        if isinstance(request, tuple) and request[0] in ("cancel", "pause"):
+        if isinstance(request, tuple) and request[0] in ("cancel", "pause", "delete"):
             # Beside everything else: the evaluator that is being ended brings its last results here.
             self.spawn(self._reply_later(request, caller))
             return NO_REPLY
@@ -270,8 +271,12 @@ class Runs(GenServer):
         if row.state == "running":
             raise ConfigError(f"run {run_id} is running: pause or cancel it first")
         await self._clear_away(run_id)  # its evaluator may still be bringing its last results
+        row = self._row(run_id)
+        if row.state == "running":
+            raise ConfigError(f"run {run_id} was resumed meanwhile: pause or cancel it first")
         self._journal.delete_run(run_id)
         self._remove_spool(row)
+        notes.clear(self._journal.path.parent, run_id)
         self._notes.pop(run_id, None)
 
     def _open(self, run_id: str) -> dict[str, Any]:

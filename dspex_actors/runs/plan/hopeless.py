@@ -1,4 +1,4 @@
-"""When going on is no use: a key that is refused, an account without money, a model that is not there. Pure.
+"""When going on is no use: a key that is refused, an account without money, a server that is gone. Pure.
 
 No retry mends such an error, and it is the same for every example: a run of 100,000 must not find that out 100,000
 times. What counts is the class of our error (`Result.failure`): a user's class may have the same name.
@@ -21,6 +21,10 @@ _ACCOUNT = frozenset({"AuthError", "QuotaExhausted"})
 #: Errors that say something of the request: hopeless only where they say the same of every request.
 _REQUEST = frozenset({"InvalidRequest", "RateLimited"})
 _NOT_FOUND = 404
+#: Nobody answers: what each example that fails so has been tried for, call by call and attempt by attempt. Without an
+#: HTTP status, or a gateway answers in the place of a server that it does not reach.
+_AWAY = frozenset({"Overloaded", "Timeout", "DeadlineExceeded"})
+_GATEWAY = frozenset({None, 502, 503, 504})
 #: What differs in a provider's words from request to request: numbers, ids.
 _OWN = re.compile(r"\b(?=\w*\d)[\w-]+\b")
 
@@ -35,12 +39,10 @@ def is_hopeless(failure: str | None, error: Mapping[str, Any], *, answered: bool
     """
     if failure in _ACCOUNT:
         return True
-    if answered:
-        return False
-    if failure == "Overloaded":
-        # No HTTP status: nobody answers there, or what answers is no LM. Each has been tried for half a minute by now.
-        return error.get("status") is None
-    return failure == "ConfigError" or failure in _REQUEST
+    if failure in _AWAY:
+        # What says that it is final says something of its own example: its program took too long.
+        return error.get("status") in _GATEWAY and error.get("retryable") is not False
+    return not answered and (failure == "ConfigError" or failure in _REQUEST)
 
 
 def _is_sure(failure: str | None, error: Mapping[str, Any]) -> bool:

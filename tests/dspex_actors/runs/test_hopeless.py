@@ -10,6 +10,12 @@ CONFIG = {"type": "ConfigError", "message": "no such module"}
 NO_MODEL = {"type": "InvalidRequest", "status": 404, "message": "no such model"}
 BAD = {"type": "InvalidRequest", "status": 400, "message": "temperature"}
 DOWN = {"type": "Overloaded", "status": 500, "message": "oops"}
+GONE = {"type": "Overloaded", "code": "refused", "retryable": True, "message": "nobody listens"}
+GATEWAY = {"type": "Overloaded", "status": 502, "message": "bad gateway"}
+SILENT = {"type": "Timeout", "retryable": True, "message": "no complete answer"}
+LATE = {"type": "DeadlineExceeded", "message": "no answer within the call's 600 s"}
+#: An example that took too long says nothing of the others.
+LONG = {"type": "DeadlineExceeded", "retryable": False, "message": "the example was not done"}
 METRIC = {"type": "KeyError", "message": "the metric failed", "final": True}
 
 
@@ -43,6 +49,11 @@ def failure(error):
         (BAD, True, False),
         (SLOW, True, False),
         (DOWN, False, False),
+        (GONE, True, True),
+        (GATEWAY, True, True),
+        (SILENT, True, True),
+        (LATE, True, True),
+        (LONG, False, False),
         (METRIC, False, False),
         (PROGRAM, False, False),
         (OWN, False, False),
@@ -67,6 +78,10 @@ def test_kinds(error, at_first, later):
         ([AUTH] * (IN_A_ROW - 1) + [DOWN], False, range(IN_A_ROW), None),
         ([DOWN] * 50, False, range(50), None),
         ([OWN] * 50, False, range(50), None),
+        ([LONG] * 50, False, range(50), None),
+        ([None] + [GONE] * IN_A_ROW, False, [0], ROW + "Overloaded: nobody listens"),
+        ([GONE, SILENT, LATE, GATEWAY] * 5, True, [], ROW + "Overloaded: bad gateway"),
+        ([GONE] * (IN_A_ROW - 1) + [None] + [GONE] * (IN_A_ROW - 1), True, range(IN_A_ROW), None),
         ([BAD] * IN_A_ROW, False, [], ROW + "InvalidRequest: temperature"),
         ([said(f"no, request {n}a") for n in range(IN_A_ROW)], False, [], ROW + "InvalidRequest: no, request 19a"),
         ([said("no"), said("never")] * 25, False, range(49), None),  # the last one is held back
