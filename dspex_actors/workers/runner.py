@@ -113,8 +113,6 @@ async def run_example(
     async with opened(ledger):
         try:
             outcome = await _within(ledger.deadline, _attempt(runner, payload))
-        except (Exception, SystemExit) as error:
-            outcome = failed(error)
         except LoopBlocked as error:
             outcome = failed(ConfigError(str(error)))
         except asyncio.CancelledError as error:
@@ -122,6 +120,10 @@ async def run_example(
             if task is not None and task.cancelling():
                 raise  # the run was dropped here
             # The program cancelled something of its own and awaited it: an error of this example.
+            outcome = failed(error)
+        except GeneratorExit:
+            raise  # the loop is closed
+        except BaseException as error:  # KeyboardInterrupt too: no signal comes to a worker as one
             outcome = failed(error)
     return Result(
         index=index,
