@@ -1,4 +1,4 @@
-"""When going on is no use: a key that is refused, an account without money, a model that is not there. Pure.
+"""When going on is no use: a refused key, an account without money, no such model, a server that is gone. Pure.
 
 No retry mends such an error, and it is the same for every example: a run of 100,000 must not find that out 100,000
 times. What counts is the class of our error (`Result.failure`): a user's class may have the same name.
@@ -35,11 +35,12 @@ def is_hopeless(failure: str | None, error: Mapping[str, Any], *, answered: bool
     """
     if failure in _ACCOUNT:
         return True
+    if failure == "Overloaded" and error.get("status") is None:
+        # Nobody answers there, or what answers is no LM; each has been tried as often as it may be. A server that went
+        # away while the run was under way too: what is held back is asked again when the run goes on, and not lost.
+        return True
     if answered:
         return False
-    if failure == "Overloaded":
-        # No HTTP status: nobody answers there, or what answers is no LM. Each has been tried for half a minute by now.
-        return error.get("status") is None
     return failure == "ConfigError" or failure in _REQUEST
 
 

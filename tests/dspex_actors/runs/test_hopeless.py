@@ -10,6 +10,7 @@ CONFIG = {"type": "ConfigError", "message": "no such module"}
 NO_MODEL = {"type": "InvalidRequest", "status": 404, "message": "no such model"}
 BAD = {"type": "InvalidRequest", "status": 400, "message": "temperature"}
 DOWN = {"type": "Overloaded", "status": 500, "message": "oops"}
+GONE = {"type": "Overloaded", "message": "no connection"}
 METRIC = {"type": "KeyError", "message": "the metric failed", "final": True}
 
 
@@ -43,6 +44,7 @@ def failure(error):
         (BAD, True, False),
         (SLOW, True, False),
         (DOWN, False, False),
+        (GONE, True, True),
         (METRIC, False, False),
         (PROGRAM, False, False),
         (OWN, False, False),
@@ -74,6 +76,8 @@ def test_kinds(error, at_first, later):
         ([None] + [CONFIG] * 50, False, range(51), None),
         ([None] + [QUOTA] * 50, False, [0], ROW + "QuotaExhausted: no money"),
         ([CONFIG] * 50, True, range(50), None),
+        ([None] + [GONE] * 50, False, [0], ROW + "Overloaded: no connection"),
+        (([GONE] * (IN_A_ROW - 1) + [None]) * 3, True, range(3 * IN_A_ROW), None),
         ([QUOTA] * 50, True, [], ROW + "QuotaExhausted: no money"),
         ([QUOTA] * IN_A_ROW + [None], True, [IN_A_ROW], ROW + "QuotaExhausted: no money"),
     ],
