@@ -11,9 +11,10 @@ from dspex_actors.client.result import EvaluationResult
 from dspex_actors.data.fields import pack_example
 from dspex_actors.errors import RunFailed
 from dspex_actors.foundation.codec import pack
+from dspex_actors.journal.index import as_it_is
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import AttemptRow, ResultRow, RunSpec
-from dspex_actors.journal.summary import export_lines, run_summary
+from dspex_actors.journal.summary import duration_of, export_lines, run_summary
 from dspex_actors.journal.writer import Journal
 from dspex_actors.names import run_command
 
@@ -189,3 +190,13 @@ def test_a_good_run_needs_no_advice(tmp_path):
 def test_what_to_type_for_a_run_is_right_in_a_shell():
     assert run_command("resume", "r-1") == "dspex runs resume r-1"
     assert run_command("export", "my run;x") == "dspex runs export 'my run;x'"
+
+
+def test_a_run_whose_node_was_killed_took_the_time_until_its_last_result(tmp_path):
+    now = [1000.0]
+    with Journal(tmp_path / "journal.db", clock=lambda: now[0]) as journal:
+        journal.create_run(RunSpec(run_id="r-1", total=2))
+        example = pack_example({"ticket": "t"}, ["ticket"])
+        journal.add_results("r-1", [ResultRow(index=0, example=example, score=1.0, worker="n1/w1", at=1007.5)])
+        row = as_it_is(JournalReader(tmp_path / "journal.db").get_run("r-1"), tmp_path)
+    assert (row.state, row.active_seconds, duration_of(row, 2000.0)) == ("paused", 7.5, 7.5)
