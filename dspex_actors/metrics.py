@@ -318,6 +318,9 @@ def _text(value: Any) -> str:
 
 
 def _field(holder: Any, name: str, what: str) -> Any:
+    if not hasattr(holder, "keys"):
+        got = f"{holder!r:.40} ({type(holder).__name__})"
+        raise ConfigError(f"the {what} has no field {name!r}: got {got}, expected a Prediction or a dict with it")
     if name not in holder:
         known = ", ".join(map(str, holder.keys())) or "no fields"
         raise ConfigError(f"the {what} has no field {name!r}; it has {known}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from dspex_actors.errors import ConfigError
@@ -18,6 +19,11 @@ def worker_name(number: int) -> str:
 def run_name(run_id: str) -> str:
     """Return the registered name of a run's evaluator."""
     return f"run:{run_id}"
+
+
+def run_command(verb: str, run_id: str) -> str:
+    """Return what to type for a run: an id may hold what means something to a shell."""
+    return f"dspex runs {verb} {shlex.quote(run_id)}"
 
 
 #: Longest run id: it becomes part of names and, with an ending, of file names.
@@ -44,6 +50,6 @@ def check_run_id(run_id: Any) -> str:
         text = ascii(run_id)
         raise ConfigError(
             f"the run id is invalid: got {text if len(text) <= 80 else text[:80] + '...'}, expected 1 to "
-            f"{RUN_ID_CHARACTERS} printable characters without / and .., not beginning with - or a space"
+            f"{RUN_ID_CHARACTERS} printable characters without / \\ and .., no - at the start and no space at an end"
         )
     return run_id

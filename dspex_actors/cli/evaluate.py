@@ -21,7 +21,7 @@ from dspex_actors.foundation.home import default_data_dir
 from dspex_actors.journal.index import as_it_is
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.summary import run_summary
-from dspex_actors.names import check_run_id
+from dspex_actors.names import check_run_id, run_command
 from dspex_actors.runs.spec import EXAMPLE_SECONDS
 from supervisors.client.launch import node_runs
 
@@ -157,7 +157,7 @@ def show_interrupted(reader: JournalReader, run_id: str, as_json: bool) -> None:
     row = reader.get_run(run_id)
     if row is not None and as_json:
         now = as_it_is(row, reader.path.parent)
-        print_json(run_summary(now, time.time()) | {"resume": f"dspex runs resume {run_id}"})
+        print_json(run_summary(now, time.time()) | {"resume": run_command("resume", run_id)})
 
 
 def show_result(reader: JournalReader, run_id: str, as_json: bool) -> None:

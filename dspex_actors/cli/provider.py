@@ -43,6 +43,8 @@ def provider() -> None:
     "--seed", type=int, metavar="N", default=0, show_default=True, help="Decides faults, latencies and guesses."
 )
 @click.option("--answer", metavar="TEXT", help="Answer everything with this text.")
+@click.option("--at-once", type=click.IntRange(1), metavar="N", help="Requests it works on at a time; others wait.")
+@click.option("--book", is_flag=True, help="Keep a row for each request, for GET /booked.")
 def serve(
     host: str,
     port: int,
@@ -54,6 +56,8 @@ def serve(
     faults: tuple[str, ...],
     seed: int,
     answer: str | None,
+    at_once: int | None,
+    book: bool,
 ) -> int:
     """Serve the stand-in LM: it prints a base address per wire format, and ends with Ctrl-C.
 
@@ -74,5 +78,7 @@ def serve(
             faults=parse_faults(list(faults)),
             seed=seed,
             answer=answer,
+            at_once=at_once,
+            book=book,
         )
     )

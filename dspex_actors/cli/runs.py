@@ -35,6 +35,7 @@ from dspex_actors.journal.index import Found, all_runs, as_it_is, find_run
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import RunRow
 from dspex_actors.journal.summary import export_lines, run_summary
+from dspex_actors.names import run_command
 
 _WATCH_SECONDS = 0.25
 _HERE = "dspex_actors.cli.runs"
@@ -162,7 +163,7 @@ def resume(run_id: str | None, quiet: bool, force_resume: bool, as_json: bool) -
         try:
             result = system.resume(row.run_id, display_progress=not quiet, force_resume=force_resume)
         except KeyboardInterrupt:
-            say_note(f"run {row.run_id} is paused; resume with `dspex runs resume {row.run_id}`")
+            say_note(f"run {row.run_id} is paused; resume with `{run_command('resume', row.run_id)}`")
             show_interrupted(reader, row.run_id, as_json)
             return INTERRUPTED
         except RunInterrupted:

@@ -13,6 +13,7 @@ from dspex_actors.cli.shell import DONE, say_note
 from dspex_actors.errors import ConfigError
 from dspex_actors.journal.index import Found
 from dspex_actors.journal.summary import run_summary
+from dspex_actors.names import run_command
 
 
 @click.command()
@@ -26,7 +27,7 @@ def pause(run_id: str, as_json: bool) -> int:
             system.pause(run_id, "by dspex runs pause")
     elif found.row.state != "paused":
         raise ConfigError(f"run {run_id} is {found.row.state}: there is nothing to pause")
-    return _tell(run_id, as_json, f"resume with `dspex runs resume {run_id}`")
+    return _tell(run_id, as_json, f"resume with `{run_command('resume', run_id)}`")
 
 
 @click.command()
@@ -40,7 +41,7 @@ def cancel(run_id: str, as_json: bool) -> int:
     if found.row.state != "cancelled":
         with connection.over(found.folder) as system:
             system.cancel(run_id, "by dspex runs cancel")
-    return _tell(run_id, as_json, f"its results so far: dspex runs export {run_id}")
+    return _tell(run_id, as_json, f"its results so far: {run_command('export', run_id)}")
 
 
 @click.command()

@@ -6,16 +6,15 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from dspex_actors.client.inputs import plain_numbers
+from dspex_actors.client.inputs import check_called, plain_numbers
 from dspex_actors.client.labels import check_labels
 from dspex_actors.client.result import EvaluationResult
 from dspex_actors.client.system import System, current_system
 from dspex_actors.data.dataset import OnBadLine
-from dspex_actors.errors import ConfigError
 from dspex_actors.lm import settings as check
 from dspex_actors.lm.base import BaseLM
 from dspex_actors.metrics import check_score
-from dspex_actors.names import check_run_id
+from dspex_actors.names import check_run_id, run_command
 from dspex_actors.runs.plan.types import PlanSettings
 from dspex_actors.runs.spec import EXAMPLE_SECONDS
 from dspex_actors.settings import settings
@@ -78,8 +77,7 @@ def evaluate(
         RunFailed: the run ended without a result.
         RunInterrupted: the node went away; `run_id` continues it.
     """
-    if not callable(metric):
-        raise ConfigError(f"metric takes a function metric(example, prediction, trace=None), got {metric!r}")
+    check_called(program, metric)
     if run_id is not None:
         check_run_id(run_id)
     failures = _FAILURES.get(failures, failures)
@@ -113,5 +111,5 @@ def evaluate(
             return at.wait_run(run_id, on_progress, display_progress)
         except KeyboardInterrupt:
             at.pause(run_id, "interrupted by Ctrl-C")
-            print(f"run {run_id} is paused; resume with `dspex runs resume {run_id}`", file=sys.stderr)
+            print(f"run {run_id} is paused; resume with `{run_command('resume', run_id)}`", file=sys.stderr)
             raise

@@ -70,18 +70,81 @@ def _example(item: Any, program: Any) -> Any:
     return Example(**item).with_inputs(*names)
 
 
+def check_called(program: Any, metric: Any) -> None:
+    """Refuse what no example could be done with, before anything is paid.
+
+    Args:
+        program: the program.
+        metric: the metric; it is called with an example and its prediction.
+
+    Raises:
+        ConfigError: one is a class, or cannot be called, or the metric does not take two arguments.
+    """
+    for value, what in ((program, "program"), (metric, "metric")):
+        if isinstance(value, type):
+            name = value.__name__
+            raise ConfigError(f"the {what} is invalid: got the class {name}, expected an object of it, as {name}() is")
+    if not callable(program):
+        raise ConfigError(f"the program is invalid: got {program!r:.80}, expected a Module or another callable")
+    if not callable(metric):
+        raise ConfigError(f"metric takes a function metric(example, prediction, trace=None), got {metric!r}")
+    try:
+        signature = inspect.signature(metric)
+    except (TypeError, ValueError):
+        return  # written in C: it does not tell
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        raise ConfigError(
+            f"the metric is invalid: got the parameters {signature}, expected (example, prediction, trace=None)"
+        ) from None
+
+
 def code_of(value: Any, what: str) -> bytes:
     """Return a program or a metric as bytes.
 
     Raises:
-        ConfigError: it cannot be pickled, or a key would go along.
+        ConfigError: it cannot be pickled, or a key would go along; it names the attribute that cannot be.
     """
     try:
         return dump_code(value)
     except ConfigError as error:
         raise ConfigError(f"the {what} cannot be sent to the workers: {error.message}") from None
     except Exception as error:
-        raise ConfigError(f"the {what} cannot be sent to the workers: {type(error).__name__}: {error}") from None
+        path, said = _unsent(value, f"{type(error).__name__}: {error}")
+        inside = f"its attribute {path!r} is what does not travel ({said}): make it where it is used" if path else said
+        raise ConfigError(f"the {what} cannot be sent to the workers: {inside}") from None
+
+
+def _unsent(value: Any, said: str) -> tuple[str, str]:
+    """Return the path of the innermost attribute that cannot be pickled, and why; no path: no attribute is why."""
+    path, seen = "", {id(value)}
+    while True:
+        for name, inner in _attributes(value).items():
+            why = None if id(inner) in seen else _why_unsent(inner)
+            if why is not None:
+                path, value, said = path + name, inner, why
+                seen.add(id(value))
+                break
+        else:
+            return path.removeprefix("."), said
+
+
+def _why_unsent(value: Any) -> str | None:
+    try:
+        dump_code(value)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    """Return what there is in an object, by the words that lead to it."""
+    if isinstance(value, dict):
+        return {f"[{key!r:.40}]": inner for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return {f"[{place}]": inner for place, inner in enumerate(value)}
+    return {f".{name}": inner for name, inner in getattr(value, "__dict__", {}).items()}
 
 
 def plain_numbers(value: Any) -> Any:

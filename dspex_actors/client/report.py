@@ -12,7 +12,8 @@ from rich.text import Text
 from dspex_actors.foundation.durations import duration_text
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import ErrorGroup, RunRow
-from dspex_actors.journal.summary import cost_of, duration_of, score_of
+from dspex_actors.journal.summary import duration_of, score_of
+from dspex_actors.names import run_command
 
 _STYLES = {"finished": "green", "running": "cyan", "paused": "yellow", "failed": "red", "cancelled": "yellow"}
 _POINTS = (0.5, 0.95, 0.99)
@@ -43,9 +44,9 @@ def advice_for(row: RunRow) -> str | None:
     why = f" ({row.reason})" if row.reason else ""
     if row.state == "paused":
         left = "" if row.spec.total is None else f" The {row.spec.total - row.done:,} examples left are asked then."
-        return f"Paused{why}. Go on with: dspex runs resume {row.run_id}.{left}"
+        return f"Paused{why}. Go on with: {run_command('resume', row.run_id)}.{left}"
     if row.state in ("failed", "cancelled"):
-        return f"{row.state.capitalize()}{why}. Its results so far: dspex runs export {row.run_id}"
+        return f"{row.state.capitalize()}{why}. Its results so far: {run_command('export', row.run_id)}"
     return None
 
 
@@ -69,11 +70,8 @@ def _figures(row: RunRow, latencies: list[float] | None, now: float | None) -> T
         table.add_row("latency", "   ".join(f"{name} {duration_text(value)}" for name, value in named))
     table.add_row("LM calls", f"{row.asked:,}")
     table.add_row("tokens", _tokens(row.usage))
-    cost = cost_of(row)
-    if cost is None:
-        table.add_row("cost", "unknown (a model without a price)")
-    elif cost:
-        table.add_row("cost", f"${cost:,.4f}")
+    if row.unpriced or row.cost:
+        table.add_row("cost", _cost(row))
     if len(row.nodes) > 1:
         table.add_row("nodes", Text(", ".join(row.nodes[:8]) + (" …" if len(row.nodes) > 8 else "")))
     return table
@@ -91,6 +89,16 @@ def _errors(groups: list[ErrorGroup]) -> Table:
         short = message if len(message) <= 200 else message[:199] + "…"
         table.add_row(Text(group.type), f"{group.count:,}", f"{group.first_index:,}", Text(short))
     return table
+
+
+def _cost(row: RunRow) -> str:
+    """Say the price, or what is known of it: of a request that broke off, or of another server's model, none is."""
+    if not row.unpriced:
+        return f"${row.cost:,.4f}"
+    if not row.cost:
+        return "unknown (no LM call has a known price)"
+    have = "has" if row.unpriced == 1 else "have"
+    return f"at least ${row.cost:,.4f} ({row.unpriced:,} of the LM calls {have} no known price)"
 
 
 def _tokens(usage: dict[str, Any]) -> str:

@@ -26,7 +26,7 @@ from dspex_actors.lm.backend import set_process_backend
 from dspex_actors.lm.base import BaseLM
 from dspex_actors.lm.lm import LM
 from dspex_actors.lm.node_backend import NodeBackend
-from dspex_actors.names import RUNS, check_run_id
+from dspex_actors.names import RUNS, check_run_id, run_command
 from dspex_actors.runs.identity import before
 from dspex_actors.runs.identity.parts import dataset_parts, metric_name, run_identity
 from dspex_actors.runs.snapshot import pack_surroundings
@@ -259,7 +259,7 @@ class System:
                         # It ended just before its node went: another program's, which had no more to wait for.
                         return {"summary": run_summary(row), "note": {}}
                     raise RunInterrupted(
-                        f"the node went away; what was answered is safe. Resume with `dspex runs resume {run_id}` "
+                        f"the node went away; what was answered is safe. Resume with `{run_command('resume', run_id)}` "
                         f"or system.resume({run_id!r})",
                         run_id=run_id,
                     ) from None
@@ -273,7 +273,7 @@ class System:
         reason = (row.reason if row is not None else None) or result.state
         if result.state == "paused":
             raise RunInterrupted(
-                f"run {run_id} is paused ({reason}); resume with `dspex runs resume {run_id}` "
+                f"run {run_id} is paused ({reason}); resume with `{run_command('resume', run_id)}` "
                 f"or system.resume({run_id!r})",
                 run_id=run_id,
             )

@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from numbers import Integral
 from typing import Any, ClassVar, Literal
 
 from dspex_actors.data.fields import pack_example
@@ -64,8 +65,8 @@ class Dataset(ABC):
         """Check the settings that all datasets have."""
         if on_bad_line not in ("stop", "skip"):
             raise ConfigError(f"on_bad_line is 'stop' or 'skip'; got {on_bad_line!r}")
-        if limit is not None and limit < 1:
-            raise ConfigError(f"limit is a number of examples, 1 or more; got {limit}")
+        if limit is not None and (not isinstance(limit, Integral) or limit < 1):
+            raise ConfigError(f"limit is a number of examples, 1 or more; got {limit!r}")
         self.input_names = None if input_names is None else tuple(input_names)
         self.on_bad_line: OnBadLine = on_bad_line
         self.limit = limit
@@ -108,7 +109,7 @@ class Dataset(ABC):
 
     def _bad(self, line: int, why: str, where: str) -> None:
         if self.on_bad_line == "stop":
-            raise ConfigError(f"{where} {line:,}: {why}; fix it, or pass --skip-bad-lines")
+            raise ConfigError(f"{where} {line:,}: {why}; fix it, or pass --skip-bad-lines (Python: on_bad_line='skip')")
         self.skipped.note(line, why)
 
 

@@ -65,7 +65,12 @@ def as_it_is(row: RunRow, folder: Path) -> RunRow:
     """Return a run as paused where its journal says running, but the node of the data folder is gone."""
     if row.state != "running" or node_runs(folder):
         return row
-    return replace(row, state="paused", reason="its node was stopped or killed", running_since=None)
+    since = row.running_since or 0.0
+    ran = max(0.0, (row.last_result_at or since) - since)  # as far as is known: the journal's writer counts it so, too
+    seconds = row.active_seconds + ran
+    return replace(
+        row, state="paused", reason="its node was stopped or killed", running_since=None, active_seconds=seconds
+    )
 
 
 def find_run(run_id: str, home: Path) -> Found:

@@ -35,8 +35,9 @@ def check_same(there: RunSpec, asked: RunSpec, *, force: bool = False) -> None:
         raise ConfigError(f"run {asked.run_id} is there already and of another kind: {there.kind}, not {asked.kind}")
     other = [] if force else differences(there, asked)
     if other:
+        parts = " and ".join(f"{'other' if part.startswith('settings') else 'another'} {part}" for part in other)
         raise ConfigError(
-            f"run {asked.run_id} is there already with another {' and another '.join(other)}: "
+            f"run {asked.run_id} is there already with {parts}: "
             "continue it with what it was started with, or choose another run id "
             "(`--force-resume`, or force_resume=True, says that the difference does not matter)"
         )

@@ -44,6 +44,8 @@ from dspex_actors.journal.schema import (
 from dspex_actors.journal.tally import Tally
 
 _BUSY_MS = 5_000
+#: The setting by which results are read, and not made.
+_READ = "failure_score"
 _QUICK_CHECK_LIMIT = 32 << 20
 
 
@@ -82,7 +84,8 @@ class Journal:
         """Put a run in, or return the one that is there under the same id.
 
         One that is neither running nor finished takes over how it is to go on: the LM (another address, another
-        key), the settings, where the dataset is now.
+        key), the settings, where the dataset is now. A finished one takes over how its results are read: what a
+        failed example counts as.
 
         Args:
             spec: what to run.
@@ -106,6 +109,10 @@ class Journal:
                 self._db.execute(UPDATE_RUN, (*going_on_values(spec), spec.run_id))
                 if force:
                     self._db.execute(UPDATE_IDENTITY, (*identity_values(spec), spec.run_id))
+                found = self._run(spec.run_id)
+            if found.state == "finished" and (read := spec.settings.get(_READ)) != found.spec.settings.get(_READ):
+                settings = to_json(found.spec.settings | {_READ: read})
+                self._db.execute("UPDATE runs SET settings = ? WHERE run_id = ?", (settings, spec.run_id))
                 found = self._run(spec.run_id)
             return found
 

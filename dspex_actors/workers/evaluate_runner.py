@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from dspex_actors.errors import ConfigError
@@ -14,6 +15,9 @@ from dspex_actors.runs.spec import Job, load_code
 from dspex_actors.settings import record_calls
 from dspex_actors.workers.calling import Metric, Program, fields_of
 from dspex_actors.workers.runner import Outcome, error_record, failed, finish_reason_of, verdict_of
+
+#: What ends the work on an example from outside, or is told by who calls `attempt`. All else is what user code raises.
+NOT_OF_USERS = (LoopBlocked, asyncio.CancelledError, GeneratorExit)
 
 
 class EvaluateRunner:
@@ -32,17 +36,21 @@ class EvaluateRunner:
                 try:
                     prediction = await self._program({**example.inputs()})
                     made = Outcome(prediction=pack(fields_of(prediction)))
-                except (Exception, SystemExit) as error:
+                except NOT_OF_USERS:
+                    raise
+                except BaseException as error:
                     made = failed(error)
             made.finish_reason = finish_reason_of(calls)
             if made.error is not None:
                 return made
             try:
                 made.score = check_score(await self._metric(example, prediction))
-            except (Exception, SystemExit) as error:
-                _metric_failed(made, error)
             except LoopBlocked as error:
                 _metric_failed(made, ConfigError(str(error)))
+            except NOT_OF_USERS:
+                raise
+            except BaseException as error:
+                _metric_failed(made, error)
         made.success = bool(made.score)
         return made
 

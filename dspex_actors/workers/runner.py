@@ -114,8 +114,6 @@ async def run_example(
     async with opened(ledger):
         try:
             outcome = await _attempt(runner, payload)
-        except (Exception, SystemExit) as error:
-            outcome = failed(error)
         except LoopBlocked as error:
             outcome = failed(ConfigError(str(error)))
         except asyncio.CancelledError as error:
@@ -126,6 +124,10 @@ async def run_example(
             else:
                 # The program cancelled something of its own and awaited it: an error of this example.
                 outcome = failed(error)
+        except GeneratorExit:
+            raise  # the loop is closed
+        except BaseException as error:  # KeyboardInterrupt too: no signal comes to a worker as one
+            outcome = failed(error)
         finally:
             limit.lift()
     return Result(

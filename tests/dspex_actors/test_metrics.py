@@ -113,6 +113,10 @@ def test_a_wrong_form_says_what_there_is(text: str) -> None:
 def test_a_missing_field_is_named() -> None:
     with pytest.raises(ConfigError, match="the prediction has no field 'x'; it has y"):
         metrics.exact_match("x")(Example(x=1), Prediction(y=1))
+    with pytest.raises(ConfigError, match=r"the prediction has no field 'x': got 'yes' \(str\), expected a Prediction"):
+        metrics.exact_match("x")(Example(x=1), "yes")
+    with pytest.raises(ConfigError, match=r"got None \(NoneType\)"):
+        metrics.exact_match("x")(Example(x=1), None)
     with pytest.raises(ConfigError, match="the example has no field 'x'"):
         metrics.exact_match("x")(Example(), Prediction(x=1))
     with pytest.raises(ConfigError, match="names"):

@@ -19,7 +19,7 @@ from dspex_actors.lm.keys import resolve, variable
 from dspex_actors.lm.prices import cost, told_prices
 from dspex_actors.lm.reply import LMReply
 from dspex_actors.lm.request import Options
-from dspex_actors.lm.usage import Usage, estimate_tokens, estimate_usage
+from dspex_actors.lm.usage import Usage, estimate_usage, longest_reply, prompt_tokens
 from dspex_actors.lm.wire import PROVIDERS
 from dspex_actors.lm.wire.exchange import RawReply, WireReply
 from dspex_actors.lm.worker import books, retry
@@ -249,7 +249,7 @@ class LMSession:
         try:
             if self._gate is not None:
                 if self._gate.counts_tokens:
-                    tokens = estimate_tokens(call.messages, call.params)
+                    tokens = prompt_tokens(call.messages) + longest_reply(call.params)
                 await self._gate.acquire(tokens, self._left(call))
                 leased = True
                 # A pause that began while this call waited for its lease holds for it too.

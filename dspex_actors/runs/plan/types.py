@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dspex_actors.errors import ConfigError
+from dspex_actors.foundation.checks import is_whole
 
 Failures = Literal["retry", "skip", "stop"]
 Strategy = Literal["round_robin", "load_balanced", "capability_aware"]
@@ -46,11 +47,11 @@ class PlanSettings:
     def __post_init__(self) -> None:
         """Refuse what makes no sense, naming the field."""
         for name in ("max_in_flight", "max_attempts", "chunk_examples", "chunk_bytes", "memory_bytes"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is 1 or more; got {getattr(self, name)}")
+            if not is_whole(getattr(self, name), 1):
+                raise ConfigError(f"{name} is a whole number, 1 or more; got {getattr(self, name)!r}")
         for name in ("max_failures", "prefetch"):
-            if (value := getattr(self, name)) is not None and value < 0:
-                raise ConfigError(f"{name} is 0 or more, or None; got {value}")
+            if (value := getattr(self, name)) is not None and not is_whole(value, 0):
+                raise ConfigError(f"{name} is a whole number, 0 or more, or None; got {value!r}")
         if self.failures not in ("retry", "skip", "stop"):
             raise ConfigError(f"failures is 'retry', 'skip' or 'stop'; got {self.failures!r}")
         if self.strategy not in ("round_robin", "load_balanced", "capability_aware"):

@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -10,10 +11,12 @@ from dspex_actors.client.result import EvaluationResult
 from dspex_actors.data.fields import pack_example
 from dspex_actors.errors import RunFailed
 from dspex_actors.foundation.codec import pack
+from dspex_actors.journal.index import as_it_is
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import AttemptRow, ResultRow, RunSpec
-from dspex_actors.journal.summary import export_lines, run_summary
+from dspex_actors.journal.summary import duration_of, export_lines, run_summary
 from dspex_actors.journal.writer import Journal
+from dspex_actors.names import run_command
 
 
 def finished(tmp_path, *, n=1203, failed=3, settings=None, state="finished", reason=None, cost=0.001):
@@ -74,8 +77,30 @@ def test_score_counts_failures_only_when_told_to(tmp_path, n, failed, settings, 
     assert EvaluationResult.of(finished(tmp_path, n=n, failed=failed, settings=settings), "r-1").score == score
 
 
+def test_a_finished_run_is_read_with_the_failure_score_given_last(tmp_path):
+    reader = finished(tmp_path, n=4, failed=2)
+    assert EvaluationResult.of(reader, "r-1").score == 50.0
+    there = reader.get_run("r-1").spec
+    with Journal(tmp_path / "journal.db") as journal:
+        journal.create_run(replace(there, settings={"failure_score": 0.0, "max_in_flight": 1}))
+    assert reader.get_run("r-1").spec.settings == {"failure_score": 0.0}
+    assert EvaluationResult.of(reader, "r-1").score == 25.0
+
+
 def test_an_unknown_price_makes_the_cost_unknown(tmp_path):
-    assert EvaluationResult.of(finished(tmp_path, n=2, cost=None), "r-1").cost is None
+    result = EvaluationResult.of(finished(tmp_path, n=2, cost=None), "r-1")
+    assert result.cost is None
+    assert "unknown (no LM call has a known price)" in shown(result)
+
+
+def test_the_known_part_of_the_cost_is_shown_where_some_of_it_is_unknown(tmp_path):
+    reader = finished(tmp_path, n=4)
+    with Journal(tmp_path / "journal.db") as journal:
+        lost = AttemptRow(index=0, send=2, n=1, at=1.0, provider="openai", model="x", outcome="lost", cost=None)
+        journal.add_results("r-1", [], [lost])
+    result = EvaluationResult.of(reader, "r-1")
+    assert result.cost is None
+    assert "at least $0.0040 (1 of the LM calls has no known price)" in shown(result)
 
 
 def test_results_are_read_lazily_in_input_order(tmp_path):
@@ -160,3 +185,18 @@ def test_the_report_shows_speed_errors_and_what_to_do(tmp_path):
 
 def test_a_good_run_needs_no_advice(tmp_path):
     assert advice_for(finished(tmp_path, n=2, failed=0).get_run("r-1")) is None
+
+
+def test_what_to_type_for_a_run_is_right_in_a_shell():
+    assert run_command("resume", "r-1") == "dspex runs resume r-1"
+    assert run_command("export", "my run;x") == "dspex runs export 'my run;x'"
+
+
+def test_a_run_whose_node_was_killed_took_the_time_until_its_last_result(tmp_path):
+    now = [1000.0]
+    with Journal(tmp_path / "journal.db", clock=lambda: now[0]) as journal:
+        journal.create_run(RunSpec(run_id="r-1", total=2))
+        example = pack_example({"ticket": "t"}, ["ticket"])
+        journal.add_results("r-1", [ResultRow(index=0, example=example, score=1.0, worker="n1/w1", at=1007.5)])
+        row = as_it_is(JournalReader(tmp_path / "journal.db").get_run("r-1"), tmp_path)
+    assert (row.state, row.active_seconds, duration_of(row, 2000.0)) == ("paused", 7.5, 7.5)

@@ -58,6 +58,12 @@ def test_a_limit_cuts_and_belongs_to_the_digest(tmp_path):
     assert open_dataset(path).digest != before
 
 
+@pytest.mark.parametrize("limit", [0, -1, "3", 2.5])
+def test_a_limit_that_is_no_number_of_examples_is_refused(tmp_path, limit):
+    with pytest.raises(ConfigError, match=f"limit is a number of examples, 1 or more; got {limit!r}"):
+        open_dataset(write(tmp_path, "t.jsonl", LINES), limit=limit)
+
+
 @pytest.mark.parametrize(
     ("name", "data", "words"),
     [

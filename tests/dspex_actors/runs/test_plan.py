@@ -323,7 +323,18 @@ def test_a_limit_is_shared_evenly_and_nothing_is_left_unused(limit, wants, share
     assert list(share(limit, wants).values()) == shares
 
 
-@pytest.mark.parametrize("bad", [{"max_in_flight": 0}, {"failures": "no"}, {"strategy": "x"}, {"max_failures": -1}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"max_in_flight": 0},
+        {"max_in_flight": "5"},
+        {"max_attempts": 1.5},
+        {"failures": "no"},
+        {"strategy": "x"},
+        {"max_failures": -1},
+        {"max_failures": "3"},
+    ],
+)
 def test_settings_that_make_no_sense_are_refused_by_name(bad):
     with pytest.raises(ConfigError, match=f"{next(iter(bad))} is "):
         PlanSettings(**bad)

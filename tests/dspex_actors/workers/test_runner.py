@@ -71,6 +71,8 @@ def raising(error):
         (raising(ValueError("half \ud800 a pair")), "ValueError", r"half \ud800 a pair"),
         (raising(Broken()), "Broken", "(its text cannot be had: RuntimeError)"),
         (raising(SystemExit(3)), "SystemExit", "3"),
+        (raising(KeyboardInterrupt()), "KeyboardInterrupt", ""),
+        (raising(BaseExceptionGroup("two", [KeyboardInterrupt()])), "BaseExceptionGroup", "two (1 sub-exception)"),
         (raising(RateLimited("slow", retry_after=object())), "RateLimited", "slow"),
         (raising(AdapterParseError("no", completion="\udc00", found=[10**30])), "AdapterParseError", "no"),
         (cancelled_inside, "CancelledError", ""),

@@ -260,6 +260,7 @@ class Failing:
         ([AuthError("no")], None, "AuthError"),
         ([ZeroDivisionError()], None, "ZeroDivisionError"),
         ([SystemExit(3)], None, "SystemExit"),
+        ([KeyboardInterrupt()], None, "KeyboardInterrupt"),
     ],
 )
 def test_a_judge_that_fails_for_the_moment_is_asked_again_and_the_program_is_not(
