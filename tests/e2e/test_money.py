@@ -112,7 +112,7 @@ def test_a_limit_on_speed_that_lets_nothing_through_ends_the_run(home):
         begun = time.monotonic()
         with pytest.raises(dspex.RunFailed, match="a limit on speed let nothing through"):
             dspex.evaluate(triage(), tickets(10), metric(), lm=lm)
-        assert time.monotonic() - begun < 15
+        assert time.monotonic() - begun < 30
 
 
 def test_a_request_that_is_larger_than_a_minute_s_budget_is_final(home, server):
