@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
-from dspex_actors.journal.records import AttemptRow, ResultRow
+from dspex_actors.journal.records import AttemptRow
+from dspex_actors.journal.schema import Values, attempt_values, result_values
 from dspex_actors.lm.usage import Usage
 from dspex_actors.runs import notes
 from dspex_actors.runs.plan.bills import Bills
@@ -14,27 +14,9 @@ from dspex_actors.runs.plan.hopeless import HopelessRule
 from dspex_actors.runs.work import Result
 
 
-def attempt_rows(result: Result) -> list[AttemptRow]:
-    """Return the requests of a result."""
-    return [
-        AttemptRow(
-            index=result.index,
-            send=result.send,
-            n=one.n,
-            at=one.at,
-            provider=one.provider,
-            model=one.model,
-            outcome=one.outcome,  # type: ignore[arg-type]
-            error=one.error,
-            status=one.status,
-            usage=one.usage,
-            cost=one.cost,
-            latency=one.latency,
-            finish_reason=one.finish_reason,
-            request_id=one.request_id,
-        )
-        for one in result.attempts
-    ]
+def paid(result: Result) -> list[Values]:
+    """Return the requests of a result as they are written."""
+    return [attempt_values(result.index, result.send, one) for one in result.attempts]
 
 
 def lost_rows(data_dir: Path, run_id: str, *, ended_only: bool) -> list[AttemptRow]:
@@ -77,22 +59,20 @@ class Rows:
         self._node = node
         self._failure_score = failure_score
 
-    def again(self, result: Result, attempts: list[AttemptRow]) -> None:
+    def again(self, result: Result) -> None:
         """Take in an attempt after which the example is tried again."""
-        self._bills.note(result.index, attempts)
+        self._bills.note(result.index, result.attempts)
         # What waited for a limit of our own alone has asked nobody, and says nothing of the provider.
-        if result.again == "free" and attempts and result.error is not None:
+        if result.again == "free" and result.attempts and result.error is not None:
             self.hopeless.waited(result.index, result.error)
 
-    def settled(
-        self, result: Result, attempts: list[AttemptRow], payload: bytes, tries: int, worker: str
-    ) -> Iterable[ResultRow]:
+    def settled(self, result: Result, payload: bytes, tries: int, worker: str) -> list[Values]:
         """Return the rows to write down now that an example has its result."""
-        bill = self._bills.settle(result.index, attempts)
+        bill = self._bills.settle(result.index, result.attempts)
         score = result.score
         if result.error is not None and score is None:
             score = self._failure_score
-        row = ResultRow(
+        row = result_values(
             index=result.index,
             example=payload,
             prediction=result.prediction,
@@ -108,5 +88,5 @@ class Rows:
             finish_reason=result.finish_reason or bill.finish_reason,
             extra=result.extra,
         )
-        rows: list[ResultRow] = self.hopeless.observe(row, result.failure, result.error)
+        rows: list[Values] = self.hopeless.observe(row, result.failure, result.error)
         return rows
