@@ -23,7 +23,7 @@ from dspex_actors.journal.schema import Values, values_of_attempt
 from dspex_actors.names import RUNS, worker_name
 from dspex_actors.runs import notes
 from dspex_actors.runs.evaluator.handover import rest_of
-from dspex_actors.runs.evaluator.rows import Rows, lost_rows, paid
+from dspex_actors.runs.evaluator.rows import Rows, lost_rows
 from dspex_actors.runs.evaluator.source import Source
 from dspex_actors.runs.evaluator.writer import Writer
 from dspex_actors.runs.messages import End, Note
@@ -80,7 +80,8 @@ class Evaluator(GenServer):
         settings = found["settings"]
         self._job = Job(self._run_id, found["kind"], found["program"], found["metric"], found["lm"], settings)
         name = str(self.node["name"])
-        self._rows = Rows(name, settings.get("failure_score"), answered=found["answered"])
+        sends = SENDS * (found["epoch"] - 1)
+        self._rows = Rows(name, settings.get("failure_score"), answered=found["answered"], first_send=sends + 1)
         try:
             dataset = from_descriptor(found["dataset"])
             self._done = IndexSet.from_bytes(found["done"])
@@ -93,7 +94,7 @@ class Evaluator(GenServer):
                 PlanSettings(**{name: settings[name] for name in PLAN_FIELDS if settings.get(name) is not None}),
                 rule=rule,
                 failed=found["failed"],
-                sends=SENDS * (found["epoch"] - 1),
+                sends=sends,
             )
             self._source = Source(dataset, self._done)
         except DspexError as error:
@@ -128,14 +129,14 @@ class Evaluator(GenServer):
                 elif self._done.add(result.index):
                     rows = self._rows.settled(result, payload, 1, name)
                     inherited.append((result.index, result.success, result.error is not None))
-                self._writer.add(rows, paid(result))
+                self._writer.add(rows, self._rows.paid(result))
 
         await asyncio.gather(*(take(name) for name in self._worker_names))
         self._add_lost(ended_only=True)
         return inherited
 
     def _add_lost(self, *, ended_only: bool) -> None:
-        lost = lost_rows(self._data_dir, self._run_id, ended_only=ended_only)
+        lost = lost_rows(self._data_dir, self._run_id, ended_only=ended_only, told=self._rows.was_told)
         self._writer.add([], [values_of_attempt(row) for row in lost])
 
     async def _ask(self, request: Any) -> Any:
@@ -273,7 +274,7 @@ class Evaluator(GenServer):
             self._rows.again(result)
         elif decision.fate == "accept":
             rows = self._rows.settled(result, decision.payload, decision.attempts, worker)
-        self._writer.add(rows, paid(result))  # that is paid, whatever becomes of the result
+        self._writer.add(rows, self._rows.paid(result))  # that is paid, whatever becomes of the result
         self._look_at_verdict()
 
     def _look_at_verdict(self) -> None:
@@ -322,7 +323,7 @@ class Evaluator(GenServer):
         async def take(name: str, ref: Ref) -> None:
             async for _, result in rest_of(self, ref, self._run_id, calls, LAST_SECONDS):
                 if result.again != "no":
-                    self._writer.add([], paid(result))  # given up, or to be tried again: it was paid
+                    self._writer.add([], self._rows.paid(result))  # given up, or to be tried again: it was paid
                 elif self._plan is not None:
                     self._result(name, result)
 

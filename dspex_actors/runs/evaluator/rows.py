@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from dspex_actors.foundation.indexset import IndexSet
 from dspex_actors.journal.records import AttemptRow
 from dspex_actors.journal.schema import Values, attempt_values, result_values
 from dspex_actors.lm.usage import Usage
@@ -14,18 +15,14 @@ from dspex_actors.runs.plan.hopeless import HopelessRule
 from dspex_actors.runs.work import Result
 
 
-def paid(result: Result) -> list[Values]:
-    """Return the requests of a result as they are written."""
-    return [attempt_values(result.index, result.send, one) for one in result.attempts]
-
-
-def lost_rows(data_dir: Path, run_id: str, *, ended_only: bool) -> list[AttemptRow]:
+def lost_rows(data_dir: Path, run_id: str, *, ended_only: bool, told: notes.Told = notes.none_told) -> list[AttemptRow]:
     """Return what was asked for a run as lost requests; the journal drops those of which it knows the end.
 
     Args:
         data_dir: the node's data folder.
         run_id: the run.
         ended_only: only by workers that have ended.
+        told: says of a request whether its end is known here.
     """
     return [
         AttemptRow(
@@ -39,7 +36,7 @@ def lost_rows(data_dir: Path, run_id: str, *, ended_only: bool) -> list[AttemptR
             usage=Usage(input_total=line.tokens, estimated=True).to_dict(),
             cost=0.0 if line.provider == "embedded" else None,
         )
-        for line in notes.left_behind(data_dir, run_id, ended_only=ended_only)
+        for line in notes.left_behind(data_dir, run_id, ended_only=ended_only, told=told)
     ]
 
 
@@ -50,14 +47,29 @@ class Rows:
         node: the node's name, for who did it.
         failure_score: the score of a failed example; None: none.
         answered: whether an earlier part of the run has answers.
+        first_send: the number that each example's first sending by this evaluator has.
     """
 
-    def __init__(self, node: str, failure_score: float | None, *, answered: bool) -> None:
+    def __init__(self, node: str, failure_score: float | None, *, answered: bool, first_send: int) -> None:
         """Begin."""
         self.hopeless = HopelessRule(answered=answered)
         self._bills = Bills()
         self._node = node
         self._failure_score = failure_score
+        self._first_send = first_send
+        #: Examples of whose first sending the first request was told: nearly all that there is, at a bit for each.
+        self._told = IndexSet()
+
+    def paid(self, result: Result) -> list[Values]:
+        """Return the requests of a result as they are written."""
+        index, send, attempts = result.index, result.send, result.attempts
+        if send == self._first_send and attempts and attempts[0].n == 1:
+            self._told.add(index)
+        return [attempt_values(index, send, one) for one in attempts]
+
+    def was_told(self, index: int, send: int, n: int) -> bool:
+        """Say of a request whether `paid` had it; False also where that is not remembered."""
+        return n == 1 and send == self._first_send and index in self._told
 
     def again(self, result: Result) -> None:
         """Take in an attempt after which the example is tried again."""

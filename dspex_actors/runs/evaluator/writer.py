@@ -7,10 +7,11 @@ import itertools
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from dspex_actors.journal.errors import JournalError
-from dspex_actors.journal.schema import Values
+from dspex_actors.journal.schema import RESULT_COLUMNS, Values
 from dspex_actors.runs.messages import Add
 
 #: The journal is tried again this often, in seconds, while the disk is full.
@@ -21,6 +22,7 @@ BATCH, BATCH_BYTES = 1000, 2 << 20
 BACKLOG, BACKLOG_BYTES = 6_000, 32 << 20
 #: What a row takes beside its long values, and what a request takes; about.
 _ROW, _ATTEMPT = 300, 300
+_long = itemgetter(*map(RESULT_COLUMNS.index, ("example", "prediction", "extra", "error")))
 
 
 @dataclass(slots=True)
@@ -154,5 +156,5 @@ class Writer:
 
 
 def _size(result: Values) -> int:
-    """Return about how many bytes a result takes: its texts and bytes count."""
-    return _ROW + sum(len(value) for value in result if type(value) is bytes or type(value) is str)
+    """Return about how many bytes a result takes."""
+    return _ROW + sum(map(len, filter(None, _long(result))))
