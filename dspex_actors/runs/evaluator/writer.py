@@ -29,7 +29,7 @@ _long = itemgetter(*map(RESULT_COLUMNS.index, ("example", "prediction", "extra",
 class _Entry:
     """A result with requests, or requests alone, and about how many bytes they take."""
 
-    results: Sequence[Values]
+    result: Values | None
     attempts: Sequence[Values]
     size: int
 
@@ -68,19 +68,16 @@ class Writer:
 
     def add(self, results: Sequence[Values], attempts: Sequence[Values] = ()) -> None:
         """Take in results and requests, as they are written."""
-        if len(results) == 1:
-            self._append(results, attempts)
-        else:
-            if attempts:
-                self._append((), attempts)
-            for result in results:
-                self._append((result,), ())
+        for result in results:
+            self._append(_Entry(result, attempts, _ATTEMPT * len(attempts) + _size(result)))
+            attempts = ()
+        if attempts:
+            self._append(_Entry(None, attempts, _ATTEMPT * len(attempts)))
         self._there.set()
 
-    def _append(self, results: Sequence[Values], attempts: Sequence[Values]) -> None:
-        size = _ATTEMPT * len(attempts) + sum(map(_size, results))
-        self._entries.append(_Entry(results, attempts, size))
-        self._bytes += size
+    def _append(self, entry: _Entry) -> None:
+        self._entries.append(entry)
+        self._bytes += entry.size
         self._taken += 1
 
     def mark(self, written: Callable[[], None]) -> None:
@@ -125,7 +122,8 @@ class Writer:
                     break
                 size += entry.size
                 count += 1
-                results += entry.results
+                if entry.result is not None:
+                    results.append(entry.result)
                 attempts += entry.attempts
             if not count:
                 return
