@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from operator import attrgetter, itemgetter
 from typing import Any, cast
 
 import orjson
@@ -39,10 +41,11 @@ RESULT_COLUMNS = (
     "key", "score", "attempts", "latency", "asked", "cost", "at", "worker", "usage", "error", "prediction", "example",
     "finish_reason", "extra",
 )  # fmt: skip
-ATTEMPT_COLUMNS = (
-    "key", "send", "n", "at", "provider", "model", "outcome", "error", "status", "usage", "cost", "latency",
-    "finish_reason", "request_id",
+#: Those of an attempt that are what an attempt has under that name.
+_ATTEMPT_FIELDS = (
+    "n", "at", "provider", "model", "outcome", "error", "status", "cost", "latency", "finish_reason", "request_id",
 )  # fmt: skip
+ATTEMPT_COLUMNS = ("key", "send", *_ATTEMPT_FIELDS, "usage")
 #: Columns that came after the first version: the version, and what they are before it.
 _LATER = {
     "parent_id": (2, "NULL"),
@@ -61,13 +64,10 @@ INSERT_RUN = (
 )
 UPDATE_RUN = f"UPDATE runs SET {', '.join(f'{name} = ?' for name in _GOING_ON)} WHERE run_id = ?"
 UPDATE_IDENTITY = f"UPDATE runs SET {', '.join(f'{name} = ?' for name in _IDENTITY)} WHERE run_id = ?"
-INSERT_RESULT = (
-    f"INSERT OR IGNORE INTO results ({', '.join(RESULT_COLUMNS)}) VALUES ({', '.join('?' * len(RESULT_COLUMNS))})"
-)
-INSERT_ATTEMPT = (
-    f"INSERT OR IGNORE INTO attempts ({', '.join(ATTEMPT_COLUMNS)}) VALUES ({', '.join('?' * len(ATTEMPT_COLUMNS))})"
-)
-REPLACE_ATTEMPT = INSERT_ATTEMPT.replace("OR IGNORE", "OR REPLACE")
+
+#: A row as it is written: the values of its columns, but for the first one, its key, the index of its example.
+Values = list[Any]
+_index = itemgetter(0)
 
 
 def columns(names: Sequence[str], db: sqlite3.Connection) -> str:
@@ -135,22 +135,56 @@ def run_row(row: sqlite3.Row) -> RunRow:
     )  # fmt: skip
 
 
-def effective_score(result: ResultRow) -> float | None:
+def effective_score(score: float | None, error: dict[str, Any] | None) -> float | None:
     """Return the score that counts: none for a failed example, none where it is no finite number."""
-    score = result.score
-    return None if score is None or result.error is not None or not math.isfinite(score) else float(score)
+    return None if score is None or error is not None or not math.isfinite(score) else float(score)
 
 
-def result_values(base: int, result: ResultRow) -> tuple[Any, ...]:
-    """Return the values of INSERT_RESULT."""
-    if not 0 <= result.index <= MAX_INDEX:
-        raise ValueError(f"a result's index is 0 to {MAX_INDEX:,}; got {result.index}")
-    return (
-        base | result.index, effective_score(result), result.attempts, result.latency, result.asked,
-        result.cost, result.at, result.worker, to_json(result.usage) if result.usage else None,
-        None if result.error is None else to_json(result.error), result.prediction, result.example,
-        result.finish_reason, result.extra,
-    )  # fmt: skip
+def insert(table: str, names: Sequence[str], base: int, *, instead: str = "IGNORE") -> str:
+    """Return the statement that puts rows into a table.
+
+    Args:
+        table: results or attempts.
+        names: its columns.
+        base: the key of the run's index 0.
+        instead: what becomes of a row that is there: IGNORE the new one, or REPLACE the old one.
+    """
+    marks = ", ".join("?" * (len(names) - 1))
+    return f"INSERT OR {instead} INTO {table} ({', '.join(names)}) VALUES ({base} | ?, {marks})"
+
+
+def check_indices(rows: Iterable[Values]) -> None:
+    """Refuse rows whose index has no place in a key.
+
+    Raises:
+        ValueError: an index is negative, or too large.
+    """
+    indices = list(map(_index, rows))
+    for index in (min(indices, default=0), max(indices, default=0)):
+        if not 0 <= index <= MAX_INDEX:
+            raise ValueError(f"an example's index is invalid: got {index}, expected 0 to {MAX_INDEX:,}")
+
+
+def result_values(
+    *, index: int, example: bytes, prediction: bytes | None, score: float | None, error: dict[str, Any] | None,
+    attempts: int, latency: float | None, usage: dict[str, Any] | None, asked: int, cost: float | None, worker: str,
+    at: float, finish_reason: str | None, extra: bytes | None,
+) -> Values:  # fmt: skip
+    """Return a result as it is written; the arguments are the fields of a `ResultRow`."""
+    return [
+        index, effective_score(score, error), attempts, latency, asked, cost, at, worker,
+        to_json(usage) if usage else None, None if error is None else to_json(error), prediction, example,
+        finish_reason, extra,
+    ]  # fmt: skip
+
+
+_RESULT_FIELDS = tuple(item.name for item in fields(ResultRow))
+_result_fields = attrgetter(*_RESULT_FIELDS)
+
+
+def values_of_result(row: ResultRow) -> Values:
+    """Return a result as it is written."""
+    return result_values(**dict(zip(_RESULT_FIELDS, _result_fields(row), strict=True)))
 
 
 def result_row(row: tuple[Any, ...]) -> ResultRow:
@@ -163,20 +197,29 @@ def result_row(row: tuple[Any, ...]) -> ResultRow:
     )  # fmt: skip
 
 
-def attempt_values(base: int, attempt: AttemptRow) -> tuple[Any, ...]:
-    """Return the values of INSERT_ATTEMPT."""
-    if not 0 <= attempt.index <= MAX_INDEX:
-        raise ValueError(f"an attempt's index is 0 to {MAX_INDEX:,}; got {attempt.index}")
-    return (
-        base | attempt.index, attempt.send, attempt.n, attempt.at, attempt.provider, attempt.model, attempt.outcome,
-        attempt.error, attempt.status, to_json(attempt.usage) if attempt.usage else None, attempt.cost,
-        attempt.latency, attempt.finish_reason, attempt.request_id,
-    )  # fmt: skip
+_attempt_fields = attrgetter(*_ATTEMPT_FIELDS)
+
+
+def attempt_values(index: int, send: int, attempt: Any) -> Values:
+    """Return a request as it is written.
+
+    Args:
+        index: the example's place in the dataset, from 0.
+        send: the number of its sending.
+        attempt: the request, an `AttemptRow` or what has the same fields.
+    """
+    usage = attempt.usage
+    return [index, send, *_attempt_fields(attempt), to_json(usage) if usage else None]
+
+
+def values_of_attempt(row: AttemptRow) -> Values:
+    """Return a request as it is written."""
+    return attempt_values(row.index, row.send, row)
 
 
 def attempt_row(row: tuple[Any, ...]) -> AttemptRow:
     """Return the attempt in a row of ATTEMPT_COLUMNS."""
-    key, send, n, at, provider, model, outcome, error, status, usage, cost, latency, reason, request_id = row
+    key, send, n, at, provider, model, outcome, error, status, cost, latency, reason, request_id, usage = row
     return AttemptRow(
         index=key & MAX_INDEX, send=send, n=n, at=at, provider=provider, model=model, outcome=outcome, error=error,
         status=status, usage=from_json(usage), cost=cost, latency=latency, finish_reason=reason,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
-from dspex_actors.journal.records import AttemptRow, ResultRow
-from dspex_actors.journal.schema import effective_score, from_json, to_json
+from dspex_actors.journal.records import AttemptRow
+from dspex_actors.journal.schema import ATTEMPT_COLUMNS, RESULT_COLUMNS, Values, from_json, to_json
 
 _MAX_NODES = 1000
+_score, _at, _worker, _error = (itemgetter(RESULT_COLUMNS.index(name)) for name in ("score", "at", "worker", "error"))
+_cost, _usage = (itemgetter(ATTEMPT_COLUMNS.index(name)) for name in ("cost", "usage"))
 
 
 def merge_usage(total: dict[str, Any], more: Mapping[str, Any]) -> None:
@@ -19,7 +22,9 @@ def merge_usage(total: dict[str, Any], more: Mapping[str, Any]) -> None:
     What is true in one of them (`estimated`) is true of the sum.
     """
     for name, value in more.items():
-        if isinstance(value, Mapping):
+        if type(value) is int and type(total.get(name, 0)) is int:
+            total[name] = total.get(name, 0) + value  # nearly all of them
+        elif isinstance(value, Mapping):
             inner = total.setdefault(name, {})
             if isinstance(inner, dict):
                 merge_usage(inner, value)
@@ -47,29 +52,23 @@ class Tally:
     nodes: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, results: Iterable[ResultRow], attempts: Iterable[AttemptRow]) -> Tally:
+    def of(cls, results: Sequence[Values], attempts: Sequence[Values]) -> Tally:
         """Return the counts and scores of `results`, and what was paid for `attempts`."""
-        tally = cls()
-        for result in results:
-            tally.done += 1
-            if result.error is not None:
-                tally.failed += 1
-            score = effective_score(result)
-            if score is not None:
-                tally.score_sum += score
-                tally.scored += 1
-            if result.at > tally.last_at:
-                tally.last_at = result.at
-            tally.nodes.add(result.worker.partition("/")[0])
-        tally.nodes.discard("")
-        for attempt in attempts:
-            tally.asked += 1
-            if attempt.cost is None:
-                tally.unpriced += 1
-            else:
-                tally.cost += attempt.cost
-            if attempt.usage:
-                merge_usage(tally.usage, attempt.usage)
+        scores = [score for score in map(_score, results) if score is not None]
+        costs = [cost for cost in map(_cost, attempts) if cost is not None]
+        tally = cls(
+            done=len(results),
+            failed=len(results) - list(map(_error, results)).count(None),
+            score_sum=sum(scores),
+            scored=len(scores),
+            asked=len(attempts),
+            cost=sum(costs),
+            unpriced=len(attempts) - len(costs),
+            last_at=max(map(_at, results), default=0.0),
+            nodes={worker.partition("/")[0] for worker in set(map(_worker, results))} - {""},
+        )
+        for usage in filter(None, map(_usage, attempts)):
+            merge_usage(tally.usage, from_json(usage))
         return tally
 
     def take_back(self, attempt: AttemptRow) -> None:

@@ -28,18 +28,20 @@ from dspex_actors.journal.migrations import VERSION, keep_copy, migrate, version
 from dspex_actors.journal.records import STATES, AttemptRow, EventRow, ResultRow, RunRow, RunSpec, RunState
 from dspex_actors.journal.sameness import check_goes_on, check_same
 from dspex_actors.journal.schema import (
-    INSERT_ATTEMPT,
-    INSERT_RESULT,
+    ATTEMPT_COLUMNS,
     INSERT_RUN,
-    REPLACE_ATTEMPT,
+    RESULT_COLUMNS,
     UPDATE_IDENTITY,
     UPDATE_RUN,
-    attempt_values,
+    Values,
+    check_indices,
     going_on_values,
     identity_values,
-    result_values,
+    insert,
     spec_values,
     to_json,
+    values_of_attempt,
+    values_of_result,
 )
 from dspex_actors.journal.tally import Tally
 
@@ -153,30 +155,31 @@ class Journal:
             JournalFull: no space; nothing of the batch is in, the same call works once there is space.
             ConfigError: there is no such run.
         """
-        batch = list(results)
-        sent = list(attempts)
+        return self.add_values(run_id, list(map(values_of_result, results)), list(map(values_of_attempt, attempts)))
+
+    def add_values(self, run_id: str, results: Sequence[Values], attempts: Sequence[Values]) -> int:
+        """Do what `add_results` does, for rows that are values by column already: what a run's batches are."""
+        check_indices(results)
+        check_indices(attempts)
         with self._transaction():
             number, base = queries.number_and_base(self._db, run_id)
-            values = [result_values(base, result) for result in batch]
-            if not batch and not sent:
-                return 0
-            if batch and self._insert(INSERT_RESULT, values) != len(batch):
-                # Some were there, and executemany does not say which: start over with the new ones only.
-                self._db.execute("ROLLBACK TO batch")
-                batch, values = self._only_new(batch, values)
-                self._db.executemany(INSERT_RESULT, values)
             replaced: list[AttemptRow] = []
-            if sent:
-                values = [attempt_values(base, attempt) for attempt in sent]
-                if self._insert(INSERT_ATTEMPT, values) != len(sent):
+            if results:
+                statement = insert("results", RESULT_COLUMNS, base)
+                if self._insert(statement, results) != len(results):
+                    # Some were there, and executemany does not say which: start over with the new ones only.
                     self._db.execute("ROLLBACK TO batch")
-                    sent, replaced = self._one_by_one(sent, values)
-            if batch or sent:
-                tally = Tally.of(batch, sent)
+                    results = self._only_new(base, results)
+                    self._db.executemany(statement, results)
+            if attempts and self._insert(insert("attempts", ATTEMPT_COLUMNS, base), attempts) != len(attempts):
+                self._db.execute("ROLLBACK TO batch")
+                attempts, replaced = self._one_by_one(base, attempts)
+            if results or attempts:
+                tally = Tally.of(results, attempts)
                 for attempt in replaced:
                     tally.take_back(attempt)
                 tally.add_to(self._db, number)
-        return len(batch)
+        return len(results)
 
     def set_state(self, run_id: str, state: RunState, reason: str | None = None) -> RunRow:
         """Change a run's state, and account for the time it was running.
@@ -347,39 +350,33 @@ class Journal:
         with self._reading():
             return queries.results(self._db, run_id, start, limit)
 
-    def _insert(self, statement: str, values: Sequence[tuple[Any, ...]]) -> int:
+    def _insert(self, statement: str, values: Sequence[Values]) -> int:
         """Insert rows behind a savepoint; return how many were not there."""
         self._db.execute("SAVEPOINT batch")
         return self._db.executemany(statement, values).rowcount
 
-    def _one_by_one(
-        self, sent: Sequence[AttemptRow], values: Sequence[tuple[Any, ...]]
-    ) -> tuple[list[AttemptRow], list[AttemptRow]]:
+    def _one_by_one(self, base: int, attempts: Sequence[Values]) -> tuple[list[Values], list[AttemptRow]]:
         """Insert requests of which some are there; return those that count now, and lost ones that count no more."""
-        counted: list[AttemptRow] = []
+        counted: list[Values] = []
         replaced: list[AttemptRow] = []
-        for attempt, value in zip(sent, values, strict=True):
-            there = queries.attempt(self._db, value[0], attempt.send, attempt.n)
-            if there is not None and (there.outcome != "lost" or attempt.outcome == "lost"):
+        statement = insert("attempts", ATTEMPT_COLUMNS, base, instead="REPLACE")
+        outcome = ATTEMPT_COLUMNS.index("outcome")
+        for attempt in attempts:
+            index, send, n = attempt[:3]
+            there = queries.attempt(self._db, base | index, send, n)
+            if there is not None and (there.outcome != "lost" or attempt[outcome] == "lost"):
                 continue
             if there is not None:
                 replaced.append(there)
-            self._db.execute(REPLACE_ATTEMPT, value)
+            self._db.execute(statement, attempt)
             counted.append(attempt)
         return counted, replaced
 
-    def _only_new(
-        self, batch: Sequence[ResultRow], values: Sequence[tuple[Any, ...]]
-    ) -> tuple[list[ResultRow], list[tuple[Any, ...]]]:
-        there = queries.existing(self._db, [value[0] for value in values])
-        new: list[ResultRow] = []
-        new_values: list[tuple[Any, ...]] = []
-        for result, value in zip(batch, values, strict=True):
-            if value[0] not in there:
-                there.add(value[0])
-                new.append(result)
-                new_values.append(value)
-        return new, new_values
+    def _only_new(self, base: int, results: Sequence[Values]) -> list[Values]:
+        there = queries.existing(self._db, [base | result[0] for result in results])
+        # One that is in the batch twice is new once.
+        new = {result[0]: result for result in reversed(results) if base | result[0] not in there}
+        return list(new.values())[::-1]
 
 
 def _checked(state: str) -> str:

@@ -5,23 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from dspex_actors.journal.records import AttemptRow, ResultRow, RunState
+from dspex_actors.journal.records import RunState
+from dspex_actors.journal.schema import Values
 from supervisors import message
-
-message(50)(ResultRow)
-message(51)(AttemptRow)
 
 
 @message(55)
 @dataclass(frozen=True, slots=True)
 class Add:
-    """Write results and requests down: on the disk when the keeper answers. The reply is how many results were new."""
+    """Write results and requests down: on the disk when the keeper answers. The reply is how many results were new.
+
+    Args:
+        run_id: the run.
+        results: as `result_values` makes them.
+        attempts: as `attempt_values` makes them.
+    """
 
     VERSION: ClassVar[int] = 1
 
     run_id: str
-    results: list[ResultRow]
-    attempts: list[AttemptRow]
+    results: list[Values]
+    attempts: list[Values]
 
 
 @message(56)

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +20,14 @@ from supervisors.host import processes
 FOLDER = "asked"
 #: A file is written anew, without what has been told, when it is larger than this many bytes.
 LARGE = 1 << 20
+
+#: Says of a request (example, sending, number) whether its end is known.
+Told = Callable[[int, int, int], bool]
+
+
+def none_told(index: int, send: int, n: int) -> bool:
+    """Say that the end of no request is known."""
+    return False
 
 
 class Line(NamedTuple):
@@ -93,13 +101,14 @@ class Notes:
             self._file = None
 
 
-def left_behind(data_dir: Path, run_id: str, *, ended_only: bool) -> Iterator[Line]:
-    """Give what was asked for a run, told or not.
+def left_behind(data_dir: Path, run_id: str, *, ended_only: bool, told: Told = none_told) -> Iterator[Line]:
+    """Give what was asked for a run, but for what is known to be told.
 
     Args:
         data_dir: the node's data folder.
         run_id: the run.
         ended_only: only by processes that have ended.
+        told: asked of each request; those of which it is true are left out.
     """
     folder = folder_of(data_dir, run_id)
     try:
@@ -113,8 +122,12 @@ def left_behind(data_dir: Path, run_id: str, *, ended_only: bool) -> Iterator[Li
         with contextlib.suppress(OSError):
             for line in (folder / name).read_bytes().splitlines():
                 with contextlib.suppress(ValueError):  # a last line that was cut
-                    index, send, n, at, tokens, provider, model = line.decode().split(" ", 6)
-                    yield Line(int(index), int(send), int(n), float(at), int(tokens), provider, model)
+                    first, second, third, rest = line.split(b" ", 3)
+                    index, send, n = int(first), int(second), int(third)
+                    if told(index, send, n):
+                        continue
+                    at, tokens, provider, model = rest.decode().split(" ", 3)
+                    yield Line(index, send, n, float(at), int(tokens), provider, model)
 
 
 def clear(data_dir: Path, run_id: str) -> None:

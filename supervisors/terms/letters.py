@@ -79,8 +79,15 @@ class Letter:
             version, rows = values[place]
             if version not in (0, letter.version):
                 raise LookupError(f"rows of version {version}, expected {letter.version}")
-            values[place] = [letter.make(row) for row in rows] if version else rows
+            values[place] = letter.make_all(rows) if version else rows
         return self.cls(**dict(zip(self._names, values, strict=True))) if self._by_name else self.cls(*values)
+
+    def make_all(self, rows: list[list[Any]]) -> list[Any]:
+        """Return the messages of a table."""
+        if self._tables or self._by_name:
+            return [self.make(row) for row in rows]
+        cls = self.cls
+        return [cls(*row) for row in rows]
 
 
 def message(number: int) -> Callable[[type[T]], type[T]]:

@@ -19,10 +19,11 @@ from dspex_actors.data.opening import from_descriptor
 from dspex_actors.errors import DspexError, from_record
 from dspex_actors.foundation.indexset import IndexSet
 from dspex_actors.journal.records import RunState
+from dspex_actors.journal.schema import Values, values_of_attempt
 from dspex_actors.names import RUNS, worker_name
 from dspex_actors.runs import notes
 from dspex_actors.runs.evaluator.handover import rest_of
-from dspex_actors.runs.evaluator.rows import Rows, attempt_rows, lost_rows
+from dspex_actors.runs.evaluator.rows import Rows, lost_rows
 from dspex_actors.runs.evaluator.source import Source
 from dspex_actors.runs.evaluator.writer import Writer
 from dspex_actors.runs.messages import End, Note
@@ -79,7 +80,8 @@ class Evaluator(GenServer):
         settings = found["settings"]
         self._job = Job(self._run_id, found["kind"], found["program"], found["metric"], found["lm"], settings)
         name = str(self.node["name"])
-        self._rows = Rows(name, settings.get("failure_score"), answered=found["answered"])
+        sends = SENDS * (found["epoch"] - 1)
+        self._rows = Rows(name, settings.get("failure_score"), answered=found["answered"], first_send=sends + 1)
         try:
             dataset = from_descriptor(found["dataset"])
             self._done = IndexSet.from_bytes(found["done"])
@@ -92,7 +94,7 @@ class Evaluator(GenServer):
                 PlanSettings(**{name: settings[name] for name in PLAN_FIELDS if settings.get(name) is not None}),
                 rule=rule,
                 failed=found["failed"],
-                sends=SENDS * (found["epoch"] - 1),
+                sends=sends,
             )
             self._source = Source(dataset, self._done)
         except DspexError as error:
@@ -121,17 +123,21 @@ class Evaluator(GenServer):
             if ref is None:
                 return
             async for payload, result in rest_of(self, ref, self._run_id, "wait"):
-                attempts = attempt_rows(result)
-                self._writer.add(attempts)
+                rows: list[Values] = []
                 if result.again != "no":
-                    self._rows.again(result, attempts)
+                    self._rows.again(result)
                 elif self._done.add(result.index):
-                    self._writer.add(self._rows.settled(result, attempts, payload, 1, name))
+                    rows = self._rows.settled(result, payload, 1, name)
                     inherited.append((result.index, result.success, result.error is not None))
+                self._writer.add(rows, self._rows.paid(result))
 
         await asyncio.gather(*(take(name) for name in self._worker_names))
-        self._writer.add(lost_rows(self._data_dir, self._run_id, ended_only=True))
+        self._add_lost(ended_only=True)
         return inherited
+
+    def _add_lost(self, *, ended_only: bool) -> None:
+        lost = lost_rows(self._data_dir, self._run_id, ended_only=ended_only, told=self._rows.was_told)
+        self._writer.add([], [values_of_attempt(row) for row in lost])
 
     async def _ask(self, request: Any) -> Any:
         """Ask the keeper of runs; while it is being restarted, wait for it."""
@@ -224,7 +230,7 @@ class Evaluator(GenServer):
     def _lost(self, lost: list[Lost]) -> None:
         for item in lost:
             result = Result(index=item.index, send=0, error=item.error)
-            self._writer.add(self._rows.settled(result, [], item.payload, item.attempts, str(item.worker)))
+            self._writer.add(self._rows.settled(result, item.payload, item.attempts, str(item.worker)))
 
     # --- results in -------------------------------------------------------------------------------------------------
 
@@ -253,8 +259,6 @@ class Evaluator(GenServer):
     def _result(self, worker: str, result: Result) -> None:
         plan, error = self._plan, result.error
         assert plan is not None
-        attempts = attempt_rows(result)
-        self._writer.add(attempts)  # paid, whatever becomes of the result
         if error is None and result.latency is not None:
             self._latency = result.latency if self._latency is None else 0.95 * self._latency + 0.05 * result.latency
             plan.note_latency(self._latency)
@@ -266,10 +270,12 @@ class Evaluator(GenServer):
             free=result.again == "free",
             final=error is not None and result.again == "no",
         )
+        rows: list[Values] = []
         if decision.fate == "again":
-            self._rows.again(result, attempts)
+            self._rows.again(result)
         elif decision.fate == "accept":
-            self._writer.add(self._rows.settled(result, attempts, decision.payload, decision.attempts, worker))
+            rows = self._rows.settled(result, decision.payload, decision.attempts, worker)
+        self._writer.add(rows, self._rows.paid(result))  # that is paid, whatever becomes of the result
         self._look_at_verdict()
 
     def _look_at_verdict(self) -> None:
@@ -321,14 +327,14 @@ class Evaluator(GenServer):
         async def take(name: str, ref: Ref) -> None:
             async for _, result in rest_of(self, ref, self._run_id, calls, LAST_SECONDS):
                 if result.again != "no":
-                    self._writer.add(attempt_rows(result))  # given up, or to be tried again: it was paid
+                    self._writer.add([], self._rows.paid(result))  # given up, or to be tried again: it was paid
                 elif self._plan is not None:
                     self._result(name, result)
 
         await asyncio.gather(*(take(name, ref) for name, ref in self._refs.items() if name not in self._missing))
         if calls == "cancel":
             # What is in no result by now: of calls that workers could not end, or that ended with their worker.
-            self._writer.add(lost_rows(self._data_dir, self._run_id, ended_only=False))
+            self._add_lost(ended_only=False)
 
     async def terminate(self, reason: Any) -> None:
         """Bring what is here to the journal, then what workers have; what they are at is left to a successor."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
-from dspex_actors.journal.records import AttemptRow, ResultRow
+from dspex_actors.foundation.indexset import IndexSet
+from dspex_actors.journal.records import AttemptRow
+from dspex_actors.journal.schema import Values, attempt_values, result_values
 from dspex_actors.lm.usage import Usage
 from dspex_actors.runs import notes
 from dspex_actors.runs.plan.bills import Bills
@@ -14,36 +15,14 @@ from dspex_actors.runs.plan.hopeless import HopelessRule
 from dspex_actors.runs.work import Result
 
 
-def attempt_rows(result: Result) -> list[AttemptRow]:
-    """Return the requests of a result."""
-    return [
-        AttemptRow(
-            index=result.index,
-            send=result.send,
-            n=one.n,
-            at=one.at,
-            provider=one.provider,
-            model=one.model,
-            outcome=one.outcome,  # type: ignore[arg-type]
-            error=one.error,
-            status=one.status,
-            usage=one.usage,
-            cost=one.cost,
-            latency=one.latency,
-            finish_reason=one.finish_reason,
-            request_id=one.request_id,
-        )
-        for one in result.attempts
-    ]
-
-
-def lost_rows(data_dir: Path, run_id: str, *, ended_only: bool) -> list[AttemptRow]:
+def lost_rows(data_dir: Path, run_id: str, *, ended_only: bool, told: notes.Told = notes.none_told) -> list[AttemptRow]:
     """Return what was asked for a run as lost requests; the journal drops those of which it knows the end.
 
     Args:
         data_dir: the node's data folder.
         run_id: the run.
         ended_only: only by workers that have ended.
+        told: says of a request whether its end is known here.
     """
     return [
         AttemptRow(
@@ -57,7 +36,7 @@ def lost_rows(data_dir: Path, run_id: str, *, ended_only: bool) -> list[AttemptR
             usage=Usage(input_total=line.tokens, estimated=True).to_dict(),
             cost=0.0 if line.provider == "embedded" else None,
         )
-        for line in notes.left_behind(data_dir, run_id, ended_only=ended_only)
+        for line in notes.left_behind(data_dir, run_id, ended_only=ended_only, told=told)
     ]
 
 
@@ -68,31 +47,44 @@ class Rows:
         node: the node's name, for who did it.
         failure_score: the score of a failed example; None: none.
         answered: whether an earlier part of the run has answers.
+        first_send: the number that each example's first sending by this evaluator has.
     """
 
-    def __init__(self, node: str, failure_score: float | None, *, answered: bool) -> None:
+    def __init__(self, node: str, failure_score: float | None, *, answered: bool, first_send: int) -> None:
         """Begin."""
         self.hopeless = HopelessRule(answered=answered)
         self._bills = Bills()
         self._node = node
         self._failure_score = failure_score
+        self._first_send = first_send
+        #: Examples of whose first sending the first request was told: nearly all that there is, at a bit for each.
+        self._told = IndexSet()
 
-    def again(self, result: Result, attempts: list[AttemptRow]) -> None:
+    def paid(self, result: Result) -> list[Values]:
+        """Return the requests of a result as they are written."""
+        index, send, attempts = result.index, result.send, result.attempts
+        if send == self._first_send and attempts and attempts[0].n == 1:
+            self._told.add(index)
+        return [attempt_values(index, send, one) for one in attempts]
+
+    def was_told(self, index: int, send: int, n: int) -> bool:
+        """Say of a request whether `paid` had it; False also where that is not remembered."""
+        return n == 1 and send == self._first_send and index in self._told
+
+    def again(self, result: Result) -> None:
         """Take in an attempt after which the example is tried again."""
-        self._bills.note(result.index, attempts)
+        self._bills.note(result.index, result.attempts)
         # What waited for a limit of our own alone has asked nobody, and says nothing of the provider.
-        if result.again == "free" and attempts and result.error is not None:
+        if result.again == "free" and result.attempts and result.error is not None:
             self.hopeless.waited(result.index, result.error)
 
-    def settled(
-        self, result: Result, attempts: list[AttemptRow], payload: bytes, tries: int, worker: str
-    ) -> Iterable[ResultRow]:
+    def settled(self, result: Result, payload: bytes, tries: int, worker: str) -> list[Values]:
         """Return the rows to write down now that an example has its result."""
-        bill = self._bills.settle(result.index, attempts)
+        bill = self._bills.settle(result.index, result.attempts)
         score = result.score
         if result.error is not None and score is None:
             score = self._failure_score
-        row = ResultRow(
+        row = result_values(
             index=result.index,
             example=payload,
             prediction=result.prediction,
@@ -108,5 +100,5 @@ class Rows:
             finish_reason=result.finish_reason or bill.finish_reason,
             extra=result.extra,
         )
-        rows: list[ResultRow] = self.hopeless.observe(row, result.failure, result.error)
+        rows: list[Values] = self.hopeless.observe(row, result.failure, result.error)
         return rows

@@ -5,19 +5,33 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from dspex_actors.journal.errors import JournalError
-from dspex_actors.journal.records import AttemptRow, ResultRow
+from dspex_actors.journal.schema import RESULT_COLUMNS, Values
 from dspex_actors.runs.messages import Add
 
 #: The journal is tried again this often, in seconds, while the disk is full.
 RETRY_SECONDS = 0.5
-#: Most rows in one transaction, and about the most bytes: a batch is in memory several times while it is packed.
-BATCH, BATCH_BYTES = 2000, 2 << 20
-#: At most so many rows wait for the journal, of about so many bytes; with more, no more work is given out.
-BACKLOG, BACKLOG_BYTES = 12_000, 32 << 20
+#: Most results in one transaction, and about the most bytes: a batch is in memory several times while it is packed.
+BATCH, BATCH_BYTES = 1000, 2 << 20
+#: At most so many results wait for the journal, of about so many bytes; with more, no more work is given out.
+BACKLOG, BACKLOG_BYTES = 6_000, 32 << 20
+#: What a row takes beside its long values, and what a request takes; about.
+_ROW, _ATTEMPT = 300, 300
+_long = itemgetter(*map(RESULT_COLUMNS.index, ("example", "prediction", "extra", "error")))
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A result with requests, or requests alone, and about how many bytes they take."""
+
+    result: Values | None
+    attempts: Sequence[Values]
+    size: int
 
 
 class Writer:
@@ -32,10 +46,10 @@ class Writer:
     def __init__(self, run_id: str, ask: Callable[..., Awaitable[Any]], log: Any) -> None:
         """Start with nothing to write."""
         self._run_id, self._ask, self._log = run_id, ask, log
-        self._rows: deque[ResultRow | AttemptRow] = deque()
+        self._entries: deque[_Entry] = deque()
         self._bytes = 0
         self._there = asyncio.Event()
-        # Rows ever taken in, and written; and what to call when as many are written as were taken in by then.
+        # Entries ever taken in, and written; and what to call when as many are written as were taken in by then.
         self._taken = self._written = 0
         self._marks: deque[tuple[int, Callable[[], None]]] = deque()
         self._lock = asyncio.Lock()
@@ -45,20 +59,26 @@ class Writer:
     @property
     def is_behind(self) -> bool:
         """Whether so much waits for the journal that no more should be asked."""
-        return len(self._rows) > BACKLOG or self._bytes > BACKLOG_BYTES
+        return len(self._entries) > BACKLOG or self._bytes > BACKLOG_BYTES
 
     @property
     def left(self) -> int:
-        """Return how many rows wait for the journal."""
-        return len(self._rows)
+        """Return how many results, or requests without one, wait for the journal."""
+        return len(self._entries)
 
-    def add(self, rows: Iterable[ResultRow | AttemptRow]) -> None:
-        """Take in results and requests."""
-        for row in rows:
-            self._rows.append(row)
-            self._bytes += _size(row)
-            self._taken += 1
+    def add(self, results: Sequence[Values], attempts: Sequence[Values] = ()) -> None:
+        """Take in results and requests, as they are written."""
+        for result in results:
+            self._append(_Entry(result, attempts, _ATTEMPT * len(attempts) + _size(result)))
+            attempts = ()
+        if attempts:
+            self._append(_Entry(None, attempts, _ATTEMPT * len(attempts)))
         self._there.set()
+
+    def _append(self, entry: _Entry) -> None:
+        self._entries.append(entry)
+        self._bytes += entry.size
+        self._taken += 1
 
     def mark(self, written: Callable[[], None]) -> None:
         """Have `written` called when everything that was taken in until now is in the journal."""
@@ -77,10 +97,10 @@ class Writer:
         while True:
             await self._there.wait()
             self._there.clear()
-            while self._rows:
+            while self._entries:
                 await self._write_batch(self.write_down)
                 written()
-            if finished() and not self._rows:
+            if finished() and not self._entries:
                 return
 
     async def bring_rest(self) -> None:
@@ -89,26 +109,29 @@ class Writer:
         Raises:
             DspexError: it cannot.
         """
-        while self._rows:
+        while self._entries:
             await self._write_batch(self._ask)
 
     async def _write_batch(self, write: Callable[[Any], Awaitable[Any]]) -> None:
         async with self._lock:
             size, count = 0, 0
-            for row in itertools.islice(self._rows, BATCH):
-                size += _size(row)
-                if count and size > BATCH_BYTES:
+            results: list[Values] = []
+            attempts: list[Values] = []
+            for entry in itertools.islice(self._entries, BATCH):
+                if count and size + entry.size > BATCH_BYTES:
                     break
+                size += entry.size
                 count += 1
+                if entry.result is not None:
+                    results.append(entry.result)
+                attempts += entry.attempts
             if not count:
                 return
             # They stay in the queue until they are down: an evaluator that is told to end brings them again.
-            batch = list(itertools.islice(self._rows, count))
-            results = [row for row in batch if isinstance(row, ResultRow)]
-            await write(Add(self._run_id, results, [row for row in batch if isinstance(row, AttemptRow)]))
-            for row in batch:
-                self._rows.popleft()
-                self._bytes -= _size(row)
+            await write(Add(self._run_id, results, attempts))
+            for _ in range(count):
+                self._entries.popleft()
+            self._bytes -= size
             self._written += count
         while self._marks and self._marks[0][0] <= self._written:
             self._marks.popleft()[1]()
@@ -130,10 +153,6 @@ class Writer:
             return
 
 
-def _size(row: ResultRow | AttemptRow) -> int:
-    """Return about how many bytes a row takes."""
-    if isinstance(row, AttemptRow):
-        return 300
-    error = row.error
-    words = 0 if error is None else sum(len(value) for value in error.values() if isinstance(value, str))
-    return len(row.example) + len(row.prediction or b"") + len(row.extra or b"") + words + 300
+def _size(result: Values) -> int:
+    """Return about how many bytes a result takes."""
+    return _ROW + sum(map(len, filter(None, _long(result))))

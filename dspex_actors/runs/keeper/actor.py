@@ -107,7 +107,7 @@ class Runs(GenServer):
     async def _answer(self, request: Any) -> Any:
         match request:
             case Add(run_id, results, attempts):
-                return self._journal.add_results(run_id, results, attempts)
+                return self._journal.add_values(run_id, results, attempts)
             case ("progress", run_id):
                 return self._progress(run_id)
             case ("open", run_id):

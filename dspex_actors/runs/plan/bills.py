@@ -4,10 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from dspex_actors.journal.records import AttemptRow
 from dspex_actors.journal.tally import merge_usage
+
+
+class Paid(Protocol):
+    """What a bill says of a request."""
+
+    @property
+    def usage(self) -> dict[str, Any] | None:
+        """Return its tokens by kind; None: unknown."""
+
+    @property
+    def cost(self) -> float | None:
+        """Return its price; None: unknown."""
+
+    @property
+    def outcome(self) -> str:
+        """Return what became of it."""
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Return why its answer ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +38,7 @@ class Bill:
     cost: float | None = 0.0
     finish_reason: str | None = None
 
-    def plus(self, attempts: Sequence[AttemptRow]) -> Bill:
+    def plus(self, attempts: Sequence[Paid]) -> Bill:
         """Return the bill with more requests on it."""
         usage, cost, finish_reason = self.usage, self.cost, self.finish_reason
         for attempt in attempts:
@@ -40,12 +59,12 @@ class Bills:
         """Start with nothing."""
         self._open: dict[int, Bill] = {}
 
-    def note(self, index: int, attempts: Sequence[AttemptRow]) -> None:
+    def note(self, index: int, attempts: Sequence[Paid]) -> None:
         """Take in an attempt after which the example is tried again."""
         if attempts:
             self._open[index] = self._open.get(index, Bill()).plus(attempts)
 
-    def settle(self, index: int, attempts: Sequence[AttemptRow]) -> Bill:
+    def settle(self, index: int, attempts: Sequence[Paid]) -> Bill:
         """Return everything that was paid for an example, its last attempt included."""
         before = self._open.pop(index, None)
         if before is None and len(attempts) == 1:

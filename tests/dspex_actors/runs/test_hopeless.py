@@ -89,7 +89,7 @@ def test_kinds(error, at_first, later):
         ([None] + [CONFIG] * 50, False, range(51), None),
         ([None] + [QUOTA] * 50, False, [0], ROW + "QuotaExhausted: no money"),
         ([CONFIG] * 50, True, range(50), None),
-        ([None] + [GONE] * 50, False, [0], ROW + "Overloaded: no connection"),
+        ([None] + [GONE] * 50, False, [0], ROW + "Overloaded: nobody listens"),
         (([GONE] * (IN_A_ROW - 1) + [None]) * 3, True, range(3 * IN_A_ROW), None),
         ([QUOTA] * 50, True, [], ROW + "QuotaExhausted: no money"),
         ([QUOTA] * IN_A_ROW + [None], True, [IN_A_ROW], ROW + "QuotaExhausted: no money"),
