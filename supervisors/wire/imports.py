@@ -39,6 +39,15 @@ class Source:
 
 _Test = Callable[[ModuleType], bool]
 
+#: Files of modules that the node was told to have loaded: they are one for all its servers, and not run again.
+_preloaded: set[tuple[str, str]] = set()
+
+
+def preloaded() -> None:
+    """Take note that what is loaded now was loaded for all processes that are forked from here on."""
+    found = [(name, getattr(module, "__file__", None)) for name, module in list(sys.modules.items())]
+    _preloaded.update((name, file) for name, file in found if file is not None)
+
 
 class Importer:
     """The `import` of functions that came here together."""
@@ -87,6 +96,9 @@ class Importer:
             return found
 
     def _run(self, name: str, source: Source) -> ModuleType:
+        if (name, source.file) in _preloaded and name in sys.modules:
+            self.known[name] = sys.modules[name]
+            return sys.modules[name]
         module = ModuleType(name)
         package = name if source.is_package else name.rpartition(".")[0]
         vars(module).update(__file__=source.file, __package__=package, __builtins__=self.builtins)

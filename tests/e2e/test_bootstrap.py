@@ -75,7 +75,7 @@ def connected(tmp_path, server):
         system.close()
 
 
-@pytest.mark.parametrize("rounds", [1, 3])
+@pytest.mark.parametrize("rounds", [1, pytest.param(3, marks=pytest.mark.soak)])
 def test_the_demos_are_those_of_the_sequential_algorithm(connected, rounds):
     _, lm, lm_server = connected()
     trainset = desk_tickets(80)
@@ -89,7 +89,7 @@ def test_the_demos_are_those_of_the_sequential_algorithm(connected, rounds):
     assert lm_server.requests - sequential <= sequential + 24 * 3 * rounds
 
 
-@pytest.mark.parametrize("victim", ["worker-1", "run:"])
+@pytest.mark.parametrize("victim", [pytest.param("worker-1", marks=pytest.mark.soak), "run:"])
 def test_a_process_killed_in_the_middle_changes_nothing(connected, server, victim):
     system, _, lm_server = connected("--latency-ms", 50)
     trainset = desk_tickets(80)

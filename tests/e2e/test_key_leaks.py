@@ -52,8 +52,10 @@ def completion(headers):
     [
         (200, KEYS[0]),
         (401, KEYS[1]),
-        (500, KEYS[0]),
-        *(pytest.param(*each, marks=pytest.mark.soak) for each in [(200, KEYS[1]), (401, KEYS[0]), (500, KEYS[1])]),
+        *(
+            pytest.param(*each, marks=pytest.mark.soak)
+            for each in [(200, KEYS[1]), (401, KEYS[0]), (500, KEYS[0]), (500, KEYS[1])]
+        ),
     ],
 )
 def test_no_leak(home, monkeypatch, capfd, key, status):

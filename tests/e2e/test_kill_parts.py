@@ -13,19 +13,16 @@ EXAMPLES, IN_FLIGHT, LATENCY = 400, 64, 0.1
 #: What may be asked again: what was in flight, and what was on its way to the journal (250 ms).
 AGAIN = IN_FLIGHT + int(0.25 * IN_FLIGHT / LATENCY)
 
+#: What is killed besides is a supervisor or a pillar like one of the others.
+ALIKE = ("registry", "evaluators", "http_workers", "clients", "admin", "logger")
 PARTS = [
     "worker-1",
     "run:",
     "runs",
     "client:",
-    "registry",
     "door",
-    "evaluators",
-    "http_workers",
-    "clients",
     "root",
-    "admin",
-    "logger",
+    *(pytest.param(part, marks=pytest.mark.soak) for part in ALIKE),
 ]
 
 

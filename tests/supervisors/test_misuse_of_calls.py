@@ -71,7 +71,12 @@ def outcome(call, value):
     return "result"
 
 
-@pytest.mark.parametrize("name", sorted(VALUES))
+#: They take 20 s each: every call makes them anew, and looks at all of them.
+LONG = {"deep lists", "deep tuples", "via an endless key"}
+NAMES = [pytest.param(name, marks=pytest.mark.soak) if name in LONG else name for name in sorted(VALUES)]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_value_of_this_kind_harms_nobody_at_any_public_call(node, top, name):
     before, wrong = pids(node, top), []
     for what, call in calls(node, top).items():

@@ -135,7 +135,13 @@ LEFT_OUT = {
 }
 
 
-@pytest.mark.parametrize("name", KINDS)
+NAMES = [
+    pytest.param(name, marks=pytest.mark.soak) if name.startswith(("deep", "too large", "one block")) else name
+    for name in KINDS
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_any_value_of_a_server_or_a_spec_is_a_result_or_an_error_at_the_caller(node, tree, name):
     before = _pids(node)
     wrong = {}

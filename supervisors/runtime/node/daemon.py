@@ -35,6 +35,7 @@ from supervisors.runtime.thespian import identity
 from supervisors.terms.reason import SHUTDOWN
 from supervisors.terms.ref import Ref
 from supervisors.version import __version__
+from supervisors.wire import imports
 from supervisors.wire.clock import Clock
 from supervisors.wire.keys import inherit_key
 
@@ -138,6 +139,7 @@ class Daemon:
         if threading.active_count() > 1:
             names = [thread.name for thread in threading.enumerate()]
             raise StartRefusedError(f"preloading started threads ({names}); a process with threads must not fork")
+        imports.preloaded()
         meters.share()
         # What is loaded by now stays for ever: collectors of the children need not walk it, nor copy its pages.
         gc.collect()
