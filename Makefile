@@ -3,16 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Most tests wait for processes that start and end. A file stays together: its tests share a node. tests/conftest.py has
-# the order: what is slow comes first.
-PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Three test processes for two cores: tests wait half of their time. A file stays together: its tests share a node.
+# tests/conftest.py has the order: what is slow comes first.
+PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 # How long each of the long tests goes on, in seconds.
 SOAK_SECONDS ?= 30
 
 # Processes are started by the hundred: each would compile every module anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test soak lint bench test-newest lock clean
+.PHONY: demo test soak nemesis lint bench test-newest lock clean
 
 $(STAMP): pyproject.toml requirements/lock.txt requirements/build.txt
 	@$(PYTHON) requirements/install.py $(VENV)
@@ -25,9 +25,14 @@ demo: $(STAMP)
 test: $(STAMP)
 	@$(BIN)/python -m pytest $(PARALLEL)
 
-# What is slow and rare: chaos, floods, long property runs.
+# What is slow and rare: chaos, floods, kills in clusters, properties with all their examples; and programs as users
+# start them, each a fresh interpreter.
 soak: $(STAMP)
-	@SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -m soak
+	@COLD_STARTS=1 SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -m "soak or hypothesis" $(PARALLEL)
+
+# What hosts, cables and clocks do to a cluster: network namespaces, so as root; half an hour.
+nemesis: $(STAMP)
+	@$(BIN)/python -m pytest -m nemesis
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -33,11 +34,12 @@ def wait() -> None:
 
 
 @contextlib.contextmanager
-def connected(url: str) -> Iterator[tuple[Any, Any, Any]]:
-    """Connect to a node of this process's own; give (system, program, metric)."""
+def connected(url: str, limits: dict[str, Any] | None = None) -> Iterator[tuple[Any, Any, Any]]:
+    """Connect to a node of this process's own, with an LM that is told such limits; give (system, program, metric)."""
     import dspex_actors as dspex
 
-    lm = dspex.LM("openai/m", base_url=url)
+    # Answers are not kept: the loops beside us keep none, and the warm-up has asked some of the same.
+    lm = dspex.LM("openai/m", base_url=url, **{"cache": False, **(limits or {})})
     with dspex.connect(lm=lm) as system:
         yield system, dspex.Predict(SIGNATURE), dspex.metrics.exact_match("team")
 
@@ -55,11 +57,21 @@ def generated(count: int, first: int = 0) -> Iterator[Any]:
         yield dspex.Example(ticket=TICKET.format(number), team="bugs").with_inputs("ticket")
 
 
-def evaluate(url: str, count: int, in_flight: int, source: str = "list", warm_up: int = 300) -> None:
+def evaluate(
+    url: str,
+    count: int,
+    in_flight: int,
+    source: str = "list",
+    warm_up: int = 300,
+    sample: float = 0.0,
+    telemetry: bool = True,
+    limits: dict[str, Any] | None = None,
+) -> None:
     """Evaluate `count` examples from a list, a generator or a JSON lines file; read the results once."""
+    os.environ["DSPEX_TELEMETRY"] = "1" if telemetry else "0"
     import dspex_actors as dspex
 
-    with connected(url) as (system, program, metric):
+    with connected(url, limits) as (system, program, metric):
         path = Path(system.data_dir) / "bench.jsonl"
         if source == "file":
             with path.open("w") as file:
@@ -78,6 +90,7 @@ def evaluate(url: str, count: int, in_flight: int, source: str = "list", warm_up
             metric,
             max_in_flight=in_flight,
             display_progress=False,
+            sample=sample,
         )
         seconds = time.perf_counter() - started
         points = system.journal.latency_percentiles(result.run_id, (0.5, 0.99)) or [0.0, 0.0]
@@ -211,10 +224,28 @@ async def _bare(url: str, count: int, in_flight: int, client: str) -> None:
         await asyncio.to_thread(wait)
 
 
+def limits(url: str, count: int, in_flight: int, limits: dict[str, Any], model: str, sizes: list[int]) -> None:
+    """Evaluate `count` examples under a provider's limits, with prompts that are longer by so many words in turn."""
+    import dspex_actors as dspex
+
+    lm = dspex.LM(model, base_url=url, max_tokens=32, cache=False, **limits)
+    with dspex.connect(lm=lm):
+        program, metric = dspex.Predict(SIGNATURE), dspex.metrics.exact_match("team")
+        work = examples(count)
+        for number, example in enumerate(work):
+            example["ticket"] += " word" * sizes[number % len(sizes)]
+        say()
+        wait()
+        started = time.perf_counter()
+        result = dspex.evaluate(program, work, metric, max_in_flight=in_flight, display_progress=False)
+        say({"seconds": time.perf_counter() - started, "done": result.succeeded})
+        wait()
+
+
 def main() -> None:
     """Do what the command line says."""
     default_sigint()
-    kinds = {"evaluate": evaluate, "resilience": resilience, "idle": idle, "bare": bare}
+    kinds = {"evaluate": evaluate, "resilience": resilience, "idle": idle, "bare": bare, "limits": limits}
     try:
         kinds[sys.argv[1]](**json.loads(sys.argv[2]))
     except (KeyboardInterrupt, BrokenPipeError):

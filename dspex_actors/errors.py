@@ -19,8 +19,15 @@
      ├─ ConfigError                a setting, a model string, a program or a dataset is not usable as given
      │                             (where DSPy raises a ValueError, TypeError, KeyError or
      │                             RuntimeError it is one too: foundation/config_errors.py)
+     │   └─ InvalidInputs          inputs of an inference are not what the program takes; all `findings` at once
+     ├─ InvalidOutputs             what came out of an inference is not what the signature says; all `findings`
+     ├─ TransformationFailed       a transformation of an inference failed; `transformation` is its name
+     ├─ MemberAway                 a member of an ecosystem was not there, or died meanwhile; ask again
+     ├─ WorkflowError              a step of a workflow failed; `step`, `data` so far, `steps`, the error is its cause
+     ├─ AllStrategiesFailed        no strategy of a fallback had a value; `errors` by strategy
      ├─ RunFailed                  a run ended without a result
      └─ RunInterrupted             the node went away in the middle of a run; `run_id` continues it
+         └─ BudgetExceeded         what may be spent is used up; `spent`, `budget`
 
 Every one is plain data: it can be turned into a record (`to_record`), sent anywhere and rebuilt
 (`from_record`). No error holds a request, a response or a client of an HTTP library: those carry API keys.
@@ -33,12 +40,16 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, ClassVar
 
+from dspex_actors.plain import brief
+
 
 class DspexError(Exception):
     """Base of every error that dspex raises on purpose."""
 
     #: Names of the constructor's keyword arguments beside `message`; they travel in records.
     fields: ClassVar[tuple[str, ...]] = ()
+    #: In which operation it came up and what led to it (`foundation/error_context.py`), plain data; it travels too.
+    context: dict[str, Any] | None = None
 
     def __init__(self, message: str, **details: Any) -> None:
         """Make the error; `details` may hold any of the class's `fields`, the rest is refused."""
@@ -60,6 +71,8 @@ class DspexError(Exception):
         """Return the error as plain data: its type's name, its message and its fields that are set."""
         record: dict[str, Any] = {"type": type(self).__name__, "message": self.message}
         record.update({name: value for name in self.fields if (value := getattr(self, name)) is not None})
+        if isinstance(self.context, dict):
+            record["context"] = dict(self.context)
         return record
 
 
@@ -77,19 +90,12 @@ class LMError(DspexError):
         asked: how many HTTP requests were made for this call, retries included.
         retryable: whether the same request may succeed later; None where nobody can tell.
         usage: tokens that the failed request used, where the provider told (`Usage.to_dict`'s data): it is paid, too.
+        partial: the text that had come of a reply that was streamed; None: nothing had.
     """
 
     fields: ClassVar[tuple[str, ...]] = (
-        "provider",
-        "model",
-        "status",
-        "code",
-        "retry_after",
-        "request_id",
-        "asked",
-        "retryable",
-        "usage",
-    )
+        "provider", "model", "status", "code", "retry_after", "request_id", "asked", "retryable", "usage", "partial",
+    )  # fmt: skip
     #: Whether the request reached the server, as far as is known; does not travel.
     was_sent: bool = True
     provider: str | None
@@ -101,6 +107,7 @@ class LMError(DspexError):
     asked: int | None
     retryable: bool | None
     usage: dict[str, Any] | None
+    partial: str | None
 
 
 class RateLimited(LMError):
@@ -140,7 +147,7 @@ class ContentBlocked(LMError):
 
 
 class StreamTruncated(LMError):
-    """The reply ended before its end."""
+    """The reply ended before its end; `partial` has what came of one that was streamed."""
 
 
 class CircuitOpen(LMError):
@@ -210,6 +217,82 @@ class ConfigError(DspexError):
     """A setting, model string, program, metric or dataset is not usable as given."""
 
 
+class InvalidInputs(ConfigError):
+    """Inputs of an inference are not what the program takes.
+
+    Args:
+        message: all findings, for people.
+        findings: a dict each: `input` (its name), `problem` (unknown, missing, mistyped, refused), `message`.
+    """
+
+    fields: ClassVar[tuple[str, ...]] = ("findings",)
+    findings: list[dict[str, Any]]
+
+
+class InvalidOutputs(DspexError):
+    """What came out of an inference is not what the signature says; `findings` as of `InvalidInputs`, by `output`."""
+
+    fields: ClassVar[tuple[str, ...]] = ("findings",)
+    findings: list[dict[str, Any]]
+
+
+class TransformationFailed(DspexError):
+    """A transformation of an inference failed."""
+
+    fields: ClassVar[tuple[str, ...]] = ("transformation",)
+    transformation: str
+
+
+class MemberAway(DspexError):
+    """A member of an ecosystem was not there, or died during the inference; it is back in a moment."""
+
+    fields: ClassVar[tuple[str, ...]] = ("role",)
+    role: str
+
+
+class WorkflowError(DspexError):
+    """A step of a workflow failed, and with it the workflow; `__cause__` is the step's error.
+
+    Args:
+        message: which step, and why.
+        **details: `step`: its path, `branch/step`. `data`: what there was when it began, and what other branches had
+            given. `steps`: what was done: name, duration, attempts, state, error of each. `run_id`: of a durable one.
+    """
+
+    fields: ClassVar[tuple[str, ...]] = ("step", "data", "steps", "run_id")
+    step: str
+    data: dict[str, Any]
+    steps: list[Any]
+    run_id: str | None
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the error as plain data; what is long in its data is cut."""
+        return {name: brief(value) for name, value in super().to_record().items()}
+
+
+class AllStrategiesFailed(DspexError):
+    """No strategy had a value; `errors` is a list of (strategy, its error), in the order in which they were tried."""
+
+    fields: ClassVar[tuple[str, ...]] = ("errors",)
+    errors: list[tuple[str, Exception]]
+
+    def __init__(self, message: str, **details: Any) -> None:
+        """Make the error; errors that are records are rebuilt."""
+        super().__init__(message, **details)
+        self.errors = [
+            (str(name), from_record(dict(error)) if isinstance(error, Mapping) else error)
+            for name, error in self.errors or ()
+        ]
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the error as plain data: those of the strategies as records."""
+        told = [
+            (name, error if isinstance(error, DspexError) else DspexError(f"{type(error).__name__}: {error}"))
+            for name, error in self.errors
+        ]
+        return {**super().to_record(), "errors": [[name, error.to_record()] for name, error in told]}
+
+
 class RunFailed(DspexError):
     """A run ended without a result."""
 
@@ -222,6 +305,20 @@ class RunInterrupted(DspexError):
 
     fields: ClassVar[tuple[str, ...]] = ("run_id",)
     run_id: str | None
+
+
+class BudgetExceeded(RunInterrupted):
+    """What may be spent is used up: a run's budget, or the limit of a day or a tag. The limit was not passed.
+
+    Args:
+        message: what is used up, and how to go on.
+        **details: `run_id`: the run; None: it was no run. `spent`: USD, requests without a known end at the most that
+            they may cost. `budget`: the limit, USD.
+    """
+
+    fields: ClassVar[tuple[str, ...]] = ("run_id", "spent", "budget")
+    spent: float | None
+    budget: float | None
 
 
 def _tree(root: type[DspexError]) -> dict[str, type[DspexError]]:
@@ -243,8 +340,12 @@ def from_record(record: dict[str, Any]) -> DspexError:
     message = str(record.get("message", ""))
     cls = known.get(name)
     if cls is None:
-        return DspexError(f"{name}: {message}")
-    return cls(message, **{k: v for k, v in record.items() if k in cls.fields})
+        error = DspexError(f"{name}: {message}")
+    else:
+        error = cls(message, **{k: v for k, v in record.items() if k in cls.fields})
+    if isinstance(record.get("context"), dict):
+        error.context = dict(record["context"])
+    return error
 
 
 def failed_as(record: dict[str, Any], message: str, run_id: str | None) -> RunFailed:
@@ -264,6 +365,8 @@ def failed_as(record: dict[str, Any], message: str, run_id: str | None) -> RunFa
         error = RunFailed(message)
     error.args = (message,)
     error.message, error.run_id = message, run_id
+    if isinstance(record.get("context"), dict):
+        error.context = dict(record["context"])
     return error
 
 

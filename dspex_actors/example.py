@@ -8,8 +8,11 @@ from typing import Any, Self
 from pydantic import BaseModel
 
 from dspex_actors.foundation.config_errors import ConfigValueError
+from dspex_actors.foundation.counts import as_dspys, summed_usage
 
 _HIDDEN = "dspy_"
+#: `Example.__setattr__` sets fields; this sets what is none.
+_set = object.__setattr__
 
 
 class Example:
@@ -32,19 +35,19 @@ class Example:
 
     def __init__(self, base: Example | Mapping[str, Any] | None = None, /, **fields: Any) -> None:
         """Make an example from `base` and `fields`."""
-        if base is None and isinstance(fields.get("base"), Example | Mapping):
+        if base is None and "base" in fields and isinstance(fields["base"], Example | Mapping):
             base = fields.pop("base")
+        inputs = None
         if base is None:
-            store, inputs = {}, None
+            store = fields
         elif isinstance(base, Example):
-            store, inputs = dict(base._store), base._input_keys
-        elif isinstance(base, Mapping):
-            store, inputs = dict(base), None
+            store, inputs = {**base._store, **fields}, base._input_keys
+        elif type(base) is dict or isinstance(base, Mapping):
+            store = {**base, **fields}
         else:
             raise ConfigValueError(f"an Example starts from another one or a mapping, got {type(base).__name__}")
-        store.update(fields)
-        object.__setattr__(self, "_store", store)
-        object.__setattr__(self, "_input_keys", inputs)
+        _set(self, "_store", store)
+        _set(self, "_input_keys", inputs)
 
     def __getattr__(self, name: str) -> Any:
         """Return the field `name`."""
@@ -121,7 +124,7 @@ class Example:
 
     def items(self, include_dspy: bool = False) -> list[tuple[str, Any]]:
         """Return (name, value) pairs."""
-        return [(name, self._store[name]) for name in self.keys(include_dspy)]
+        return [item for item in self._store.items() if include_dspy or not item[0].startswith(_HIDDEN)]
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return the field `name`, or `default` when there is none."""
@@ -130,7 +133,7 @@ class Example:
     def with_inputs(self, *names: str) -> Self:
         """Return a copy in which `names` are the inputs, and every other field is a label."""
         twin = self.copy()
-        twin._input_keys = frozenset(names)
+        _set(twin, "_input_keys", frozenset(names))
         return twin
 
     def inputs(self) -> Example:
@@ -141,7 +144,7 @@ class Example:
         """
         chosen = self._chosen()
         inputs = Example({name: value for name, value in self._store.items() if name in chosen})
-        inputs._input_keys = chosen
+        _set(inputs, "_input_keys", chosen)
         return inputs
 
     def labels(self) -> Example:
@@ -188,6 +191,21 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def parted(example: Example) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what an example's `inputs()` and `labels()` hold, without making two examples of it.
+
+    Raises:
+        ConfigValueError: nobody has said which fields are inputs.
+    """
+    chosen = example._chosen()
+    inputs: dict[str, Any] = {}
+    labels: dict[str, Any] = {}
+    for name, value in example._store.items():
+        if not name.startswith(_HIDDEN):
+            (inputs if name in chosen else labels)[name] = value
+    return inputs, labels
+
+
 class Prediction(Example):
     """What a program returned: its output fields, and what they cost.
 
@@ -202,9 +220,9 @@ class Prediction(Example):
 
     def __init__(self, base: Example | Mapping[str, Any] | None = None, /, **fields: Any) -> None:
         """Make a prediction from fields."""
-        super().__init__(base, **fields)
-        self._calls = ()
-        self._completions = None
+        Example.__init__(self, base, **fields)
+        _set(self, "_calls", ())
+        _set(self, "_completions", None)
 
     @classmethod
     def from_completions(
@@ -214,7 +232,7 @@ class Prediction(Example):
 
         Args:
             completions: a list of dicts, or a dict of equally long lists.
-            signature: accepted as DSPy accepts it; the names say what is needed.
+            signature: whose outputs they are, which `completions.signature` says.
 
         Returns:
             The prediction.
@@ -229,7 +247,7 @@ class Prediction(Example):
         if not rows:
             raise ConfigValueError("a prediction needs at least one completion, got none")
         prediction = cls(rows[0])
-        prediction._completions = Completions(rows)
+        prediction._completions = Completions(rows, signature)
         return prediction
 
     @property
@@ -251,7 +269,7 @@ class Prediction(Example):
 
     def set_lm_calls(self, calls: Iterable[Any]) -> None:
         """Book the LM's replies that this prediction took; programs do this by themselves."""
-        self._calls = tuple(calls)
+        _set(self, "_calls", tuple(calls))
 
     def get_lm_usage(self) -> dict[str, dict[str, Any]]:
         """Return the summed usage by LM, as DSPy names it.
@@ -260,7 +278,7 @@ class Prediction(Example):
             `provider/model` → `prompt_tokens`, `completion_tokens`, `total_tokens`, and our own counts of their
             parts (`cache_read`, `reasoning` ...) where the provider told them.
         """
-        return {name: _as_dspys(counts) for name, counts in summed_usage(self._calls).items()}
+        return {name: as_dspys(counts) for name, counts in summed_usage(self._calls).items()}
 
     def __repr__(self) -> str:
         """Show the fields, one a line."""
@@ -312,13 +330,15 @@ class Completions:
 
     Args:
         rows: one dict per answer.
+        signature: whose outputs they are; None: not known.
     """
 
-    __slots__ = ("_rows",)
+    __slots__ = ("_rows", "signature")
 
-    def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def __init__(self, rows: Iterable[Mapping[str, Any]], signature: Any = None) -> None:
         """Keep the answers."""
         self._rows = [dict(row) for row in rows]
+        self.signature = signature
 
     def __getattr__(self, name: str) -> list[Any]:
         """Return the values of the field `name`, one per answer."""
@@ -357,42 +377,3 @@ class Completions:
     def __repr__(self) -> str:
         """Show the answers."""
         return f"Completions({self._rows!r})"
-
-
-#: DSPy's names of our counts.
-_DSPYS = {"input_total": "prompt_tokens", "output_total": "completion_tokens"}
-
-
-def _as_dspys(counts: Mapping[str, Any]) -> dict[str, Any]:
-    own = {_DSPYS.get(name, name): count for name, count in counts.items()}
-    own.setdefault("total_tokens", own.get("prompt_tokens", 0) + own.get("completion_tokens", 0))
-    first = ("prompt_tokens", "completion_tokens", "total_tokens")
-    return {name: own.get(name, 0) for name in first} | own
-
-
-def summed_usage(calls: Iterable[Any]) -> dict[str, dict[str, Any]]:
-    """Sum the usage of LM replies by model.
-
-    Args:
-        calls: replies with `model` and `usage` (a mapping, or something with `to_dict`).
-
-    Returns:
-        `provider/model` (the model alone where no provider is told) → counts by name; counts that a reply did not
-        report are left out.
-    """
-    total: dict[str, dict[str, Any]] = {}
-    for reply in calls:
-        usage = reply.usage.to_dict() if hasattr(reply.usage, "to_dict") else dict(reply.usage or {})
-        counts = total.setdefault(_lm_name(reply), {})
-        for name, count in usage.items():
-            if isinstance(count, bool):
-                counts[name] = counts.get(name, False) or count
-            elif isinstance(count, int | float):
-                counts[name] = counts.get(name, 0) + count
-    return total
-
-
-def _lm_name(reply: Any) -> str:
-    provider, model = getattr(reply, "provider", ""), str(reply.model)
-    # An LM of the user's own has no provider but the word for that.
-    return model if provider in ("", "own") or model.startswith(f"{provider}/") else f"{provider}/{model}"

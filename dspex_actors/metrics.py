@@ -1,12 +1,15 @@
 """Metrics: how good a prediction is, compared with an example's labels.
 
 A metric is called with (example, prediction, trace=None) and returns a bool or a number; yours may be a
-function, sync or async. These here compare fields by name::
+function, sync or async. It may also return several scores by name, as `{"score": 0.5, "polite": 1.0}`: `score` counts,
+else the first; or a `ScoreWithFeedback`. These here compare fields by name::
 
     exact_match("team")              # every field the same, after normalising
     contains("answer")               # the label's words stand in the prediction, one after the other
     f1("answer")                     # overlap of words, 0 to 1
     numeric("total", tolerance=0.5)  # as numbers
+    judge("It is polite.")           # a language model says
+    SemanticF1()                     # a language model says what the response covers, as DSPy's
 
 Text is normalised as in DSPy: NFD, lower case, no ASCII punctuation, no English articles, single spaces. So
 `3.0` equals `30` and `-5` equals `5`; for numbers in text use `numeric`. Where the prediction or the label
@@ -20,31 +23,25 @@ from __future__ import annotations
 
 import enum
 import math
-import numbers
 import re
-import string
-import unicodedata
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal
-from inspect import isawaitable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dspex_actors.adapters.labels import is_number, same, unboxed
 from dspex_actors.errors import ConfigError
 from dspex_actors.foundation.codec import to_plain
+from dspex_actors.foundation.normal import normalize_text as normalize_text
+from dspex_actors.foundation.scores import check_score as check_score
+from dspex_actors.foundation.scores import judged as judged
 
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
-_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+if TYPE_CHECKING:
+    from dspex_actors.semantic import CompleteAndGrounded as CompleteAndGrounded
+    from dspex_actors.semantic import SemanticF1 as SemanticF1
+
 _MANY = (list, tuple, set, frozenset)
 _NUMBER = re.compile(r"[-+]?(?:\d[\d,]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
-
-
-def normalize_text(text: str) -> str:
-    """Return the text as DSPy's exact match and F1 see it."""
-    lowered = unicodedata.normalize("NFD", text).lower()
-    return " ".join(_ARTICLES.sub(" ", lowered.translate(_NO_PUNCTUATION)).split())
 
 
 def f1_score(prediction: str, label: str) -> float:
@@ -260,56 +257,6 @@ def parse(text: str) -> FieldMetric:
         raise ConfigError(f"metric {text!r}: the tolerance {tolerance!r} is no number") from None
 
 
-def judged(value: Any) -> Any:
-    """Return what decides of a metric's value: the `score` of a prediction or dict that has one, else the value."""
-    if isinstance(value, Mapping):
-        return value.get("score", value)
-    if hasattr(value, "toDict") and "score" in value:
-        return value["score"]
-    return value
-
-
-def check_score(value: Any, what: str = "metric returned") -> float:
-    """Return what a metric returned as a number.
-
-    Args:
-        value: a bool, a number, or a prediction (or dict) with a `score` that is one.
-        what: where it comes from, for the error.
-
-    Returns:
-        The score.
-
-    Raises:
-        ConfigError: anything else; NaN and infinities too, because they would spoil every mean.
-    """
-    score = _number_in(judged(value))
-    if not _is_score(score):
-        if isawaitable(value):
-            raise ConfigError(f"{what} an awaitable that nobody awaited; expected bool or number")
-        shown = repr(value)
-        shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
-        raise ConfigError(f"{what} {shown} ({type(value).__name__}); expected bool or number")
-    number = float(score)
-    if not math.isfinite(number):
-        raise ConfigError(f"{what} {number}; expected bool or finite number")
-    return number
-
-
-def _number_in(value: Any) -> Any:
-    """Return the number or bool in a scalar of numpy's, or in an array or tensor of one; anything else as it is."""
-    item = getattr(value, "item", None)
-    if not callable(item) or isinstance(value, numbers.Real):
-        return value
-    try:
-        return item()
-    except (ValueError, TypeError, RuntimeError):
-        return value
-
-
-def _is_score(value: Any) -> bool:
-    return isinstance(value, numbers.Real | Decimal)
-
-
 def _text(value: Any) -> str:
     if isinstance(value, str) and not isinstance(value, enum.Enum):
         return value
@@ -325,3 +272,77 @@ def _field(holder: Any, name: str, what: str) -> Any:
         known = ", ".join(map(str, holder.keys())) or "no fields"
         raise ConfigError(f"the {what} has no field {name!r}; it has {known}")
     return holder[name]
+
+
+def judge(what: Any, *, scale: tuple[float, float] | None = None, lm: Any = None) -> Any:
+    """Return a metric that asks an LM how good a prediction is.
+
+    Its calls are the run's: they are in its books with the tag `role=judge`, and paid out of its budget.
+
+    Args:
+        what: what makes a prediction good, in words ("The answer is polite and names a source."). Or a signature: its
+            inputs are filled by name from the prediction, the example's inputs and its labels, in this order; its
+            output `score`, else its last one, is the score.
+        scale: the lowest and the highest score that the LM may give, as (1, 5); the metric's value is 0.0 to 1.0.
+            None: right or wrong; of a signature what it says.
+        lm: who judges; None: the LM of the run.
+
+    Raises:
+        ConfigError: something is not usable.
+    """
+    from dspex_actors.judging import Judge  # programs are loaded by those who have one judge
+
+    return Judge(what, scale=scale, lm=lm)
+
+
+def answer_exact_match(example: Any, pred: Any, trace: Any = None, frac: float = 1.0) -> bool:
+    """Say whether the field `answer` of the prediction is that of the example, as DSPy's metric of this name does.
+
+    Args:
+        example: its `answer` is a text, or a list of texts any of which is right.
+        pred: the prediction.
+        trace: not used.
+        frac: below 1.0 the F1 of the words has to reach that.
+
+    Raises:
+        ConfigError: one of them has no `answer`.
+    """
+    labels = _texts(_field(example, "answer", "example"))
+    got = _text(_field(pred, "answer", "prediction"))
+    if frac >= 1.0:
+        return any(normalize_text(got) == normalize_text(label) for label in labels)
+    return max((f1_score(got, label) for label in labels), default=0.0) >= frac
+
+
+def answer_passage_match(example: Any, pred: Any, trace: Any = None) -> bool:
+    """Say whether a passage of the prediction's `context` has the example's `answer` in it, as DSPy's metric does.
+
+    Args:
+        example: its `answer` is a text, or a list of texts any of which will do.
+        pred: its `context` is a list of passages.
+        trace: not used.
+
+    Raises:
+        ConfigError: one of them lacks its field.
+    """
+    words = [f" {normalize_text(label)} " for label in _texts(_field(example, "answer", "example"))]
+    passages = [f" {normalize_text(passage)} " for passage in _texts(_field(pred, "context", "prediction"))]
+    return any(one in passage for one in words for passage in passages)
+
+
+def _texts(value: Any) -> list[str]:
+    return [_text(one) for one in value] if isinstance(value, _MANY) else [_text(value)]
+
+
+#: Metrics that are programs: programs are loaded by those who use one.
+_PROGRAMS = ("SemanticF1", "CompleteAndGrounded")
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Import a metric that is a program at its first use."""
+        if name not in _PROGRAMS:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from dspex_actors import semantic
+
+        return getattr(semantic, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from typing import Any
 
@@ -10,10 +11,21 @@ from dspex_actors.errors import ConfigError
 #: Branches of the root, and the keeper of runs.
 WORKERS, CLIENTS, EVALUATORS, RUNS = "http_workers", "clients", "evaluators", "runs"
 
+#: Parts that the node has where they are used: they stand in the registry of services under these names.
+SERVICES, TELEMETRY, PROTECTION = "services", "telemetry", "protection"
+MODULES, OPTIMISATIONS, OPTIMISERS, CACHE = "modules", "optimisations", "optimisers", "cache"
+#: The branch of all ecosystems.
+ECOSYSTEMS = "ecosystems"
+
 
 def worker_name(number: int) -> str:
     """Return the registered name of the http worker with this number, from 1."""
     return f"worker-{number}"
+
+
+def worker_count(told: int | None) -> int:
+    """Return how many http workers a node has that was told so many; None: one per core, at least 2."""
+    return told or max(2, os.cpu_count() or 1)
 
 
 def run_name(run_id: str) -> str:
@@ -24,6 +36,16 @@ def run_name(run_id: str) -> str:
 def run_command(verb: str, run_id: str) -> str:
     """Return what to type for a run: an id may hold what means something to a shell."""
     return f"dspex runs {verb} {shlex.quote(run_id)}"
+
+
+def optimization_command(verb: str, run_id: str) -> str:
+    """Return what to type for an optimisation."""
+    return f"dspex optimizations {verb} {shlex.quote(run_id)}"
+
+
+def workflow_call(run_id: str) -> str:
+    """Return what a program calls to go on with a durable workflow: only it has the steps."""
+    return f"workflow.run(data, durable=True, run_id={run_id!r})"
 
 
 #: Longest run id: it becomes part of names and, with an ending, of file names.

@@ -10,18 +10,21 @@ that held where the run was started, and the threads that its program starts see
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dspex_actors.errors import ConfigError
 from dspex_actors.foundation.config_errors import ConfigRuntimeError, ConfigValueError
+from dspex_actors.foundation.setting_checks import check_values
+
+if TYPE_CHECKING:
+    import asyncio
 
 #: Name → what holds when nobody has set it.
 DEFAULTS: Mapping[str, Any] = MappingProxyType(
@@ -30,7 +33,18 @@ DEFAULTS: Mapping[str, Any] = MappingProxyType(
         "adapter": None,  # None: ChatAdapter
         "trace": (),  # list that gets (predictor, inputs, prediction) per call; None: no trace. The process has one
         "max_trace_size": 10_000,
+        "allow_tool_async_sync_conversion": False,  # whether calling an async tool without await runs it
         "warn_on_type_mismatch": True,
+        "user": None,  # for whom calls are made; a text, in the books of what they cost
+        "tags": MappingProxyType({}),  # name → text: what calls are for, in the books too
+        "cache": None,  # how LMs' answers are cached, see `configure_cache`; False: not at all
+        "num_threads": 8,  # threads of `Parallel` and `batch`
+        "max_errors": 10,  # with so many errors they give up
+        "interpreter_factory": None,  # makes what runs code for ProgramOfThought and CodeAct; None: PythonInterpreter
+        "disable_history": False,  # whether `inspect_history` has nothing to show
+        "max_history_size": 1000,  # so many LM calls of this process are kept for it
+        "track_usage": False,  # DSPy's; a prediction always knows its usage here
+        "callbacks": (),  # BaseCallbacks: who hears of calls in this process
     }
 )
 
@@ -84,6 +98,8 @@ class _Owner:
 
 
 def _current_task() -> asyncio.Task[Any] | None:
+    import asyncio  # here: whoever only imports the package needs none of it
+
     try:
         return asyncio.current_task()
     except RuntimeError:
@@ -119,13 +135,42 @@ class Settings:
         except KeyError:
             raise AttributeError(_unknown([name])) from None
 
+    def in_force(self) -> Mapping[str, Any]:
+        """Return all settings that hold here, for who needs several of them."""
+        return {**self.__dict__["_process"], **_inside.get()}
+
+    def heard_by(self, own: Sequence[Any] = ()) -> Sequence[Any]:
+        """Return who hears of a call: the callbacks of the settings, and what is called has of its own."""
+        inside = _inside.get()
+        callbacks = inside["callbacks"] if "callbacks" in inside else self.__dict__["_process"]["callbacks"]
+        return [*callbacks, *own] if own else callbacks
+
+    def history_size(self) -> int:
+        """Return how many LM calls are kept to be looked at."""
+        inside, process = _inside.get(), self.__dict__["_process"]
+        if inside.get("disable_history", process["disable_history"]):
+            return 0
+        return int(inside.get("max_history_size", process["max_history_size"]))
+
     def around(self, name: str) -> Any:
         """Return what a `context` around here has set; None where none has."""
         return _inside.get().get(name)
 
+    def beneath(self, name: str) -> Any:
+        """Return what `configure` has set, whatever a `context` around here says."""
+        return self.__dict__["_process"][name]
+
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuse; `configure` and `context` set."""
         raise ConfigError(f"set it with configure({name}=...) or `with context({name}=...)`")
+
+    def whose(self) -> tuple[str | None, Mapping[str, str]]:
+        """Return the user and the tags that hold here."""
+        inside, process = _inside.get(), self.__dict__["_process"]
+        return (
+            inside["user"] if "user" in inside else process["user"],
+            inside["tags"] if "tags" in inside else process["tags"],
+        )
 
     def configure(self, **values: Any) -> None:
         """Set values for the whole process.
@@ -145,7 +190,7 @@ class Settings:
 
     def assign(self, **values: Any) -> None:
         """Do what `configure` does, from any thread: for connections, which come and go anywhere."""
-        _check(values)
+        check_settings(values)
         self.__dict__["_process"] = {**self.__dict__["_process"], **values}
 
     def close(self) -> None:
@@ -153,8 +198,11 @@ class Settings:
         self.__dict__["_owner"].closed = True
 
     def snapshot(self) -> dict[str, Any]:
-        """Return the settings that hold here and are not the defaults, without the trace."""
-        found = {name: getattr(self, name) for name in DEFAULTS if name != "trace"}
+        """Return the settings that hold here and are not the defaults, without trace and callbacks."""
+        from dspex_actors.foundation.cache_settings import travelling
+
+        found = {name: getattr(self, name) for name in DEFAULTS if name not in ("trace", "callbacks")}
+        found["cache"] = travelling(found["cache"])
         return {name: value for name, value in found.items() if value is not DEFAULTS[name]}
 
     @contextmanager
@@ -167,12 +215,9 @@ class Settings:
         Raises:
             ConfigError: an unknown name, or an LM that is none.
         """
-        _check(values)
-        token = _inside.set({**_inside.get(), **values})
-        try:
+        check_settings(values)
+        with inside(values):
             yield
-        finally:
-            _inside.reset(token)
 
 
 settings = Settings()
@@ -180,16 +225,89 @@ configure = settings.configure
 context = settings.context
 
 
-def _check(values: Mapping[str, Any]) -> None:
+class inside:  # noqa: N801 - used as a function, and made for every example
+    """Do what `context` does, for settings that `check_settings` has let pass."""
+
+    __slots__ = ("_token", "_values")
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        """Take them."""
+        self._values = values
+
+    def __enter__(self) -> None:
+        """Put them in force."""
+        self._token = _inside.set({**_inside.get(), **self._values})
+
+    def __exit__(self, *error: object) -> None:
+        """Put in force what was before."""
+        _inside.reset(self._token)
+
+
+def check_settings(values: Mapping[str, Any]) -> None:
+    """Refuse settings that there are not.
+
+    Raises:
+        ConfigError: an unknown name, or an LM that is none.
+    """
     unknown = [name for name in values if name not in DEFAULTS]
     if unknown:
         raise ConfigError(_unknown(unknown))
     if "lm" in values:
         check_lm(values["lm"])
+    if values.get("user") is not None:
+        check_user(values["user"])
+    if "tags" in values:
+        check_tags(values["tags"])
+    check_values(values)
+    if values.get("cache") is not None:
+        from dspex_actors.foundation.cache_settings import check_cache  # whoever sets nothing needs none of it
+
+        check_cache(values["cache"])
 
 
 def _unknown(names: list[str]) -> str:
     return f"no setting is called {', '.join(names)}; there are {', '.join(DEFAULTS)}"
+
+
+#: A call has so many tags at most; a tag's name and its text, and a user's name, have so many characters.
+MOST_TAGS, MOST_CHARACTERS = 16, 100
+
+
+def check_user(user: Any) -> str:
+    """Return for whom calls are made.
+
+    Raises:
+        ConfigError: it is no text of 1 to 100 printable characters.
+    """
+    if not _is_name(user):
+        raise ConfigValueError(
+            f"user is invalid: got {user!r:.120}, expected a text of 1 to {MOST_CHARACTERS} printable characters"
+        )
+    return str(user)
+
+
+def check_tags(tags: Any) -> dict[str, str]:
+    """Return tags, a copy.
+
+    Raises:
+        ConfigError: they are no mapping of names to texts, or there are too many.
+    """
+    if not isinstance(tags, Mapping) or len(tags) > MOST_TAGS:
+        raise ConfigValueError(
+            f"tags is invalid: got {tags!r:.120}, expected at most {MOST_TAGS} names with texts, as in "
+            '{"team": "search"}'
+        )
+    for name, text in tags.items():
+        if not _is_name(name) or "=" in name or not _is_name(text):
+            raise ConfigValueError(
+                f"tags is invalid: got {name!r:.120}: {text!r:.120}, expected texts of 1 to {MOST_CHARACTERS} "
+                "printable characters, and no = in the name"
+            )
+    return dict(tags)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and 1 <= len(value) <= MOST_CHARACTERS and value.isprintable()
 
 
 def check_lm(lm: Any) -> None:
@@ -198,7 +316,7 @@ def check_lm(lm: Any) -> None:
     Raises:
         ConfigError: `lm` is neither None nor an LM.
     """
-    if lm is not None and not (callable(lm) and hasattr(lm, "acall")):
+    if lm is not None and (isinstance(lm, type) or not (callable(lm) and hasattr(lm, "acall"))):
         hint = f"write dspex.LM({lm!r})" if isinstance(lm, str) else "make one with dspex.LM('provider/model')"
         raise ConfigValueError(f"an LM is needed, got {lm!r} ({type(lm).__name__}); {hint}")
 
@@ -227,10 +345,22 @@ class record_calls:  # noqa: N801 - used as a function, and made several times f
     def __exit__(self, *error: object) -> None:
         """End it; what it holds is in the one around it, too."""
         _calls.reset(self._token)
-        outer = _calls.get()
-        if outer is not None:
-            outer.extend(self._calls)
-            outer.in_vain += self._calls.in_vain
+        add_calls(self._calls)
+
+
+def begin_calls() -> Calls:
+    """Begin a record for the rest of this context, which has to be a copy; nobody around it has what it holds."""
+    calls = Calls()
+    _calls.set(calls)
+    return calls
+
+
+def add_calls(calls: Calls) -> None:
+    """Add what a record holds to the innermost open one."""
+    outer = _calls.get()
+    if outer is not None:
+        outer.extend(calls)
+        outer.in_vain += calls.in_vain
 
 
 def calls_booked() -> int:

@@ -3,7 +3,7 @@
     python examples/pool.py
 
 Ten threads want a helper; there are two, and at most two more when others wait. Some helpers are killed with kill -9
-while they work, and some work would never end: its helper is taken away after half a second and replaced.
+while they work, and some work would never end: its helper is taken away after five seconds and replaced.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def work(node: Node, outcomes: Counter[str], jobs: list[object], lock: threading
                 return
             job = jobs.pop()
         try:
-            answer = helpers.transaction(job, timeout=30.0, work_timeout=0.5)
+            answer = helpers.transaction(job, timeout=30.0, work_timeout=5.0)
             outcome = "right" if isinstance(job, int) and answer == job * job else "wrong"
         except errors.ServerExited:
             outcome = "its helper died"

@@ -9,8 +9,12 @@ from supervisors.terms.errors import (
     ChildNotFound,
     ChildRestarting,
     ChildRunning,
+    Fenced,
+    LeaseHeld,
+    LeaseLost,
     MaxChildren,
     NodeDown,
+    NoMajority,
     NoProcess,
     NotAllowed,
     NotJoined,
@@ -18,6 +22,7 @@ from supervisors.terms.errors import (
     SpecError,
     StartError,
     SupervisorsError,
+    VersionConflict,
 )
 
 __all__ = [
@@ -29,7 +34,11 @@ __all__ = [
     "ChildNotFound",
     "ChildRestarting",
     "ChildRunning",
+    "Fenced",
+    "LeaseHeld",
+    "LeaseLost",
     "MaxChildren",
+    "NoMajority",
     "NoProcess",
     "NodeDown",
     "NotAllowed",
@@ -38,4 +47,5 @@ __all__ = [
     "SpecError",
     "StartError",
     "SupervisorsError",
+    "VersionConflict",
 ]

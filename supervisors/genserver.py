@@ -155,7 +155,8 @@ class GenServer(Behaviour):
         """What is known of the node that this server runs on; read-only.
 
         `name`, `address` ("host:port" of its door), `data_dir` and `logs` (its folders), `pid` and `uid` (of its
-        daemon), `version`, `started_at` (seconds since the epoch), `incarnation` (how often it was brought back).
+        daemon), `version`, `started_at` (seconds since the epoch), `incarnation` (how often it was brought back),
+        `root` (its root supervisor: `Ref(**self.node["root"])`).
         """
         return MappingProxyType(self._supervisors_engine.node)
 
@@ -179,6 +180,32 @@ class GenServer(Behaviour):
         check_target(target)
         timeout = check_timeout(timeout)
         return await self._supervisors_engine.call(target, request, timeout)
+
+    def call_then(
+        self,
+        target: Target,
+        request: Any,
+        function: Callable[[Any, Exception | None], object],
+        timeout: float | None = 5.0,
+    ) -> None:
+        """Ask another server and go on: `function(reply, error)` is called with its answer, between two messages.
+
+        For a server that asks thousands of times a second: no task waits, and what `function` sends leaves at once. It
+        must not wait for anything. What it raises ends the server, as what a handler raises does.
+
+        Args:
+            target: a Ref or a registered name.
+            request: what its handle_call gets.
+            function: called once: with the reply and None, or with None and the error that `call` would raise; never
+                after this server has begun to end.
+            timeout: seconds; None waits without end.
+
+        Raises:
+            CallFailed: the request cannot be sent.
+            SpecError: `target` is no process, or `timeout` no number of seconds; nothing was sent.
+        """
+        check_target(target)
+        self._supervisors_engine.call_then(target, request, function, check_timeout(timeout))
 
     def cast(self, target: Target, message: Any) -> None:
         """Send a message to a server's handle_cast and do not wait. If there is no such process, nothing happens."""

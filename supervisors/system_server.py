@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from supervisors.genserver import NO_REPLY, GenServer, Stop
@@ -23,8 +24,26 @@ class SystemServer(GenServer):
 
     async def handle_call(self, request: Any, caller: Caller) -> Any:
         """Reply with what `answer` returns, or with the error of this library that it raises."""
+        return await self._answered(caller, self.answer, request, caller)
+
+    def answer_later(self, caller: Caller, answer: Awaitable[Any]) -> Any:
+        """Reply with what is awaited once it is there, or with its error; others need not wait for it.
+
+        Returns:
+            NO_REPLY, for `answer` to return.
+        """
+
+        async def later() -> None:
+            reply = await self._answered(caller, lambda: answer)
+            if reply is not NO_REPLY:
+                self.reply(caller, reply)
+
+        self.spawn(later())
+        return NO_REPLY
+
+    async def _answered(self, caller: Caller, answer: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            return await maybe_await(self.answer(request, caller))
+            return await maybe_await(answer(*arguments))
         except SupervisorsError as error:
             self.reply_error(caller, error)
         except Stop:

@@ -19,8 +19,11 @@ from pydantic import BaseModel
 
 from dspex_actors.adapters.reading import enum_member, read_structure
 from dspex_actors.adapters.types import type_name
-from dspex_actors.adapters.values import parse_value, type_adapter
+from dspex_actors.adapters.values import parse_value
 from dspex_actors.foundation.codec import to_plain
+from dspex_actors.types.code import Code
+from dspex_actors.types.reasoning import Reasoning
+from dspex_actors.types.validators import type_adapter
 
 _log = logging.getLogger(__name__)
 #: Warnings given already, by the names of both types: the classes are of scripts that come and go.
@@ -42,7 +45,7 @@ def same(got: Any, label: Any, normal: Callable[[str], str]) -> bool:
         normal: the form in which texts are compared.
     """
     if type(got) is str and type(label) is str:
-        return normal(got) == normal(label)
+        return got == label or normal(got) == normal(label)
     got, label = unboxed(got), unboxed(label)
     if got is None or label is None:
         return got is label
@@ -58,7 +61,12 @@ def same(got: Any, label: Any, normal: Callable[[str], str]) -> bool:
 
 
 def unboxed(value: Any) -> Any:
-    """Return the Python value in one of numpy's, or of a library like it; any other value as it is."""
+    """Return the Python value in one of numpy's, or of a library like it, and the text of code and reasoning.
+
+    Any other value as it is.
+    """
+    if isinstance(value, Code | Reasoning):
+        return value.format()
     if type(value).__module__ in ("numpy", "torch", "jax") and hasattr(value, "tolist"):
         return value.tolist()
     return value

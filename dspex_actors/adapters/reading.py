@@ -10,17 +10,22 @@ import ast
 import decimal
 import enum
 import json
+import re
 import typing
 from collections.abc import Iterable
 from typing import Any
 
-import json_repair
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 #: What `read_strictly` returns for text that is neither JSON nor a literal.
 NOTHING: Any = object()
 
 _CONSTANTS = ("True", "False", "None")
+
+#: Brackets in brackets deeper than this are a model that repeats itself. A repairer would take minutes over them, and
+#: everything else in its process would wait.
+_DEEPEST = 100
+_OPENING, _BRACKETS = frozenset("([{"), re.compile(r"[\[\](){}]")
 
 #: Not strict: models write line ends into texts.
 _PLAIN = json.JSONDecoder(strict=False)
@@ -56,12 +61,75 @@ def read_structure(text: str, exact: bool = False) -> Any:
     found = read_strictly(text, exact) if text else text
     if found is not NOTHING:
         return found
+    if _is_too_deep(text):
+        return text
+    import json_repair  # here: few texts need it; nodes have it loaded
+
     try:
         found = json_repair.loads(text)
     except (ValueError, RecursionError):
         return text
     # The repairer's way to say that there is no JSON in it.
     return text if found == "" else found
+
+
+def _is_too_deep(text: str) -> bool:
+    """Tell whether a text opens brackets in brackets as nothing does that could be repaired."""
+    depth = 0
+    for bracket in _BRACKETS.finditer(text):
+        depth += 1 if bracket[0] in _OPENING else -1 if depth else 0
+        if depth > _DEEPEST:
+            return True
+    return False
+
+
+#: Zero is not followed by thousands: 0,123 is a fraction as half of Europe writes it.
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})(,\d{3})*(\.\d+)?")
+
+
+def undressed(text: str) -> str:
+    """Return a value without what models put around one: blanks, a fence, bold, quotes of code, a full stop."""
+    bare = _without_stop(unfenced(text))
+    for mark in ("```", "**", "__", "`", "*", "_"):
+        if len(bare) > 2 * len(mark) and bare.startswith(mark) and bare.endswith(mark):
+            bare = _without_stop(bare[len(mark) : -len(mark)].strip())
+    return bare
+
+
+def unfenced(text: str) -> str:
+    """Return a text without the fence around it; one that ends a fence which began before it, without that end."""
+    bare = text.strip()
+    if not bare.endswith("```"):
+        return bare
+    if bare.startswith("```"):
+        language, _, inside = bare[3:-3].partition("\n")
+        return bare if "`" in language or "```" in inside or not inside else inside.strip()
+    return bare if "```" in bare[:-3] else bare[:-3].rstrip()
+
+
+def _without_stop(text: str) -> str:
+    """Take off a full stop; two are of something that was left out."""
+    return text[:-1].rstrip() if text.endswith(".") and not text.endswith("..") else text
+
+
+def without_thousands(text: str, whole: bool) -> str:
+    """Return a number without the commas between its thousands; any other text as it is.
+
+    Args:
+        text: what was written.
+        whole: it is a whole number. If it need not be, `1,234` may be one and a quarter nearly: then it stays as it is.
+    """
+    found = _THOUSANDS.fullmatch(text)
+    if found is None or not (whole or found[2] or found[3]):
+        return text
+    return text.replace(",", "")
+
+
+def _in_any_case(members: Iterable[tuple[Any, str]], text: str) -> Any:
+    """Return the only member that is written like a text, but for capitals; `NOTHING` where there is none, or more."""
+    folded = undressed(text).casefold()
+    found = [member for member, written in members if undressed(written).casefold() == folded]
+    return found[0] if folded and found and all(member is found[0] for member in found) else NOTHING
 
 
 def _unwrapped(text: str, *wrappers: str) -> str:
@@ -113,6 +181,21 @@ def literal_value(allowed: tuple[Any, ...], value: Any) -> Any:
     raise ValueError(f"{value!r} is not one of {'; '.join(repr(member) for member in allowed)}")
 
 
+def literal_in_any_case(allowed: tuple[Any, ...], value: Any) -> Any:
+    """Return the only member of a Literal that `value` is in another case, or in what models put around a value.
+
+    Raises:
+        ValueError: there is none, or more than one.
+    """
+    text = undressed(_unwrapped(value, "Literal[", "str[")) if isinstance(value, str) else ""
+    if not text:
+        return literal_value(allowed, value)
+    if text in allowed:
+        return text
+    found = _in_any_case(((member, str(member)) for member in allowed), text)
+    return literal_value(allowed, without_thousands(text, whole=True)) if found is NOTHING else found
+
+
 def enum_member(kind: type[enum.Enum], value: Any) -> enum.Enum:
     """Return the member of an Enum: by value first, then by name, exactly as written, then without quotes, and by a
     value that is no text but written as one.
@@ -138,9 +221,33 @@ def enum_member(kind: type[enum.Enum], value: Any) -> enum.Enum:
     raise ValueError(f"{value!r} is not a {kind.__name__}; known are {known}")
 
 
-def jsonable(value: Any) -> Any:
-    """Return a value as JSON data; as its text where JSON has no form for it."""
+def member_in_any_case(kind: type[enum.Enum], value: Any) -> enum.Enum:
+    """Return the only member of an Enum whose value or name `value` is in another case, or in what models put around.
+
+    Raises:
+        ValueError: there is none, or more than one.
+    """
+    text = undressed(_unwrapped(value)).removeprefix(f"{kind.__name__}.") if isinstance(value, str) else ""
+    if not text:
+        return enum_member(kind, value)
+    for member in kind:
+        if member.value == text:
+            return member
+    written = [(member, str(member.value)) for member in kind]
+    found = _in_any_case([*written, *((member, name) for name, member in kind.__members__.items())], text)
+    if found is NOTHING:
+        return enum_member(kind, without_thousands(text, whole=True))
+    return typing.cast("enum.Enum", found)
+
+
+def jsonable(value: Any, context: Any = None) -> Any:
+    """Return a value as JSON data; as its text where JSON has no form for it.
+
+    Args:
+        value: the value.
+        context: what serialisers of models see as the context.
+    """
     try:
-        return to_jsonable_python(value)
+        return to_jsonable_python(value, context=context)
     except (PydanticSerializationError, ValueError):
         return str(value)

@@ -5,12 +5,18 @@ from __future__ import annotations
 import enum
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any, Literal, Union
 
 from pydantic import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError
 from pydantic.fields import FieldInfo
 
-from dspex_actors.adapters.values import dump_json, type_adapter
+from dspex_actors.adapters.values import dump_json
+from dspex_actors.signatures.fields import constraints_text, description_of
+from dspex_actors.types.base import Type
+from dspex_actors.types.code import Code
+from dspex_actors.types.tool_calls import ToolCalls
+from dspex_actors.types.validators import type_adapter
 
 
 def type_name(annotation: Any) -> str:
@@ -27,6 +33,8 @@ def type_name(annotation: Any) -> str:
         return f"Union[{', '.join(type_name(part) for part in arguments)}]"
     if origin is typing.Annotated:
         return type_name(arguments[0])
+    if isinstance(annotation, type) and issubclass(annotation, Type) and annotation.is_text:
+        return "str"
     if origin is not None:
         name = getattr(origin, "__name__", str(origin))
         return f"{name}[{', '.join(_part(part) for part in arguments)}]" if arguments else name
@@ -44,7 +52,7 @@ def _member(value: Any) -> Any:
 def value_note(field: FieldInfo) -> str:
     """Return what a value of an output field has to look like; empty for text, which may be anything."""
     annotation: Any = field.annotation
-    if annotation is str:
+    if annotation is str or _is_told(annotation):
         return ""
     if annotation is bool:
         return "write True or False"
@@ -62,6 +70,20 @@ def value_note(field: FieldInfo) -> str:
     return f"write JSON that fits the schema {dump_json(_sorted(schema))}"
 
 
+def _is_told(annotation: Any) -> bool:
+    """Whether a type's own words say how a value is written."""
+    return isinstance(annotation, type) and (
+        issubclass(annotation, Code) or (issubclass(annotation, Type) and annotation.is_text)
+    )
+
+
+def type_words(annotation: Any) -> str:
+    """Return what types of the user's and of ours say about themselves, a line for each."""
+    kinds = Type.extract_custom_type_from_annotation(annotation)
+    told = [(type_name(kind), kind.description()) for kind in kinds]
+    return "".join(f"\n    About {name}: {words}" for name, words in told if words)
+
+
 def placeholder(name: str, field: FieldInfo) -> str:
     """Return what stands for an output's value in the layout, with what is asked of it."""
     note = value_note(field)
@@ -70,7 +92,22 @@ def placeholder(name: str, field: FieldInfo) -> str:
 
 def type_hint(field: FieldInfo) -> str:
     """Return the type in brackets, for the request to write a field; empty for text."""
+    if field.annotation is ToolCalls:
+        return ' (as a JSON object like {"tool_calls": [{"name": "...", "args": {...}}]})'
     return "" if field.annotation is str else f" (as a valid Python {type_name(field.annotation)})"
+
+
+def listed_fields(fields: Mapping[str, FieldInfo]) -> str:
+    """Return the fields as a numbered list: name, type, description, constraints."""
+    lines: list[str] = []
+    for number, (name, field) in enumerate(fields.items(), 1):
+        lines.append(f"{number}. `{name}` ({type_name(field.annotation)}): {description_of(name, field)}".rstrip())
+        if words := type_words(field.annotation):
+            lines.append(words.removeprefix("\n"))
+        rules = constraints_text(field)
+        if rules:
+            lines.append(f"Constraints: {rules}")
+    return "\n".join(lines)
 
 
 def _sorted(schema: Any) -> Any:

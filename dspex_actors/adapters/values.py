@@ -1,7 +1,8 @@
 """Values of fields: from the LM's text to Python, and from Python to the prompt's text.
 
 What DSPy reads is read here, to the same value: JSON (repaired if need be), a Python literal or the bare text, which
-go through pydantic. Where DSPy gives up, the text gets one more chance. `Literal` and `Enum` have rules of their own,
+go through pydantic. Where DSPy gives up, and asks and pays once more, the text gets one more chance: without the fence,
+the bold or the full stop around it. `Literal` and `Enum` have rules of their own,
 because models quote and wrap them.
 """
 
@@ -14,15 +15,26 @@ import math
 import types
 import typing
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Annotated, Any, Literal, Union
 
 import orjson
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from dspex_actors.adapters.reading import NOTHING, enum_member, jsonable, literal_value, read_strictly, read_structure
+from dspex_actors.adapters import second_look
+from dspex_actors.adapters.parts import Told, collecting
+from dspex_actors.adapters.reading import (
+    NOTHING,
+    enum_member,
+    jsonable,
+    literal_value,
+    read_strictly,
+    read_structure,
+)
+from dspex_actors.types.code import Code
+from dspex_actors.types.reasoning import Reasoning
+from dspex_actors.types.validators import type_adapter
 
 Parser = Callable[[Any], Any]
 
@@ -45,10 +57,9 @@ def parser_for(field: FieldInfo) -> Parser:
     parse = _parser(annotation)
     if not rules:
         return parse
-    if annotation is str or _is_enum(annotation) or typing.get_origin(annotation) is Literal:
-        checked = type_adapter(_annotated(annotation, rules)).validate_python
-        return lambda value: checked(parse(value))
-    return _parser(_annotated(annotation, rules))
+    # Read as its type is, and then checked: text that has to be short is text all the same.
+    checked = type_adapter(_annotated(annotation, rules)).validate_python
+    return lambda value: checked(parse(value))
 
 
 def parse_value(value: Any, annotation: Any) -> Any:
@@ -71,21 +82,6 @@ def _annotated(annotation: Any, rules: tuple[Any, ...]) -> Any:
     return Annotated[(annotation, *rules)]
 
 
-def type_adapter(annotation: Any) -> TypeAdapter[Any]:
-    """Return pydantic's validator of `annotation`; building one costs a hundred times more than using it."""
-    try:
-        # Unions of the same types in another order are equal, but do not validate alike: hence the repr.
-        return _cached_adapter(annotation, repr(annotation))
-    except TypeError:
-        # Not hashable, such as a Literal of a list.
-        return TypeAdapter(annotation)
-
-
-@lru_cache(maxsize=1024)
-def _cached_adapter(annotation: Any, _name: str) -> TypeAdapter[Any]:
-    return TypeAdapter(annotation)
-
-
 def _is_enum(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, enum.Enum)
 
@@ -93,6 +89,12 @@ def _is_enum(annotation: Any) -> bool:
 def _parser(annotation: Any) -> Parser:
     if annotation is str:
         return str
+    return second_look.twice(
+        _first_look(annotation), annotation, lambda text: read_structure(text, holds_decimals(annotation))
+    )
+
+
+def _first_look(annotation: Any) -> Parser:
     if _is_enum(annotation):
         return lambda value: enum_member(annotation, value)
     origin = typing.get_origin(annotation)
@@ -100,6 +102,8 @@ def _parser(annotation: Any) -> Parser:
     if origin is Literal:
         return lambda value: literal_value(arguments, value)
     validate = type_adapter(annotation).validate_python
+    if isinstance(annotation, type) and issubclass(annotation, Code | Reasoning):
+        return _text_of(annotation, validate)
     if origin in (Union, types.UnionType):
         if str in arguments:
             # Optional text is text: `12` or `null` must stay what the LM wrote.
@@ -110,7 +114,7 @@ def _parser(annotation: Any) -> Parser:
         if types.NoneType in arguments and len(arguments) == 2:
             only = next(part for part in arguments if part is not types.NoneType)
             if _is_enum(only) or typing.get_origin(only) is Literal:
-                return _optional(_parser(only))
+                return _optional(_first_look(only))
     if annotation is decimal.Decimal or (origin is Annotated and arguments[0] is decimal.Decimal):
         # As it was written: a float would have other digits.
         return _either(validate, lambda value: validate(read_structure(value) if isinstance(value, str) else value))
@@ -120,6 +124,17 @@ def _parser(annotation: Any) -> Parser:
         return validate(read_structure(value, exact) if isinstance(value, str) else value)
 
     return _either(structured, validate)
+
+
+def _text_of(kind: type[Any], validate: Parser) -> Parser:
+    """Return the parser of a type that is text: what is no object of its fields is the text itself."""
+
+    def parse(value: Any) -> Any:
+        found = read_strictly(value) if isinstance(value, str) and value.lstrip()[:1] == "{" else NOTHING
+        is_one = isinstance(found, dict) and found.keys() == kind.model_fields.keys()
+        return validate(found if is_one else value)
+
+    return parse
 
 
 def _either(first: Parser, second: Parser) -> Parser:
@@ -188,13 +203,13 @@ def render_value(field: FieldInfo, value: Any) -> str:
     """Return the text that stands for `value` in a prompt.
 
     Text stays as it is; a list for a text field becomes numbered «passages»; anything structured becomes
-    JSON.
+    JSON. What is told in parts is a mark, while parts are collected.
     """
     if isinstance(value, str) and not isinstance(value, enum.Enum):
-        return value
+        return value.told(collecting.get()) if isinstance(value, Told) else value
     if isinstance(value, list) and field.annotation is str:
         return _numbered(value)
-    plain = jsonable(value)
+    plain = jsonable(value, collecting.get())
     return dump_json(plain) if isinstance(plain, dict | list) else str(plain)
 
 

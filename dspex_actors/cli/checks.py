@@ -22,6 +22,8 @@ from dspex_actors.config import Config
 from dspex_actors.errors import DspexError
 from dspex_actors.foundation.durations import duration_text
 from dspex_actors.foundation.home import HOME
+from dspex_actors.journal.opening import open_reader, place_of
+from dspex_actors.journal.postgres.address import shown
 from dspex_actors.journal.reader import JournalReader, find_journals
 from supervisors import Node
 from supervisors.client.launch import read_node_file
@@ -212,7 +214,7 @@ def _stale_files(place: Path, alive: bool) -> Iterator[Path]:
     spools = [path for path in place.glob("spool/*.spool") if _older(path, old)]
     if spools:
         try:
-            used = {row.spec.dataset.get("path") for row in JournalReader(place / "journal.db").list_runs(limit=-1)}
+            used = {row.spec.dataset.get("path") for row in open_reader(place).list_runs(limit=-1)}
         except DspexError:
             return  # as long as the journal cannot be read, nobody knows what it needs
         yield from (path for path in spools if str(path) not in used)
@@ -276,6 +278,12 @@ def ports(home: Path, config: Config) -> Iterator[Finding]:
 
 def journals(home: Path, config: Config) -> Iterator[Finding]:
     """Every journal reads to its end, and holds together."""
+    if (place := place_of(home)) is not None:
+        try:
+            open_reader(home).check()
+            yield Finding("journals", OK, f"{shown(place['address'])} answers")
+        except DspexError as error:
+            yield Finding("journals", FAIL, error.message, "start the server, or see docs/cluster.md")
     paths = find_journals(home)
     size = 0
     for path in paths:

@@ -10,8 +10,8 @@ from dspex_actors.client.connect import connect
 from dspex_actors.client.own_node import join_or_start
 from dspex_actors.client.system import System
 from dspex_actors.foundation.home import default_data_dir
-from dspex_actors.journal.index import JOURNAL_FILE, folder_of
-from dspex_actors.journal.reader import JournalReader
+from dspex_actors.journal.index import folder_of
+from dspex_actors.journal.opening import open_reader
 
 
 def _home() -> Path:
@@ -23,7 +23,7 @@ def is_finished(run_id: str | None) -> bool:
     folder = None if run_id is None else folder_of(run_id, _home())
     if folder is None or run_id is None:
         return False
-    row = JournalReader(folder / JOURNAL_FILE).get_run(run_id)
+    row = open_reader(folder).get_run(run_id)
     return row is not None and row.state == "finished"
 
 

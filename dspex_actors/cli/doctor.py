@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 from rich.text import Text
 
+from dspex_actors.cli.check_code import code
 from dspex_actors.cli.checks import FAIL, OK, WARN, Finding, all_findings
 from dspex_actors.cli.output import console, json_option, print_json, table
 from dspex_actors.cli.shell import DONE, FAILED
@@ -22,7 +23,7 @@ _MARKS = {OK: ("✓", "green"), WARN: ("!", "yellow"), FAIL: ("✗", "red"), "me
 )
 @json_option
 def doctor(fix: bool, config_file: str | None, as_json: bool) -> int:
-    """Check this host: versions, folder, key, node, leftovers, port, journals, disk, open files, clock.
+    """Check this host: versions, folder, key, node, leftovers, port, journals, disk, open files, clock, code of LMs.
 
     Exit status 1 when something has to be done.
     """
@@ -33,7 +34,7 @@ def doctor(fix: bool, config_file: str | None, as_json: bool) -> int:
     except ConfigError as error:
         found.append(Finding("configuration", FAIL, error.message, "mend that file or variable"))
         config = Config()
-    found += all_findings(home, config)
+    found += [*all_findings(home, config), code()]
     if fix:
         found = [_mended(one) for one in found]
     if as_json:

@@ -16,19 +16,21 @@ from dspex_actors.client.inputs import check_has_lm, dataset_inputs
 from dspex_actors.client.report import report
 from dspex_actors.config import load_config
 from dspex_actors.data.opening import open_dataset
-from dspex_actors.errors import RunFailed, RunInterrupted
+from dspex_actors.errors import ConfigError, RunFailed, RunInterrupted
 from dspex_actors.foundation.home import default_data_dir
 from dspex_actors.journal.index import as_it_is
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.summary import run_summary
 from dspex_actors.names import check_run_id, run_command
-from dspex_actors.runs.spec import EXAMPLE_SECONDS
 from supervisors.client.launch import node_runs
 
 force_option = click.option(
     "--force-resume",
     is_flag=True,
     help="Go on with the run of this id also where it was another one, was cancelled, or its dataset was edited.",
+)
+budget_option = click.option(
+    "--budget", type=float, metavar="USD", help="Pause before the run, all of it, has cost more than so much."
 )
 _NO_LM = "no LM to ask: add --lm provider/model (embedded/nearest needs no key), or [lm.default] in dspex.toml"
 
@@ -45,7 +47,10 @@ _NO_LM = "no LM to ask: add --lm provider/model (embedded/nearest needs no key),
 @click.option("--rpm", type=float, metavar="N", help="Requests a minute.")
 @click.option("--tpm", type=float, metavar="N", help="Tokens a minute.")
 @click.option(
-    "--max-in-flight", type=click.IntRange(1), metavar="N", default=256, show_default=True, help="Examples at once."
+    "--max-in-flight",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Examples at once.  [default: 256; 10,000 with --batch]",
 )
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first so many examples.")
 @click.option("--run-id", metavar="ID", help="Name the run, or continue the one of this name.")
@@ -62,13 +67,20 @@ _NO_LM = "no LM to ask: add --lm provider/model (embedded/nearest needs no key),
 )
 @click.option("--max-failures", type=click.IntRange(0), metavar="N", help="End the run when more have failed.")
 @click.option(
-    "--deadline", type=float, metavar="S", default=EXAMPLE_SECONDS, show_default=True, help="Seconds for one example."
+    "--deadline",
+    type=float,
+    metavar="S",
+    help="Seconds for one example.  [default: 3600; a week with --batch]",
 )
+@click.option("--no-hedge", is_flag=True, help="Start no example twice, however long it takes at the end.")
+@click.option("--batch", is_flag=True, help="Through batches (OpenAI, Anthropic): half the price, up to a day a round.")
 @click.option("--signature", metavar="S", help="Of a saved program that DSPy wrote, such as 'ticket -> team'.")
 @click.option("--load", "state", metavar="F", help="Load a saved state into a program given as pkg.mod:object.")
 @click.option(
     "--config", "config_file", type=click.Path(), metavar="F", help="The configuration.  [default: ./dspex.toml]"
 )
+@click.option("--tag", "tags", multiple=True, metavar="NAME=TEXT", help="What the run is for; for `dspex cost`.")
+@budget_option
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @force_option
 @json_option
@@ -81,17 +93,21 @@ def evaluate(
     api_key: str | None,
     rpm: float | None,
     tpm: float | None,
-    max_in_flight: int,
+    max_in_flight: int | None,
     limit: int | None,
     run_id: str | None,
     skip_bad_lines: bool,
     failures: str,
     max_attempts: int,
     max_failures: int | None,
-    deadline: float,
+    deadline: float | None,
+    no_hedge: bool,
+    batch: bool,
     signature: str | None,
     state: str | None,
     config_file: str | None,
+    tags: tuple[str, ...],
+    budget: float | None,
     quiet: bool,
     force_resume: bool,
     as_json: bool,
@@ -128,6 +144,10 @@ def evaluate(
                 max_attempts=max_attempts,
                 max_failures=max_failures,
                 deadline=deadline,
+                hedge=not no_hedge,
+                batch=batch,
+                tags=tags_of(tags),
+                budget=budget,
                 run_id=run_id,
                 limit=limit,
                 on_bad_line=on_bad_line,
@@ -142,7 +162,7 @@ def evaluate(
             return INTERRUPTED
         except RunInterrupted as error:
             if error.run_id is not None:
-                show_interrupted(JournalReader(system.journal.path), error.run_id, as_json)
+                show_interrupted(system.journal, error.run_id, as_json)
             raise
         except RunFailed as error:
             if error.run_id is not None:
@@ -150,6 +170,19 @@ def evaluate(
             raise
         show_result(system.journal, result.run_id, as_json)
     return DONE if result.failed == 0 else FAILED
+
+
+def tags_of(given: tuple[str, ...]) -> dict[str, str]:
+    """Return tags that were given as NAME=TEXT.
+
+    Raises:
+        ConfigError: one of them is none.
+    """
+    named = [tag.partition("=") for tag in given]
+    for name, equals, text in named:
+        if not (name and equals and text):
+            raise ConfigError(f"--tag is invalid: got {name + equals + text!r}, expected NAME=TEXT, as in team=search")
+    return {name: text for name, _, text in named}
 
 
 def show_interrupted(reader: JournalReader, run_id: str, as_json: bool) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import re
 import time
 from collections import Counter
 from pathlib import Path
@@ -14,11 +12,10 @@ from rich.text import Text
 
 from dspex_actors.cli.output import clock_text, console, json_option, print_json, show, table
 from dspex_actors.cli.shell import DONE
-from dspex_actors.foundation.durations import duration_text
+from dspex_actors.foundation.durations import duration_text, moment
 from dspex_actors.foundation.home import default_data_dir
 from supervisors import Report
 
-_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _ALL = 1_000_000
 
 
@@ -29,13 +26,10 @@ class Since(click.ParamType[float]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Read it, or say what is legal."""
-        found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?(s|m|min|h|d)", str(value))
-        if found:
-            return time.time() - float(found[1]) * _UNITS[found[2]]
         try:
-            return dt.datetime.fromisoformat(str(value)).timestamp()
-        except ValueError:
-            self.fail(f"{value!r}: expected 90s, 10m, 2h, 3d, or a time such as 2026-01-31T14:00", param, ctx)
+            return moment(str(value), time.time())
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 @click.command()

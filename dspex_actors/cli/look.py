@@ -1,6 +1,6 @@
-"""`dspex status`, `nodes` and `tree`: what the node of this host is like now.
+"""`dspex status`: what the node of this host is like now; and how a supervision tree is shown.
 
-`dspex tree --watch` keeps the tree on the screen; `dspex top` is in cli/top.py.
+`dspex tree` is in cli/tree.py, `dspex top` in cli/top.py.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ from dspex_actors.cli.output import (
     grid,
     json_option,
     print_json,
-    show,
     size_text,
     state_text,
     table,
 )
+from dspex_actors.cli.replicas import notes_here
 from dspex_actors.cli.shell import DONE, FAILED
 from dspex_actors.foundation.durations import duration_text
 from dspex_actors.foundation.home import HOME, default_data_dir
 from supervisors import Node
 from supervisors.client.launch import node_runs
+from supervisors.cluster.handle import where_else
 from supervisors.errors import NodeDown
 
 _ICONS = {"running": ("●", "green"), "stopped": ("○", "red"), "restarting": ("◌", "yellow")}
@@ -45,7 +46,9 @@ def attached() -> Node:
     """
     folder = default_data_dir().absolute()
     if (folder / "node.json").exists() and not node_runs(folder):
-        raise NodeDown(f"the node in {folder} has died and left things behind: `dspex start` starts it anew")
+        raise NodeDown(
+            f"the node in {folder} has died and left things behind: `dspex start` starts it anew{where_else(folder)}"
+        )
     return Node.attach(folder, HOME)
 
 
@@ -55,6 +58,7 @@ def status(as_json: bool) -> int:
     """Say whether the node is healthy. Exit status 0: it is; 1: degraded; 2: it does not answer."""
     with attached() as node:
         found = node.status()
+        found["notes"] = notes_here(node, found["name"])
         tree = node.tree()
     if as_json:
         print_json(found)
@@ -81,83 +85,12 @@ def _show_status(found: dict[str, Any], tree: dict[str, Any]) -> None:
     if running:
         rows.append(("  runs", Text(", ".join(running), style="cyan")))
     out.print(grid(rows))
+    for note in found["notes"]:
+        out.print(Text(f"  {note}", style="yellow"))
     if not healthy:
         for row, _ in walk(tree):
-            if row["state"] != "running":
+            if row["state"] != "running" and not row.get("at_rest"):
                 out.print(f"  [yellow]{row['id']} is {row['state']}[/]: see `dspex failures`")
-
-
-@click.command()
-@json_option
-def nodes(as_json: bool) -> int:
-    """List the members of the cluster and when each was last heard of."""
-    with attached() as node:
-        asked = time.monotonic()
-        found = node.status()
-        age = time.monotonic() - asked
-    row = {key: found[key] for key in ("name", "state", "address", "pid", "uptime", "version")} | {
-        "last_beat": round(age, 4)
-    }
-    if as_json:
-        print_json([row])
-    else:
-        shown = table(
-            "name", "state", "address", ("last beat", {"justify": "right"}), ("up", {"justify": "right"}), "version"
-        )
-        shown.add_row(
-            Text(row["name"], style="bold"),
-            state_text(row["state"]),
-            row["address"],
-            f"{duration_text(age, 0)} ago",
-            duration_text(row["uptime"], 0),
-            row["version"],
-        )
-        show(shown)
-    return DONE if found["state"] == "healthy" else FAILED
-
-
-@click.command()
-@click.option("--watch", is_flag=True, help="Keep it on the screen until q; what was restarted lights up.")
-@click.option(
-    "--interval", type=click.FloatRange(0.1), metavar="S", default=0.5, show_default=True, help="Seconds between looks."
-)
-@json_option
-def tree(watch: bool, interval: float, as_json: bool) -> int:
-    """Show the supervision tree: who supervises whom, as which process, restarted how often."""
-    if watch and not as_json:
-        with attached() as node:
-            return _watch(node, interval)
-    with attached() as node:
-        found = node.tree()
-        names = {ref.pid: name for name, ref in node.names().items()}
-    if as_json:
-        _measure(found)
-        print_json(found)
-    else:
-        show_tree(console(), found, names)
-    return DONE if all(row["state"] == "running" for row, _ in walk(found)) else FAILED
-
-
-def _look(node: Node) -> tuple[dict[str, Any], dict[int, str]]:
-    found = node.tree()
-    _measure(found)
-    return found, {ref.pid: name for name, ref in node.names().items()}
-
-
-def _watch(node: Node, interval: float) -> int:
-    from dspex_actors.cli.screen import Sampler, Screen
-
-    sampler, lights = Sampler(lambda: _look(node), interval), Lights()
-    with Screen() as screen:
-        while True:
-            found, names = sampler.latest
-            out = Console(highlight=False, force_terminal=True, width=screen.size[0])
-            with out.capture() as captured:
-                show_tree(out, found, names, lights.see(found, time.monotonic()))
-            title, *body = captured.get().splitlines()
-            screen.draw([title], body, ["", footer(sampler, "q quits  ↑↓ scroll", out.width)])
-            if screen.key(interval) == "q":
-                return DONE
 
 
 def footer(sampler: Any, keys: str, width: int) -> str:
@@ -202,7 +135,8 @@ def paths(root: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[t
         yield from paths(child, here)
 
 
-def _measure(root: dict[str, Any]) -> None:
+def measure(root: dict[str, Any]) -> None:
+    """Give the rows of a tree what their processes use: `memory` in bytes, `cpu` in seconds."""
     for row, _ in walk(root):
         used = processes.usage(row["pid"])
         row["memory"] = used.memory if used else None
@@ -231,7 +165,7 @@ def show_tree(out: Console, root: dict[str, Any], names: dict[int, str], lit: Co
         names: pid → registered name.
         lit: pids of rows to light up.
     """
-    _measure(root)
+    measure(root)
     right: dict[str, Any] = {"justify": "right", "no_wrap": True}
     wide = out.width >= 100
     shown: Table = table(

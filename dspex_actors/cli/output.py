@@ -16,8 +16,6 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from dspex_actors.journal.summary import json_text
-
 #: Where output goes to a file or pipe nobody has said how wide it is; nothing should be cut for that.
 PIPE_WIDTH = 140
 #: Wider than this a report is no easier to read.
@@ -52,7 +50,14 @@ def show(what: RenderableType, most: int | None = None) -> None:
 
 def print_json(value: Any) -> None:
     """Print one JSON document."""
+    from dspex_actors.foundation.codec import json_text
+
     print_data(json_text(value))
+
+
+def printable(text: str) -> str:
+    """Return a text of somebody else's for a terminal: what would move the cursor, or worse, is a dot."""
+    return text if text.isprintable() else "".join(one if one.isprintable() else "·" for one in text)
 
 
 def print_data(text: str) -> None:
@@ -113,10 +118,13 @@ def counted(number: int, what: str) -> str:
 
 
 def clock_text(seconds: float | None) -> str:
-    """Return a moment in local time, to the second; only the time of day for today."""
+    """Return a moment in local time, to the second; only the time of day for today, and seconds where it is none."""
     if seconds is None:
         return "–"
-    moment, today = dt.datetime.fromtimestamp(seconds), dt.datetime.fromtimestamp(time.time()).date()
+    try:
+        moment, today = dt.datetime.fromtimestamp(seconds), dt.datetime.fromtimestamp(time.time()).date()
+    except (OverflowError, ValueError, OSError):  # of a clock that counts in something else
+        return f"{seconds:g} s"
     return f"{moment:%H:%M:%S}" if moment.date() == today else f"{moment:%Y-%m-%d %H:%M:%S}"
 
 

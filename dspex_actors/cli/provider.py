@@ -26,6 +26,14 @@ def provider() -> None:
 @click.option(
     "--latency-sigma", type=float, metavar="N", default=0.0, help="Log-normal spread of it; 0: always the same."
 )
+@click.option(
+    "--piece-delay",
+    "piece_delay_ms",
+    type=float,
+    metavar="MS",
+    default=0.0,
+    help="Time between the pieces of a stream.",
+)
 @click.option("--rpm", type=float, metavar="N", help="Requests a minute that are answered; more get a 429.")
 @click.option("--tpm", type=float, metavar="N", help="Tokens a minute.")
 @click.option(
@@ -45,11 +53,26 @@ def provider() -> None:
 @click.option("--answer", metavar="TEXT", help="Answer everything with this text.")
 @click.option("--at-once", type=click.IntRange(1), metavar="N", help="Requests it works on at a time; others wait.")
 @click.option("--book", is_flag=True, help="Keep a row for each request, for GET /booked.")
+@click.option(
+    "--batch-seconds",
+    type=float,
+    metavar="N",
+    default=0.0,
+    help="How long a batch of requests takes (OpenAI, Anthropic).",
+)
+@click.option(
+    "--batch-expired", type=float, metavar="RATE", default=0.0, help="Share of them that is not done in time."
+)
+@click.option("--batch-failed", type=float, metavar="RATE", default=0.0, help="Share of them that fails.")
+@click.option(
+    "--batch-answer-seconds", type=float, metavar="N", default=0.0, help="Time from taking a batch to telling its id."
+)
 def serve(
     host: str,
     port: int,
     latency_ms: float,
     latency_sigma: float,
+    piece_delay_ms: float,
     rpm: float | None,
     tpm: float | None,
     burst_seconds: float,
@@ -58,6 +81,10 @@ def serve(
     answer: str | None,
     at_once: int | None,
     book: bool,
+    batch_seconds: float,
+    batch_expired: float,
+    batch_failed: float,
+    batch_answer_seconds: float,
 ) -> int:
     """Serve the stand-in LM: it prints a base address per wire format, and ends with Ctrl-C.
 
@@ -72,6 +99,7 @@ def serve(
             port=port,
             latency_ms=latency_ms,
             latency_sigma=latency_sigma,
+            piece_delay_ms=piece_delay_ms,
             rpm=rpm,
             tpm=tpm,
             burst_seconds=burst_seconds,
@@ -80,5 +108,9 @@ def serve(
             answer=answer,
             at_once=at_once,
             book=book,
+            batch_seconds=batch_seconds,
+            batch_expired=batch_expired,
+            batch_failed=batch_failed,
+            batch_answer_seconds=batch_answer_seconds,
         )
     )

@@ -12,7 +12,7 @@ import click
 from rich.text import Text
 
 from dspex_actors.cli import connection
-from dspex_actors.cli.evaluate import force_option, show_interrupted, show_result
+from dspex_actors.cli.evaluate import budget_option, force_option, show_interrupted, show_result
 from dspex_actors.cli.output import (
     REPORT_WIDTH,
     RUN_STYLES,
@@ -34,7 +34,9 @@ from dspex_actors.foundation.home import default_data_dir
 from dspex_actors.journal.index import Found, all_runs, as_it_is, find_run
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import RunRow
-from dspex_actors.journal.summary import export_lines, run_summary
+from dspex_actors.journal.sameness import OPTIMISE, WORKFLOW
+from dspex_actors.journal.scores import named_scores, score_interval
+from dspex_actors.journal.summary import export_lines, run_summary, step_record
 from dspex_actors.names import run_command
 
 _WATCH_SECONDS = 0.25
@@ -128,15 +130,51 @@ def find(run_id: str | None) -> Found:
 @click.option("--watch", is_flag=True, help="Follow it until it ends.")
 @json_option
 def show_run(run_id: str | None, watch: bool, as_json: bool) -> int:
-    """Show a run: its figures, its errors by type, and what to do next."""
-    reader, row = find(run_id)
+    """Show a run: its figures, its errors by type, and what to do next; of a workflow its finished steps, of an
+    optimisation its candidates.
+    """
+    found = find(run_id)
+    reader, row = found
     if watch and row.state == "running":
         row = _follow(reader, row)
+    if row.spec.kind == OPTIMISE:
+        from dspex_actors.cli.optimizations import show_found
+
+        return show_found(found._replace(row=row), as_json)
     if as_json:
-        print_json(run_summary(row, time.time()))
+        steps = {"steps": list(map(step_record, reader.steps(row.run_id)))} if row.spec.kind == WORKFLOW else {}
+        waits = {"waits_for": _waits_for(reader.path.parent, row.run_id)} if row.state == "running" else {}
+        print_json(run_summary(row, time.time()) | steps | waits | in_parts(reader, row))
     else:
         show(report(reader, row, time.time()), REPORT_WIDTH)
+        if row.state == "running" and (why := _waits_for(reader.path.parent, row.run_id)):
+            console().print(Text(f"waiting: {why}", style="yellow"))
     return FAILED if row.failed or row.state == "failed" else DONE
+
+
+def in_parts(reader: JournalReader, row: RunRow) -> dict[str, Any]:
+    """Return the figures of a run by node, those of second starts, what its score lies between, and scores by name."""
+    return {
+        "by_node": reader.by_node(row.run_id),
+        "hedged": reader.hedged(row.run_id),
+        "interval": score_interval(reader, row),
+        "scores": named_scores(reader, row),
+    }
+
+
+def _waits_for(folder: Path, run_id: str) -> str | None:
+    """Return why a run stands still; None: it goes on, or its node cannot tell."""
+    from dspex_actors.foundation.home import HOME
+    from dspex_actors.names import RUNS
+    from supervisors import Node
+    from supervisors.errors import SupervisorsError
+
+    try:
+        with Node.attach(folder, HOME) as node:
+            kind, value = node.call(RUNS, ("progress", run_id), 5.0)
+    except SupervisorsError:
+        return None
+    return value["note"].get("trouble") if kind == "ok" else None
 
 
 def _follow(reader: JournalReader, row: RunRow) -> RunRow:
@@ -154,14 +192,15 @@ def _follow(reader: JournalReader, row: RunRow) -> RunRow:
 @click.command()
 @click.argument("run_id", metavar="[RUN]", required=False)
 @click.option("--quiet", is_flag=True, help="No progress bar.")
+@budget_option
 @force_option
 @json_option
-def resume(run_id: str | None, quiet: bool, force_resume: bool, as_json: bool) -> int:
+def resume(run_id: str | None, quiet: bool, budget: float | None, force_resume: bool, as_json: bool) -> int:
     """Go on with a run: only what has no result is asked again. Waits, and reports as evaluate does."""
     reader, row = find(run_id)
     with connection.over(reader.path.parent) as system:
         try:
-            result = system.resume(row.run_id, display_progress=not quiet, force_resume=force_resume)
+            result = system.resume(row.run_id, display_progress=not quiet, force_resume=force_resume, budget=budget)
         except KeyboardInterrupt:
             say_note(f"run {row.run_id} is paused; resume with `{run_command('resume', row.run_id)}`")
             show_interrupted(reader, row.run_id, as_json)
@@ -180,7 +219,7 @@ def resume(run_id: str | None, quiet: bool, force_resume: bool, as_json: bool) -
 @click.argument("run_id", metavar="[RUN]", required=False)
 @click.option("--output", "output", metavar="F", type=click.Path(dir_okay=False), help="Write to a file, in one step.")
 def export(run_id: str | None, output: str | None) -> int:
-    """Write a run's results as JSON lines, in input order; to standard output, or to a file."""
+    """Write a run's results, or a workflow's steps, as JSON lines; to standard output, or to a file."""
     reader, row = find(run_id)
     if output is None or output == "-":
         for line in export_lines(reader, row.run_id):
@@ -188,7 +227,7 @@ def export(run_id: str | None, output: str | None) -> int:
         sys.stdout.flush()
         return DONE
     count = _write(Path(output), export_lines(reader, row.run_id))
-    say_note(f"{count:,} results of {row.run_id} are in {output}")
+    say_note(f"{count:,} {'steps' if row.spec.kind == WORKFLOW else 'results'} of {row.run_id} are in {output}")
     return DONE
 
 

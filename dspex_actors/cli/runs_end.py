@@ -12,8 +12,10 @@ from dspex_actors.cli.runs import find
 from dspex_actors.cli.shell import DONE, say_note
 from dspex_actors.errors import ConfigError
 from dspex_actors.journal.index import Found
+from dspex_actors.journal.records import RunRow
+from dspex_actors.journal.sameness import OPTIMISE, WORKFLOW
 from dspex_actors.journal.summary import run_summary
-from dspex_actors.names import run_command
+from dspex_actors.names import optimization_command, run_command, workflow_call
 
 
 @click.command()
@@ -27,7 +29,9 @@ def pause(run_id: str, as_json: bool) -> int:
             system.pause(run_id, "by dspex runs pause")
     elif found.row.state != "paused":
         raise ConfigError(f"run {run_id} is {found.row.state}: there is nothing to pause")
-    return _tell(run_id, as_json, f"resume with `{run_command('resume', run_id)}`")
+    ways = {WORKFLOW: workflow_call(run_id), OPTIMISE: optimization_command("resume", run_id)}
+    going_on = ways.get(found.row.spec.kind) or run_command("resume", run_id)
+    return _tell(run_id, as_json, f"resume with `{going_on}`")
 
 
 @click.command()
@@ -41,6 +45,8 @@ def cancel(run_id: str, as_json: bool) -> int:
     if found.row.state != "cancelled":
         with connection.over(found.folder) as system:
             system.cancel(run_id, "by dspex runs cancel")
+    if found.row.spec.kind == OPTIMISE:
+        return _tell(run_id, as_json, f"its candidates so far: {optimization_command('show', run_id)}")
     return _tell(run_id, as_json, f"its results so far: {run_command('export', run_id)}")
 
 
@@ -48,7 +54,9 @@ def cancel(run_id: str, as_json: bool) -> int:
 @click.argument("run_id", metavar="RUN")
 @json_option
 def delete(run_id: str, as_json: bool) -> int:
-    """Remove a run and its results for good; one that is running has to be paused or cancelled first."""
+    """Remove a run and its results for good, of an optimisation all its runs, too; one that is running has to be paused
+    or cancelled first.
+    """
     found = find(run_id)
     if found.row.state == "running":
         raise ConfigError(f"run {run_id} is running: pause or cancel it first")
@@ -57,7 +65,7 @@ def delete(run_id: str, as_json: bool) -> int:
     if as_json:
         print_json({"run_id": run_id, "deleted": True, "results": found.row.done})
     else:
-        say_note(f"run {run_id} and its {found.row.done:,} results are gone")
+        say_note(f"run {run_id} and its {found.row.done:,} {_what(found.row)} are gone")
     return DONE
 
 
@@ -66,5 +74,11 @@ def _tell(run_id: str, as_json: bool, advice: str) -> int:
     if as_json:
         print_json(run_summary(found.row, time.time()))
     else:
-        say_note(f"run {run_id} is {found.row.state}, {found.row.done:,} examples have a result; {advice}")
+        say_note(f"run {run_id} is {found.row.state}, it has {found.row.done:,} {_what(found.row)}; {advice}")
     return DONE
+
+
+def _what(row: RunRow) -> str:
+    """Return what a run has: of a workflow, finished steps, of an optimisation candidates."""
+    what = {WORKFLOW: "finished step", OPTIMISE: "candidate"}.get(row.spec.kind, "result")
+    return what if row.done == 1 else f"{what}s"

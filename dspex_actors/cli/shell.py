@@ -85,6 +85,9 @@ def explain(error: BaseException) -> int:
         # Whoever read our output has enough; what is still in the buffer must not complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return DONE
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)  # a page, which one line is no place for
+        return MISUSED
     status, message = _status_of(error)
     if os.environ.get("DSPEX_DEBUG"):
         import traceback

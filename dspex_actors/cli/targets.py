@@ -14,11 +14,13 @@ from typing import Any
 
 from dspex_actors import metrics
 from dspex_actors.config import Config
+from dspex_actors.dspy.program import as_program
 from dspex_actors.errors import ConfigError, DspexError
-from dspex_actors.lm.keys import scrub
+from dspex_actors.foundation.secrets import scrub
 from dspex_actors.lm.lm import LM
 from dspex_actors.programs.module import Module
 from dspex_actors.programs.rebuild import rebuild
+from dspex_actors.programs.whole import load
 
 #: Metrics that need no import; their names win over modules of the user's.
 BUILT_IN = ("exact_match", "contains", "f1", "numeric")
@@ -28,8 +30,8 @@ def load_program(text: str, signature: str | None = None, state: str | None = No
     """Return the program that a word stands for.
 
     Args:
-        text: a saved program (`NAME.json`), or `pkg.mod:object`: a program, its class, or a function without
-            arguments that makes one.
+        text: a saved program (`NAME.json`, or the folder of a whole one, if it is data), or `pkg.mod:object`: a
+            program, its class, or a function without arguments that makes one.
         signature: of a saved program that does not say it.
         state: a saved state to load into a program given as `pkg.mod:object`.
         own_lm: False: not the LM that a saved program has; another was named.
@@ -37,6 +39,13 @@ def load_program(text: str, signature: str | None = None, state: str | None = No
     Raises:
         ConfigError: what is wrong with it.
     """
+    if ":" not in text and Path(text).is_dir():
+        if state is not None or signature is not None:
+            raise ConfigError("--load and --signature do not go with the folder of a whole program, which has both")
+        whole = load(text)
+        if not own_lm:
+            whole.set_lm(None)
+        return whole
     if text.endswith(".json"):
         if state is not None:
             raise ConfigError("--load goes with a program given as pkg.mod:object; a saved program is a state itself")
@@ -47,7 +56,7 @@ def load_program(text: str, signature: str | None = None, state: str | None = No
     if signature is not None:
         raise ConfigError("--signature goes with a saved program (JSON); a program given as pkg.mod:object has its own")
     found = import_object(text, "program", "a saved program (NAME.json) or pkg.mod:object")
-    program = _made(found, text)
+    program = as_program(_made(found, text))
     if state is not None:
         if not isinstance(program, Module):
             raise ConfigError(f"--load needs a dspex.Module, and {text} is a {type(program).__name__}")

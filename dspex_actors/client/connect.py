@@ -18,8 +18,10 @@ from dspex_actors.client.own_node import start_node
 from dspex_actors.client.system import System, use
 from dspex_actors.errors import ConfigError
 from dspex_actors.foundation.home import HOME, default_data_dir
+from dspex_actors.foundation.telemetry.recorder import check_switch
 from dspex_actors.lm.base import BaseLM
 from dspex_actors.lm.lm import LM
+from dspex_actors.lm.prices import FILE_VARIABLE, told_prices
 from dspex_actors.settings import check_lm
 from supervisors import Node
 from supervisors.errors import NodeDown, SupervisorsError
@@ -50,6 +52,9 @@ def connect(
     if isinstance(lm, str):
         lm = LM(lm)
     check_lm(lm)
+    if os.environ.get(FILE_VARIABLE):
+        told_prices()  # a price that is wrong is found before anything is paid
+    check_switch()
     app = AppConfig(workers=workers, embedded=embedded or {})
     app.check()
     folder = Path(home) if home is not None else default_data_dir()

@@ -13,7 +13,7 @@ from dspex_actors.data.fields import split
 from dspex_actors.data.opening import open_dataset
 from dspex_actors.errors import ConfigError
 from dspex_actors.example import Example
-from dspex_actors.programs.module import Module
+from dspex_actors.programs.module import Module, ways_of
 from dspex_actors.runs.spec import dump_code
 from dspex_actors.settings import check_lm
 
@@ -80,12 +80,8 @@ def check_called(program: Any, metric: Any) -> None:
     Raises:
         ConfigError: one is a class, or cannot be called, or the metric does not take two arguments.
     """
-    for value, what in ((program, "program"), (metric, "metric")):
-        if isinstance(value, type):
-            name = value.__name__
-            raise ConfigError(f"the {what} is invalid: got the class {name}, expected an object of it, as {name}() is")
-    if not callable(program):
-        raise ConfigError(f"the program is invalid: got {program!r:.80}, expected a Module or another callable")
+    check_object(metric, "metric")
+    check_program(program)
     if not callable(metric):
         raise ConfigError(f"metric takes a function metric(example, prediction, trace=None), got {metric!r}")
     try:
@@ -98,6 +94,28 @@ def check_called(program: Any, metric: Any) -> None:
         raise ConfigError(
             f"the metric is invalid: got the parameters {signature}, expected (example, prediction, trace=None)"
         ) from None
+
+
+def check_program(program: Any) -> None:
+    """Refuse what is no program.
+
+    Raises:
+        ConfigError: it is a class, or cannot be called.
+    """
+    check_object(program, "program")
+    if not callable(program):
+        raise ConfigError(f"the program is invalid: got {program!r:.80}, expected a Module or another callable")
+
+
+def check_object(value: Any, what: str) -> None:
+    """Refuse a class where an object of it is meant.
+
+    Raises:
+        ConfigError: it is a class.
+    """
+    if isinstance(value, type):
+        name = value.__name__
+        raise ConfigError(f"the {what} is invalid: got the class {name}, expected an object of it, as {name}() is")
 
 
 def code_of(value: Any, what: str) -> bytes:
@@ -173,11 +191,12 @@ def input_names(program: Any, there: Container[str] = ()) -> list[str] | None:
         program: the program.
         there: the fields of an example: a parameter that has a default is an input only if it is one of them.
     """
+    while isinstance(program, Module) and (inner := program._stands_for()) is not None:
+        program = inner
     signature = getattr(program, "signature", None)
     if signature is not None:
         return list(signature.input_fields)
-    forward, aforward = getattr(program, "forward", None), getattr(program, "aforward", None)
-    for method in (forward, aforward, None if isinstance(program, Module) else program):
+    for method in (*ways_of(program), None if isinstance(program, Module) else program):
         if callable(method):
             found = [
                 p.name

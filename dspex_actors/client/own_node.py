@@ -8,17 +8,25 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from dspex_actors.app import APP, PRELOAD, AppConfig
+from dspex_actors.client.full import check_full
+from dspex_actors.errors import DspexError
 from dspex_actors.foundation.home import HOME
-from dspex_actors.journal.index import JOURNAL_FILE
-from dspex_actors.journal.reader import JournalReader
+from dspex_actors.journal.gone import GONE_FILE, keep_paid
+from dspex_actors.journal.reader import JOURNAL_FILE, JournalReader
+from dspex_actors.observe.events.reader import EventReader
+from dspex_actors.observe.events.store import EVENTS_FILE
 from supervisors import Node
 from supervisors.client.launch import node_runs
+from supervisors.cluster.handle import last_start
 from supervisors.errors import NodeDown
 
 #: A node that another program is starting over the same folder is waited for, in seconds, and looked for this often.
 JOIN_SECONDS, JOIN_POLL = 60.0, 0.1
+#: The events of so many nodes without runs are kept; so many folders are looked at when one ends.
+KEPT, LOOKED_AT = 5, 100
 
 
 def start_node(folder: Path, app: AppConfig | None = None) -> Node:
@@ -26,8 +34,17 @@ def start_node(folder: Path, app: AppConfig | None = None) -> Node:
     # One after the other: `parents=True` would leave DSPEX_HOME open to others, and a daemon refuses it then.
     for place in (folder.parent.parent, folder.parent, folder):
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    last = last_start(folder)
+    if last is not None:
+        check_full(last.role, last.name)
+    # The folder of a node that others know: they find it where it was, as what it was.
+    as_it_was: dict[str, Any] = (
+        {"name": f"embedded-{os.getpid()}"}
+        if last is None
+        else {"name": last.name, "host": last.host, "role": last.role, "labels": last.labels}
+    )
     return Node.start(
-        name=f"embedded-{os.getpid()}",
+        **as_it_was,
         data_dir=folder,
         home=HOME,
         app=APP,
@@ -68,6 +85,35 @@ def own_node(folder: Path) -> Iterator[Node]:
 
 
 def forget_if_unused(folder: Path) -> None:
-    """Remove an own node's folder if no run was ever made there."""
-    if not JournalReader(folder / JOURNAL_FILE).list_runs(limit=1):
+    """Remove an own node's folder if no run was ever made there; one with events stays while it is among the last."""
+    if _has_runs(folder):
+        return
+    if not _has_events(folder):
+        _remove(folder)
+        return
+    newest = sorted((path.parent for path in folder.parent.glob(f"*/{EVENTS_FILE}")), reverse=True)[:LOOKED_AT]
+    # Names begin with the time. One that runs, or has runs, is nobody's to remove.
+    unused = [one for one in newest if one == folder or not (node_runs(one) or _has_runs(one))]
+    for one in unused[KEPT:]:
+        _remove(one)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder; what was paid there is written down beside it. Where it cannot be, the folder stays."""
+    with contextlib.suppress(OSError, DspexError):
+        keep_paid(folder / JOURNAL_FILE, folder.parent.parent / GONE_FILE)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _has_runs(folder: Path) -> bool:
+    try:
+        return bool(JournalReader(folder / JOURNAL_FILE).list_runs(limit=1))
+    except DspexError:
+        return True  # a journal that cannot be read may have some
+
+
+def _has_events(folder: Path) -> bool:
+    try:
+        return bool(EventReader(folder / EVENTS_FILE).last())
+    except DspexError:
+        return True  # nor a store of events

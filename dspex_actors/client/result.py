@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, overload
 
 from dspex_actors.data.fields import unpack_example
 from dspex_actors.errors import RunFailed
-from dspex_actors.foundation.codec import Objects, unpack
+from dspex_actors.foundation.codec import Objects, json_text, unpack
 from dspex_actors.journal.queries import PAGE
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import ResultRow, RunRow
+from dspex_actors.journal.scores import named_scores, score_interval
 from dspex_actors.journal.summary import (
     cost_of,
     duration_of,
-    json_text,
     mean_of,
     result_record,
     row_score,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _CSV_COLUMNS = (
     "index", "inputs", "labels", "prediction", "score", "error", "attempts", "latency", "usage", "finish_reason",
+    "cached",
 )  # fmt: skip
 
 
@@ -51,7 +52,8 @@ class Result:
         latency: seconds of the last attempt.
         usage: tokens by kind.
         finish_reason: why the last answer ended: stop, length and so on; None: not told.
-        extra: what there is beside the prediction.
+        extra: what there is beside the prediction: `scores`, `feedback`, `trace`.
+        cached: the cache that its answers came from: memory, disk or semantic; None: an LM was asked.
     """
 
     index: int
@@ -64,6 +66,17 @@ class Result:
     usage: dict[str, Any] | None
     finish_reason: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+    cached: str | None = None
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Return all scores by name, of a metric that returns several; else none."""
+        return self.extra.get("scores") or {}
+
+    @property
+    def feedback(self) -> str | None:
+        """Return what the metric said about it; None: nothing."""
+        return self.extra.get("feedback")
 
 
 class Results(Sequence[Result]):
@@ -183,6 +196,19 @@ class EvaluationResult:
         """Return the mean score, unrounded; None when nothing has a score."""
         return mean_of(self._row)
 
+    def interval(self, confidence: float = 0.95) -> tuple[float, float] | None:
+        """Return what the score lies between, by a bootstrap over the examples; None of fewer than two scores.
+
+        Args:
+            confidence: how sure, above 0 and below 1.
+        """
+        return score_interval(self._reader, self._row, confidence)
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Return the mean of each score that has a name, times 100, of a metric that returns several; else none."""
+        return named_scores(self._reader, self._row)
+
     @property
     def n(self) -> int:
         """Return the number of examples with a result, failed ones included."""
@@ -219,9 +245,14 @@ class EvaluationResult:
         return duration_of(self._row)
 
     @property
-    def nodes(self) -> list[str]:
-        """Return the names of the nodes that worked on it."""
-        return list(self._row.nodes)
+    def nodes(self) -> dict[str, dict[str, Any]]:
+        """Return what each node has done of it, by name; the keys are those of `JournalReader.by_node`."""
+        return self._reader.by_node(self.run_id)
+
+    @property
+    def hedged(self) -> dict[str, Any]:
+        """Return what was started a second time at the end; the keys are those of `JournalReader.hedged`."""
+        return self._reader.hedged(self.run_id)
 
     @property
     def results(self) -> Results:
@@ -313,6 +344,7 @@ def make_result(row: ResultRow, run: RunRow | None = None, *, trusted: bool = Fa
         usage=row.usage,
         finish_reason=row.finish_reason,
         extra={} if row.extra is None else unpack(row.extra, objects=objects),
+        cached=row.cached,
     )
 
 

@@ -6,11 +6,18 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
+from dspex_actors.client.ecosystems import Ecosystems
+from dspex_actors.client.following import Following
+from dspex_actors.client.full import check_full
 from dspex_actors.client.inputs import check_has_lm, code_of, dataset_inputs, plain_numbers, with_inputs
+from dspex_actors.client.looking import ENDED, POLL_LAST
+from dspex_actors.client.money import check_prices, why_paused
+from dspex_actors.client.optimisations import Optimisations
+from dspex_actors.client.own_books import Reporting
 from dspex_actors.client.own_node import forget_if_unused, own_node
+from dspex_actors.client.parts import NodeParts
 from dspex_actors.client.progress import RunProgress
 from dspex_actors.client.result import EvaluationResult
 from dspex_actors.client.spools import drop_others, kept_if_well, place
@@ -18,43 +25,47 @@ from dspex_actors.data.opening import from_descriptor, open_dataset
 from dspex_actors.errors import ConfigError, DspexError, RunFailed, RunInterrupted, from_record
 from dspex_actors.foundation.codec import gathering_classes
 from dspex_actors.foundation.home import default_data_dir
-from dspex_actors.journal.index import JOURNAL_FILE, find_run, folder_of, list_runs, new_run_id
+from dspex_actors.journal.index import find_run, folder_of, list_runs, new_run_id
+from dspex_actors.journal.opening import open_reader
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import RunSpec
-from dspex_actors.journal.summary import run_summary
 from dspex_actors.lm.backend import set_process_backend
 from dspex_actors.lm.base import BaseLM
 from dspex_actors.lm.lm import LM
 from dspex_actors.lm.node_backend import NodeBackend
-from dspex_actors.names import RUNS, check_run_id, run_command
+from dspex_actors.names import RUNS, check_run_id
+from dspex_actors.protection.access import Outside, set_access
+from dspex_actors.runs.budget import check_budget
 from dspex_actors.runs.identity import before
 from dspex_actors.runs.identity.parts import dataset_parts, metric_name, run_identity
 from dspex_actors.runs.snapshot import pack_surroundings
 from dspex_actors.settings import settings as program_settings
 from supervisors import Node
-from supervisors.client.launch import node_runs
-from supervisors.errors import CallTimeout, NodeDown, NoProcess, ServerExited, SupervisorsError
+from supervisors.errors import NodeDown, SupervisorsError
 
 #: A run's progress is asked for at first often, then less often, in seconds.
-POLL_FIRST, POLL_LAST = 0.01, 0.25
-#: How long a node that fell is waited for before a run counts as interrupted, in seconds; and one that is there and
-#: does not answer.
-COME_BACK_SECONDS, PATIENCE_SECONDS = 4.0, 60.0
-_ENDED = ("finished", "failed", "cancelled", "paused")
+POLL_FIRST = 0.01
 
 _current: list[System] = []
 
 
-class System:
+class System(NodeParts, Ecosystems, Optimisations):
     """A connection to a node. Made by `connect`; a context manager."""
 
     def __init__(self, node: Node, lm: Any, own: bool) -> None:
         """Use `connect` instead."""
+        check_full(node.info["role"], node.info["name"])
         self.node = node
         self.lm = lm
         self._own = own
         self._backend = NodeBackend(node)
+        self._reporting: Reporting | None = None
         self._closed = False
+
+    def __repr__(self) -> str:
+        """Show its folder, its LM, and whether it is open."""
+        node = "a node of its own" if self._own else "the host's node"
+        return f"<System {self.data_dir} ({node}), lm={self.lm!r}{', closed' if self._closed else ''}>"
 
     # --- the connection ---------------------------------------------------------------------------------------------
 
@@ -74,22 +85,21 @@ class System:
         if self in _current:
             _current.remove(self)
             set_process_backend(_current[-1]._backend if _current else None)
+            set_access(Outside(_current[-1].node) if _current else None)
             if program_settings.lm is self.lm and self.lm is not None:
                 program_settings.assign(lm=_current[-1].lm if _current else None)
         folder = self.data_dir
+        self.close_parts()
+        if self._reporting is not None:
+            self._reporting.close()
         self.node.close()
         if self._own and folder.parent.name == "embedded":
             forget_if_unused(folder)
 
     @property
-    def data_dir(self) -> Path:
-        """The node's data folder."""
-        return Path(self.node.info["data_dir"])
-
-    @property
     def journal(self) -> JournalReader:
         """The node's journal, for reading."""
-        return JournalReader(self.data_dir / JOURNAL_FILE)
+        return open_reader(self.data_dir)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -131,6 +141,8 @@ class System:
         on_bad_line: str = "stop",
         force_resume: bool = False,
         packed: Mapping[str, Any] | None = None,
+        labels: Mapping[str, str] | None = None,
+        parent_id: str | None = None,
     ) -> str:
         """Start a run, or continue the one with this id; return its id at once.
 
@@ -150,6 +162,8 @@ class System:
             limit: only the first so many examples.
             on_bad_line: stop or skip.
             force_resume: continue it also where it was another run, or was cancelled.
+            labels: names and texts to find it by; its tags.
+            parent_id: the optimisation that it is a step of.
             packed: what those of the settings were made of that are packed (name → value): they are compared by it.
 
         Raises:
@@ -160,6 +174,7 @@ class System:
         self._check_open()
         lm = lm or program_settings.around("lm") or self.lm or program_settings.lm
         check_has_lm(program, lm)
+        check_prices(self.node, program, lm, settings or {})
         run_id = new_run_id(kind) if run_id is None else check_run_id(run_id)
         settings = plain_numbers(settings or {})
         dataset = open_dataset(
@@ -183,6 +198,8 @@ class System:
                 lm=lm.to_dict() if isinstance(lm, LM) else None,
                 settings={**settings, **around},
                 total=total,
+                labels=dict(labels or {}),
+                parent_id=parent_id,
             )
             known = self.journal.get_run(run_id)
             if known is not None and known.spec.identity is None:
@@ -214,6 +231,8 @@ class System:
     ) -> EvaluationResult:
         """Wait for a run to end and return its result.
 
+        Where the node of this connection dies and another one of its cluster has the run, it is followed there.
+
         Args:
             run_id: the run.
             on_progress: called with the run's summary each time it is looked at; what it raises pauses the run.
@@ -222,13 +241,15 @@ class System:
 
         Raises:
             RunFailed: it ended without a result.
-            RunInterrupted: it was paused, or the node went away; what was answered is in the journal.
+            RunInterrupted: it was paused, or the node went away; what was answered is in the journal. The other nodes
+                of the cluster are named.
         """
         poll = POLL_FIRST
         progress = RunProgress(label) if display_progress else None
-        with progress or contextlib.nullcontext():
+        following = Following(run_id, self._ask, self.data_dir, self.journal)
+        with progress or contextlib.nullcontext(), contextlib.closing(following):
             while True:
-                found = self._look(run_id)
+                found = following.look()
                 summary = found["summary"]
                 try:
                     if progress is not None:
@@ -239,44 +260,20 @@ class System:
                     # Nobody waits for it any more: it must not go on spending.
                     self.pause(run_id, f"whoever followed it failed with {type(error).__name__}: {error}")
                     raise
-                if summary["state"] in _ENDED:
-                    break
+                if summary["state"] in ENDED:
+                    return self._ended(run_id, following.results())
                 time.sleep(poll)
                 poll = min(POLL_LAST, poll * 1.3)
-        return self._ended(run_id)
 
-    def _look(self, run_id: str) -> dict[str, Any]:
-        asked = time.monotonic()
-        while True:
-            try:
-                return self._ask("progress", run_id, timeout=COME_BACK_SECONDS)  # type: ignore[no-any-return]
-            except (NoProcess, ServerExited, CallTimeout, NodeDown) as error:
-                # One that is there and only slow is no reason to give a run up.
-                patience = PATIENCE_SECONDS if isinstance(error, CallTimeout) else COME_BACK_SECONDS
-                if time.monotonic() - asked > patience or not node_runs(self.data_dir):
-                    row = self.journal.get_run(run_id)
-                    if row is not None and row.state in _ENDED and row.state != "paused":
-                        # It ended just before its node went: another program's, which had no more to wait for.
-                        return {"summary": run_summary(row), "note": {}}
-                    raise RunInterrupted(
-                        f"the node went away; what was answered is safe. Resume with `{run_command('resume', run_id)}` "
-                        f"or system.resume({run_id!r})",
-                        run_id=run_id,
-                    ) from None
-                time.sleep(0.05)
-
-    def _ended(self, run_id: str) -> EvaluationResult:
-        result = EvaluationResult.of(self.journal, run_id, trusted=True)
+    def _ended(self, run_id: str, journal: JournalReader | None = None) -> EvaluationResult:
+        journal = journal or self.journal
+        result = EvaluationResult.of(journal, run_id, trusted=True)
         if result.state == "finished":
             return result
-        row = self.journal.get_run(run_id)
+        row = journal.get_run(run_id)
         reason = (row.reason if row is not None else None) or result.state
-        if result.state == "paused":
-            raise RunInterrupted(
-                f"run {run_id} is paused ({reason}); resume with `{run_command('resume', run_id)}` "
-                f"or system.resume({run_id!r})",
-                run_id=run_id,
-            )
+        if result.state == "paused" and row is not None:
+            raise why_paused(row)
         raise RunFailed(f"run {run_id} {result.state}: {reason}", run_id=run_id)
 
     def resume(
@@ -286,6 +283,7 @@ class System:
         display_progress: bool = True,
         on_progress: Callable[[dict[str, Any]], None] | None = None,
         force_resume: bool = False,
+        budget: float | None = None,
     ) -> EvaluationResult:
         """Continue a paused run of this node or of an earlier one; only what has no result is asked again.
 
@@ -294,16 +292,18 @@ class System:
             display_progress: a bar on standard error, if that is a terminal.
             on_progress: called with the run's summary as it goes.
             force_resume: continue it also where it was cancelled, and with its dataset as that is now.
+            budget: US dollars that it may cost, what it has cost included; `math.inf`: no limit. None: as before.
 
         Raises:
-            ConfigError: no journal has this run, or it was cancelled.
+            ConfigError: no journal has this run, or it was cancelled, or has cost as much as the budget.
             RunFailed, RunInterrupted: as `wait_run`.
         """
         self._check_open()
         if self.journal.get_run(run_id) is None:
             find_run(run_id, default_data_dir())  # refuses what is nowhere
         with self.holding(run_id) as at:
-            return at._resume_here(run_id, display_progress, on_progress, force=force_resume)
+            money = () if budget is None else (check_budget(budget).get("budget"),)
+            return at._resume_here(run_id, display_progress, on_progress, *money, force=force_resume)
 
     @contextlib.contextmanager
     def holding(self, run_id: str | None) -> Iterator[System]:
@@ -324,12 +324,12 @@ class System:
         with own_node(folder) as node:
             yield System(node, self.lm, own=True)
 
-    def _resume_here(self, run_id: str, display_progress: bool, on_progress: Any, *, force: bool) -> EvaluationResult:
+    def _resume_here(self, run_id: str, shows: bool, on_progress: Any, *money: Any, force: bool) -> EvaluationResult:
         if force:
             self._take_dataset_as_it_is(run_id)
-        self._order(run_id, "resume", run_id, force)
+        self._order(run_id, "resume", run_id, force, *money)
         try:
-            return self.wait_run(run_id, on_progress, display_progress)
+            return self.wait_run(run_id, on_progress, shows)
         except KeyboardInterrupt:
             self.pause(run_id)
             raise
@@ -348,17 +348,22 @@ class System:
     def pause(self, run_id: str, reason: str = "interrupted") -> None:
         """Pause a run: what is in flight is given up, what was answered stays."""
         with contextlib.suppress(SupervisorsError, DspexError):
-            self._ask("pause", run_id, reason)
+            try:
+                self._ask("pause", run_id, reason)
+            except NodeDown:
+                Following(run_id, self._ask, self.data_dir, self.journal).order("pause", run_id, reason)
 
     def cancel(self, run_id: str, reason: str = "cancelled") -> None:
         """End a run for good: it goes on only where that is forced."""
         self._order(run_id, "cancel", run_id, reason)
 
     def delete(self, run_id: str) -> None:
-        """Remove a run, its results and the copy of its examples from the journal.
+        """Remove a run, its results and the copy of its examples from the journal, and all its copies on other nodes.
+
+        Nodes that are away delete theirs when they are back.
 
         Raises:
-            ConfigError: it is running, or there is no such run.
+            ConfigError: it is running, or there is no such run, or nobody can tell whether it goes on elsewhere.
         """
         self._order(run_id, "delete", run_id)
 
@@ -366,6 +371,9 @@ class System:
 def use(system: System) -> System:
     """Make a connection the current one: its LM that of programs without one, its node the place where LM calls go."""
     set_process_backend(system._backend)
+    set_access(Outside(system.node))
+    system._reporting = Reporting(system.node)
+    system.events.begin(system._reporting.events)
     if system.lm is not None:
         program_settings.assign(lm=system.lm)
     _current.append(system)

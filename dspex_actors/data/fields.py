@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dspex_actors.errors import ConfigError
+from dspex_actors.example import Example, parted
 from dspex_actors.foundation.codec import CodecError, Objects, pack, unpack
 
 
@@ -68,6 +69,8 @@ def _fields(item: Any) -> dict[str, Any]:
 
 def _own_split(item: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
+        if type(item) is Example:
+            return parted(item)
         return _fields(item.inputs()), _fields(item.labels())
     except ValueError as error:
         raise ConfigError(f"an Example without inputs: say which with .with_inputs(...) ({error})") from error

@@ -7,10 +7,12 @@ What each kind does to a request:
 ``server_error``        500
 ``overloaded``          529 at Anthropic, 503 elsewhere
 ``hang``                nothing is ever answered; ends when the client goes away
-``truncated``           200 with a Content-Length, half of the body, and the end of the connection
+``truncated``           200 with half of the body, or of the events, and the end of the connection
 ``garbage``             200 with a body that is not JSON
 ``reset``               the connection is reset (TCP RST) instead of an answer
 ``html``                502 with the page of a proxy in front of the provider
+``stream_error``        half of a stream, then an event that tells of an overload; else as ``overloaded``
+``stall``               half of a stream, and then nothing, until the client goes away; else as ``hang``
 ======================  ==========================================================================
 """
 
@@ -21,7 +23,9 @@ from typing import Literal, cast
 
 from dspex_actors.embedded.guess import fraction
 
-FaultKind = Literal["rate_limit", "server_error", "overloaded", "hang", "truncated", "garbage", "reset", "html"]
+FaultKind = Literal[
+    "rate_limit", "server_error", "overloaded", "hang", "truncated", "garbage", "reset", "html", "stream_error", "stall"
+]
 
 
 class FaultPlan:

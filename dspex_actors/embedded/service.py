@@ -19,9 +19,12 @@ from dspex_actors.embedded.learner import Learner
 from dspex_actors.embedded.limiter import RateLimiter
 from dspex_actors.embedded.wire import Answer, Call, RequestError, Trouble, Wire
 from dspex_actors.embedded.wire.base import FinishKind, LimitState, retry_headers
+from dspex_actors.embedded.wire.events import error_event, events_of
 from dspex_actors.foundation.tokens import count
 
 _PROXY_PAGE = b"<html><head><title>502 Bad Gateway</title></head>\n<body><h1>502 Bad Gateway</h1></body></html>\n"
+#: Faults that come in the midst of a stream.
+_IN_STREAMS = ("stream_error", "stall")
 #: Seconds that an injected rate limit asks the client to wait.
 FAULT_RETRY_AFTER = 1.0
 
@@ -39,6 +42,9 @@ class Stats:
     input_tokens: int = 0
     output_tokens: int = 0
     faults: dict[str, int] = field(default_factory=dict)
+    #: Streams, and of these the ones that their client did not wait for.
+    streams: int = 0
+    abandoned: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the numbers as plain data."""
@@ -56,13 +62,17 @@ class Stats:
 
 @dataclass(slots=True)
 class Outcome:
-    """What is to be sent: status, body and headers, or a fault that is a matter of the socket; and what it is worth."""
+    """What is to be sent: status, body and headers, or a fault that is a matter of the socket; and what it is worth.
+
+    `events` are those of a stream, which has no body then; a fault in the midst of it comes after the half of them.
+    """
 
     status: int
     body: bytes
     headers: dict[str, str]
     fault: FaultKind | None = None
     answer: Answer | None = None
+    events: list[bytes] | None = None
 
     def booked(self, number: int) -> dict[str, Any]:
         """Return what a provider would write down of a request."""
@@ -73,7 +83,7 @@ class Outcome:
             "fault": self.fault,
             "input": answer.input_tokens if answer else 0,
             "output": answer.output_tokens if answer else 0,
-            "finish": answer.finishes[0] if answer else None,
+            "finish": answer.finishes[0] if answer and answer.finishes else None,
         }
 
 
@@ -97,6 +107,8 @@ class Service:
         request_number: int,
         now: float,
         clock: float,
+        *,
+        stream: bool = False,
     ) -> Outcome:
         """Answer one request.
 
@@ -113,12 +125,14 @@ class Service:
             request_number: counts from 1; decides the fault.
             now: seconds since the epoch.
             clock: seconds of a clock that is never set back, for the limits.
+            stream: the path says that the answer is to be streamed.
         """
         request_id = f"{request_number:016x}"
         trouble = self.key_trouble(wire, headers)
         if trouble is None:
             try:
                 call = wire.read(_parse(raw), headers, path_model)
+                call.stream = call.stream or stream
             except RequestError as bad:
                 trouble = bad.trouble
         if trouble is not None:
@@ -138,16 +152,25 @@ class Service:
         fault = self._plan.fault(request_number)
         if fault is not None:
             self.stats.faults[fault] = self.stats.faults.get(fault, 0) + 1
-            if fault != "truncated":
+            if fault != "truncated" and not (call.stream and fault in _IN_STREAMS):
                 return self._faulty(wire, fault, request_id, now, clock)
         answer = self._answer(call, input_tokens)
         self._limiter.settle(reserved, answer.input_tokens + answer.output_tokens, clock)
-        body = orjson.dumps(wire.write(call, answer, request_id, now))
+        written = wire.write(call, answer, request_id, now)
         if fault is None:
             self.stats.answered += 1
             self.stats.input_tokens += answer.input_tokens
             self.stats.output_tokens += answer.output_tokens
-        return Outcome(200, body, wire.headers(request_id, self._limits(clock), now), fault, answer)
+        headers = wire.headers(request_id, self._limits(clock), now)
+        if not call.stream:
+            return Outcome(200, orjson.dumps(written), headers, fault, answer)
+        events = events_of(wire.name, call, answer, written)
+        if fault is not None:
+            events = events[: len(events) // 2]
+        if fault == "stream_error":
+            _, error = wire.refuse(Trouble("overloaded", "Overloaded (injected)."), request_id)
+            events.append(error_event(wire.name, error))
+        return Outcome(200, b"", headers, fault, answer, events)
 
     def refuse(self, wire: Wire, trouble: Trouble, request_id: str, now: float, clock: float) -> Outcome:
         """Return a trouble in the provider's words."""
@@ -179,13 +202,13 @@ class Service:
             return self.refuse(
                 wire, Trouble("server_error", "Internal server error (injected)."), request_id, now, clock
             )
-        if fault == "overloaded":
+        if fault in ("overloaded", "stream_error"):
             return self.refuse(wire, Trouble("overloaded", "Overloaded (injected)."), request_id, now, clock)
         if fault == "html":
             return Outcome(502, _PROXY_PAGE, {"Content-Type": "text/html"})
         if fault == "garbage":
             return Outcome(200, b'{"id": "\xff\xfe, {]', {})
-        return Outcome(200, b"", {}, fault)
+        return Outcome(200, b"", {}, "hang" if fault == "stall" else fault)
 
     def _answer(self, call: Call, input_tokens: int) -> Answer:
         texts: list[str] = []

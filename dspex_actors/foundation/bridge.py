@@ -10,6 +10,8 @@ Both run in a copy of the caller's context, so settings, traces and call records
 from __future__ import annotations
 
 import asyncio
+import functools
+import inspect
 import os
 import threading
 from collections.abc import Callable, Coroutine
@@ -57,6 +59,19 @@ _pools = _Pools()
 os.register_at_fork(after_in_child=_pools.forget)
 
 
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling it gives a coroutine at once: an `async def`, one in a partial, or a callable object's."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    call = function if inspect.isroutine(function) else getattr(type(function), "__call__", None)  # noqa: B004
+    return inspect.iscoroutinefunction(call)
+
+
+def is_bridged() -> bool:
+    """Whether this is a thread of a pool, in which others would have to wait for what hangs."""
+    return _depth.get() > 0
+
+
 async def in_thread(function: Callable[[], Any], *, brief: bool = False) -> Any:
     """Run a sync function in a thread and await its result.
 
@@ -96,15 +111,73 @@ def in_background_loop(make: Callable[[], Coroutine[Any, Any, Any]], name: str) 
         pass
     else:
         raise ConfigError(f"{name} has only `aforward`, and an event loop runs here: use `await program.acall(...)`")
+    return on_background_loop(make)
+
+
+def on_background_loop(make: Callable[[], Coroutine[Any, Any, Any]], end_seconds: float = 0.0) -> Any:
+    """Run a coroutine on the private event loop and block this thread until it ends.
+
+    Args:
+        make: makes the coroutine.
+        end_seconds: when this thread is interrupted the coroutine is cancelled; its end is waited for so long.
+
+    Returns:
+        What the coroutine returns; its exception is raised here.
+
+    Raises:
+        ConfigError: this thread is the one of that loop, which cannot wait for itself.
+    """
+    if asyncio._get_running_loop() is _pools.loop():
+        raise ConfigError("what is called here waits for an event loop in its own thread: await its async twin")
     frame = copy_context()
+    loop, ended = _pools.loop(), threading.Event()
+    tasks: list[asyncio.Task[Any]] = []
+    is_given_up = False
 
     async def run() -> Any:
         # A task has its own context: the caller's has to be named.
-        return await asyncio.create_task(make(), context=frame)
+        task = asyncio.create_task(contained(make()), context=frame)
+        tasks.append(task)
+        if is_given_up:
+            task.cancel()
+        try:
+            return await task
+        finally:
+            ended.set()
 
-    future = asyncio.run_coroutine_threadsafe(run(), _pools.loop())
+    def cancel() -> None:
+        for task in tasks:
+            task.cancel()
+
     try:
-        return future.result()
+        return asyncio.run_coroutine_threadsafe(run(), loop).result()
+    except Interrupted as interrupted:
+        raise interrupted.error from None
     except BaseException:
-        future.cancel()
+        # An interrupt may come before there is a future to cancel.
+        is_given_up = True
+        loop.call_soon_threadsafe(cancel)
+        if end_seconds:
+            ended.wait(end_seconds)
         raise
+
+
+class Interrupted(Exception):
+    """A KeyboardInterrupt or SystemExit inside a task: raised as it is it would end the event loop of all others.
+
+    Args:
+        error: it.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        """Keep it."""
+        super().__init__()
+        self.error = error
+
+
+async def contained(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Await a coroutine in a task; an interrupt in it is raised as `Interrupted`."""
+    try:
+        return await coroutine
+    except (KeyboardInterrupt, SystemExit) as error:
+        raise Interrupted(error) from None

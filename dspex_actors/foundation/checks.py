@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from dspex_actors.errors import ConfigError
@@ -21,3 +22,14 @@ def whole(name: str, value: Any, least: int) -> int:
     if not is_whole(value, least):
         raise ConfigError(f"{name}: expected a whole number of at least {least}, got {value!r}")
     return int(value)
+
+
+def check_handler(handler: Any, expected: str) -> None:
+    """Refuse, by a ConfigError, what is no function, or one that would have to be awaited: handlers run in a thread."""
+    if not callable(handler):
+        raise ConfigError(f"the handler is invalid: got {handler!r:.100}, expected {expected}")
+    if any(inspect.iscoroutinefunction(each) for each in (handler, getattr(handler, "__call__", None))):  # noqa: B004
+        raise ConfigError(
+            f"the handler is invalid: got an async function, expected {expected}: it is called in a thread; "
+            "let it use asyncio.run_coroutine_threadsafe"
+        )

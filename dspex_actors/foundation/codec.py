@@ -16,8 +16,11 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import enum
+import importlib
+import json
 import math
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -26,13 +29,16 @@ from functools import partial
 from typing import Any, Literal, get_args
 
 import msgpack  # type: ignore[import-untyped,unused-ignore]
+import orjson
 from pydantic import BaseModel
 
 from dspex_actors.errors import DspexError
 from dspex_actors.foundation import moved
 from supervisors.wire import pickles
 
-_TUPLE, _SET, _FROZENSET, _DATETIME, _DATE, _TIME, _DECIMAL, _INT, _OBJECT = range(1, 10)
+_TUPLE, _SET, _FROZENSET, _DATETIME, _DATE, _TIME, _DECIMAL, _INT, _OBJECT, _TYPED = range(1, 11)
+#: Where the classes are whose values have a form of their own: `__dspex_plain__` and `_from_plain`, no pickle.
+_TYPES = "dspex_actors.types."
 _TEXT_LIMIT = 500
 #: How msgpack begins an extension of type `_OBJECT`, of any length.
 _LIKE_AN_OBJECT = re.compile(rb"\xc7.\x09|\xc8..\x09|\xc9....\x09|[\xd4-\xd8]\x09", re.DOTALL)
@@ -155,9 +161,19 @@ def to_plain(value: Any) -> Any:
     return _plain_object(value)
 
 
+def json_text(value: Any) -> str:
+    """Return plain data as JSON text, also where it has integers over 64 bits or half surrogate pairs."""
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        return json.dumps(value, allow_nan=False)
+
+
 def _plain_object(value: Any) -> Any:
     if isinstance(value, Opaque):
         return value.plain
+    if plain := getattr(type(value), "__dspex_plain__", None):
+        return to_plain(plain(value))
     if isinstance(value, enum.Enum):
         return to_plain(value.value)
     if isinstance(value, BaseModel):
@@ -179,13 +195,19 @@ def _plain_object(value: Any) -> Any:
 
 
 def _packb(value: Any, **options: Any) -> bytes:
-    return bytes(msgpack.packb(value, default=_default, strict_types=True, use_bin_type=True, **options))
+    # msgpack's own buffer is a megabyte, which the kernel gives and takes back each time.
+    return bytes(msgpack.packb(value, default=_default, strict_types=True, use_bin_type=True, buf_size=1024, **options))
 
 
 def _default(value: Any) -> Any:
     kind = type(value)
     make = _MAKERS.get(kind)
-    return make(value) if make else _by_pickle(value)
+    if make:
+        return make(value)
+    if kind.__module__.startswith(_TYPES) and hasattr(kind, "_from_plain"):
+        name = f"{kind.__module__}:{kind.__qualname__}"
+        return msgpack.ExtType(_TYPED, msgpack.packb([name, pack(value.__dspex_plain__())]))
+    return _by_pickle(value)
 
 
 def _ext(code: int, payload: Any) -> msgpack.ExtType:
@@ -266,6 +288,8 @@ def _ext_hook(objects: Objects, code: int, data: bytes) -> Any:
             return int(data.decode(), 16)
         case 9:
             return _object(objects, data)
+        case 10:
+            return _typed(objects, data)
     raise CodecError(f"extension type {code} is unknown: written by a newer version, or not by dspex")
 
 
@@ -286,8 +310,24 @@ def _object(objects: Objects, data: bytes) -> Any:
     return _shown(name, view)
 
 
+def _typed(objects: Objects, data: bytes) -> Any:
+    """Return a value of a type of ours; where its module is not loaded, and no user code may run, what it holds."""
+    name, held = msgpack.unpackb(data)
+    plain = unpack(held, objects=objects)
+    module, _, qualname = name.partition(":")
+    if module.startswith(_TYPES) and qualname.isidentifier():
+        found = sys.modules.get(module) or (importlib.import_module(module) if objects in ("load", "try") else None)
+        if found is not None:
+            return getattr(found, qualname)._from_plain(plain)
+    return _opaque(name.replace(":", "."), plain)
+
+
 def _shown(name: str, view: bytes) -> Opaque:
     plain = msgpack.unpackb(view, strict_map_key=False, unicode_errors="surrogatepass")
+    return _opaque(name, plain)
+
+
+def _opaque(name: str, plain: Any) -> Opaque:
     return _HashableOpaque(name, plain) if isinstance(plain, (dict, list)) else Opaque(name, plain)
 
 

@@ -25,3 +25,11 @@ class ConfigKeyError(ConfigError, KeyError):
 
     #: A KeyError's own would quote the message.
     __str__ = Exception.__str__
+
+
+class ConfigNotFoundError(ConfigError, FileNotFoundError):
+    """A ConfigError where DSPy raises a FileNotFoundError."""
+
+
+class ConfigFolderError(ConfigError, NotADirectoryError):
+    """A ConfigError where DSPy raises a NotADirectoryError."""

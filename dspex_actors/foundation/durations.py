@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import re
+
+_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
@@ -25,3 +29,22 @@ def duration_text(seconds: float | None, decimals: int = 2) -> str:
     if whole < _DAY:
         return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE:02d} min"
     return f"{whole // _DAY} d {whole % _DAY // _HOUR} h"
+
+
+def moment(text: str, now: float) -> float:
+    """Return a moment in seconds since 1970.
+
+    Args:
+        text: so long ago (90s, 10m, 2h, 3d), or an ISO time.
+        now: seconds since 1970.
+
+    Raises:
+        ValueError: it is neither; says what is legal.
+    """
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?(s|m|min|h|d)", text)
+    if found:
+        return now - float(found[1]) * _UNITS[found[2]]
+    try:
+        return dt.datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        raise ValueError(f"{text!r}: expected 90s, 10m, 2h, 3d, or a time such as 2026-01-31T14:00") from None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from dspex_actors.foundation.noise import Paired, paired
 from dspex_actors.journal.records import ResultRow, RunRow
 from dspex_actors.journal.sameness import differences
 from dspex_actors.journal.summary import cost_of, row_score, score_of
@@ -23,6 +25,7 @@ class Difference:
         better: examples with a higher score in the second run; `worse` a lower one, `same` the same.
         only_first: examples that have a result in the first run alone; `only_second` in the second.
         changed: the first 20 of those with another score: index, score in the first run, score in the second.
+        changes: score in the second run minus score in the first → how many examples; those with a score in both.
     """
 
     parts: list[str]
@@ -32,9 +35,12 @@ class Difference:
     only_first: int = 0
     only_second: int = 0
     changed: list[tuple[int, float | None, float | None]] = field(default_factory=list)
+    changes: Counter[float] = field(default_factory=Counter)
 
     def note(self, index: int, one: float | None, other: float | None) -> None:
         """Count an example that both have; no score is below every score."""
+        if one is not None and other is not None:
+            self.changes[other - one] += 1
         if one == other:
             self.same += 1
             return
@@ -44,6 +50,10 @@ class Difference:
             self.better += 1
         if len(self.changed) < LISTED:
             self.changed.append((index, one, other))
+
+    def test(self) -> Paired:
+        """Test whether the two differ by more than chance."""
+        return paired(self.changes)
 
 
 def compare(one: RunRow, ones: Iterable[ResultRow], other: RunRow, others: Iterable[ResultRow]) -> Difference:
@@ -84,6 +94,7 @@ def difference_record(one: RunRow, other: RunRow, found: Difference) -> dict[str
         "same": found.same,
         "only_first": found.only_first,
         "only_second": found.only_second,
+        "paired": {**asdict(test := found.test()), "is_noise": test.is_noise},
         "changed": [{"index": index, "scores": [first, second]} for index, first, second in found.changed],
     }
 

@@ -6,6 +6,7 @@
      ├─ JournalError        the journal cannot be used just now (locked by another program, an I/O error)
      │   ├─ JournalFull     no space left; nothing of the batch was written, try again once there is space
      │   └─ JournalReadOnly the file or its file system refuses writing
+     ├─ Fenced              the run was claimed by another coordinator: this one writes it no more
      └─ ConfigError
          └─ JournalCorrupt  damaged, not a journal, or written by a newer version
 """
@@ -31,6 +32,10 @@ class JournalFull(JournalError):
 
 class JournalReadOnly(JournalError):
     """The journal's file or file system refuses writing."""
+
+
+class Fenced(DspexError):
+    """The run was claimed by another coordinator; nothing of the batch was written, and nothing ever will be."""
 
 
 class JournalCorrupt(ConfigError):

@@ -10,13 +10,12 @@ from typing import Any, NamedTuple
 
 from dspex_actors.errors import ConfigError
 from dspex_actors.journal.errors import JournalCorrupt
-from dspex_actors.journal.reader import JournalReader, find_journals
+from dspex_actors.journal.opening import owner_of, place_of, readers_under
+from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import RunRow
 from dspex_actors.journal.summary import run_summary
 from supervisors.client.launch import node_runs
 
-#: The journal's file in a node's data folder.
-JOURNAL_FILE = "journal.db"
 #: In it, the copies of examples that cannot be read twice, until their run is finished.
 SPOOL_FOLDER = "spool"
 
@@ -33,16 +32,25 @@ class Found(NamedTuple):
         return self.reader.path.parent
 
 
-def all_runs(home: Path, *folders: Path, limit: int = 1000) -> tuple[list[Found], list[JournalCorrupt]]:
-    """Return the newest runs of all journals under `home` and in `folders`, and what is wrong with damaged journals."""
-    paths = dict.fromkeys([*(folder / JOURNAL_FILE for folder in folders), *find_journals(home)])
+def all_runs(
+    home: Path, *folders: Path, kind: str | None = None, limit: int = 1000
+) -> tuple[list[Found], list[JournalCorrupt]]:
+    """Return the newest runs of all journals under `home` and in `folders`, and what is wrong with damaged journals.
+
+    They come without the code of their programs and metrics.
+
+    Args:
+        home: where journals are.
+        *folders: further ones.
+        kind: only runs of this kind; None: all.
+        limit: so many at most.
+    """
     found: dict[str, Found] = {}
     damaged = []
-    for path in paths:
-        reader = JournalReader(path)
+    for reader in readers_under(home, *folders):
         try:
-            for row in reader.list_runs(limit=limit):
-                found.setdefault(row.run_id, Found(reader, as_it_is(row, path.parent)))
+            for row in reader.list_runs(kind=kind, limit=limit, code=False):
+                found.setdefault(row.run_id, Found(reader, as_it_is(row, reader.path.parent)))
         except JournalCorrupt as error:
             damaged.append(error)
     newest = sorted(found.values(), key=lambda one: one.row.created_at, reverse=True)
@@ -63,7 +71,7 @@ def list_runs(home: Path, *folders: Path, limit: int = 1000) -> list[dict[str, A
 
 def as_it_is(row: RunRow, folder: Path) -> RunRow:
     """Return a run as paused where its journal says running, but the node of the data folder is gone."""
-    if row.state != "running" or node_runs(folder):
+    if row.state != "running" or node_runs(folder) or _is_elsewhere(row, folder):
         return row
     since = row.running_since or 0.0
     ran = max(0.0, (row.last_result_at or since) - since)  # as far as is known: the journal's writer counts it so, too
@@ -71,6 +79,11 @@ def as_it_is(row: RunRow, folder: Path) -> RunRow:
     return replace(
         row, state="paused", reason="its node was stopped or killed", running_since=None, active_seconds=seconds
     )
+
+
+def _is_elsewhere(row: RunRow, folder: Path) -> bool:
+    """Whether a run in a journal of several nodes is another one's: of that one nothing is known here."""
+    return bool(row.owner) and place_of(folder) is not None and row.owner != owner_of(folder)
 
 
 def find_run(run_id: str, home: Path) -> Found:
@@ -95,15 +108,14 @@ def folder_of(run_id: str, home: Path) -> Path | None:
 
 def _look_for(run_id: str, home: Path) -> tuple[Found | None, JournalCorrupt | None]:
     damaged: JournalCorrupt | None = None
-    for path in find_journals(home):
-        reader = JournalReader(path)
+    for reader in readers_under(home):
         try:
             row = reader.get_run(run_id)
         except JournalCorrupt as error:
             damaged = error
             continue
         if row is not None:
-            return Found(reader, as_it_is(row, path.parent)), damaged
+            return Found(reader, as_it_is(row, reader.path.parent)), damaged
     return None, damaged
 
 

@@ -12,6 +12,7 @@ import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 INDEX_BITS = 40
 MAX_INDEX = (1 << INDEX_BITS) - 1
@@ -83,14 +84,82 @@ def _identities_and_attempts(db: sqlite3.Connection) -> None:
     )
 
 
+def _steps(db: sqlite3.Connection) -> None:
+    """Version 3: the steps of durable workflows, and which process carries one out."""
+    db.execute("ALTER TABLE runs ADD COLUMN holder TEXT")
+    db.execute(
+        """CREATE TABLE steps (
+        run INTEGER NOT NULL, step TEXT NOT NULL, place INTEGER NOT NULL, state TEXT NOT NULL,
+        attempts INTEGER NOT NULL, duration REAL NOT NULL, at REAL NOT NULL, error TEXT, data BLOB NOT NULL,
+        PRIMARY KEY (run, step))"""
+    )
+    db.execute(
+        """CREATE VIEW workflow_step AS
+        SELECT runs.run_id, steps.place, steps.step, steps.state, steps.attempts, steps.duration, steps.at, steps.error
+        FROM steps JOIN runs ON runs.number = steps.run ORDER BY steps.run, steps.place"""
+    )
+
+
+def _money(db: sqlite3.Connection) -> None:
+    """Version 4: for whom and what for requests are, which answers a cache gave, and what was paid, by the hour."""
+    db.execute("ALTER TABLE results ADD COLUMN cached TEXT")
+    db.execute("ALTER TABLE attempts ADD COLUMN user TEXT")
+    db.execute("ALTER TABLE attempts ADD COLUMN tags TEXT")
+    db.execute(
+        """CREATE TABLE spend (
+        hour INTEGER NOT NULL, run TEXT NOT NULL, provider TEXT NOT NULL, model TEXT NOT NULL, user TEXT NOT NULL,
+        tags TEXT NOT NULL, requests INTEGER NOT NULL, answered INTEGER NOT NULL, failed INTEGER NOT NULL,
+        given_up INTEGER NOT NULL, unpriced INTEGER NOT NULL, cost REAL NOT NULL, input_total INTEGER NOT NULL,
+        output_total INTEGER NOT NULL, cache_read INTEGER NOT NULL, cache_write INTEGER NOT NULL,
+        reasoning INTEGER NOT NULL, cached INTEGER NOT NULL, saved REAL NOT NULL,
+        PRIMARY KEY (hour, run, provider, model, user, tags)) WITHOUT ROWID"""
+    )
+    tokens = ", ".join(
+        f"coalesce(sum(json_extract(attempts.usage, '$.{name}')), 0)"
+        for name in ("input_total", "output_total", "cache_read", "cache_write", "reasoning")
+    )
+    db.execute(
+        f"""INSERT INTO spend
+        SELECT CAST(attempts.at / 3600 AS INTEGER), runs.run_id, attempts.provider, attempts.model, '', '', count(*),
+               sum(attempts.outcome = 'answered'), sum(attempts.outcome = 'failed'),
+               sum(attempts.outcome IN ('cancelled', 'lost')), sum(attempts.cost IS NULL),
+               coalesce(sum(attempts.cost), 0.0), {tokens}, 0, 0.0
+        FROM attempts JOIN runs ON runs.number = attempts.key >> {INDEX_BITS} GROUP BY 1, 2, 3, 4"""
+    )
+
+
+def _log(db: sqlite3.Connection) -> None:
+    """Version 5: a number for each change of a run, the examples of each batch, and whose the run is."""
+    for column in (
+        "owner TEXT NOT NULL DEFAULT ''",
+        "claimed INTEGER NOT NULL DEFAULT 0",
+        "seq INTEGER NOT NULL DEFAULT 0",
+        "batch INTEGER NOT NULL DEFAULT 0",
+    ):
+        db.execute(f"ALTER TABLE runs ADD COLUMN {column}")
+    db.execute(
+        """CREATE TABLE log (
+        run INTEGER NOT NULL, seq INTEGER NOT NULL, epoch INTEGER NOT NULL, opening INTEGER NOT NULL,
+        batch INTEGER NOT NULL, results BLOB, attempts BLOB, PRIMARY KEY (run, seq)) WITHOUT ROWID"""
+    )
+
+
+def _told(db: sqlite3.Connection) -> None:
+    """Version 6: the last batch of sums that each worker has told, so that none is added twice."""
+    db.execute("CREATE TABLE told (worker TEXT PRIMARY KEY, batch INTEGER NOT NULL, at REAL NOT NULL) WITHOUT ROWID")
+
+
 #: Step n brings a journal of version n to version n + 1.
-STEPS: tuple[Callable[[sqlite3.Connection], None], ...] = (_first, _identities_and_attempts)
+STEPS: tuple[Callable[[sqlite3.Connection], None], ...]
+STEPS = (_first, _identities_and_attempts, _steps, _money, _log, _told)
 #: The version that this program writes.
 VERSION = len(STEPS)
 
 
-def version_of(db: sqlite3.Connection) -> int:
+def version_of(db: Any) -> int:
     """Return the version of the open journal's schema; 0: it is empty."""
+    if not isinstance(db, sqlite3.Connection):
+        return int(db.version)
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
@@ -99,6 +168,14 @@ def migrate(db: sqlite3.Connection) -> None:
     for step in STEPS[version_of(db) :]:
         step(db)
     db.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def index_claims(db: sqlite3.Connection) -> None:
+    """Have the claims of a run found without reading all of its log, in a journal of whatever version.
+
+    A standby looks for the last one before each batch, and a coordinator several times a second.
+    """
+    db.execute("CREATE INDEX IF NOT EXISTS log_claims ON log (run, batch, seq) WHERE results IS NULL")
 
 
 def copy_path(path: Path, version: int) -> Path:

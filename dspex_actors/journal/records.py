@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 RunState = Literal["running", "paused", "finished", "failed", "cancelled"]
 STATES: tuple[str, ...] = get_args(RunState)
-#: What became of a request: answered, failed (an error of the server or on the way), cancelled (given up by us), lost
-#: (its worker died before it could tell).
-Outcome = Literal["answered", "failed", "cancelled", "lost"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +70,9 @@ class RunRow:
         running_since: when the state became running; None in any other state.
         nodes: names of the workers that gave results.
         epoch: how often an evaluator has opened it: 1 for the first one.
+        owner: the node whose coordinator has it, as its lease names the holder; empty: the one that has the journal.
+        claimed: the epoch of its coordinator's lease; 0: nobody has claimed it.
+        seq: the number of its last change.
     """
 
     spec: RunSpec
@@ -95,6 +95,9 @@ class RunRow:
     running_since: float | None
     nodes: tuple[str, ...] = ()
     epoch: int = 0
+    owner: str = ""
+    claimed: int = 0
+    seq: int = 0
 
     @property
     def run_id(self) -> str:
@@ -121,6 +124,7 @@ class ResultRow:
         at: wall-clock seconds since 1970.
         finish_reason: why its last answer ended: stop, length and so on; None: not told.
         extra: packed dict of what there is beside the prediction (trace, feedback, scores); None: nothing.
+        cached: the cache that its last answer came from: memory, disk or semantic; None: the LM was asked.
     """
 
     index: int
@@ -137,43 +141,49 @@ class ResultRow:
     at: float = 0.0
     finish_reason: str | None = None
     extra: bytes | None = None
+    cached: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptRow:
-    """One request to a provider. (index, send, n) is its identity in the run: the same row again is not counted again.
+class StepRow(NamedTuple):
+    """A finished step.
 
     Args:
-        index: the example's place in the dataset, from 0.
-        send: the number of the example's sending, another one for each sending of whichever of the run's evaluators.
-        n: the number of the request within the sending, from 1.
-        at: wall-clock seconds since 1970 when it was sent.
-        provider: openai, anthropic, gemini, cohere or embedded.
-        model: the model's name as the provider knows it.
-        outcome: answered, failed, cancelled or lost. A lost one is replaced when its outcome is told after all.
-        error: the error's type; None where there is none.
-        status: HTTP status, if there was one.
-        usage: tokens by kind, told or estimated (`estimated`: true); None: unknown.
-        cost: price; None: unknown.
-        latency: seconds; None: it never ended.
-        finish_reason: why the answer ended; None: not told.
-        request_id: the provider's id of the request, for its support.
+        step: its path.
+        state: completed or fallback.
+        attempts: how often it was tried.
+        duration: seconds.
+        at: when it ended, wall-clock seconds since 1970.
+        error: what its fallback stood in for; None: it went well.
+        data: what it gave, packed.
     """
 
-    index: int
-    send: int
-    n: int
+    step: str
+    state: str
+    attempts: int
+    duration: float
     at: float
-    provider: str
-    model: str
-    outcome: Outcome
-    error: str | None = None
-    status: int | None = None
-    usage: dict[str, Any] | None = None
-    cost: float | None = None
-    latency: float | None = None
-    finish_reason: str | None = None
-    request_id: str | None = None
+    error: str | None
+    data: bytes
+
+
+class Part(NamedTuple):
+    """A run that belongs to another one, in figures.
+
+    Args:
+        run_id, kind, state, reason, total, done, failed, score_sum, asked, cost, unpriced: as of `RunRow`.
+    """
+
+    run_id: str
+    kind: str
+    state: str
+    reason: str | None
+    total: int | None
+    done: int
+    failed: int
+    score_sum: float
+    asked: int
+    cost: float
+    unpriced: int
 
 
 @dataclass(frozen=True, slots=True)

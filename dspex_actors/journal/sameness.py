@@ -18,6 +18,14 @@ _DIGESTS = {
 #: Parts that a run of before they were known is not compared by.
 _LATER = frozenset({"LM", "settings"})
 _WAY = "way"
+_ONLY_FORCED = "it goes on only if that is meant (`--force-resume`, or force_resume=True)"
+#: The kind of runs whose steps are carried out by the program that started them, and what the parts of one are called.
+WORKFLOW = "workflow"
+#: The kind of runs that are made of other runs; its steps are the candidates.
+OPTIMISE = "optimise"
+#: Kinds that somebody carries out who is not an evaluator, and holds meanwhile.
+HELD = frozenset({WORKFLOW, OPTIMISE})
+_CALLED = {WORKFLOW: {"program": "steps", "dataset": "data"}}
 
 
 def check_same(there: RunSpec, asked: RunSpec, *, force: bool = False) -> None:
@@ -35,11 +43,13 @@ def check_same(there: RunSpec, asked: RunSpec, *, force: bool = False) -> None:
         raise ConfigError(f"run {asked.run_id} is there already and of another kind: {there.kind}, not {asked.kind}")
     other = [] if force else differences(there, asked)
     if other:
-        parts = " and ".join(f"{'other' if part.startswith('settings') else 'another'} {part}" for part in other)
+        several = ("settings", "steps", "data")
+        parts = " and ".join(f"{'other' if part.split()[0] in several else 'another'} {part}" for part in other)
+        force_it = " (`--force-resume`, or force_resume=True, says that the difference does not matter)"
         raise ConfigError(
             f"run {asked.run_id} is there already with {parts}: "
-            "continue it with what it was started with, or choose another run id "
-            "(`--force-resume`, or force_resume=True, says that the difference does not matter)"
+            "continue it with what it was started with, or choose another run id"
+            f"{'' if asked.kind == WORKFLOW else force_it}"
         )
 
 
@@ -51,15 +61,15 @@ def check_goes_on(row: RunRow, *, force: bool = False) -> None:
     """
     if row.state == "cancelled" and not force:
         raise ConfigError(
-            f"run {row.run_id} was cancelled ({row.reason}): it goes on only if that is meant "
-            "(`--force-resume`, or force_resume=True)"
+            f"run {row.run_id} was cancelled ({row.reason}): "
+            + ("choose another run id" if row.spec.kind == WORKFLOW else _ONLY_FORCED)
         )
 
 
 def differences(there: RunSpec, asked: RunSpec) -> list[str]:
     """Return the names of the parts that differ, with what of each is another one where that is known."""
     return [
-        f"{part}{_what(there, asked, part)}"
+        f"{_CALLED.get(asked.kind, {}).get(part, part)}{_what(there, asked, part)}"
         for part, field in _DIGESTS.items()
         if _compares(there, asked, part) and getattr(there, field) != getattr(asked, field)
     ]

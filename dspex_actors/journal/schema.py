@@ -12,8 +12,7 @@ behind them.
 from __future__ import annotations
 
 import math
-import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from operator import attrgetter, itemgetter
 from typing import Any, cast
@@ -21,13 +20,15 @@ from typing import Any, cast
 import orjson
 
 from dspex_actors.journal.migrations import INDEX_BITS, MAX_INDEX, version_of
-from dspex_actors.journal.records import AttemptRow, ResultRow, RunRow, RunSpec, RunState
+from dspex_actors.journal.records import ResultRow, RunRow, RunSpec, RunState
+from dspex_actors.lm.attempts import Attempt
 
 RUN_COLUMNS = (
     "run_id", "kind", "program", "program_digest", "dataset", "dataset_digest", "metric", "metric_name",
     "metric_digest", "lm", "settings", "total", "state", "reason", "done", "succeeded", "failed", "score_sum", "scored",
     "asked", "usage", "cost", "unpriced", "created_at", "started_at", "ended_at", "last_result_at", "active_seconds",
     "running_since", "nodes", "parent_id", "lm_digest", "options_digest", "identity", "epoch", "labels",
+    "owner", "claimed", "seq",
 )  # fmt: skip
 _SPEC_COLUMNS = (
     "run_id", "kind", "program", "program_digest", "dataset", "dataset_digest", "metric", "metric_name",
@@ -39,13 +40,10 @@ _GOING_ON = ("program", "dataset", "metric", "lm", "settings")
 _IDENTITY = ("program_digest", "dataset_digest", "metric_digest", "lm_digest", "options_digest", "identity")
 RESULT_COLUMNS = (
     "key", "score", "attempts", "latency", "asked", "cost", "at", "worker", "usage", "error", "prediction", "example",
-    "finish_reason", "extra",
+    "finish_reason", "extra", "cached",
 )  # fmt: skip
-#: Those of an attempt that are what an attempt has under that name.
-_ATTEMPT_FIELDS = (
-    "n", "at", "provider", "model", "outcome", "error", "status", "cost", "latency", "finish_reason", "request_id",
-)  # fmt: skip
-ATTEMPT_COLUMNS = ("key", "send", *_ATTEMPT_FIELDS, "usage")
+_ATTEMPT_FIELDS = tuple(item.name for item in fields(Attempt))
+ATTEMPT_COLUMNS = ("key", *_ATTEMPT_FIELDS[1:])
 #: Columns that came after the first version: the version, and what they are before it.
 _LATER = {
     "parent_id": (2, "NULL"),
@@ -56,11 +54,17 @@ _LATER = {
     "labels": (2, "'{}'"),
     "finish_reason": (2, "NULL"),
     "extra": (2, "NULL"),
+    "cached": (4, "NULL"),
+    "user": (4, "NULL"),
+    "tags": (4, "NULL"),
+    "owner": (5, "''"),
+    "claimed": (5, "0"),
+    "seq": (5, "0"),
 }
 
 INSERT_RUN = (
-    f"INSERT INTO runs ({', '.join(_SPEC_COLUMNS)}, state, created_at, started_at, running_since) "
-    f"VALUES ({', '.join('?' * (len(_SPEC_COLUMNS) + 4))})"
+    f"INSERT INTO runs ({', '.join(_SPEC_COLUMNS)}, state, created_at, started_at, running_since, owner) "
+    f"VALUES ({', '.join('?' * (len(_SPEC_COLUMNS) + 5))})"
 )
 UPDATE_RUN = f"UPDATE runs SET {', '.join(f'{name} = ?' for name in _GOING_ON)} WHERE run_id = ?"
 UPDATE_IDENTITY = f"UPDATE runs SET {', '.join(f'{name} = ?' for name in _IDENTITY)} WHERE run_id = ?"
@@ -70,7 +74,7 @@ Values = list[Any]
 _index = itemgetter(0)
 
 
-def columns(names: Sequence[str], db: sqlite3.Connection) -> str:
+def columns(names: Sequence[str], db: Any) -> str:
     """Return the list of columns for a SELECT, from a journal of whatever version: what it has not is as at first."""
     version = version_of(db)
     parts = []
@@ -115,11 +119,11 @@ def _values(spec: RunSpec, names: Sequence[str]) -> tuple[Any, ...]:
     return tuple(to_json(value) if isinstance(value, dict) else value for value in found)
 
 
-def run_row(row: sqlite3.Row) -> RunRow:
-    """Return the run in a row of RUN_COLUMNS."""
+def run_row(row: Mapping[str, Any]) -> RunRow:
+    """Return the run in a row of RUN_COLUMNS, by name."""
     spec = RunSpec(
-        run_id=row["run_id"], kind=row["kind"], program=row["program"], program_digest=row["program_digest"],
-        dataset=from_json(row["dataset"]), dataset_digest=row["dataset_digest"], metric=row["metric"],
+        run_id=row["run_id"], kind=row["kind"], program=row["program"] or b"", program_digest=row["program_digest"],
+        dataset=from_json(row["dataset"]), dataset_digest=row["dataset_digest"], metric=row["metric"] or b"",
         metric_name=row["metric_name"], metric_digest=row["metric_digest"], lm=from_json(row["lm"]),
         settings=from_json(row["settings"]), total=row["total"], parent_id=row["parent_id"],
         lm_digest=row["lm_digest"], options_digest=row["options_digest"], identity=from_json(row["identity"]),
@@ -132,6 +136,7 @@ def run_row(row: sqlite3.Row) -> RunRow:
         created_at=row["created_at"], started_at=row["started_at"], ended_at=row["ended_at"],
         last_result_at=row["last_result_at"], active_seconds=row["active_seconds"],
         running_since=row["running_since"], nodes=tuple(from_json(row["nodes"])), epoch=row["epoch"],
+        owner=row["owner"], claimed=row["claimed"], seq=row["seq"],
     )  # fmt: skip
 
 
@@ -150,7 +155,9 @@ def insert(table: str, names: Sequence[str], base: int, *, instead: str = "IGNOR
         instead: what becomes of a row that is there: IGNORE the new one, or REPLACE the old one.
     """
     marks = ", ".join("?" * (len(names) - 1))
-    return f"INSERT OR {instead} INTO {table} ({', '.join(names)}) VALUES ({base} | ?, {marks})"
+    there = "NOTHING" if instead == "IGNORE" else f"UPDATE SET {', '.join(f'{n} = excluded.{n}' for n in names[3:])}"
+    keys = "key" if table == "results" else "key, send, n"
+    return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({base} | ?, {marks}) ON CONFLICT ({keys}) DO {there}"
 
 
 def check_indices(rows: Iterable[Values]) -> None:
@@ -167,14 +174,14 @@ def check_indices(rows: Iterable[Values]) -> None:
 
 def result_values(
     *, index: int, example: bytes, prediction: bytes | None, score: float | None, error: dict[str, Any] | None,
-    attempts: int, latency: float | None, usage: dict[str, Any] | None, asked: int, cost: float | None, worker: str,
-    at: float, finish_reason: str | None, extra: bytes | None,
+    attempts: int, latency: float | None, usage: str | None, asked: int, cost: float | None, worker: str,
+    at: float, finish_reason: str | None, extra: bytes | None, cached: str | None = None,
 ) -> Values:  # fmt: skip
-    """Return a result as it is written; the arguments are the fields of a `ResultRow`."""
+    """Return a result as it is written; the arguments are the fields of a `ResultRow`, `usage` as JSON."""
     return [
         index, effective_score(score, error), attempts, latency, asked, cost, at, worker,
-        to_json(usage) if usage else None, None if error is None else to_json(error), prediction, example,
-        finish_reason, extra,
+        usage, None if error is None else to_json(error), prediction, example,
+        finish_reason, extra, cached,
     ]  # fmt: skip
 
 
@@ -184,44 +191,30 @@ _result_fields = attrgetter(*_RESULT_FIELDS)
 
 def values_of_result(row: ResultRow) -> Values:
     """Return a result as it is written."""
-    return result_values(**dict(zip(_RESULT_FIELDS, _result_fields(row), strict=True)))
+    values = dict(zip(_RESULT_FIELDS, _result_fields(row), strict=True))
+    return result_values(**{**values, "usage": to_json(row.usage) if row.usage else None})
 
 
 def result_row(row: tuple[Any, ...]) -> ResultRow:
     """Return the result in a row of RESULT_COLUMNS."""
-    key, score, attempts, latency, asked, cost, at, worker, usage, error, prediction, example, reason, extra = row
+    key, score, attempts, latency, asked, cost, at, worker, usage, error, prediction, example, reason, *rest = row
+    extra, cached = rest
     return ResultRow(
         index=key & MAX_INDEX, score=score, attempts=attempts, latency=latency, asked=asked, cost=cost, at=at,
         worker=worker, usage=from_json(usage), error=from_json(error), prediction=prediction, example=example,
-        finish_reason=reason, extra=extra,
+        finish_reason=reason, extra=extra, cached=cached,
     )  # fmt: skip
 
 
 _attempt_fields = attrgetter(*_ATTEMPT_FIELDS)
 
 
-def attempt_values(index: int, send: int, attempt: Any) -> Values:
-    """Return a request as it is written.
-
-    Args:
-        index: the example's place in the dataset, from 0.
-        send: the number of its sending.
-        attempt: the request, an `AttemptRow` or what has the same fields.
-    """
-    usage = attempt.usage
-    return [index, send, *_attempt_fields(attempt), to_json(usage) if usage else None]
-
-
-def values_of_attempt(row: AttemptRow) -> Values:
+def attempt_values(attempt: Attempt) -> Values:
     """Return a request as it is written."""
-    return attempt_values(row.index, row.send, row)
+    return list(_attempt_fields(attempt))
 
 
-def attempt_row(row: tuple[Any, ...]) -> AttemptRow:
-    """Return the attempt in a row of ATTEMPT_COLUMNS."""
-    key, send, n, at, provider, model, outcome, error, status, cost, latency, reason, request_id, usage = row
-    return AttemptRow(
-        index=key & MAX_INDEX, send=send, n=n, at=at, provider=provider, model=model, outcome=outcome, error=error,
-        status=status, usage=from_json(usage), cost=cost, latency=latency, finish_reason=reason,
-        request_id=request_id,
-    )  # fmt: skip
+def attempt_row(row: tuple[Any, ...]) -> Attempt:
+    """Return the request in a row of ATTEMPT_COLUMNS."""
+    key, *values = row
+    return Attempt(key & MAX_INDEX, *values)

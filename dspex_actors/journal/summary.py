@@ -6,12 +6,11 @@ import datetime as dt
 from collections.abc import Iterator
 from typing import Any
 
-import orjson
-
 from dspex_actors.data.fields import unpack_example
-from dspex_actors.foundation.codec import CodecError, to_plain, unpack
+from dspex_actors.foundation.codec import CodecError, json_text, to_plain, unpack
 from dspex_actors.journal.reader import JournalReader
-from dspex_actors.journal.records import ResultRow, RunRow
+from dspex_actors.journal.records import ResultRow, RunRow, StepRow
+from dspex_actors.journal.sameness import HELD
 
 
 def mean_of(row: RunRow) -> float | None:
@@ -77,6 +76,8 @@ def run_summary(row: RunRow, now: float | None = None) -> dict[str, Any]:
         "asked": row.asked,
         "usage": row.usage,
         "cost": cost_of(row),
+        "spent": row.cost,
+        "budget": row.spec.settings.get("budget"),
         "duration": round(duration_of(row, now), 3),
         "metric": row.spec.metric_name,
         "nodes": list(row.nodes),
@@ -113,24 +114,47 @@ def result_record(row: ResultRow, run: RunRow | None = None) -> dict[str, Any]:
         "latency": row.latency,
         "usage": row.usage,
         "finish_reason": row.finish_reason,
+        "cached": row.cached,
+    } | _beside(row)
+
+
+def _beside(row: ResultRow) -> dict[str, Any]:
+    """Return the scores by name and the feedback of a result that has them."""
+    try:
+        extra = {} if row.extra is None else unpack(row.extra)
+    except CodecError:
+        return {}
+    return {name: to_plain(extra[name]) for name in ("scores", "feedback") if name in extra}
+
+
+def step_record(row: StepRow) -> dict[str, Any]:
+    """Return a workflow's finished step as plain data: the keys of a line of `dspex runs export`."""
+    try:
+        gave = unpack(row.data)
+    except CodecError:
+        gave = None
+    return {
+        "step": row.step,
+        "state": row.state,
+        "attempts": row.attempts,
+        "duration": row.duration,
+        "ended_at": _iso(row.at),
+        "error": row.error,
+        "data": to_plain(gave),
     }
 
 
 def export_lines(reader: JournalReader, run_id: str) -> Iterator[str]:
-    """Give the run's results as JSON lines (no line ends), in input order, a page of them in memory."""
+    """Give the run's results as JSON lines (no line ends), in input order, a page of them in memory.
+
+    Of a workflow or an optimisation: what its steps gave, in the order in which they ended.
+    """
     run = reader.get_run(run_id)
+    if run is not None and run.spec.kind in HELD:
+        yield from (json_text(step_record(step)) for step in reader.steps(run_id))
+        return
     for row in reader.iter_results(run_id):
         yield json_text(result_record(row, run))
-
-
-def json_text(value: Any) -> str:
-    """Return plain data as JSON text, also where it has integers over 64 bits or half surrogate pairs."""
-    try:
-        return orjson.dumps(value).decode()
-    except TypeError:
-        import json
-
-        return json.dumps(value, allow_nan=False)
 
 
 def _iso(seconds: float | None) -> str | None:

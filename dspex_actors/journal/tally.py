@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import sqlite3
+import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Any
 
-from dspex_actors.journal.records import AttemptRow
+from dspex_actors.journal.records import RunRow
 from dspex_actors.journal.schema import ATTEMPT_COLUMNS, RESULT_COLUMNS, Values, from_json, to_json
+from dspex_actors.lm.attempts import Attempt
 
 _MAX_NODES = 1000
 _score, _at, _worker, _error = (itemgetter(RESULT_COLUMNS.index(name)) for name in ("score", "at", "worker", "error"))
@@ -71,30 +72,58 @@ class Tally:
             merge_usage(tally.usage, from_json(usage))
         return tally
 
-    def take_back(self, attempt: AttemptRow) -> None:
-        """Take a request off again that is in the run's counters: another row stands for it now."""
-        self.asked -= 1
-        if attempt.cost is None:
-            self.unpriced -= 1
-        else:
-            self.cost -= attempt.cost
-        if attempt.usage:
-            merge_usage(self.usage, _negative(attempt.usage))
+    def take_back(self, *attempts: Attempt) -> None:
+        """Take requests off again that are in the run's counters: other rows stand for them now."""
+        for attempt in attempts:
+            self.asked -= 1
+            if attempt.cost is None:
+                self.unpriced -= 1
+            else:
+                self.cost -= attempt.cost
+            if attempt.tokens:
+                merge_usage(self.usage, _negative(attempt.tokens))
 
-    def add_to(self, db: sqlite3.Connection, number: int) -> None:
-        """Add these counts to run `number`, inside the caller's transaction."""
-        row = db.execute("SELECT usage, nodes FROM runs WHERE number = ?", (number,)).fetchone()
-        usage, nodes = from_json(row[0]), set(from_json(row[1]))
+    def add_to(self, db: Any, number: int, seq: int, batch: int) -> None:
+        """Add these counts to run `number`, inside the caller's transaction.
+
+        Args:
+            db: the journal.
+            number: the run.
+            seq: the number of this change of it.
+            batch: the last batch of its present opening.
+        """
+        row = db.execute("SELECT usage, nodes, last_result_at FROM runs WHERE number = ?", (number,)).fetchone()
+        usage, nodes, last_at = from_json(row[0]), set(from_json(row[1])), max(row[2] or 0.0, self.last_at)
         merge_usage(usage, self.usage)
         named = sorted(nodes | self.nodes)[:_MAX_NODES]
         db.execute(
             "UPDATE runs SET done = done + ?, succeeded = succeeded + ?, failed = failed + ?, "
             "score_sum = score_sum + ?, scored = scored + ?, asked = asked + ?, "
-            "cost = cost + ?, unpriced = unpriced + ?, usage = ?, nodes = ?, "
-            "last_result_at = nullif(max(coalesce(last_result_at, 0), ?), 0) WHERE number = ?",
+            "cost = cost + ?, unpriced = unpriced + ?, usage = ?, nodes = ?, last_result_at = ?, seq = ?, batch = ? "
+            "WHERE number = ?",
             (self.done, self.done - self.failed, self.failed, self.score_sum, self.scored, self.asked, self.cost,
-             self.unpriced, to_json(usage), to_json(named), self.last_at, number),
+             self.unpriced, to_json(usage), to_json(named), last_at or None, seq, batch, number),
         )  # fmt: skip
+
+    def added_to(self, row: RunRow, seq: int) -> RunRow:
+        """Return a run with these counts added, as `add_to` adds them."""
+        usage = copy.deepcopy(row.usage)
+        merge_usage(usage, self.usage)
+        return replace(
+            row,
+            done=row.done + self.done,
+            succeeded=row.succeeded + self.done - self.failed,
+            failed=row.failed + self.failed,
+            score_sum=row.score_sum + self.score_sum,
+            scored=row.scored + self.scored,
+            asked=row.asked + self.asked,
+            cost=row.cost + self.cost,
+            unpriced=row.unpriced + self.unpriced,
+            usage=usage,
+            nodes=tuple(sorted({*row.nodes, *self.nodes})[:_MAX_NODES]),
+            last_result_at=max(row.last_result_at or 0.0, self.last_at) or None,
+            seq=seq,
+        )
 
 
 def _negative(usage: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from dspex_actors.errors import ConfigError
-from dspex_actors.lm.keys import looks_like_key
+from dspex_actors.foundation.secrets import looks_like_key
+from dspex_actors.lm.hosts import address_of, is_metadata, is_trick
 from dspex_actors.lm.settings import bad, shown
 
 #: Characters that no host's name has, and that parsers of addresses disagree about.
 _NO_HOST = frozenset("\\%<>\"{}|^`*,;!$&'()+=")
-#: Addresses at which clouds hand out credentials to whoever asks from inside.
-_METADATA = {"metadata.google.internal", "metadata"}
 #: Names in a query whose values are secrets: an address is kept in journals and shown in logs.
 _SECRET = re.compile(r"key|token|secret|sig|signature|password|code|auth|credential", re.IGNORECASE)
 _LEGAL = "an address such as 'https://host:port/v1' or 'https://host?api-version=1', with no user or fragment"
@@ -50,8 +48,14 @@ def base_url(value: Any) -> str | None:
         )
     if looks_like_key(unquote(str(value))):
         raise ConfigError("base_url: it holds what looks like a key (not shown): name it with api_key='env:NAME'")
-    if is_metadata_host(str(parts.hostname)):
+    if is_metadata(str(parts.hostname)):
         raise bad("base_url", parts.hostname, "a language-model server, not a cloud's metadata service")
+    if is_trick(str(parts.hostname)):
+        raise bad(
+            "base_url",
+            parts.hostname,
+            f"the host as it is reached ({address_of(str(parts.hostname)) or 'its plain name'})",
+        )
     address, mark, query = str(value).strip().partition("?")
     return address.rstrip("/") + (mark + query if query else "")
 
@@ -60,29 +64,17 @@ def _is_host(host: str | None) -> bool:
     return bool(host) and not any(char.isspace() or not char.isprintable() or char in _NO_HOST for char in host or "")
 
 
-def is_metadata_host(host: str) -> bool:
-    """Tell whether a host hands out credentials: link-local addresses and clouds' metadata names."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host.lower().rstrip(".") in _METADATA
-    mapped = getattr(address, "ipv4_mapped", None) or address
-    return bool(mapped.is_link_local)
-
-
 def is_loopback(url: str) -> bool:
     """Tell whether an address is this machine's own."""
     host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
+    found = address_of(host)
+    return found.is_loopback if found is not None else host.lower() == "localhost"
 
 
 def join(base: str, path: str) -> str:
-    """Return the address of a path below a checked base URL; its query stays at the end."""
+    """Return the address of a path below a checked base URL; its query stays at the end, behind that of the path."""
     address, mark, query = base.partition("?")
-    return address.rstrip("/") + path + mark + query
+    return address.rstrip("/") + path + ("&" if mark and "?" in path else mark) + query
 
 
 def origin(url: str) -> str:

@@ -6,11 +6,15 @@ worker's own sessions (no message, no hop); in a user's process it is the connec
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol
 
 from dspex_actors.errors import ConfigError
 from dspex_actors.lm.reply import LMReply
 from dspex_actors.lm.request import LMRequest
+from dspex_actors.lm.stream import Source
 
 
 class Backend(Protocol):
@@ -24,12 +28,17 @@ class Backend(Protocol):
         """Answer one call from a thread that has no event loop; blocks it."""
         ...
 
+    def stream(self, request: LMRequest) -> Source:
+        """Return what reads the reply of one call as it comes; nothing is asked before its first piece is."""
+        ...
+
 
 class LoopBlocked(BaseException):
     """A sync LM call on the event loop that would have to answer it."""
 
 
 _process: list[Backend] = []
+_inside: ContextVar[Backend | None] = ContextVar("backend", default=None)
 
 
 def set_process_backend(backend: Backend | None) -> None:
@@ -37,12 +46,24 @@ def set_process_backend(backend: Backend | None) -> None:
     _process[:] = [backend] if backend is not None else []
 
 
+@contextmanager
+def through(backend: Backend) -> Iterator[None]:
+    """Have another backend answer what is asked inside."""
+    token = _inside.set(backend)
+    try:
+        yield
+    finally:
+        _inside.reset(token)
+
+
 def current_backend() -> Backend:
-    """Return the backend of this process.
+    """Return the backend that answers here: that of `through`, else that of this process.
 
     Raises:
         ConfigError: none is connected yet.
     """
+    if (inside := _inside.get()) is not None:
+        return inside
     if not _process:
         raise ConfigError("no node is connected: call dspex.connect(lm=...) first")
     return _process[0]

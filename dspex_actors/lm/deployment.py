@@ -14,43 +14,61 @@ from dspex_actors.lm.wire import PROVIDERS
 
 
 class Limits(NamedTuple):
-    """How fast a deployment may be asked, as one LM tells it. In no identity.
+    """How fast a deployment may be asked, as one LM tells it; all that are told hold. In no identity.
 
     Args:
-        rpm: requests a minute, for the whole cluster; None: not told.
-        tpm: tokens a minute, for the whole cluster; None: not told.
-        max_in_flight: requests at the same time, per worker; None: not told.
+        rpm: requests a minute, for the whole cluster, as all but the last; None: not told.
+        tpm: tokens a minute.
+        max_in_flight: requests at the same time, per worker.
+        itpm: input tokens a minute.
+        otpm: output tokens a minute.
+        rps: requests a second.
+        rpd: requests a day of the provider's.
+        tpd: tokens a day of the provider's.
     """
 
     rpm: float | None = None
     tpm: float | None = None
     max_in_flight: int | None = None
+    itpm: float | None = None
+    otpm: float | None = None
+    rps: float | None = None
+    rpd: float | None = None
+    tpd: float | None = None
 
     @property
     def paced(self) -> bool:
         """Whether requests have to wait for their turn."""
-        return self.rpm is not None or self.tpm is not None
+        return self._replace(max_in_flight=None) != _NONE
 
     @property
-    def plain(self) -> tuple[float | None, float | None, int | None]:
+    def plain(self) -> PlainLimits:
         """As it travels: a bare tuple."""
-        return self.rpm, self.tpm, self.max_in_flight
+        return tuple(self)
+
+    @property
+    def told(self) -> dict[str, float]:
+        """Those that are told, by name."""
+        return {name: value for name, value in zip(self._fields, self, strict=True) if value is not None}
 
     @classmethod
     def smallest(cls, told: Iterable[Limits]) -> Limits:
         """Return the smallest of each."""
-        every = list(told)
-        return cls(
-            min((each.rpm for each in every if each.rpm is not None), default=None),
-            min((each.tpm for each in every if each.tpm is not None), default=None),
-            min((each.max_in_flight for each in every if each.max_in_flight is not None), default=None),
-        )
+        columns = zip(*told, strict=True)
+        return cls(*(min((value for value in column if value is not None), default=None) for column in columns))
 
     @classmethod
     def differ(cls, told: Iterable[Limits]) -> bool:
         """Tell whether two of them say different things about the same limit; one that is not told says nothing."""
         every = list(told)
         return any(len({each[place] for each in every} - {None}) > 1 for place in range(len(cls._fields)))
+
+
+_NONE = Limits()
+#: Limits, which are settings of an LM too, that came later: where they are not told they stand in no settings.
+NEWER = ("itpm", "otpm", "rps", "rpd", "tpd")
+#: As limits travel: the fields of `Limits`.
+PlainLimits = tuple[float | int | None, ...]
 
 
 @dataclass(frozen=True, slots=True)

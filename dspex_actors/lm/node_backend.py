@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import threading
 import time
 from typing import Any
 
 from dspex_actors.errors import DeadlineExceeded, Overloaded, from_record
+from dspex_actors.lm.node_stream import NodeSource
 from dspex_actors.lm.reply import LMReply
-from dspex_actors.lm.request import Complete, LMRequest
+from dspex_actors.lm.request import Complete, LMRequest, Unusable
+from dspex_actors.lm.told_cache import packed_cache
 from dspex_actors.names import WORKERS, worker_name
 from supervisors import Node
 from supervisors.errors import CallTimeout, NodeDown, NoProcess, ServerExited, SupervisorsError
@@ -20,6 +24,8 @@ CALL_TRIES = 4
 PAUSE_SECONDS = 0.05
 #: A node that has fallen is waited for so many seconds: its daemon brings it back.
 COME_BACK_SECONDS = 4.0
+#: Who the workers are is looked up again after so many seconds.
+LOOK_SECONDS = 5.0
 #: A worker keeps the call's deadline itself; so many seconds later nothing comes any more.
 SLACK_SECONDS = 5.0
 
@@ -32,13 +38,34 @@ class NodeBackend:
         self._node = node
         self._turn = itertools.count()
         self._names: list[str] = []
+        self._looked = 0.0
+
+    def workers(self) -> list[str]:
+        """Return the registered names of the node's http workers, those too that are just being restarted.
+
+        Raises:
+            SupervisorsError: the node does not answer, and has not done so before.
+        """
+        # Without a lock: a child that is forked while somebody holds one would wait for ever.
+        if not self._names:
+            self._look()
+        elif time.monotonic() - self._looked > LOOK_SECONDS:
+            self._looked = time.monotonic()
+            # Beside the calls: an event loop does not wait for it, and who comes meanwhile goes on with what is known.
+            threading.Thread(target=self._look_again, name="dspex workers", daemon=True).start()
+        return list(self._names)
+
+    def _look(self) -> None:
+        rows = self._node.which_children(WORKERS)
+        names = [row.id for row in reversed(rows) if row.id is not None and row.state != "stopped"]
+        self._names, self._looked = names or [worker_name(1)], time.monotonic()
+
+    def _look_again(self) -> None:
+        with contextlib.suppress(SupervisorsError):
+            self._look()
 
     def _worker(self) -> str:
-        # Without a lock: a child that is forked while somebody holds one would wait for ever.
-        names = self._names
-        if not names:
-            rows = self._node.which_children(WORKERS)
-            names = self._names = [worker_name(number) for number in range(1, max(1, len(rows)) + 1)]
+        names = self.workers()
         return names[next(self._turn) % len(names)]
 
     def complete(self, request: LMRequest) -> LMReply:
@@ -52,6 +79,11 @@ class NodeBackend:
                 luck.again(error)
                 time.sleep(PAUSE_SECONDS)
 
+    def stream(self, request: LMRequest) -> NodeSource:
+        """Return what reads the reply of one call as it comes."""
+        seconds = request.lm.seconds + SLACK_SECONDS
+        return NodeSource(self._node, self._worker, _Luck().again, PAUSE_SECONDS, _message(request), seconds)
+
     async def acomplete(self, request: LMRequest) -> LMReply:
         """Answer one call from an event loop."""
         message, seconds = _message(request), request.lm.seconds + SLACK_SECONDS
@@ -62,6 +94,14 @@ class NodeBackend:
             except SupervisorsError as error:
                 luck.again(error)
                 await asyncio.sleep(PAUSE_SECONDS)
+
+    def forget(self, request: LMRequest) -> None:
+        """Have the cached answer to a call taken back, by whichever workers may have it."""
+        if not request.lm.options.cache:
+            return
+        with contextlib.suppress(SupervisorsError):
+            for name in self.workers():
+                self._node.cast(name, Unusable(_message(request)))
 
 
 class _Luck:
@@ -87,7 +127,9 @@ class _Luck:
 
 
 def _message(request: LMRequest) -> Complete:
-    return Complete(request.lm.settings, request.messages, request.given)
+    tags = None if request.tags is None else dict(request.tags)
+    cache = packed_cache() if request.lm.options.cache else None
+    return Complete(request.lm.settings, request.messages, request.given, request.user, tags, cache)
 
 
 def _reply(answer: Any) -> LMReply:

@@ -13,8 +13,9 @@ from typing import Any
 
 from dspex_actors.errors import ConfigError
 from dspex_actors.foundation.checks import is_whole
-from dspex_actors.lm.keys import looks_like_key, scrub
-from dspex_actors.lm.wire import PROVIDERS
+from dspex_actors.foundation.secrets import looks_like_key, scrub
+from dspex_actors.lm.content.messages import to_plain
+from dspex_actors.lm.wire import MODEL_TYPES, PROVIDERS, wire_for
 
 #: What people write for our providers elsewhere.
 _ALIASES = {
@@ -38,7 +39,7 @@ _FAMILIES = (
 )
 #: Parameters that are not ours to pass on, and what to do instead.
 _REFUSED = {
-    "stream": "streaming is not supported; leave it out",
+    "stream": "leave it out, and read an answer as it comes with lm.stream(...)",
     "model": "give it as the first argument of LM",
     "messages": "give them when you call the LM",
     "api_base": "the setting is called base_url",
@@ -50,6 +51,19 @@ _REFUSED = {
 }
 #: What DSPy writes into a saved LM and does not ask the provider with.
 _NOT_ASKED = frozenset({"_dspy_lm_class"})
+#: DSPy's settings of a provider's prompt cache, with what is legal; (): any text.
+_CACHE: dict[str, Any] = {
+    "mode": ("auto", "off"),
+    "retention": ("short", "long"),
+    "prefix": ("stable", "history"),
+    "prefix_until_index": "a whole number",
+    "key": (),
+    "resource": (),
+}
+_LEGAL_CACHE = (
+    "'auto', 'off', or a dict of mode (auto, off), prefix (stable, history), prefix_until_index, "
+    "retention (short, long), key and resource"
+)
 _SECRET = re.compile(r"api_?key|secret|password|authori[sz]ation|access_token", re.IGNORECASE)
 #: The same inside of tools, servers and the like, where a text stands under it. A schema may have a field called so.
 _SECRET_INSIDE = re.compile(
@@ -111,11 +125,12 @@ def seconds(field: str, value: Any) -> float:
 
 
 def rate(field: str, value: Any) -> float | None:
-    """Return a rate per minute, above 0; None: not given."""
+    """Return a rate, above 0: per minute, second or day, as the last letter of its name says; None: not given."""
     if value is None:
         return None
     if not _is_number(value) or value <= 0:
-        raise bad(field, value, "a number per minute above 0, or None")
+        unit = {"s": "second", "d": "day"}.get(field[-1], "minute")
+        raise bad(field, value, f"a number per {unit} above 0, or None")
     return float(value)
 
 
@@ -127,6 +142,16 @@ def count(field: str, value: Any, least: int = 1) -> int | None:
     if not is_whole(number, least):
         raise bad(field, value, f"a whole number of at least {least}, or None")
     return int(number)
+
+
+def model_type(provider: str, value: Any) -> str:
+    """Return what an LM is asked for, if the provider has it."""
+    if value == "text":
+        raise ConfigError("model_type: 'text' is for models that complete texts, of which no provider is left")
+    if value not in MODEL_TYPES or wire_for(provider, value) is None:
+        known = [name for name in MODEL_TYPES if wire_for(provider, name) is not None]
+        raise bad("model_type", value, " or ".join(map(repr, known)) + f", which {provider} has")
+    return str(value)
 
 
 def flag(field: str, value: Any) -> bool:
@@ -187,6 +212,25 @@ def _stop(value: Any) -> str | list[str]:
     raise bad("stop", value, "a text, or a list of texts, none of them empty")
 
 
+def _prompt_cache(value: Any) -> dict[str, Any]:
+    """Return DSPy's settings of a provider's prompt cache as plain data: "auto", "off", a dict, or its CacheConfig."""
+    given = {"mode": value} if isinstance(value, str) else value
+    if not isinstance(given, dict):
+        given = {name: getattr(value, name, None) for name in _CACHE if hasattr(value, "mode")}
+    checked = {name: each for name, each in given.items() if each is not None}
+    checked.setdefault("mode", "auto" if checked else None)
+    for name, each in checked.items():
+        legal = _CACHE.get(name, ())
+        is_legal = is_whole(each, 0) if legal == "a whole number" else each in legal if legal else isinstance(each, str)
+        if name not in _CACHE or not is_legal:
+            raise bad("prompt_cache", value, _LEGAL_CACHE)
+    if checked["mode"] == "off" and len(checked) > 1:
+        raise bad("prompt_cache", value, "mode 'off' with nothing beside it")
+    if "prefix" in checked and "prefix_until_index" in checked:
+        raise bad("prompt_cache", value, "prefix or prefix_until_index, not both")
+    return checked
+
+
 def params(given: dict[str, Any]) -> dict[str, Any]:
     """Check a call's parameters.
 
@@ -203,10 +247,6 @@ def params(given: dict[str, Any]) -> dict[str, Any]:
     checked: dict[str, Any] = {}
     for name, value in given.items():
         if name in _NOT_ASKED:
-            continue
-        if name == "model_type":
-            if value not in ("chat", None):
-                raise bad(name, value, "'chat': every call is a chat call")
             continue
         if name in _REFUSED:
             raise ConfigError(f"{name}: not a parameter; {_REFUSED[name]}")
@@ -228,6 +268,8 @@ def params(given: dict[str, Any]) -> dict[str, Any]:
             checked[name] = count(name, value, least=-(2**63))
         elif name == "stop":
             checked[name] = _stop(value)
+        elif name == "prompt_cache":
+            checked[name] = _prompt_cache(value)
         elif name == "n" and value != 1:
             raise bad(name, value, "1: a call gives one reply; call again for another")
         else:
@@ -257,11 +299,15 @@ def messages(given: Any) -> list[dict[str, Any]]:
         return [{"role": "user", "content": given}]
     if not isinstance(given, (list, tuple)) or not given:
         raise bad("messages", given, "a text or a list of messages, at least one")
-    for message in given:
+    found = list(given)
+    for place, told in enumerate(found):
+        message = told
+        if not isinstance(told, dict) or not isinstance(told.get("content"), str):
+            message = found[place] = to_plain(told)
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise bad("messages", message, "dicts with a 'role' and a 'content'")
+            raise bad("messages", message, "dicts with a 'role' and a 'content', or typed ones (as reply.message)")
         if not isinstance(message.get("content"), (str, list, tuple, type(None))):
             raise bad(f"messages: content of a {message['role']} message", message["content"], "a text or a list")
         if len(message) > 2 or not isinstance(message.get("content"), str):
             plain(f"messages: a {message['role']} message", message)  # found here, not in a worker
-    return list(given)
+    return found

@@ -10,10 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from dspex_actors.foundation.tokens import PER_MESSAGE, count
+import orjson
+
+from dspex_actors.foundation.tokens import CHARS_PER_TOKEN, PER_MESSAGE, count
 
 #: What a picture, sound or file is taken for; their real price depends on resolution and length.
 TOKENS_PER_ATTACHMENT = 1000
+#: A body of fewer bytes is guessed by its length.
+SHORT_BODY = 4096
 #: Reply length taken for a call that sets no `max_tokens`.
 DEFAULT_OUTPUT = 256
 
@@ -77,6 +81,10 @@ class Usage:
             data["cache_write_1h"] = self.cache_write_1h
         return data
 
+    def to_json(self) -> str:
+        """Return `to_dict`'s data as JSON."""
+        return orjson.dumps(self.to_dict()).decode()
+
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Usage:
         """Rebuild the usage from `to_dict`'s data; missing counts are 0, unknown keys are ignored."""
@@ -94,19 +102,81 @@ def prompt_tokens(messages: list[dict[str, Any]]) -> int:
             tokens += count(content)
         elif isinstance(content, list):
             for part in content:
-                text = part.get("text") if isinstance(part, dict) else None
+                text = part
+                if isinstance(part, dict):
+                    text = part.get("thinking" if part.get("type") == "thinking" else "text")
                 tokens += count(text) if isinstance(text, str) else TOKENS_PER_ATTACHMENT
+        if len(message) > 2 and isinstance(calls := message.get("tool_calls"), list):
+            for call in calls:
+                function = call.get("function") if isinstance(call, dict) else None
+                written = function.get("arguments") if isinstance(function, dict) else None
+                tokens += PER_MESSAGE + (count(written) if isinstance(written, str) else 0)
     return tokens
 
 
+def guessed_tokens(body: bytes, messages: list[dict[str, Any]]) -> int:
+    """Guess how many tokens a request's prompt is, in no time where it is short: only in case nothing is heard of it.
+
+    Args:
+        body: the request as it is sent; pictures and sound in it are no text.
+        messages: what it is made of.
+    """
+    return len(body) // CHARS_PER_TOKEN if len(body) < SHORT_BODY else prompt_tokens(messages)
+
+
 def longest_reply(params: dict[str, Any]) -> int:
-    """Return how many tokens the reply of a call may have, about: `max_tokens` or `max_completion_tokens` in full.
+    """Return how many tokens the reply of a call may have, about: its `max_tokens`, whatever it is called, in full.
 
     With those of the prompt, it is what a call reserves from a budget before it is made.
     """
-    return int(params.get("max_tokens") or params.get("max_completion_tokens") or DEFAULT_OUTPUT)
+    told = params.get("max_tokens") or params.get("max_completion_tokens") or params.get("max_output_tokens")
+    return told if type(told) is int else DEFAULT_OUTPUT
+
+
+#: The longest reply of a call that sets no `max_tokens`: what most models give at most.
+LONGEST_OUTPUT = 16_384
+#: What a provider may add to a request beside what is sent: marks of messages, words of its own; tokens.
+ADDED = 64
+
+
+def most_tokens(body: bytes, messages: list[dict[str, Any]], params: dict[str, Any]) -> tuple[int, int]:
+    """Return how many tokens a request has at most, as far as anybody can tell: of its prompt and of its reply.
+
+    A token is a byte at least. Only what the provider fetches by its address may be longer; a picture, sound or file is
+    taken for ten times what is usual. The bytes of a picture are none of a text: it has as many tokens as its size.
+
+    Args:
+        body: the request as it is sent.
+        messages: what it was made of.
+        params: parameters of the call.
+    """
+    attached = pictures = 0
+    for message in messages:
+        for part in parts if isinstance(parts := message.get("content"), list) else ():
+            if not (isinstance(part, dict) and isinstance(part.get("text"), str)):
+                attached += 1
+                pictures += _bytes_of_picture(part)
+    reply = params.get("max_tokens") or params.get("max_completion_tokens") or LONGEST_OUTPUT
+    return max(0, len(body) - pictures) + ADDED + 10 * TOKENS_PER_ATTACHMENT * attached, int(reply)
+
+
+def _bytes_of_picture(part: Any) -> int:
+    """Return how many characters of a request a picture in it is; 0: the part is none, or is told by an address."""
+    image = part.get("image_url") if isinstance(part, dict) else None
+    url = image.get("url") if isinstance(image, dict) else image
+    return len(url) - url.find(",") - 1 if isinstance(url, str) and url.startswith("data:image/") else 0
 
 
 def estimate_usage(messages: list[dict[str, Any]], text: str) -> Usage:
     """Guess the usage of an answered call whose provider did not tell it; marked as estimated."""
     return Usage(input_total=prompt_tokens(messages), output_total=count(text), estimated=True)
+
+
+def usage_of(told: Usage | None, messages: list[dict[str, Any]], text: str) -> Usage:
+    """Return the usage of an answered call: what the provider told, else a guess.
+
+    Servers that do not count say nothing, or 0 for everything.
+    """
+    if told is not None and (told.total or not text):
+        return told
+    return estimate_usage(messages, text)

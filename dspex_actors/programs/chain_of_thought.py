@@ -11,6 +11,7 @@ from dspex_actors.example import Prediction
 from dspex_actors.programs import saving
 from dspex_actors.programs.module import Module
 from dspex_actors.programs.predict import Predict
+from dspex_actors.programs.recipes import make_as, recipe_of
 from dspex_actors.signatures.fields import OutputField
 from dspex_actors.signatures.signature import Signature, make_signature
 
@@ -52,3 +53,12 @@ class ChainOfThought(Module):
         if type(self) is not ChainOfThought:
             return None
         return saving.described("ChainOfThought", self.predict.signature.delete(_REASONING))
+
+    def _recipe(self) -> dict[str, Any]:
+        return {"predict": recipe_of(self.predict)}
+
+    @classmethod
+    def _of_recipe(cls, recipe: Mapping[str, Any]) -> ChainOfThought:
+        program = cls("question -> answer")
+        program.predict = make_as(Predict, recipe["predict"])
+        return program

@@ -14,10 +14,11 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
+from dspex_actors.adapters.given import given as as_typed
 from dspex_actors.adapters.types import type_name
-from dspex_actors.settings import settings
 from dspex_actors.signatures.fields import UNDEFINED_TYPE, extras
 from dspex_actors.signatures.signature import SignatureMeta
+from dspex_actors.signatures.validating import validated
 
 _log = logging.getLogger(__name__)
 
@@ -26,28 +27,33 @@ _warned: weakref.WeakKeyDictionary[SignatureMeta, set[str]] = weakref.WeakKeyDic
 
 
 def with_defaults(
-    signature: SignatureMeta, fields: Mapping[str, FieldInfo], given: Mapping[str, Any]
+    signature: SignatureMeta, fields: Mapping[str, FieldInfo], given: Mapping[str, Any], *, warn_on_type_mismatch: bool
 ) -> dict[str, Any]:
-    """Return the inputs with their defaults; warn about inputs that are missing, unknown or of a wrong type.
+    """Return the inputs with their defaults, and in types of ours where fields have them.
+
+    Inputs that are missing, unknown or of a wrong type are warned about.
 
     Args:
         signature: what is called.
         fields: its input fields.
         given: the call's inputs by name.
+        warn_on_type_mismatch: the setting.
+
+    Raises:
+        ConfigValueError: an input of a type of ours (an Image, a Tool ...) is none, or a validator refuses it.
     """
-    inputs = {
-        name: field.get_default(call_default_factory=True)
-        for name, field in fields.items()
-        if name not in given and not field.is_required()
-    }
-    inputs.update(given)
-    missing = [name for name, field in fields.items() if name not in inputs and not _allows_none(field.annotation)]
-    if missing:
-        _warn(signature, f"Not all input fields were provided. Missing: {missing}; the prompt goes without")
-    extra = [name for name in inputs if name not in fields]
-    if extra:
-        _warn(signature, f"Input fields not in signature: {extra}; the prompt goes without")
-    if settings.warn_on_type_mismatch:
+    inputs = dict(given)
+    if given.keys() != fields.keys():
+        inputs = _completed(signature, fields, given)
+    typed = signature._typed[0]
+    for name, field in typed.items() if typed else ():
+        if name in inputs:
+            inputs[name] = as_typed(signature.__name__, name, field, inputs[name])
+    if signature._validated:
+        for name, field in signature._validated.items():
+            if name in inputs:
+                inputs[name] = validated(signature.__name__, name, field, inputs[name])
+    if warn_on_type_mismatch:
         for name, field in fields.items():
             value = inputs.get(name)
             if value is not None and not fits(value, field.annotation) and UNDEFINED_TYPE not in extras(field):
@@ -60,13 +66,33 @@ def with_defaults(
     return inputs
 
 
+def _completed(signature: SignatureMeta, fields: Mapping[str, FieldInfo], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return inputs that are not those of the signature with the defaults of what is missing."""
+    inputs = {
+        name: field.get_default(call_default_factory=True)
+        for name, field in fields.items()
+        if name not in given and not field.is_required()
+    }
+    inputs.update(given)
+    missing = [name for name, field in fields.items() if name not in inputs and not _allows_none(field.annotation)]
+    if missing:
+        _warn(signature, f"Not all input fields were provided. Missing: {missing}; the prompt goes without")
+    extra = [name for name in inputs if name not in fields]
+    if extra:
+        _warn(signature, f"Input fields not in signature: {extra}; the prompt goes without")
+    return inputs
+
+
 def fits(value: Any, annotation: Any) -> bool:
     """Tell whether a value is of a type, members of containers too; in doubt yes.
 
-    A list of texts fits `str`: it becomes passages.
+    A list of texts fits `str`: it becomes passages. True and False are no numbers, although Python counts with them:
+    who gives one for a number has mistaken a field.
     """
     if type(value) is annotation:
         return True
+    if isinstance(value, bool) and annotation in (int, float, complex):
+        return False
     if annotation is str and isinstance(value, list):
         return all(isinstance(item, str) for item in value)
     if annotation is float:

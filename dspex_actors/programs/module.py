@@ -11,31 +11,51 @@
             query = self.search(question=question).query
             return self.answer(question=question, context=find(query))
 
-Predictors are found wherever they stand; `walk` says how.
+Written as a generator `steps` (`dspex.steps`) what it does is said once for sync and async. Predictors are found
+wherever they stand; `walk` says how.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self, TextIO, cast
 
 from dspex_actors.errors import ConfigError
 from dspex_actors.example import Prediction
 from dspex_actors.foundation.bridge import in_background_loop, in_thread
+from dspex_actors.foundation.callbacks import aheard, heard
 from dspex_actors.foundation.config_errors import ConfigValueError
+from dspex_actors.foundation.operation import part
+from dspex_actors.foundation.tap import current_tap
+from dspex_actors.foundation.telemetry.recorded import ModuleRun
+from dspex_actors.lm.history import HISTORY, show
 from dspex_actors.programs import saving, walk
+from dspex_actors.programs.carrying import acarry, carry
+from dspex_actors.programs.parallel import Parallel, inputs_of
+from dspex_actors.programs.parameters import parameters_of, update_parameters
 from dspex_actors.programs.walk import Part, Predictor, copied
-from dspex_actors.settings import check_lm, record_calls
+from dspex_actors.settings import check_lm, record_calls, settings
 
 
 class Module(Part):
-    """Base of programs: define `forward` (sync) or `aforward` (async), or both.
+    """Base of programs: define `forward` (sync) or `aforward` (async), or both, or `steps` for both at once.
 
     Calling works either way: `program(...)` and `await program.acall(...)`. With only one of the two
     defined, the other way goes through a thread; `__init__` of the base need not be called.
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Give a class that writes its steps both ways of calling it."""
+        super().__init_subclass__(**options)
+        own = vars(cls)
+        if not inspect.isgeneratorfunction(own.get("steps")) or "forward" in own or "aforward" in own:
+            return
+        # A way that it inherits from a user's class means what it says, and may use `steps` for itself.
+        if {getattr(cls, name, None) for name in ("forward", "aforward")} <= {None, _forward, _aforward}:
+            cls.forward, cls.aforward = _forward, _aforward  # type: ignore[attr-defined]
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run the program and wait for its result.
@@ -43,29 +63,71 @@ class Module(Part):
         Raises:
             ConfigError: it has only `aforward` and an event loop runs in this thread.
         """
+        if callbacks := settings.heard_by(self.callbacks):
+            inputs = {"args": args, "kwargs": kwargs}
+            return heard(callbacks, "module", self, inputs, lambda: self._called(args, kwargs))
+        return self._called(args, kwargs)
+
+    async def acall(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Run the program without blocking the event loop."""
+        if callbacks := settings.heard_by(self.callbacks):
+            inputs = {"args": args, "kwargs": kwargs}
+            return await aheard(callbacks, "module", self, inputs, lambda: self._acalled(args, kwargs))
+        return await self._acalled(args, kwargs)
+
+    def _called(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         forward, aforward = self._ways()
-        with record_calls() as calls:
+        with (
+            part(self._title(), "module", {"args": args, **kwargs} if args else kwargs) as op,
+            record_calls() as calls,
+            ModuleRun(type(self).__name__),
+        ):
+            if (tap := current_tap()) is not None:
+                tap.status("module_start_status_message", self, kwargs)
             if forward is not None:
                 result = forward(*args, **kwargs)
             elif aforward is not None:
                 result = in_background_loop(lambda: aforward(*args, **kwargs), type(self).__name__)
-        return _booked(result, calls)
+            op.outputs = result
+            if tap is not None:
+                tap.status("module_end_status_message", result)
+        return _booked(self, result, calls)
 
-    async def acall(self, /, *args: Any, **kwargs: Any) -> Any:
-        """Run the program without blocking the event loop."""
+    async def _acalled(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         forward, aforward = self._ways()
-        with record_calls() as calls:
+        with (
+            part(self._title(), "module", {"args": args, **kwargs} if args else kwargs) as op,
+            record_calls() as calls,
+            ModuleRun(type(self).__name__),
+        ):
+            if (tap := current_tap()) is not None:
+                tap.status("module_start_status_message", self, kwargs)
             if aforward is not None:
                 result = await aforward(*args, **kwargs)
             elif forward is not None:
                 result = await in_thread(lambda: forward(*args, **kwargs))
-        return _booked(result, calls)
+            op.outputs = result
+            if tap is not None:
+                tap.status("module_end_status_message", result)
+        return _booked(self, result, calls)
+
+    def inspect_history(self, n: int = 1, file: TextIO | None = None) -> None:
+        """Print the last LM calls that its calls have made in this process, as `dspex.inspect_history` does."""
+        show(HISTORY.of_module(self), n, file)
+
+    def _title(self) -> str:
+        """Return what its calls are called as operations."""
+        return type(self).__name__
 
     def _ways(self) -> tuple[Callable[..., Any] | None, Callable[..., Any] | None]:
         forward = getattr(self, "forward", None)
         aforward = getattr(self, "aforward", None)
         if forward is None and aforward is None:
-            raise ConfigError(f"{type(self).__name__} has neither `forward` nor `aforward`; define one of them")
+            if callable(getattr(self, "steps", None)):
+                raise ConfigError(
+                    f"`steps` of {type(self).__name__} is no generator: it has to be a `def` with a `yield` in it"
+                )
+            raise ConfigError(f"{type(self).__name__} has neither `forward` nor `aforward`, nor `steps`; define one")
         if forward is not None and aforward is not None:
             # A subclass that defines one of them means it for both ways: the other one is its base's.
             for cls in type(self).__mro__:
@@ -73,6 +135,50 @@ class Module(Part):
                 if "forward" in own or "aforward" in own:
                     return (forward if "forward" in own else None), (aforward if "aforward" in own else None)
         return forward, aforward
+
+    def _stands_for(self) -> Module | None:
+        """Return the program whose inputs are this one's; None: its own code says what they are."""
+        return None
+
+    def batch(
+        self,
+        examples: Iterable[Any],
+        num_threads: int | None = None,
+        max_errors: int | None = None,
+        return_failed_examples: bool = False,
+        provide_traceback: bool | None = None,
+        disable_progress_bar: bool = False,
+        timeout: float = 120,
+        straggler_limit: int = 3,
+    ) -> Any:
+        """Run the program on several examples, in threads; for many, and on all workers, there is `dspex.evaluate`.
+
+        Args:
+            examples: Examples with their inputs marked, or dicts of inputs.
+            num_threads: as of `Parallel`, and so are the others.
+            max_errors: with so many errors it gives up.
+            return_failed_examples: also return the examples that failed, and their errors.
+            provide_traceback: log errors with their tracebacks.
+            disable_progress_bar: accepted as DSPy accepts it.
+            timeout: accepted as DSPy accepts it.
+            straggler_limit: accepted as DSPy accepts it.
+
+        Returns:
+            The results in order, None for what failed; with `return_failed_examples` (results, examples, errors).
+
+        Raises:
+            RunFailed: `max_errors` was reached.
+        """
+        parallel = Parallel(
+            num_threads=num_threads,
+            max_errors=max_errors,
+            return_failed_examples=return_failed_examples,
+            provide_traceback=provide_traceback,
+            disable_progress_bar=disable_progress_bar,
+            timeout=timeout,
+            straggler_limit=straggler_limit,
+        )
+        return parallel([(self, inputs) for inputs in inputs_of(examples)])
 
     def named_predictors(self) -> list[tuple[str, Predictor]]:
         """Return (path, predictor) pairs in the order of the attributes; each predictor once.
@@ -119,6 +225,30 @@ class Module(Part):
         walk.replace_in(self, {id(old): change(old) for old in self.predictors()})
         return self
 
+    def configure(self, **config: Any) -> Self:
+        """Change parameters of every predictor's calls from now on, and return the program."""
+        for predictor in self.predictors():
+            predictor.config = {**predictor.config, **config}
+        return self
+
+    def reset(self) -> None:
+        """Have every predictor forget demos, traces and LM."""
+        for predictor in self.predictors():
+            predictor.reset()
+
+    def get_parameters(self) -> dict[str, dict[str, Any]]:
+        """Return what optimisers change: predictor path → `instructions`, `demos`, `config`."""
+        return parameters_of(self.named_predictors())
+
+    def update_parameters(self, parameters: Mapping[str, Any]) -> Self:
+        """Take over what `get_parameters` returned, or some of it; all or nothing.
+
+        Raises:
+            ConfigError: there is no such predictor or parameter, or a value of another kind.
+        """
+        update_parameters(self.named_predictors(), parameters)
+        return self
+
     def set_lm(self, lm: Any) -> None:
         """Give every predictor this LM.
 
@@ -144,6 +274,10 @@ class Module(Part):
         """Return a copy that shares no demos and no predictors; LMs, signatures and whatever cannot be
         copied are shared."""
         return copy.deepcopy(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel without callbacks: they are of the process where they were given, as in DSPy."""
+        return {name: value for name, value in vars(self).items() if name != "callbacks"}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Copy attribute by attribute: one that cannot be copied is shared, and nothing else with it."""
@@ -193,18 +327,23 @@ class Module(Part):
         """Save the program's state as JSON that DSPy loads too; an existing file is replaced in one step.
 
         Args:
-            path: a file ending in `.json`.
-            save_program: only False: a program is code, and code belongs into a file of its own.
-            modules_to_serialize: goes with `save_program`.
+            path: a file ending in `.json`; a folder for a whole program.
+            save_program: save the whole program, for `dspex.load(path)`: one of the library's own classes as data, any
+                other one with its code, for `dspex.load(path, allow_pickle=True)`.
+            modules_to_serialize: installed modules whose code goes along with a whole program.
 
         Raises:
-            ConfigError: another ending, a folder that cannot be written to, or a demo that JSON has no form for.
+            ConfigError: another ending, a folder that cannot be written to, a demo that JSON has no form for; of a
+                whole program: what cannot be pickled, or a key.
         """
-        if save_program or modules_to_serialize:
-            raise ConfigValueError(
-                "save_program: only the state is saved, as JSON: give save_program=False and a name ending in .json"
-            )
-        saving.write(Path(path), self.dump_state(), self._describe())
+        if save_program:
+            from dspex_actors.programs.whole import save_whole  # whoever saves none needs no pickler
+
+            save_whole(self, saving.path_of(path), modules_to_serialize)
+            return
+        if modules_to_serialize:
+            raise ConfigValueError("modules_to_serialize goes with save_program=True")
+        saving.write(saving.path_of(path), self.dump_state(), self._describe())
 
     def _describe(self) -> dict[str, Any] | None:
         """Return class and signature, if `rebuild` can make the program again from them; None: it needs its code."""
@@ -221,7 +360,7 @@ class Module(Part):
         Raises:
             ConfigError: no such file, no JSON, or another structure; the program is unchanged.
         """
-        self.load_state(saving.read(Path(path)), allow_unsafe_lm_state=allow_unsafe_lm_state)
+        self.load_state(saving.read(saving.path_of(path)), allow_unsafe_lm_state=allow_unsafe_lm_state)
 
     def __repr__(self) -> str:
         """Show the predictors."""
@@ -229,7 +368,27 @@ class Module(Part):
         return f"{type(self).__name__}({lines}\n)" if lines else f"{type(self).__name__}()"
 
 
-def _booked(result: Any, calls: list[Any]) -> Any:
+def _forward(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+    """Carry the steps out, and wait for each."""
+    return carry(self.steps(*args, **kwargs))
+
+
+async def _aforward(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+    """Carry the steps out without blocking the event loop."""
+    return await acarry(self.steps(*args, **kwargs))
+
+
+def ways_of(program: Any) -> list[Callable[..., Any]]:
+    """Return the methods whose parameters are a program's inputs: `steps` where it is that, else forward, aforward."""
+    ways = [getattr(program, name, None) for name in ("forward", "aforward")]
+    if any(getattr(way, "__func__", None) in (_forward, _aforward) for way in ways):
+        return [program.steps]
+    return [way for way in ways if callable(way)]
+
+
+def _booked(module: Module, result: Any, calls: list[Any]) -> Any:
+    if HISTORY.kept:
+        HISTORY.ran(module, calls)
     if isinstance(result, Prediction):
         result.set_lm_calls(calls)
     return result

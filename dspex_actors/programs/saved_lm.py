@@ -15,6 +15,8 @@ from typing import Any
 from dspex_actors.adapters.values import jsonable_state
 from dspex_actors.errors import ConfigError
 from dspex_actors.foundation.config_errors import ConfigValueError
+from dspex_actors.lm import chains
+from dspex_actors.lm.deployment import NEWER
 from dspex_actors.lm.lm import LM
 
 _log = logging.getLogger(__name__)
@@ -24,11 +26,11 @@ _CLASS = "_dspy_lm_class"
 _DSPYS = "dspy.clients.lm.LM"
 _BUILT_IN = (None, _DSPYS, "dspex_actors.LM")
 #: Settings that are ours alone: DSPy would send them to the provider.
-_OURS = ("rpm", "tpm", "max_in_flight", "timeout", "deadline", "fallbacks")
+_OURS = ("rpm", "tpm", *NEWER, "max_in_flight", "timeout", "deadline", "fallbacks", *chains.DEFAULTS)
 #: What decides where prompts and keys go.
 _UNSAFE = ("api_base", "base_url", "model_list", "api_key")
 #: The same among the parameters of calls.
-_UNSAFE_PARAMS = (*_UNSAFE, "fallbacks", "headers", "extra_headers", "model")
+_UNSAFE_PARAMS = (*_UNSAFE, *chains.LISTS, "headers", "extra_headers", "model")
 
 
 def dump(lm: Any) -> dict[str, Any]:

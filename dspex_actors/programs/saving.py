@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any, ClassVar, Protocol
 
 from dspex_actors.adapters.types import type_name
 from dspex_actors.errors import ConfigError
-from dspex_actors.foundation.config_errors import ConfigKeyError, ConfigValueError
+from dspex_actors.foundation.config_errors import ConfigKeyError, ConfigTypeError, ConfigValueError
 from dspex_actors.foundation.files import replaced
 from dspex_actors.programs import saved_lm
 from dspex_actors.programs.walk import Predictor
@@ -43,6 +44,17 @@ class Saved(Protocol):
     def named_predictors(self) -> list[tuple[str, Predictor]]:
         """Return (path, predictor) pairs."""
         ...
+
+
+def path_of(path: Any) -> Path:
+    """Return a path.
+
+    Raises:
+        ConfigTypeError: it is none.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise ConfigTypeError(f"path is invalid: got {path!r:.80}, expected the name of a file")
+    return Path(path)
 
 
 def write(path: Path, state: Mapping[str, Any], about: Mapping[str, Any] | None = None) -> None:
@@ -79,8 +91,8 @@ def read(path: Path) -> dict[str, Any]:
         state = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the saved program {str(path)!r}: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigValueError(f"the saved program {str(path)!r} is no JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigValueError(f"the saved program {str(path)!r} is no JSON: {error}") from None
     if not isinstance(state, dict):
         raise ConfigError(f"the saved program {str(path)!r} holds a {type(state).__name__}, not an object")
     return state
@@ -156,6 +168,11 @@ def check(path: str, predictor: Predictor, part: Any) -> None:
     saved = part["signature"].get("fields") if isinstance(part["signature"], Mapping) else None
     if not isinstance(saved, list) or not all(isinstance(item, Mapping) and "prefix" in item for item in saved):
         raise ConfigError(f"predictor {path}: its signature's state has no list of fields with a prefix each")
+    if not isinstance(part["signature"].get("instructions"), str):
+        raise ConfigError(f"predictor {path}: its signature's state has no instructions that are a text")
+    for name in ("train", "traces"):
+        if not isinstance(part.get(name) or [], list):
+            raise ConfigError(f"predictor {path}: its {name} are no list, but a {type(part[name]).__name__}")
     demos = part["demos"]
     if not isinstance(demos, list) or not all(isinstance(demo, Mapping) for demo in demos):
         raise ConfigError(f"predictor {path}: its demos are not a list of objects")
@@ -232,4 +249,5 @@ def _is_plain(annotation: Any) -> bool:
         return all(isinstance(member, (str, int)) for member in typing.get_args(annotation))
     if parts := typing.get_args(annotation):
         return all(_is_plain(part) for part in parts)
-    return annotation is Any or annotation is None or getattr(annotation, "__module__", "") == "builtins"
+    module = getattr(annotation, "__module__", "")
+    return annotation is Any or annotation is None or module == "builtins" or module.startswith("dspex_actors.types.")

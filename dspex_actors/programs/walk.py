@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 from dspex_actors.signatures.signature import Signature
@@ -20,6 +20,9 @@ class Part:
     #: True on an optimised program: inside another one, optimisers leave it alone and `named_predictors`
     #: skips it.
     _compiled: bool = False
+
+    #: Who hears of its calls (`BaseCallback`s), beside those of the settings.
+    callbacks: Sequence[Any] = ()
 
     #: Predict is both a program and a parameter of programs.
     is_predictor: ClassVar[bool] = False

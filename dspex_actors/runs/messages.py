@@ -6,26 +6,39 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from dspex_actors.journal.records import RunState
+from dspex_actors.journal.rows import packed_rows
 from dspex_actors.journal.schema import Values
-from supervisors import message
+from supervisors import Ref, message
+
+#: What a batch has as its rows that only asks whether the run is still the evaluator's own.
+NO_ROWS = packed_rows([], [])
 
 
 @message(55)
 @dataclass(frozen=True, slots=True)
 class Add:
-    """Write results and requests down: on the disk when the keeper answers. The reply is how many results were new.
+    """Write results and requests down: on every disk they have to be on when the keeper answers.
+
+    The reply is how many results were new. One that comes twice is one batch. With `NO_ROWS` it asks whether the run is
+    still its evaluator's own, which may have stood still.
 
     Args:
         run_id: the run.
-        results: as `result_values` makes them.
-        attempts: as `attempt_values` makes them.
+        epoch: of the coordinator that the evaluator belongs to; another one's is refused.
+        opening: which opening of the run, and
+        number: which batch of it, from 1.
+        rows: results and requests, as `packed_rows` makes them: packed once, wherever they go.
+        after: the batch that has to be written before this one; 0: any.
     """
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 3
 
     run_id: str
-    results: list[Values]
-    attempts: list[Values]
+    epoch: int
+    opening: int
+    number: int
+    rows: bytes
+    after: int = 0
 
 
 @message(56)
@@ -46,6 +59,24 @@ class End:
     state: RunState
     reason: str | None
     total: int | None
+
+
+@message(150)
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """Sums over what a worker has asked outside of runs: on the disk when the keeper answers.
+
+    Args:
+        worker: the worker.
+        batch: its number, from 1: one that comes twice counts once.
+        rows: as `journal.spend.Sums.take` gives them.
+    """
+
+    VERSION: ClassVar[int] = 1
+
+    worker: Ref
+    batch: int
+    rows: list[Values]
 
 
 @message(57)

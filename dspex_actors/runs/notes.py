@@ -68,13 +68,15 @@ class Notes:
         """Write a request down. Without space it goes unwritten: the journal waits for space, too."""
         line = f"{index} {send} {n} {at:.3f} {tokens} {provider} {model}".replace("\n", " ").encode() + b"\n"
         self._open.setdefault((index, send), []).append(line)
-        with contextlib.suppress(OSError):
+        try:
             if self._file is None:
                 self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             self._size += os.write(self._file, line)
             if self._size > LARGE:
                 self._write_anew()
+        except OSError:
+            pass
 
     def told(self, index: int, send: int) -> None:
         """Take note that the requests of a sending are in the journal."""

@@ -15,7 +15,7 @@ from typing import Any
 from dspex_actors.errors import ConfigError
 from dspex_actors.lm.lm import LM
 from dspex_actors.runs.spec import Job, dump_code, load_code
-from dspex_actors.settings import context, settings
+from dspex_actors.settings import check_settings, inside, settings
 
 
 def pack_surroundings(lm: Any, classes: Iterable[type] = ()) -> dict[str, Any]:
@@ -80,6 +80,7 @@ class Surroundings:
         self._values = open_settings(job.options.get("context"))
         if job.lm is not None:
             self._values["lm"] = LM.from_dict(job.lm)
+        check_settings(self._values)
         self.lm: Any = self._values.get("lm")
 
     def here(self, **changes: Any) -> AbstractContextManager[None]:
@@ -88,4 +89,6 @@ class Surroundings:
         Args:
             **changes: settings that go before them.
         """
-        return context(**{**self._values, "trace": [], **changes})
+        if changes:
+            check_settings(changes)
+        return inside({**self._values, "trace": [], **changes})

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dspex_actors.foundation import moved
-from dspex_actors.runs.carried import refuse_keys
+from dspex_actors.foundation.carried import refuse_keys
 from supervisors.wire import pickles
 
 #: A new evaluator waits for the calls that its dead predecessor had in flight at most so long, in seconds; what takes
@@ -22,7 +22,7 @@ class Kind:
     """A kind of run.
 
     Args:
-        name: evaluate, bootstrap.
+        name: evaluate, bootstrap; infer is what an ecosystem does, module what the module manager does.
         runner: where the class is that does its examples, as `module:class`: only workers import it.
     """
 
@@ -40,6 +40,8 @@ KINDS = {
     kind.name: kind
     for kind in (
         Kind("evaluate", "dspex_actors.workers.evaluate_runner:EvaluateRunner"),
+        Kind("infer", "dspex_actors.workers.infer_runner:InferRunner"),
+        Kind("module", "dspex_actors.modules.program:ModuleRunner"),
         Kind("bootstrap", "dspex_actors.teleprompt.bootstrap_runner:BootstrapRunner"),
     )
 }
@@ -53,7 +55,7 @@ class Job:
         run_id: the run.
         kind: one of `KINDS`.
         program: the program, pickled; user code by value.
-        metric: the metric, pickled.
+        metric: the metric, pickled; of an inference what checks its outputs, empty where the processor does that.
         lm: the LM's settings for programs that have none of their own; None: none.
         options: settings of the kind.
     """

@@ -1,4 +1,10 @@
-"""What evaluators and http workers say to each other about the examples of a run."""
+"""What evaluators and http workers say to each other about the examples of a run.
+
+An evaluator and a worker, which may be on two nodes, are in one *sitting* after the other: a new one begins whenever
+the worker is taken in (again). In a sitting the evaluator numbers its chunks and the worker its batches, each from 1,
+and each side takes in only the next one. So what was lost on the way, came twice or comes out of an earlier sitting
+does no harm; who hears nothing asks (`Standing`), and what is missing is said again.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +28,8 @@ message(52)(Job)
 class Result:
     """What became of one sending of one example.
 
-    It is not frozen, and nobody changes it: one is made per example at both ends, and frozen that takes three times as
-    long.
+    It is not frozen: a runner makes it, and `run_example` fills in whose it is and what it took. Nobody changes it
+    after that.
 
     Args:
         index: the example's place in the dataset, from 0.
@@ -39,12 +45,13 @@ class Result:
         extra: packed dict of what there is beside the prediction (trace, feedback, several scores); None: nothing.
         finish_reason: why the program's answer ended: stop, length and so on; None: not told.
         attempts: the requests it took.
+        cached: the cache that the program's last answer came from: memory, disk or semantic; None: none.
     """
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
-    index: int
-    send: int
+    index: int = 0
+    send: int = 0
     prediction: bytes | None = None
     score: float | None = None
     success: bool = False
@@ -55,6 +62,7 @@ class Result:
     extra: bytes | None = None
     finish_reason: str | None = None
     attempts: list[Attempt] = field(default_factory=list)
+    cached: str | None = None
 
 
 @message(32)
@@ -65,16 +73,22 @@ class Chunk:
     Args:
         run_id: the run.
         evaluator: who asks, and gets the results.
-        window: how many examples may be under way.
+        epoch: of the evaluator: one that follows another has a greater one.
+        sitting: of this evaluator and worker, rising.
+        number: of the chunk in its sitting, from 1.
+        window: how many examples may be under way; 0: what is not begun is given back.
         indices: their places in the dataset.
         sends: for each the number of its sending.
         payloads: for each its packed fields.
     """
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     run_id: str
     evaluator: Ref
+    epoch: int
+    sitting: int
+    number: int
     window: int
     indices: list[int]
     sends: list[int]
@@ -86,11 +100,73 @@ class Chunk:
 class Written:
     """Batches of results are in the journal, up to this one; the worker need not keep them. A cast of `evaluator`."""
 
+    VERSION: ClassVar[int] = 2
+
+    run_id: str
+    evaluator: Ref
+    sitting: int
+    batch: int
+
+
+@message(220)
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far is this sitting? Asked by `evaluator` where it hears nothing. The reply is a `Stands`."""
+
     VERSION: ClassVar[int] = 1
 
     run_id: str
     evaluator: Ref
+    sitting: int
+
+
+@message(221)
+@dataclass(frozen=True, slots=True)
+class Stands:
+    """How far a sitting is.
+
+    Args:
+        knows: whether the worker is in it; one that was started anew, or took its evaluator for dead, is not.
+        taken: the last chunk that was taken in.
+        sent: the last batch that was sent.
+    """
+
+    VERSION: ClassVar[int] = 1
+
+    knows: bool
+    taken: int = 0
+    sent: int = 0
+
+
+@message(222)
+@dataclass(frozen=True, slots=True)
+class SendAgain:
+    """Send batches again, from this one on: they were not heard. A cast of `evaluator`."""
+
+    VERSION: ClassVar[int] = 1
+
+    run_id: str
+    evaluator: Ref
+    sitting: int
     batch: int
+
+
+@message(290)
+@dataclass(frozen=True, slots=True)
+class StillMine:
+    """Is what I have of this run still mine? Asked by a worker that stood still. The reply is True or False.
+
+    Args:
+        run_id: the run.
+        worker: the worker, as `NODE/NAME`.
+        sitting: that it is in.
+    """
+
+    VERSION: ClassVar[int] = 1
+
+    run_id: str
+    worker: str
+    sitting: int
 
 
 @message(34)
@@ -104,6 +180,19 @@ class Forget:
     evaluator: Ref
 
 
+@message(250)
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Give this sending up: its example was started twice, and has its result. A cast of `evaluator`."""
+
+    VERSION: ClassVar[int] = 1
+
+    run_id: str
+    evaluator: Ref
+    index: int
+    send: int
+
+
 @message(35)
 @dataclass(frozen=True, slots=True)
 class HandOver:
@@ -113,12 +202,38 @@ class HandOver:
         run_id: the run.
         calls: what to do about calls that are under way: "wait" until they have ended (for an evaluator that comes
             after one that died), "cancel" them (the run is over), or "leave" them to the next evaluator.
+        epoch: of the evaluator that asks; one that another has followed, and does not know it, gets nothing.
+    """
+
+    VERSION: ClassVar[int] = 2
+
+    run_id: str
+    calls: Literal["wait", "cancel", "leave"]
+    epoch: int
+
+
+@message(137)
+@dataclass(frozen=True, slots=True)
+class WhatFor:
+    """Why does nothing of a run end here? Asked while it stands still. The reply is a text; None: no reason is known.
+
+    Args:
+        run_id: the run.
     """
 
     VERSION: ClassVar[int] = 1
 
     run_id: str
-    calls: Literal["wait", "cancel", "leave"]
+
+
+@message(225)
+@dataclass(frozen=True, slots=True)
+class GetAsked:
+    """What was asked on this node for a run, and is not known to be told? The reply is a list of `notes.Line`."""
+
+    VERSION: ClassVar[int] = 1
+
+    run_id: str
 
 
 @message(36)
@@ -153,13 +268,17 @@ class Results:
     """A batch of results. A cast of a worker, which keeps it until it is `Written`.
 
     Args:
-        worker: the worker's name.
-        batch: its number, from 1.
+        worker: the worker, as `NODE/NAME`.
+        sitting: that it was sent in.
+        batch: its number in the sitting, from 1.
+        taken: the last chunk that the worker has taken in.
         results: in the order in which they came in.
     """
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     worker: str
+    sitting: int
     batch: int
+    taken: int
     results: list[Result]

@@ -15,13 +15,15 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from pydantic import Field
 from pydantic.fields import FieldInfo
 
-from dspex_actors.foundation.config_errors import ConfigValueError
+from dspex_actors.foundation.config_errors import ConfigTypeError, ConfigValueError
+from dspex_actors.foundation.parsing import alone
 from dspex_actors.signatures.fields import UNDEFINED_TYPE, InputField, OutputField, complete_field
+from dspex_actors.types.code import Code
 
 #: How many calling frames are searched for a type that is not a builtin; DSPy's number.
 _MAX_FRAMES = 100
@@ -68,6 +70,21 @@ def parse_signature(
     return fields
 
 
+def parse_type(text: str, custom_types: Mapping[str, Any] | None = None, *, trusted: bool = True) -> Any:
+    """Return the type that a text names, as in a signature.
+
+    Raises:
+        ConfigValueError: it names none.
+    """
+    try:
+        return _evaluate(
+            alone(lambda: ast.parse(text.strip(), mode="eval")).body, _lookup(dict(custom_types or {}), trusted)
+        )
+    except (SyntaxError, ValueError, TypeError, AttributeError, ImportError, RecursionError) as error:
+        why = getattr(error, "msg", None) or error
+        raise ConfigValueError(f"type {text!r:.80} is not usable: {why}") from None
+
+
 def _sides(text: str) -> list[str]:
     """Split at each `->` that is not inside quotes: a member of a Literal may hold one."""
     cuts = [found.start() for found in _ARROW.finditer(text) if found[0] == "->"]
@@ -76,9 +93,10 @@ def _sides(text: str) -> list[str]:
 
 def _parse_side(side: str, text: str) -> list[tuple[str, ast.expr | None]]:
     try:
-        tree = ast.parse(f"def f({side.strip()}): pass")
-    except SyntaxError as error:
-        raise ConfigValueError(f"signature {text!r}: cannot read {side.strip()!r} ({error.msg}); {_FORM}") from error
+        tree = alone(lambda: ast.parse(f"def f({side.strip()}): pass"))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        why = getattr(error, "msg", None) or str(error) or "it is nested too deeply"
+        raise ConfigValueError(f"signature {text!r:.200}: cannot read {side.strip()!r:.200} ({why}); {_FORM}") from None
     function = tree.body[0]
     if len(tree.body) != 1 or not isinstance(function, ast.FunctionDef):
         raise ConfigValueError(f"signature {text!r}: cannot read {side.strip()!r}; {_FORM}")
@@ -93,16 +111,24 @@ def _parse_side(side: str, text: str) -> list[tuple[str, ast.expr | None]]:
 def _resolve(node: ast.expr, lookup: Lookup, text: str, field: str) -> Any:
     try:
         return _evaluate(node, lookup)
-    except (ValueError, TypeError, AttributeError, ImportError) as error:
+    except (SyntaxError, ValueError, TypeError, AttributeError, ImportError, RecursionError, MemoryError) as error:
+        why = getattr(error, "msg", None) or error
         raise ConfigValueError(
-            f"signature {text!r}: type {ast.unparse(node)!r} of field {field!r} is not usable: {error}"
+            f"signature {text!r:.200}: type {_unparsed(node)!r:.200} of field {field!r} is not usable: {why}"
         ) from error
+
+
+def _unparsed(node: ast.expr) -> str:
+    try:
+        return ast.unparse(node)
+    except RecursionError:
+        return "nested too deeply"
 
 
 def _evaluate(node: ast.expr, lookup: Lookup) -> Any:
     match node:
         case ast.Constant(value=str() as forward):
-            return _evaluate(ast.parse(forward, mode="eval").body, lookup)
+            return _evaluate(alone(lambda: ast.parse(forward, mode="eval")).body, lookup)
         case ast.Constant(value=None):
             return None
         case ast.Constant(value=value) if value is Ellipsis:
@@ -128,6 +154,8 @@ def _generic(base: Any, inner: ast.expr, lookup: Lookup) -> Any:
     if base is typing.Annotated and isinstance(inner, ast.Tuple):
         first, *rest = inner.elts
         return typing.Annotated[(_evaluate(first, lookup), *(_annotation(part, lookup) for part in rest))]
+    if isinstance(base, type) and issubclass(base, Code):
+        return Code.__class_getitem__(ast.literal_eval(inner))
     return base[_evaluate(inner, lookup)]
 
 
@@ -151,6 +179,20 @@ _BUILTINS: dict[str, Any] = {name: kind for name, kind in vars(builtins).items()
 _BUILTINS |= {"NoneType": types.NoneType, "None": None}
 
 
+#: Types of ours by name, and where they are: they need not be in reach of who writes a signature.
+_OWN = {
+    "Image": "image",
+    "Audio": "audio",
+    "File": "file",
+    "Document": "document",
+    "History": "history",
+    "Tool": "tool",
+    "ToolCalls": "tool_calls",
+    "Code": "code",
+    "Reasoning": "reasoning",
+}
+
+
 def _lookup(custom: dict[str, Any], trusted: bool) -> Lookup:
     def find(name: str) -> Any:
         if name in custom:
@@ -159,9 +201,13 @@ def _lookup(custom: dict[str, Any], trusted: bool) -> Lookup:
             return _BUILTINS[name]
         if name in typing.__all__:
             return getattr(typing, name)
+        if not trusted and name in _OWN:
+            return getattr(importlib.import_module(f"dspex_actors.types.{_OWN[name]}"), name)
         if not trusted:
             raise ImportError(f"{name!r} is no type of Python or typing; nothing is imported for a file")
         found = from_callers(name)
+        if found is None and name in _OWN:
+            found = getattr(importlib.import_module(f"dspex_actors.types.{_OWN[name]}"), name)
         if found is None:
             raise ValueError(f"no type {name!r} in reach; pass custom_types={{{name!r}: ...}}")
         return found
@@ -202,3 +248,30 @@ def from_callers(name: str) -> Any:
 
 def _is_type_like(value: Any) -> bool:
     return isinstance(value, type | types.ModuleType) or typing.get_origin(value) is not None
+
+
+def resolved(cls: type, name: str, annotation: Any) -> Any:
+    """Turn an annotation that is text (`from __future__ import annotations`, a forward reference) into its
+    type."""
+    if not isinstance(annotation, str):
+        return annotation
+    module = sys.modules.get(cls.__module__)
+    known = dict(vars(module)) if module else {}
+    while True:
+        try:
+            return typing.get_type_hints(
+                type("_", (), {"__annotations__": {name: annotation}}), known, {}, include_extras=True
+            )[name]
+        except NameError as error:
+            # A type that is local to the function in which the class stands.
+            found = from_callers(error.name) if error.name else None
+            if found is None or error.name in known:
+                raise ConfigTypeError(
+                    f"type {annotation!r} of field {name!r} in signature {cls.__name__} is unknown: {error}"
+                ) from error
+            known[cast("str", error.name)] = found
+        except Exception as error:  # it is evaluated: whatever Python says of it
+            raise ConfigTypeError(
+                f"type {annotation!r:.200} of field {name!r} in signature {cls.__name__} is not usable: "
+                f"{type(error).__name__}: {error}"
+            ) from None

@@ -10,13 +10,15 @@ from __future__ import annotations
 import copy
 import inspect
 import re
+import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import Field
 from pydantic.fields import FieldInfo
 
-from dspex_actors.foundation.config_errors import ConfigTypeError
+from dspex_actors.foundation.config_errors import ConfigTypeError, ConfigValueError
+from dspex_actors.signatures.validating import validators_of
 
 Side = Literal["input", "output"]
 
@@ -34,9 +36,10 @@ def InputField(**options: Any) -> Any:  # noqa: N802 - DSPy's name
     """Declare an input of a signature.
 
     Args:
-        **options: `desc` (words for the LM), `default`, and pydantic's constraints (`gt`, `ge`, `lt`, `le`,
-            `min_length`, `max_length`, `multiple_of`, `pattern` ...). `prefix`, `format` and `parser` are
-            accepted as DSPy accepts them, and not rendered.
+        **options: `desc` (words for the LM), `default`, `validator` (a function of the value, or several: each returns
+            the value, or another one, or raises ValueError: then nothing is asked), and pydantic's constraints
+            (`gt`, `ge`, `lt`, `le`, `min_length`, `max_length`, `multiple_of`, `pattern` ...). `prefix`, `format` and
+            `parser` are accepted as DSPy accepts them, and not rendered.
 
     Returns:
         A field, to stand on the right of an annotated name in the class.
@@ -52,7 +55,8 @@ def OutputField(**options: Any) -> Any:  # noqa: N802 - DSPy's name
 
     Args:
         **options: as in `InputField`; an output with a `default` may be missing from the LM's answer. Constraints
-            are told to the LM and checked in its answer (DSPy only tells them).
+            are told to the LM and checked in its answer (DSPy only tells them), and so are validators, which are not
+            told.
 
     Returns:
         A field, to stand on the right of an annotated name in the class.
@@ -65,6 +69,8 @@ def OutputField(**options: Any) -> Any:  # noqa: N802 - DSPy's name
 
 def _make_field(side: Side, options: dict[str, Any]) -> FieldInfo:
     extra: dict[str, Any] = {key: options.pop(key) for key in _OWN_KEYS if key in options}
+    for key in ("desc", "prefix"):
+        words_of(extra.get(key), f"{key} of an {side}")
     described = options.get("description")
     if described is not None:
         extra.setdefault("desc", described)
@@ -72,15 +78,17 @@ def _make_field(side: Side, options: dict[str, Any]) -> FieldInfo:
     if isinstance(given, dict):
         extra = {**given, **extra}
     extra[SIDE] = side
+    validators = validators_of(side, options.pop("validator")) if "validator" in options else []
     if rules := ", ".join(_in_words(options)):
         extra["constraints"] = rules
     unknown = sorted(set(options) - _PYDANTIC_OPTIONS)
     if unknown:
         raise ConfigTypeError(
             f"{side.capitalize()}Field does not know {', '.join(unknown)}; it takes {', '.join(_OWN_KEYS)}, "
-            "default and pydantic's (gt, ge, lt, le, min_length, max_length, multiple_of, pattern)"
+            "validator, default and pydantic's (gt, ge, lt, le, min_length, max_length, multiple_of, pattern)"
         )
     field: FieldInfo = Field(json_schema_extra=extra, **options)
+    field.metadata += validators
     return field
 
 
@@ -107,6 +115,57 @@ def side_of(field: FieldInfo) -> Side:
     raise ConfigTypeError("a signature's field is made with InputField() or OutputField(); this one was not")
 
 
+def check_field(name: Any, field: Any) -> None:
+    """Refuse what is no field of a signature.
+
+    Raises:
+        ConfigError: the name is none, or the field was not made with `InputField` or `OutputField`.
+    """
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ConfigValueError(f"{name!r:.80} is not a field name; use letters, digits and _")
+    if not isinstance(field, FieldInfo):
+        raise ConfigTypeError(f"field {name!r} must be InputField(...) or OutputField(...), got {field!r:.80}")
+
+
+def check_names(name: Any, custom_types: Any) -> None:
+    """Refuse a signature's name that is no text, and types of one's own that have no names.
+
+    Raises:
+        ConfigTypeError: which.
+    """
+    if not isinstance(name, str) or not name:
+        raise ConfigTypeError(f"the name of a signature is invalid: got {name!r:.80}, expected a text")
+    if custom_types is not None and not isinstance(custom_types, Mapping):
+        raise ConfigTypeError(f"custom_types is invalid: got {custom_types!r:.80}, expected a dict of types by name")
+
+
+def usable_type(name: str, annotation: Any) -> Any:
+    """Return a field's type.
+
+    Raises:
+        ConfigTypeError: it is none: a number, a function, a module.
+    """
+    is_type = annotation is None or callable(annotation) or typing.get_origin(annotation) is not None
+    if not is_type or inspect.isroutine(annotation):
+        raise ConfigTypeError(f"the type of field {name!r} is invalid: got {annotation!r:.80}, expected a type")
+    return annotation
+
+
+def words_of(instructions: Any, what: str = "instructions") -> Any:
+    """Return instructions; None: there are none.
+
+    Args:
+        instructions: they, or other words.
+        what: what they are called, for the error.
+
+    Raises:
+        ConfigTypeError: they are no text.
+    """
+    if instructions is not None and not isinstance(instructions, str):
+        raise ConfigTypeError(f"{what} is invalid: got {instructions!r:.80}, expected a text")
+    return instructions
+
+
 def copy_field(field: FieldInfo) -> FieldInfo:
     """Return a copy whose settings can be changed without the original noticing."""
     twin = copy.copy(field)
@@ -118,7 +177,7 @@ def complete_field(name: str, field: FieldInfo, annotation: Any) -> FieldInfo:
     """Return a copy of `field` with its type set, and prefix and description filled in where nobody wrote
     them."""
     twin = copy_field(field)
-    twin.annotation = annotation
+    twin.annotation = usable_type(name, annotation)
     extra = extras(twin)
     extra["prefix"] = extra.get("prefix") or infer_prefix(name)
     extra["desc"] = extra.get("desc") or f"${{{name}}}"
@@ -174,3 +233,10 @@ def constraints_text(field: FieldInfo) -> str:
         rules = ({key: getattr(rule, key, None) for key in keys} for rule in field.metadata)
         told = ", ".join(word for rule in rules for word in _in_words(rule))
     return str(told)
+
+
+def default_instructions(fields: Mapping[str, FieldInfo]) -> str:
+    """Return the sentence that stands where nobody wrote instructions."""
+    inputs = [f"`{name}`" for name, field in fields.items() if side_of(field) == "input"]
+    outputs = [f"`{name}`" for name, field in fields.items() if side_of(field) == "output"]
+    return f"From {', '.join(inputs) or 'nothing'} work out {', '.join(outputs) or 'nothing'}."

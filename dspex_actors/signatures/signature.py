@@ -17,28 +17,42 @@ from __future__ import annotations
 
 import inspect
 import sys
-import typing
 from collections.abc import Mapping
 from typing import Any, cast
 
 from pydantic.fields import FieldInfo
 
 from dspex_actors.foundation.config_errors import ConfigTypeError, ConfigValueError
-from dspex_actors.signatures.dsl import from_callers, parse_signature
+from dspex_actors.signatures.composing import Composable, is_written
+from dspex_actors.signatures.dsl import parse_signature, parse_type, resolved
 from dspex_actors.signatures.fields import (
     UNDEFINED_TYPE,
+    check_field,
+    check_names,
     complete_field,
     copy_field,
+    default_instructions,
     extras,
     side_of,
+    usable_type,
+    words_of,
 )
 from dspex_actors.signatures.instances import checked
+from dspex_actors.signatures.validating import same_rules, validated_fields
+from dspex_actors.types.annotations import typed_fields
+
+#: The name of a signature that was given none.
+UNNAMED = "StringSignature"
 
 
-class SignatureMeta(type):
+class SignatureMeta(Composable):
     """What a signature can do; `Triage.fields` and `Triage.with_instructions(...)` are found here."""
 
     _fields: dict[str, FieldInfo]
+    #: The inputs and the outputs that have types of ours in them (an Image, a Tool, a History ...); nearly always none.
+    _typed: tuple[dict[str, FieldInfo], dict[str, FieldInfo]] = {}, {}
+    #: The inputs that have validators; nearly always none.
+    _validated: dict[str, FieldInfo] = {}  # noqa: RUF012 - never changed
     #: The fields it was made from, the inputs and the outputs.
     _sides: tuple[dict[str, FieldInfo], dict[str, FieldInfo], dict[str, FieldInfo]]
 
@@ -56,9 +70,11 @@ class SignatureMeta(type):
                 inherited.update(base._fields)
         own = ready if ready is not None else _own_fields(cls, declared, annotations)
         cls._fields = _ordered({**inherited, **own} if ready is None else own)
+        cls._typed = typed_fields(cls.input_fields), typed_fields(cls.output_fields)
+        cls._validated = validated_fields(cls.input_fields)
         if cls.__doc__ is None:
-            docs = [base.__doc__ for base in bases if isinstance(base, SignatureMeta) and _is_written(base)]
-            cls.__doc__ = docs[0] if docs else _default_instructions(cls._fields)
+            docs = [base.__doc__ for base in bases if isinstance(base, SignatureMeta) and is_written(base)]
+            cls.__doc__ = docs[0] if docs else default_instructions(cls._fields)
         return cls
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -74,7 +90,7 @@ class SignatureMeta(type):
 
     @instructions.setter
     def instructions(cls, text: str) -> None:
-        cls.__doc__ = text
+        cls.__doc__ = words_of(text)
 
     @property
     def fields(cls) -> dict[str, FieldInfo]:
@@ -115,7 +131,8 @@ class SignatureMeta(type):
 
     def append_instructions(cls, text: str) -> type[Signature]:
         """Return the signature with `text` as a paragraph of its own after its instructions."""
-        return _derive(cls, cls._fields, f"{cls.instructions}\n\n{text}" if cls.instructions else text)
+        added = words_of(text, "text") or ""
+        return _derive(cls, cls._fields, "\n\n".join(part for part in (cls.instructions, added) if part))
 
     def with_updated_fields(cls, name: str, type_: Any = None, **settings: Any) -> type[Signature]:
         """Return the signature with one field changed.
@@ -131,13 +148,15 @@ class SignatureMeta(type):
         Raises:
             ConfigValueError: no such field.
         """
-        if name not in cls._fields:
+        if not isinstance(name, str) or name not in cls._fields:
             raise ConfigValueError(f"{cls.__name__} has no field {name!r}; it has {', '.join(cls._fields)}")
         fields = dict(cls._fields)
         field = fields[name] = copy_field(fields[name])
+        for key in ("desc", "prefix"):
+            words_of(settings.get(key), key)
         extras(field).update(settings)
         if type_ is not None:
-            field.annotation = type_
+            field.annotation = usable_type(name, _type(type_))
             extras(field).pop(UNDEFINED_TYPE, None)
         return _derive(cls, fields, cls.instructions)
 
@@ -164,21 +183,22 @@ class SignatureMeta(type):
         Raises:
             ConfigValueError: no such place, or the name stands on the other side.
         """
-        if not isinstance(field, FieldInfo):
-            raise ConfigTypeError(f"field {name!r} must be InputField(...) or OutputField(...), got {field!r}")
+        check_field(name, field)
         side = side_of(field)
         lanes = {"input": list(cls.input_fields.items()), "output": list(cls.output_fields.items())}
         other = "output" if side == "input" else "input"
         if name in dict(lanes[other]):
             raise ConfigValueError(f"{cls.__name__} has an {other} called {name!r}; an {side} needs another name")
         lane = lanes[side]
+        if not isinstance(index, int) or isinstance(index, bool):
+            raise ConfigTypeError(f"index is invalid: got {index!r:.80}, expected a whole number")
         place = index + len(lane) + 1 if index < 0 else index
         if not 0 <= place <= len(lane):
             raise ConfigValueError(
                 f"no place {index} among the {len(lane)} {side} fields of {cls.__name__}; "
                 f"use {-len(lane) - 1} to {len(lane)}"
             )
-        annotation = type_ if type_ is not None else (field.annotation or str)
+        annotation = _type(type_) if type_ is not None else (field.annotation or str)
         lane.insert(place, (name, complete_field(name, field, annotation)))
         return _derive(cls, dict(lanes["input"] + lanes["output"]), cls.instructions)
 
@@ -196,7 +216,7 @@ class SignatureMeta(type):
         return list(mine) == list(theirs) and all(
             field.annotation == theirs[name].annotation
             and field.json_schema_extra == theirs[name].json_schema_extra
-            and repr(field.metadata) == repr(theirs[name].metadata)
+            and same_rules(field, theirs[name])
             for name, field in mine.items()
         )
 
@@ -226,6 +246,8 @@ class SignatureMeta(type):
             raise ConfigValueError(
                 f"this is no state of a signature: {error!r} is missing or of a wrong type"
             ) from error
+        for text in (instructions, *(text for each in settings for text in each.values())):
+            words_of(text, "a text of the state")
         if len(settings) != len(cls._fields):
             raise ConfigValueError(
                 f"{cls.__name__} has {len(cls._fields)} fields ({', '.join(cls._fields)}), "
@@ -234,13 +256,13 @@ class SignatureMeta(type):
         fields = {name: copy_field(field) for name, field in cls._fields.items()}
         for field, values in zip(fields.values(), settings, strict=True):
             extras(field).update(values)
-        return _derive(cls, fields, str(instructions))
+        return _derive(cls, fields, instructions or "")
 
 
 def make_signature(
     signature: str | Mapping[str, Any] | type[Signature],
     instructions: str | None = None,
-    signature_name: str = "StringSignature",
+    signature_name: str = UNNAMED,
     custom_types: Mapping[str, Any] | None = None,
     *,
     trusted: bool = True,
@@ -263,6 +285,7 @@ def make_signature(
     if isinstance(signature, SignatureMeta):
         chosen = signature
         return chosen if instructions is None else chosen.with_instructions(instructions)
+    check_names(signature_name, custom_types)
     if isinstance(signature, str):
         fields = parse_signature(signature, custom_types, trusted=trusted)
     elif isinstance(signature, Mapping):
@@ -270,22 +293,24 @@ def make_signature(
     else:
         raise ConfigTypeError(f"a signature is a string, a class or a dict of fields; got {type(signature).__name__}")
     if instructions is None:
-        instructions = _default_instructions(fields)
+        instructions = default_instructions(fields)
     return _build(signature_name, fields, instructions, _module_of_caller())
 
 
 def _given_field(name: Any, value: Any) -> FieldInfo:
     kind, field = value if isinstance(value, tuple) and len(value) == 2 else (None, value)
-    if not isinstance(name, str) or not name.isidentifier():
-        raise ConfigValueError(f"{name!r} is not a field name; use letters, digits and _")
-    if not isinstance(field, FieldInfo):
-        raise ConfigTypeError(f"field {name!r} must be InputField(...) or OutputField(...), got {field!r}")
+    check_field(name, field)
     side_of(field)
-    return complete_field(name, field, kind if kind is not None else (field.annotation or str))
+    return complete_field(name, field, _type(kind) if kind is not None else (field.annotation or str))
+
+
+def _type(kind: Any) -> Any:
+    """Return a type; one that is given as text as in the string form."""
+    return parse_type(kind) if isinstance(kind, str) else kind
 
 
 def _build(name: str, fields: Mapping[str, FieldInfo], instructions: str, module: str) -> type[Signature]:
-    namespace = {"__doc__": instructions, "__module__": module, "_ready_fields": dict(fields)}
+    namespace = {"__doc__": words_of(instructions), "__module__": module, "_ready_fields": dict(fields)}
     return cast("type[Signature]", SignatureMeta(name, (Signature,), namespace))
 
 
@@ -320,45 +345,12 @@ def _own_fields(
         except ConfigTypeError as error:
             raise ConfigTypeError(f"field {name!r} of signature {cls.__name__}: {error}") from None
         if name in annotations:
-            fields[name] = complete_field(name, field, _resolved(cls, name, annotations[name]))
+            fields[name] = complete_field(name, field, resolved(cls, name, annotations[name]))
         else:
             untyped = copy_field(field)
             extras(untyped)[UNDEFINED_TYPE] = True
             fields[name] = complete_field(name, untyped, str)
     return fields
-
-
-def _resolved(cls: SignatureMeta, name: str, annotation: Any) -> Any:
-    """Turn an annotation that is text (`from __future__ import annotations`, a forward reference) into its
-    type."""
-    if not isinstance(annotation, str):
-        return annotation
-    module = sys.modules.get(cls.__module__)
-    known = dict(vars(module)) if module else {}
-    while True:
-        try:
-            return typing.get_type_hints(
-                type("_", (), {"__annotations__": {name: annotation}}), known, {}, include_extras=True
-            )[name]
-        except NameError as error:
-            # A type that is local to the function in which the class stands.
-            found = from_callers(error.name) if error.name else None
-            if found is None or error.name in known:
-                raise ConfigTypeError(
-                    f"type {annotation!r} of field {name!r} in signature {cls.__name__} is unknown: {error}"
-                ) from error
-            known[cast("str", error.name)] = found
-
-
-def _is_written(cls: SignatureMeta) -> bool:
-    """Whether somebody wrote its instructions: those made from the fields are no use to other fields."""
-    return bool(cls.__doc__) and cls.__doc__ != _default_instructions(cls._fields)
-
-
-def _default_instructions(fields: Mapping[str, FieldInfo]) -> str:
-    inputs = [f"`{name}`" for name, field in fields.items() if side_of(field) == "input"]
-    outputs = [f"`{name}`" for name, field in fields.items() if side_of(field) == "output"]
-    return f"From {', '.join(inputs) or 'nothing'} work out {', '.join(outputs) or 'nothing'}."
 
 
 def _module_of_caller() -> str:

@@ -15,31 +15,32 @@ import logging
 import math
 import numbers
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Generator, Mapping
+from typing import Any
 
-from dspex_actors.client.result import Result
+from dspex_actors.client.money import money_settings
 from dspex_actors.client.system import System, current_system
-from dspex_actors.errors import ConfigError, RunFailed, failed_as, from_record
+from dspex_actors.errors import ConfigError
 from dspex_actors.foundation.checks import whole
+from dspex_actors.foundation.optimisation import Optimisation
 from dspex_actors.programs.module import Module
-from dspex_actors.runs.plan.types import PlanSettings
-from dspex_actors.runs.snapshot import pack_settings
-from dspex_actors.settings import DEFAULTS, settings
-from dspex_actors.teleprompt.bootstrap_select import Attempt, Bootstrapped, select, student_demos
+from dspex_actors.runs.budget import check_budget
+from dspex_actors.settings import DEFAULTS, check_tags, context, settings
+from dspex_actors.teleprompt.book import is_carried
+from dspex_actors.teleprompt.bootstrap_select import Bootstrapped, student_demos
 from dspex_actors.teleprompt.labeled import LabeledFewShot
-from dspex_actors.teleprompt.trainset import read_trainset
-
-Program = TypeVar("Program", bound=Module)
+from dspex_actors.teleprompt.optimizer import Optimizer, Options, Program
+from dspex_actors.teleprompt.outcomes import bootstrapped
+from dspex_actors.teleprompt.step_runs import How, start
+from dspex_actors.teleprompt.steps import Bootstrap, Candidate, Steps
+from dspex_actors.teleprompt.trainset import check_gives_something, check_student, checked_lm, read_trainset
 
 #: What `max_errors=None` means, as in DSPy.
 MAX_ERRORS = 10
-#: Examples in flight: at least so many, and so many per demo that is wanted.
-IN_FLIGHT, IN_FLIGHT_PER_DEMO = 64, 4
 _log = logging.getLogger(__name__)
 
 
-class BootstrapFewShot:
+class BootstrapFewShot(Optimizer):
     """Compose demos for a program: runs of a teacher that the metric let pass, and labelled examples.
 
     `compile` does this (the algorithm and its numbers are DSPy 3.4's `BootstrapFewShot`):
@@ -76,6 +77,8 @@ class BootstrapFewShot:
         ConfigError: a setting is not usable; names it.
     """
 
+    needs_metric = False
+
     def __init__(
         self,
         metric: Callable[..., Any] | None = None,
@@ -89,7 +92,7 @@ class BootstrapFewShot:
         """Check the settings."""
         self.metric = _metric(metric)
         self.metric_threshold = _threshold(metric_threshold)
-        self.teacher_settings = _teacher_settings(teacher_settings)
+        self.teacher_settings = checked_teacher_settings(teacher_settings)
         self.max_bootstrapped_demos = whole("max_bootstrapped_demos", max_bootstrapped_demos, 0)
         self.max_labeled_demos = whole("max_labeled_demos", max_labeled_demos, 0)
         self.max_rounds = whole("max_rounds", max_rounds, 0)
@@ -106,6 +109,9 @@ class BootstrapFewShot:
         display_progress: bool = True,
         system: System | None = None,
         force_resume: bool = False,
+        budget: float | None = None,
+        unknown_price: str = "refuse",
+        tags: Mapping[str, str] | None = None,
     ) -> Program:
         """Return a copy of the program with demos; the program itself stays as it is.
 
@@ -118,92 +124,129 @@ class BootstrapFewShot:
             display_progress: a bar on standard error, if that is a terminal.
             system: the connection; None: the one made last.
             force_resume: continue `run_id` also where it was another run, or was cancelled: "I know".
+            budget: US dollars that the run may cost, as of `evaluate`; so `unknown_price` and `tags`.
+            unknown_price: with a budget, "refuse" LMs whose price is not known, or "warn".
+            tags: what the run is for: name → text.
 
         Raises:
             ConfigError: program, teacher or trainset are not usable, or nothing is connected.
             RunFailed: `max_errors` was reached; it can be caught as the error that did it, too.
             RunInterrupted: the node went away; `run_id` continues it.
+            BudgetExceeded: the budget is used up; `run_id` and a larger one continue it.
         """
-        if not isinstance(student, Module):
-            raise ConfigError(f"student: expected a program (dspex.Module), got {type(student).__name__}")
+        if is_carried():  # it is the optimisation of somebody else, its bootstrap a step
+            steps = self._carried(student, trainset, teacher)
+            options: Options = {
+                "display_progress": False,
+                "max_in_flight": max_in_flight,
+                "force_resume": force_resume,
+                "system": system,
+            }
+            return self.carry(steps, student, read_trainset(trainset, student), options)
+        money, tags = check_budget(budget, unknown_price), {**settings.tags, **check_tags(tags or {})}
+        check_student(student)
         examples = read_trainset(trainset, student)
         program = student.reset_copy()
-        master = self._teacher(student, teacher, examples)
+        master = self.teacher_for(student, teacher, examples)
         check_same_structure(program, master)
         found = Bootstrapped()
-        if examples and self.max_bootstrapped_demos and self.max_rounds:
-            if max_in_flight is None:
-                max_in_flight = max(IN_FLIGHT, IN_FLIGHT_PER_DEMO * self.max_bootstrapped_demos)
-            with (system or current_system()).holding(run_id) as at:
-                how = {"run_id": run_id, "force_resume": force_resume}
-                run_id = self._start(at, master, examples, max_in_flight, how, explicit=system is not None)
-                found = self._collect(at, run_id, display_progress)
+        step = self._step(master, examples, max_in_flight)
+        if step is not None:
+            with (
+                (system or current_system()).holding(run_id) as at,
+                context(**{"tags": tags} if tags else {}),
+                Optimisation(self.name, type(student).__name__, len(examples), self.settings()) as told,
+            ):
+                money = money_settings(at.journal, run_id, money, budget)
+                lm = None if system is not None else settings.lm
+                how = How(at, run_id, lm=lm, force_resume=force_resume, tags=tags)
+                run_id = start(how, step, run_id, money)
+                found = self._collect(at, step, run_id, told, display_progress)
+        return self._with_demos(program, examples, found)
+
+    def planned(self, student: Any, **arguments: Any) -> Steps:
+        """Return the steps that `compile` would have carried out; see `Optimizer.planned`."""
+        check_student(student)
+        examples, teacher = read_trainset(arguments["trainset"], student), arguments.get("teacher")
+        check_same_structure(student.reset_copy(), self.teacher_for(student, teacher, examples))
+        return self._carried(student, examples, teacher)
+
+    def steps(
+        self, student: Program, examples: list[Any], teacher: Module | None = None
+    ) -> Generator[Any, Any, Program]:
+        """Yield what `compile` does as steps of an optimisation (`teleprompt.steps`), and return what it returns.
+
+        Args:
+            student: the program, not optimised before.
+            examples: in this order.
+            teacher: a program with the same predictors; None: the student itself.
+        """
+        program = student.reset_copy()
+        master = self.teacher_for(student, teacher, examples)
+        check_same_structure(program, master)
+        step = self._step(master, examples, None)
+        return self._with_demos(program, examples, Bootstrapped() if step is None else (yield step))
+
+    def _carried(self, student: Program, trainset: Any, teacher: Module | None) -> Generator[Any, Any, Program]:
+        program = yield from self.steps(student, read_trainset(trainset, student), teacher)
+        yield Candidate("bootstrapped", program, None)
+        return program
+
+    def expected(self, student: Any, trainset: int | None = None, valset: int | None = None, **arguments: Any) -> int:
+        """Return how many candidates there are."""
+        return 1
+
+    def _step(self, teacher: Module, examples: list[Any], max_in_flight: int | None) -> Bootstrap | None:
+        """Return what is to do; None: nothing is."""
+        if not (examples and self.max_bootstrapped_demos and self.max_rounds):
+            return None
+        return Bootstrap(
+            teacher,
+            examples,
+            self.metric,
+            self.max_bootstrapped_demos,
+            self.max_rounds,
+            self.max_errors,
+            self.metric_threshold,
+            self.teacher_settings,
+            max_in_flight,
+        )
+
+    def _with_demos(self, program: Program, examples: list[Any], found: Bootstrapped) -> Program:
         predictors = dict(program.named_predictors())
         for name, demos in student_demos(predictors, examples, found, max_labeled_demos=self.max_labeled_demos).items():
             predictors[name].demos = demos
         program._compiled = True
         return program
 
-    def _teacher(self, student: Module, teacher: Module | None, examples: list[Any]) -> Module:
-        if teacher is not None and not isinstance(teacher, Module):
-            raise ConfigError(f"teacher: expected a program (dspex.Module), got {type(teacher).__name__}")
+    def teacher_for(self, student: Module, teacher: Module | None, examples: list[Any]) -> Module:
+        """Return the copy that tries the examples, with labelled demos unless it is optimised already."""
+        if teacher is not None:
+            check_student(teacher, "teacher")
         master = (student if teacher is None else teacher).deepcopy()
         if self.max_labeled_demos and not master._compiled:
             master = LabeledFewShot(self.max_labeled_demos).compile(master, trainset=examples)
         return master
 
-    def _start(
-        self,
-        system: System,
-        teacher: Module,
-        examples: list[Any],
-        max_in_flight: int,
-        how: dict[str, Any],
-        *,
-        explicit: bool,
-    ) -> str:
-        # An exception of the program or the metric is final: trying again is what rounds are for.
-        plan: dict[str, Any] = {"max_in_flight": max_in_flight, "failures": "skip"}
-        PlanSettings(**plan)
-        own = {name: value for name, value in self.teacher_settings.items() if name != "lm"}
-        return system.start_run(
-            "bootstrap",
-            teacher,
-            examples,
-            self.metric or every_prediction,
-            lm=self.teacher_settings.get("lm") or (None if explicit else settings.lm),
-            packed={"teacher_settings": own},
-            **how,
-            settings={
-                **plan,
-                "rule": {"successes": self.max_bootstrapped_demos, "max_errors": self.max_errors},
-                "max_rounds": self.max_rounds,
-                "metric_threshold": self.metric_threshold,
-                "teacher_settings": pack_settings(own),
-            },
-        )
+    def _collect(
+        self, system: System, step: Bootstrap, run_id: str, told: Optimisation, display_progress: bool
+    ) -> Bootstrapped:
+        done = 0
 
-    def _collect(self, system: System, run_id: str, display_progress: bool) -> Bootstrapped:
+        def tell(summary: dict[str, Any]) -> None:
+            nonlocal done
+            if summary["done"] > done:
+                done = summary["done"]
+                told.iteration(done, of=summary["total"], score=summary["score"])
+
         try:
-            result = system.wait_run(run_id, display_progress=display_progress, label="bootstrapping")
+            result = system.wait_run(run_id, tell, display_progress=display_progress, label="bootstrapping")
         except KeyboardInterrupt:
             system.pause(run_id, "interrupted by Ctrl-C")
             print(f"run {run_id} is paused; continue with compile(..., run_id={run_id!r})", file=sys.stderr)
             raise
-        found = select(
-            _attempts(result.results, run_id),
-            max_bootstrapped_demos=self.max_bootstrapped_demos,
-            max_errors=self.max_errors,
-        )
-        if found.fatal is not None:
-            index, record = found.fatal
-            counted = f"{found.errors} of {self.max_errors} errors" if self.max_errors else "an error"
-            raise failed_as(
-                record,
-                f"the bootstrap gave up after {counted}; the last, of example {index:,}: "
-                f"{record.get('type')}: {record.get('message')}",
-                run_id,
-            ) from from_record(record)
+        found = bootstrapped(step, result, run_id)
+        told.score, told.cost = 100.0 * len(found.passed) / max(1, found.looked_at), result.cost
         _log.info(
             "%d of the first %d examples passed, %d errors (%s)",
             len(found.passed),
@@ -214,9 +257,16 @@ class BootstrapFewShot:
         return found
 
 
-def every_prediction(example: Any, prediction: Any, trace: Any = None) -> bool:
-    """Let every prediction pass: the metric of a bootstrap that has none."""
-    return True
+def check_pair(student: Any, teacher: Any) -> None:
+    """Refuse a student and a teacher (None: the student itself) that cannot learn from each other.
+
+    Raises:
+        ConfigError: one is no program; or as `check_same_structure`.
+    """
+    check_student(student)
+    if teacher is not None:
+        check_student(teacher, "teacher")
+    check_same_structure(student.reset_copy(), (student if teacher is None else teacher).deepcopy())
 
 
 def check_same_structure(student: Module, teacher: Module) -> None:
@@ -245,19 +295,12 @@ def check_same_structure(student: Module, teacher: Module) -> None:
             )
 
 
-def _attempts(results: Iterable[Result], run_id: str) -> Iterator[Attempt]:
-    for place, result in enumerate(results):
-        if result.index != place:
-            raise RunFailed(f"example {place:,} has no result in run {run_id}", run_id=run_id)
-        prediction = result.prediction
-        yield Attempt.from_fields(None if prediction is None else dict(prediction.items()), result.error)
-
-
 def _metric(metric: Callable[..., Any] | None) -> Callable[..., Any] | None:
     if metric is None:
         return None
     if not callable(metric):
         raise ConfigError(f"metric: expected a function metric(example, prediction, trace), got {metric!r}")
+    check_gives_something(metric)
     try:
         signature = inspect.signature(metric)
     except ValueError:
@@ -274,12 +317,17 @@ def _metric(metric: Callable[..., Any] | None) -> Callable[..., Any] | None:
 def _threshold(value: Any) -> float | None:
     if value is None:
         return None
-    if not isinstance(value, numbers.Real) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
         raise ConfigError(f"metric_threshold: expected a number or None, got {value!r}")
     return float(value)
 
 
-def _teacher_settings(given: Mapping[str, Any] | None) -> dict[str, Any]:
+def checked_teacher_settings(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the settings of a teacher's calls.
+
+    Raises:
+        ConfigError: there is no such setting, or its LM is none.
+    """
     legal = [name for name in DEFAULTS if name != "trace"]
     if given is not None and not isinstance(given, Mapping):
         raise ConfigError(f"teacher_settings: expected a dict of settings, got {type(given).__name__}")
@@ -287,4 +335,5 @@ def _teacher_settings(given: Mapping[str, Any] | None) -> dict[str, Any]:
     if unknown:
         names = ", ".join(unknown)
         raise ConfigError(f"teacher_settings: {names} cannot be set; there are {', '.join(legal)}")
+    checked_lm("teacher_settings['lm']", (given or {}).get("lm"))
     return dict(given or {})

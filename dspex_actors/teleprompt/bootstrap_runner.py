@@ -9,6 +9,7 @@ The settings of a run of kind `bootstrap`, plain data in `Job.options`:
 
 from __future__ import annotations
 
+import numbers
 from itertools import compress
 from typing import Any
 
@@ -20,9 +21,10 @@ from dspex_actors.metrics import judged
 from dspex_actors.programs.module import Module
 from dspex_actors.runs.snapshot import Surroundings, open_settings
 from dspex_actors.runs.spec import Job, load_code
-from dspex_actors.teleprompt.bootstrap_select import Attempt, Step
+from dspex_actors.runs.work import Result
+from dspex_actors.teleprompt.bootstrap_select import Attempt, Step, passes, steps_of
 from dspex_actors.workers.calling import Metric, Program
-from dspex_actors.workers.runner import Outcome, error_record, verdict_of
+from dspex_actors.workers.runner import row_record, verdict_of
 
 #: Providers that take a seed.
 _SEEDED = frozenset({"openai", "gemini", "cohere", "embedded"})
@@ -43,7 +45,8 @@ class Rollout:
         """Prepare the parameters."""
         self._lm = lm
         self._params: dict[str, Any] = {"temperature": 1.0}
-        models = [lm.model, *(other if isinstance(other, str) else other.model for other in lm.fallbacks)]
+        others = [*lm.fallbacks, *(lm.context_fallbacks or ()), *(lm.content_fallbacks or ())]
+        models = [lm.model, *(other if isinstance(other, str) else other.model for other in others)]
         if all(model.partition("/")[0] in _SEEDED for model in models):
             self._params["seed"] = (lm.kwargs.get("seed") or 0) + number
 
@@ -78,11 +81,11 @@ class BootstrapRunner:
         self._settings = open_settings(options["teacher_settings"])
         self._keys = [[_key(demo) for demo in predictor.demos] for predictor in self._teacher.predictors()]
 
-    async def attempt(self, example: Example) -> Outcome:
+    async def attempt(self, example: Example) -> Result:
         """Try the example, round after round, until it passes.
 
         A round that raises is an error of this example: it is noted and the next round goes on. Only a limit on speed
-        is raised: the example goes back and is tried again as if nothing had been. The outcome's prediction is
+        is raised: the example goes back and is tried again as if nothing had been. The result's prediction is
         `Attempt.to_fields`.
         """
         teacher = self._teacher_for(example)
@@ -91,24 +94,26 @@ class BootstrapRunner:
         failure: str | None = None
         for number in range(self._rounds):
             try:
-                steps = await self._round(teacher, call, example, number)
-                if steps is not None:
-                    attempt = Attempt(True, steps, errors)
-                    return Outcome(prediction=pack(attempt.to_fields()), score=1.0, success=True)
+                made = await self._round(teacher, call, example, number)
+                if made is not None:
+                    attempt = Attempt(True, made[0], errors, made[1])
+                    return Result(prediction=pack(attempt.to_fields()), score=1.0, success=True)
             except Exception as error:
                 failure, again = verdict_of(error)
                 if again == "free":
                     raise
-                errors.append(error_record(error))
+                errors.append(row_record(error))
                 if len(errors) >= self._max_errors:
                     break  # the bootstrap ends here, so there is no next round
         packed = pack(Attempt(errors=errors).to_fields())
         if errors:
-            return Outcome(prediction=packed, error=errors[-1], failure=failure)
-        return Outcome(prediction=packed, score=0.0)
+            return Result(prediction=packed, error=errors[-1], failure=failure)
+        return Result(prediction=packed, score=0.0)
 
-    async def _round(self, teacher: Module, call: Program, example: Example, number: int) -> list[Step] | None:
-        """Return the teacher's steps if the metric lets them pass."""
+    async def _round(
+        self, teacher: Module, call: Program, example: Example, number: int
+    ) -> tuple[list[Step], float] | None:
+        """Return the teacher's steps if the metric lets them pass, and what it said of them."""
         trace: list[Any] = []
         lm = self._surroundings.lm
         if number and isinstance(lm, LM):
@@ -116,15 +121,9 @@ class BootstrapRunner:
         with self._surroundings.here(**{**self._settings, "lm": lm, "trace": trace}):
             prediction = await call({**example.inputs()})
             value = judged(await self._metric(example, prediction, trace))
-        if not (value >= self._threshold if self._threshold else value):
+        if not passes(value, self._threshold):
             return None
-        names = {id(predictor): name for name, predictor in teacher.named_predictors()}
-        # Other predictors are those of compiled sub-programs and of the metric: they get no demos.
-        return [
-            (names[id(predictor)], dict(inputs), dict(outputs.items()))
-            for predictor, inputs, outputs in trace
-            if id(predictor) in names
-        ]
+        return steps_of(teacher, trace), float(value) if isinstance(value, numbers.Real) else 1.0
 
     def _teacher_for(self, example: Example) -> Module:
         """Return a teacher that has no demo equal to the example; all others share one meanwhile."""

@@ -19,10 +19,29 @@ from typing import Any
 
 from dspex_actors.example import Example
 from dspex_actors.foundation.codec import to_plain
+from dspex_actors.programs.module import Module
 
 #: A call of a predictor: its name in the program, its inputs, its outputs.
 Step = tuple[str, dict[str, Any], dict[str, Any]]
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+
+
+def passes(value: Any, threshold: float | None) -> bool:
+    """Whether a metric's value lets a prediction pass: it reaches the threshold; without one (None, 0), it is true."""
+    return bool(value >= threshold if threshold else value)
+
+
+def steps_of(teacher: Module, trace: Iterable[tuple[Any, Any, Any]]) -> list[Step]:
+    """Return the calls in a trace that are those of a teacher's predictors.
+
+    Other predictors are those of compiled sub-programs and of the metric: they get no demos.
+    """
+    names = {id(predictor): name for name, predictor in teacher.named_predictors()}
+    return [
+        (names[id(predictor)], dict(inputs), dict(outputs.items()))
+        for predictor, inputs, outputs in trace
+        if id(predictor) in names
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +52,18 @@ class Attempt:
         success: the metric let it pass in some round.
         steps: the predictors' calls of that round, in order; only of a success.
         errors: a record per round that raised, in order.
+        score: what the metric said of that round; where that is no number, 1.
     """
 
     success: bool = False
     steps: Sequence[Step] = ()
     errors: Sequence[dict[str, Any]] = ()
+    score: float = 1.0
 
     def to_fields(self) -> dict[str, Any]:
         """Return it as the fields of a prediction: the form in which a worker hands it back."""
-        return {"success": self.success, "steps": list(self.steps), "errors": list(self.errors)}
+        fields = {"success": self.success, "steps": list(self.steps), "errors": list(self.errors)}
+        return {**fields, "score": self.score} if self.success else fields
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any] | None, error: dict[str, Any] | None) -> Attempt:
@@ -54,7 +76,8 @@ class Attempt:
         """
         if fields is None:
             return cls(errors=() if error is None else (error,))
-        return cls(fields["success"], [tuple(step) for step in fields["steps"]], fields["errors"])
+        score = fields.get("score", 1.0)  # it is not in older journals
+        return cls(fields["success"], [tuple(step) for step in fields["steps"]], fields["errors"], score)
 
 
 @dataclass(slots=True)
@@ -64,6 +87,8 @@ class Bootstrapped:
     Args:
         demos: predictor's name → demos made of its calls, at most one per example that passed.
         passed: indices of the examples that passed.
+        scores: what the metric said of each of these.
+        taken: of each of these the demos, by predictor.
         looked_at: how many examples it came to.
         errors: how many rounds raised until then.
         fatal: index and error of the round that reached `max_errors`; None: the limit was not reached.
@@ -71,6 +96,8 @@ class Bootstrapped:
 
     demos: dict[str, list[Example]] = field(default_factory=dict)
     passed: list[int] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    taken: list[dict[str, Example]] = field(default_factory=list)
     looked_at: int = 0
     errors: int = 0
     fatal: tuple[int, dict[str, Any]] | None = None
@@ -97,8 +124,10 @@ def select(attempts: Iterable[Attempt], *, max_bootstrapped_demos: int, max_erro
                 return found
         if attempt.success:
             found.passed.append(index)
-            for name, demos in _by_predictor(attempt.steps).items():
-                found.demos.setdefault(name, []).append(pick(demos))
+            found.scores.append(attempt.score)
+            found.taken.append({name: pick(demos) for name, demos in _by_predictor(attempt.steps).items()})
+            for name, demo in found.taken[-1].items():
+                found.demos.setdefault(name, []).append(demo)
             if len(found.passed) >= max_bootstrapped_demos:
                 break
     return found

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import random
-from typing import Any, TypeVar
+from typing import Any, Unpack
 
 from dspex_actors.foundation.checks import whole
-from dspex_actors.programs.module import Module
-from dspex_actors.teleprompt.trainset import read_trainset
-
-Program = TypeVar("Program", bound=Module)
+from dspex_actors.teleprompt.optimizer import Optimizer, Options, Program, check_options
+from dspex_actors.teleprompt.trainset import check_student, read_trainset
 
 
-class LabeledFewShot:
+class LabeledFewShot(Optimizer):
     """Give every predictor some labelled examples as its demos.
 
     The algorithm is DSPy's `LabeledFewShot` (Khattab et al. 2023, "DSPy: Compiling Declarative Language Model
@@ -23,21 +21,26 @@ class LabeledFewShot:
         k: demos per predictor; a smaller trainset is used whole.
     """
 
+    needs_metric = needs_inputs = False
+
     def __init__(self, k: int = 16) -> None:
         """Check `k`."""
         self.k = whole("k", k, 0)
 
-    def compile(self, student: Program, *, trainset: Any, sample: bool = True) -> Program:
+    def compile(self, student: Program, *, trainset: Any, sample: bool = True, **options: Unpack[Options]) -> Program:
         """Return a copy of the program with demos.
 
         Args:
             student: the program; it stays as it is. The copy has no LM of its own.
             trainset: Examples, or a path to JSONL or CSV.
             sample: draw at random; False takes the first `k`.
+            **options: taken as other optimisers take them; nothing is asked, so none of them matters.
 
         Raises:
-            ConfigError: the trainset is not usable.
+            ConfigError: program or trainset are not usable.
         """
+        check_options(options)
+        check_student(student)
         program = student.reset_copy()
         examples = read_trainset(trainset, program)
         rng = random.Random(0)  # noqa: S311 - has to be repeatable, not secret

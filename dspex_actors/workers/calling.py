@@ -4,13 +4,12 @@ ever blocking the loop."""
 from __future__ import annotations
 
 import asyncio
-import functools
 import inspect
-from collections.abc import Callable
 from typing import Any
 
 from dspex_actors.errors import LMError, RateLimited
-from dspex_actors.foundation.bridge import in_thread
+from dspex_actors.foundation.bridge import in_thread, is_async
+from dspex_actors.judging import AsksLM
 from dspex_actors.lm.worker.retry import passes
 from dspex_actors.metrics import FieldMetric
 
@@ -46,9 +45,9 @@ class Metric:
 
     def __init__(self, metric: Any, tries: int = TRIES) -> None:
         """Wrap it; `tries`: how often it is tried when its LM gives up."""
-        self._metric = metric
+        self._metric = metric.acall if isinstance(metric, AsksLM) else metric
         self._tries = tries
-        self._inline = isinstance(metric, FieldMetric) or is_async(metric)
+        self._inline = isinstance(metric, FieldMetric | AsksLM) or is_async(metric)
 
     async def __call__(self, *args: Any) -> Any:
         """Return what it says; when its LM fails for the moment, ask it again: the program's answer is paid for."""
@@ -65,16 +64,9 @@ class Metric:
 
     async def _once(self, args: tuple[Any, ...]) -> Any:
         if self._inline:
-            return await maybe(self._metric(*args))
+            value = self._metric(*args)
+            return value if type(value) in (bool, float) else await maybe(value)
         return await maybe(await in_thread(lambda: self._metric(*args), brief=True))
-
-
-def is_async(function: Callable[..., Any]) -> bool:
-    """Whether calling it gives a coroutine at once: an `async def`, one in a partial, or a callable object's."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    call = function if inspect.isroutine(function) else getattr(type(function), "__call__", None)  # noqa: B004
-    return inspect.iscoroutinefunction(call)
 
 
 def _calls_itself(cls: type) -> bool:

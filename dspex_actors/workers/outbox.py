@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 
 from dspex_actors.foundation.codec import CodecError
 from dspex_actors.runs.work import Rest, Result
@@ -37,12 +38,9 @@ class Outbox:
 
     def add(self, payload: bytes, result: Result) -> None:
         """Take in a result; one that is too large to be sent becomes an error of its example."""
-        size = _size(payload, result)
-        if size > MOST_BYTES:
-            result = _too_large(result, size)
-            size = _size(payload, result)
+        result = fitting(payload, result)
         self._waiting.append((payload, result))
-        self._bytes += size
+        self._bytes += size_of(payload, result)
 
     def next_batch(self) -> tuple[int, list[Result]] | None:
         """Return number and results of the batch that goes now; None when there is nothing."""
@@ -52,6 +50,22 @@ class Outbox:
         batch, self._waiting, self._bytes = self._waiting, [], 0
         self._sent.append((self._number, batch))
         return self._number, [result for _, result in batch]
+
+    def begin_anew(self) -> None:
+        """Number the batches that were sent anew, from 1: another sitting begins, in which none was heard."""
+        self._sent = deque((number, batch) for number, (_, batch) in enumerate(self._sent, 1))
+        self._number = len(self._sent)
+
+    def sent_from(self, number: int) -> Iterator[tuple[int, list[Result]]]:
+        """Give the batches that were sent, from this number on."""
+        for each, batch in tuple(self._sent):
+            if each >= number:
+                yield each, [result for _, result in batch]
+
+    @property
+    def sent(self) -> int:
+        """The number of the last batch."""
+        return self._number
 
     def written(self, number: int) -> list[Result]:
         """Forget the batches up to this one; return what was in them."""
@@ -67,9 +81,9 @@ class Outbox:
         queues = [batch for _, batch in self._sent]
         queues.append(self._waiting)
         for queue in queues:
-            while queue and (not entries or size + _size(*queue[0]) <= PIECE_BYTES):
+            while queue and (not entries or size + size_of(*queue[0]) <= PIECE_BYTES):
                 entry = queue.pop(0)
-                size += _size(*entry)
+                size += size_of(*entry)
                 entries.append(entry)
             if queue:
                 break
@@ -80,7 +94,14 @@ class Outbox:
         return Rest([payload for payload, _ in entries], [result for _, result in entries], more)
 
 
-def _size(payload: bytes, result: Result) -> int:
+def fitting(payload: bytes, result: Result) -> Result:
+    """Return a result, or, where it is too large to be sent with its example, an error in its place."""
+    size = size_of(payload, result)
+    return result if size <= MOST_BYTES else _too_large(result, size)
+
+
+def size_of(payload: bytes, result: Result) -> int:
+    """Return about how many bytes a result takes with its example."""
     size = _FRAME + len(payload) + len(result.prediction or b"") + len(result.extra or b"")
     if result.error is not None:
         size += sum(len(value) for value in result.error.values() if isinstance(value, str))

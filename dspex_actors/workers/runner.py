@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from dspex_actors.data.fields import unpack_example
@@ -18,41 +17,21 @@ from dspex_actors.errors import OURS, ConfigError, DspexError, LMError, RateLimi
 from dspex_actors.example import Example
 from dspex_actors.foundation.bridge import in_thread
 from dspex_actors.foundation.codec import HoldsObjects, to_plain
+from dspex_actors.foundation.error_context import context_of
+from dspex_actors.foundation.limits import Limit
+from dspex_actors.foundation.operation import Operation, note_error
+from dspex_actors.foundation.secrets import scrub
 from dspex_actors.lm.attempts import Ledger, opened, out_of_time
 from dspex_actors.lm.backend import LoopBlocked
-from dspex_actors.lm.keys import scrub
 from dspex_actors.lm.reply import CUT
 from dspex_actors.lm.worker.retry import passes
 from dspex_actors.runs.spec import KINDS, Job
 from dspex_actors.runs.work import Again, Result
 
+#: The path of an error that an example's LM has raised: the example, the program, the LM.
+_OBVIOUS = 3
 #: HTTP status of a limit on speed: a call that waited for it until its deadline has it too.
 _TOO_MANY = 429
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What became of one example.
-
-    Args:
-        prediction: packed fields of the prediction (for a bootstrap, of its trace); None when it failed.
-        score: what the metric said.
-        success: whether it counts as a success for a stop rule.
-        error: the error's record.
-        failure: name of our error's class; None for an error that is none of ours.
-        again: whether another attempt may mend the failure.
-        extra: packed dict of what there is beside the prediction; None: nothing.
-        finish_reason: why the program's answer ended, see `finish_reason_of`.
-    """
-
-    prediction: bytes | None = None
-    score: float | None = None
-    success: bool = False
-    error: dict[str, Any] | None = None
-    failure: str | None = None
-    again: Again = "no"
-    extra: bytes | None = None
-    finish_reason: str | None = None
 
 
 class Runner(Protocol):
@@ -61,8 +40,8 @@ class Runner(Protocol):
     def __init__(self, job: Job) -> None:
         """Open the job's code."""
 
-    async def attempt(self, example: Example) -> Outcome:
-        """Do one example; errors may be raised."""
+    async def attempt(self, example: Example) -> Result:
+        """Do one example; errors may be raised. Which example it was, and what it took, `run_example` fills in."""
         ...
 
 
@@ -97,56 +76,67 @@ def make_runner(job: Job) -> Runner:
 
 
 async def run_example(
-    runner: Runner, payload: bytes, index: int = 0, send: int = 1, ledger: Ledger | None = None
+    runner: Runner,
+    payload: bytes,
+    ledger: Ledger | None = None,
+    run_id: str = "",
+    is_recorded: bool = False,
+    here: Operation | None = None,
 ) -> Result:
-    """Do one example.
+    """Do one example, as an operation of its own with the correlation id `run_id/index`.
 
     Args:
         runner: of its run.
         payload: the packed example.
-        index: the example's place in the dataset, from 0.
-        send: the number of its sending.
-        ledger: gets its requests, and says how long it may take; None: a fresh one, without end.
+        ledger: says which example it is and how long it may take, and gets its requests; None: a fresh one, without
+            end.
+        run_id: the run.
+        is_recorded: whether events are made of it, see `Operation`.
+        here: instead of the last two, the operation that it is.
     """
     ledger = Ledger() if ledger is None else ledger
     started = time.perf_counter()
-    limit = _Limit(ledger.deadline)
+    limit = Limit(ledger.deadline)
+    here = here or Operation("example", None, None, f"{run_id}/{ledger.index}", is_recorded, "example")
     async with opened(ledger):
-        try:
-            outcome = await _attempt(runner, payload)
-        except LoopBlocked as error:
-            outcome = failed(ConfigError(str(error)))
-        except asyncio.CancelledError as error:
-            if limit.has_ended_it():
-                outcome = failed(out_of_time(ledger.deadline))
-            elif limit.task.cancelling():
-                raise  # the run was dropped here
-            else:
-                # The program cancelled something of its own and awaited it: an error of this example.
-                outcome = failed(error)
-        except GeneratorExit:
-            raise  # the loop is closed
-        except BaseException as error:  # KeyboardInterrupt too: no signal comes to a worker as one
-            outcome = failed(error)
-        finally:
-            limit.lift()
-    return Result(
-        index=index,
-        send=send,
-        prediction=outcome.prediction,
-        score=outcome.score,
-        success=outcome.success,
-        error=outcome.error,
-        failure=outcome.failure,
-        again=outcome.again,
-        latency=time.perf_counter() - started,
-        extra=outcome.extra,
-        finish_reason=outcome.finish_reason,
-        attempts=list(ledger.attempts),
-    )
+        with here:
+            try:
+                result = await _attempt(runner, payload)
+            except LoopBlocked as error:
+                result = failed(ConfigError(str(error)))
+            except asyncio.CancelledError as error:
+                if limit.has_ended_it():
+                    result = failed(out_of_time(ledger.deadline))
+                elif limit.task.cancelling():
+                    raise  # the run was dropped here
+                else:
+                    # The program cancelled something of its own and awaited it: an error of this example.
+                    result = failed(error)
+            except BaseException as error:  # KeyboardInterrupt too: no signal comes to a worker as one
+                if isinstance(error, GeneratorExit) and not _runs(limit.task):
+                    raise  # the loop is closed, and nobody's code has raised it
+                result = failed(error)
+            finally:
+                limit.lift()
+    if ledger.refused is not None:
+        # Whatever its program made of it: without that request it has no result, and gets one with more money.
+        result = failed(ledger.refused)
+        result.again = "free"
+    result.index, result.send = ledger.index, ledger.send
+    result.latency = time.perf_counter() - started
+    result.attempts = list(ledger.attempts)
+    return result
 
 
-async def _attempt(runner: Runner, payload: bytes) -> Outcome:
+def _runs(task: asyncio.Task[Any]) -> bool:
+    """Whether a task is the one that runs now."""
+    try:
+        return asyncio.current_task() is task
+    except RuntimeError:  # no loop runs
+        return False
+
+
+async def _attempt(runner: Runner, payload: bytes) -> Result:
     try:
         inputs, labels = unpack_example(payload, objects="refuse")
     except HoldsObjects:
@@ -154,48 +144,22 @@ async def _attempt(runner: Runner, payload: bytes) -> Outcome:
     return await runner.attempt(Example(**inputs, **labels).with_inputs(*inputs))
 
 
-class _Limit:
-    """Cancels what takes longer than so many seconds; a thread that cannot be ended is left alone.
-
-    It is `asyncio.timeout` without what is not needed here, for it is made for every example.
-    """
-
-    __slots__ = ("_is_over", "_timer", "task")
-
-    def __init__(self, seconds: float | None) -> None:
-        """Begin."""
-        self._is_over = False
-        task = asyncio.current_task()
-        assert task is not None
-        self.task = task
-        self._timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, self._end)
-
-    def _end(self) -> None:
-        self._is_over = True
-        self.task.cancel()
-
-    def has_ended_it(self) -> bool:
-        """Tell, once, whether it is this limit alone that has cancelled the task."""
-        was_over, self._is_over = self._is_over, False
-        return was_over and self.task.uncancel() == 0
-
-    def lift(self) -> None:
-        """Let it be; a task that did not heed it goes on as one that nobody has cancelled."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self.has_ended_it()
-
-
-def failed(error: BaseException) -> Outcome:
-    """Return the outcome of an example that failed."""
+def failed(error: BaseException) -> Result:
+    """Return the result of an example that failed."""
     failure, again = verdict_of(error)
-    return Outcome(error=error_record(error), failure=failure, again=again)
+    return Result(error=row_record(error), failure=failure, again=again)
 
 
 def finish_reason_of(calls: Iterable[Any]) -> str | None:
     """Return why the answer of a program ended: `length` if any reply was cut, else what its last reply says."""
     reasons = [getattr(reply, "finish_reason", None) for reply in calls]
     return CUT if CUT in reasons else reasons[-1] if reasons else None
+
+
+def cached_of(calls: Sequence[Any]) -> str | None:
+    """Return which cache a program's answers came from: that of its last reply; None where an LM was asked for any."""
+    found = [getattr(reply, "cached", None) for reply in calls]
+    return found[-1] if found and all(found) else None
 
 
 def verdict_of(error: BaseException) -> tuple[str | None, Again]:
@@ -217,6 +181,7 @@ def error_record(error: BaseException) -> dict[str, Any]:
     Whatever a program raises can be sent and written down: halves of surrogate pairs, which JSON text may hold, are
     written out, and what is no plain data becomes text.
     """
+    note_error(error)
     if isinstance(error, DspexError):
         record = _writable(to_plain(error.to_record()))
         record["message"] = scrub(str(record["message"]))
@@ -225,11 +190,27 @@ def error_record(error: BaseException) -> dict[str, Any]:
         lines = traceback.format_exception(type(error), error, error.__traceback__)[-3:]
     except Exception:
         lines = []  # its own __str__ may raise
-    return {
+    record = {
         "type": type(error).__name__,
         "message": _text(error)[:2000],
         "traceback": scrub(_writable("".join(lines)))[-2000:],
     }
+    context = context_of(error)
+    return record if context is None else {**record, "context": dict(context)}
+
+
+def row_record(error: BaseException) -> dict[str, Any]:
+    """Return the error of an example as `error_record` does, for a row of many.
+
+    Its context is there only where it says more than run, index, program and LM do.
+    """
+    record = error_record(error)
+    context = record.get("context")
+    if context is not None:
+        has_notes = any(context.get(kind) for kind in ("breadcrumbs", "trace", "metadata"))
+        if not has_notes and len(context["path"]) <= _OBVIOUS:
+            del record["context"]
+    return record
 
 
 def _text(error: BaseException) -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
-from functools import partial
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from dspex_actors.lm.attempts import Ledger
+from dspex_actors.foundation.ownership import Ownership
+from dspex_actors.lm.attempts import Ledger, RunBudget
+from dspex_actors.runs.budget import run_budget
 from dspex_actors.runs.notes import Notes
+from dspex_actors.runs.sample import recorded
 from dspex_actors.runs.spec import EXAMPLE_SECONDS, INHERIT_SECONDS
-from dspex_actors.runs.work import Chunk, Rest, Result
+from dspex_actors.runs.work import Chunk, Rest, Result, Stands
 from dspex_actors.workers.outbox import Outbox
 from dspex_actors.workers.runner import Runner, run_example
 from supervisors import Ref
@@ -23,6 +25,8 @@ REFUSED_SECONDS = 1.0
 #: Calls that are cancelled have ended after so many seconds, or are left.
 CANCEL_SECONDS = 2.0
 
+_UNBEGUN = {"type": "GivenBack", "message": "the worker gets nothing more, and had not begun with the example"}
+_ANSWERED = {"type": "Cancelled", "message": "the example was started twice, and has its result"}
 _GIVEN_UP = {"type": "Cancelled", "message": "the run was ended while the example was under way"}
 
 
@@ -32,49 +36,103 @@ class RunTask:
     Args:
         run_id: the run.
         evaluator: who asks, and gets the results.
+        epoch: of the evaluator.
         notes: where requests are written down.
         spawn: runs a coroutine; its crash is the worker's.
-        send: sends a batch (its number, its results) to the evaluator.
+        send: sends a batch (this task, the batch's number, its results) to the evaluator.
+        confirm: asks the evaluator whether what is here is still this worker's.
     """
 
     def __init__(
         self,
         run_id: str,
         evaluator: Ref,
+        epoch: int,
         notes: Notes,
-        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[Any]],
-        send: Callable[[Ref, int, list[Result]], None],
+        spawn: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]],
+        send: Callable[[RunTask, int, list[Result]], None],
+        confirm: Callable[[RunTask], Awaitable[bool]],
     ) -> None:
         """Begin without anything to do."""
         self.run_id = run_id
-        self.evaluator = evaluator
+        self.evaluator, self.epoch = evaluator, epoch
+        #: The sitting with the evaluator, and the last chunk that was taken in of it.
+        self.sitting = self.taken = 0
         self.notes = notes
         #: Examples begun.
         self.begun = 0
         #: Its evaluator has died; what is in flight is finished and kept for the next one.
         self.is_orphan = False
+        #: How often that was so: an evaluator that could not be reached may be back in another sitting.
+        self.orphaned = 0
         self.active = 0
         self.queue: deque[tuple[int, int, bytes]] = deque()
         self._window = 0
         self._outbox = Outbox()
         self._lanes: set[asyncio.Task[Any]] = set()
+        #: What is under way, each with its lane; and what of it is to be given up while its lane goes on.
+        self._ledgers: dict[Ledger, asyncio.Task[Any]] = {}
+        self._dropped: set[Ledger] = set()
         self._runner: Runner | None = None
         self._seconds: float | None = None
+        self._budget: RunBudget | None = None
+        self._in_batches: tuple[float, float] | None = None
+        self._recorded: Callable[[int], bool] = recorded(run_id, {})
         self._failure: tuple[dict[str, Any], str | None] | None = None
         self._spawn = spawn
         self._send = send
         self._timer: asyncio.TimerHandle | None = None
+        self._mine = Ownership(spawn, lambda: confirm(self), lost=self._is_anothers)
 
     def take(self, chunk: Chunk) -> None:
-        """Take in examples, and how many may be under way from now on."""
+        """Take in examples, and how many may be under way from now on; only the chunk that is next."""
+        if chunk.sitting > self.sitting:
+            self._sit(chunk.sitting)
+        if chunk.sitting < self.sitting or chunk.number != self.taken + 1:
+            return  # it came twice, or one before it was lost
+        self.taken = chunk.number
         self._window = chunk.window
         self.queue.extend(zip(chunk.indices, chunk.sends, chunk.payloads, strict=True))
+        if not self._window:
+            self._give_back()
         self._fill()
 
-    def begin(self, runner: Runner, options: dict[str, Any]) -> None:
-        """Do what waits, with the run's code."""
+    def _sit(self, sitting: int) -> None:
+        """Begin another sitting: what was not begun is with others now, and no batch was heard in it."""
+        had_another, self.sitting = bool(self.sitting), sitting
+        self.taken, self.is_orphan = 0, False
+        if had_another:
+            self.queue.clear()
+            self._outbox.begin_anew()
+            self.send_again(1)
+            self._batch()
+
+    def _give_back(self) -> None:
+        """Give back what is not begun: this worker gets nothing more for the present."""
+        while self.queue:
+            index, send, payload = self.queue.popleft()
+            self._outbox.add(payload, Result(index=index, send=send, error=_UNBEGUN, again="free"))
+            if self._outbox.is_full:
+                self._flush()
+        self._batch()
+
+    def stands(self, sitting: int) -> Stands:
+        """Tell how far a sitting is."""
+        return Stands(sitting == self.sitting and not self.is_orphan, self.taken, self._outbox.sent)
+
+    def send_again(self, number: int) -> None:
+        """Send the batches again, from this one on."""
+        for batch in self._outbox.sent_from(number):
+            self._send(self, *batch)
+
+    def begin(self, runner: Runner, options: dict[str, Any], *, is_far: bool = False) -> None:
+        """Do what waits, with the run's code; `is_far`: another node coordinates it."""
         self._runner = runner
+        self._mine.watch()
         self._seconds = options.get("deadline", EXAMPLE_SECONDS)
+        self._budget = run_budget(self.run_id, options, is_far=is_far)
+        self._in_batches = None if (batch := options.get("batch")) is None else (batch["poll"], batch["gather"])
+        self._recorded = recorded(self.run_id, options)
         self._fill()
 
     def cannot_begin(self, record: dict[str, Any], failure: str | None) -> None:
@@ -102,28 +160,64 @@ class RunTask:
             lane.add_done_callback(self._lanes.discard)
 
     async def _lane(self, runner: Runner) -> None:
+        lane = asyncio.current_task()
+        assert lane is not None
         try:
             while self.queue and self.active <= self._window:
+                if not self._mine.is_sure():
+                    await self._mine.settled()
+                    continue
                 index, send, payload = self.queue.popleft()
                 self.begun += 1
-                ledger = Ledger(seconds=self._seconds, note=partial(self._note, index, send))
+                ledger = Ledger(
+                    index, send, seconds=self._seconds, note=self.notes.write, budget=self._budget, run=self.run_id,
+                    batch=self._in_batches, mine=self._mine,
+                )  # fmt: skip
+                self._ledgers[ledger] = lane
                 try:
-                    result = await run_example(runner, payload, index, send, ledger)
+                    result = await run_example(runner, payload, ledger, self.run_id, self._recorded(index))
                 except asyncio.CancelledError:
-                    if ledger.attempts:
+                    if ledger in self._dropped and not lane.uncancel():
+                        result = _answered(index, send, ledger)
+                    elif ledger.attempts:
                         attempts = list(ledger.attempts)
                         given_up = Result(index=index, send=send, error=_GIVEN_UP, again="free", attempts=attempts)
                         self._outbox.add(payload, given_up)
-                    raise
+                        raise
+                    else:
+                        raise
+                else:
+                    if ledger in self._dropped:
+                        lane.uncancel()  # its program took no notice
+                finally:
+                    del self._ledgers[ledger]
+                    self._dropped.discard(ledger)
                 self._outbox.add(payload, result)
                 self._batch()
-                if result.again == "free" and not result.attempts:
+                was_refused = result.again == "free" and result.error is not _ANSWERED and not result.attempts
+                if was_refused and ledger.refused is None:
                     await asyncio.sleep(REFUSED_SECONDS)
         finally:
             self.active -= 1
 
-    def _note(self, index: int, send: int, n: int, at: float, provider: str, model: str, tokens: int) -> None:
-        self.notes.write(index, send, n, at, tokens, provider, model)
+    def drop(self, index: int, send: int) -> None:
+        """Give up one sending, begun or not; what was asked for it is told."""
+        for ledger, lane in self._ledgers.items():
+            if (ledger.index, ledger.send) == (index, send) and ledger not in self._dropped:
+                self._dropped.add(ledger)
+                lane.cancel()
+                return
+        for place, (index_, send_, payload) in enumerate(self.queue):
+            if (index_, send_) == (index, send):
+                del self.queue[place]
+                self._outbox.add(payload, _answered(index, send, None))
+                self._batch()
+                return
+
+    @property
+    def waits_for(self) -> str | None:
+        """What examples wait for, if any does; None: nothing that is known."""
+        return next((ledger.waits_for for ledger in self._ledgers if ledger.waits_for is not None), None)
 
     # --- results out ------------------------------------------------------------------------------------------------
 
@@ -138,7 +232,7 @@ class RunTask:
     def _flush(self) -> None:
         self._stop_timer()
         if not self.is_orphan and (batch := self._outbox.next_batch()) is not None:
-            self._send(self.evaluator, *batch)
+            self._send(self, *batch)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -154,9 +248,16 @@ class RunTask:
 
     def orphan(self) -> None:
         """Finish what is in flight, and keep its results for the next evaluator."""
-        self.is_orphan = True
+        if not self.is_orphan:
+            self.is_orphan = True
+            self.orphaned += 1
         self.queue.clear()
         self._stop_timer()
+
+    def _is_anothers(self) -> None:
+        """Leave what is under way to those who have it by now; what is done is kept."""
+        for lane in self._lanes:
+            lane.cancel()
 
     async def hand_over(self, calls: str) -> Rest:
         """Give a piece of what is not in the journal; see `HandOver`."""
@@ -170,7 +271,14 @@ class RunTask:
 
     def cancel(self) -> None:
         """Cancel what is under way, and begin nothing."""
+        self._mine.close()
         self._stop_timer()
         self.queue.clear()
         for lane in self._lanes:
             lane.cancel()
+
+
+def _answered(index: int, send: int, ledger: Ledger | None) -> Result:
+    """Return what is told of a sending that was given up for the other one."""
+    attempts = [] if ledger is None else list(ledger.attempts)
+    return Result(index=index, send=send, error=_ANSWERED, again="free", attempts=attempts)

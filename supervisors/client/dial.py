@@ -11,6 +11,7 @@ from typing import Any
 from supervisors.client.door_client import DoorClient, KeyRefused, Watcher
 from supervisors.client.home import HOME, Home
 from supervisors.client.launch import node_runs, read_node_file
+from supervisors.cluster.handle import where_else
 from supervisors.host import processes
 from supervisors.terms.errors import NodeDown
 from supervisors.wire.clock import Clock
@@ -18,6 +19,8 @@ from supervisors.wire.keys import KEY_FILE, KeyFileError, load_key
 
 #: How long a node that does not answer is tried again, how often, and how many refusals are no accident.
 CONNECT_SECONDS, PAUSE_SECONDS, MAX_REFUSALS = 5.0, 0.1, 4
+#: How long a node of another host has to answer.
+OTHER_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,28 @@ def dial(
         except _FolderError as error:
             # Its daemon writes again what is missing.
             if time.monotonic() > deadline or not node_runs(folder):
-                raise NodeDown(error.message) from None
+                raise NodeDown(f"{error.message}{where_else(folder)}") from None
         except NodeDown as error:
             if time.monotonic() > deadline or not alive:
-                raise NodeDown(f"{error.message}; data folder {folder}: {home.repair}") from None
+                raise NodeDown(f"{error.message}; data folder {folder}: {home.repair}{where_else(folder)}") from None
         time.sleep(PAUSE_SECONDS)
+
+
+def dial_other(address: str, folder: Path, lost: Callable[[DoorClient, list[Watcher]], None] | None = None) -> Dialled:
+    """Dial another node of the cluster to which a folder's node belongs, with that one's key; once.
+
+    Args:
+        address: of its door, "host:port".
+        folder: a data folder of this host.
+        lost: see DoorClient.
+
+    Raises:
+        NodeDown: it does not answer, or has another key.
+    """
+    key = _read_key(folder)
+    host, _, port = address.rpartition(":")
+    client = DoorClient(host, int(port), key, timeout=OTHER_SECONDS, lost=lost)
+    return Dialled(client, client.node, key)
 
 
 class _FolderError(NodeDown):

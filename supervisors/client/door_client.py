@@ -164,10 +164,20 @@ class DoorClient:
         self._submit(answer, operation, arguments, wait)
         return answer
 
+    def tell(self, operation: str, *arguments: Any, wait: float | None = PATIENCE_SECONDS) -> None:
+        """Send what has no answer; else as `submit`.
+
+        A program that has only told, and ends without a farewell, leaves no answer unread in its socket: at one that
+        is, the kernel resets the connection, and drops what it has not yet handed over.
+        """
+        self._submit(None, operation, arguments, wait)
+
     def _submit(
-        self, future: Future[Any] | Answer, operation: str, arguments: tuple[Any, ...], wait: float | None
+        self, future: Future[Any] | Answer | None, operation: str, arguments: tuple[Any, ...], wait: float | None
     ) -> None:
-        future.request_id = number = next(self._ids)  # type: ignore[union-attr]
+        number = protocol.UNASKED
+        if future is not None:
+            future.request_id = number = next(self._ids)  # type: ignore[union-attr]
         payload = wire.pack_message([number, operation, *arguments], "request")
         if self._is_interruption():
             if type(future) is Answer:
@@ -175,13 +185,14 @@ class DoorClient:
                     f"{operation} would wait for itself: a signal handler or finalizer has interrupted a request of "
                     "the same thread; cast there, or ask in another thread"
                 )
-            self._waiting[number] = future
+            if future is not None:
+                self._waiting[number] = future
             self._later.append((number, payload))
         else:
             self._in_turn(self._send_request, future, number, operation, payload, wait)
 
     def _send_request(
-        self, future: Future[Any] | Answer, number: int, operation: str, payload: bytes, wait: float | None
+        self, future: Future[Any] | Answer | None, number: int, operation: str, payload: bytes, wait: float | None
     ) -> None:
         if not self._outbox.has_room and not self._outbox.wait_for_room(capped(wait)):
             raise CallTimeout(f"the node at {self._dest} has read nothing for {wait:g} s; {operation} was not sent")
@@ -189,7 +200,8 @@ class DoorClient:
             raise NodeDown(f"the node at {self._dest} has gone away")
         if self._dropped:
             self._undo_dropped()
-        self._waiting[number] = future
+        if future is not None:
+            self._waiting[number] = future
         try:
             self._send(payload)
         except BaseException as error:

@@ -18,8 +18,11 @@ from supervisors.terms.errors import NodeDown
 DAEMON_MODULE = "supervisors.runtime.node"
 
 #: Run with the arguments DAEMON_MODULE and those of the daemon's `main`, whose start file has `module_places` too.
+#: Modules are no garbage: nobody looks for some before all are loaded (`Daemon.preload`), and nobody takes them down
+#: one by one at the end.
 _BOOTSTRAP = """\
-import json, os, sys
+import atexit, gc, json, os, sys
+gc.disable()
 try:
     with open(sys.argv[2], encoding="utf-8") as file:
         start = json.load(file)
@@ -34,7 +37,13 @@ except Exception as error:
     text = f"the node's interpreter cannot load it: {type(error).__name__}: {error}"
     os.write(int(sys.argv[3]), json.dumps({"error": text}).encode() + b"\\n")
     sys.exit(1)
-sys.exit(main(sys.argv[2:]))
+status = main(sys.argv[2:])
+try:
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+finally:
+    os._exit(status)
 """
 
 

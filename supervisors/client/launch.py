@@ -23,6 +23,7 @@ from supervisors.client.interpreter import command, module_places, working_folde
 from supervisors.host.node_config import NodeConfig
 from supervisors.host.streams import is_open, pipe_above_streams
 from supervisors.terms.errors import NodeDown
+from supervisors.wire import origin
 
 #: How long a node may take to come up.
 START_SECONDS = 150.0
@@ -57,6 +58,7 @@ def launch(
     try:
         process = _popen(config, file, ready_write, lifeline)
         try:
+            origin.look_at_modules()  # what is to be known for the first value that is sent, while the daemon begins
             said = _read_line(ready, START_SECONDS)
         except BaseException:  # Ctrl-C: nobody would know of a node that comes up after all
             stop_process(process.pid, now=True)

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Self
 
-from supervisors.client.dial import Dialled, dial
+from supervisors.client.dial import Dialled, dial, dial_other
 from supervisors.client.door_client import PATIENCE_SECONDS, DoorClient, Watcher
 from supervisors.client.forks import keep_from_children
 from supervisors.client.home import HOME, Home
@@ -33,14 +33,16 @@ class Link:
         data_dir: the node's folder, where its address and key are.
         own: the node, where it is this program's own and ends with it.
         home: for the words of messages.
+        at: "host:port" of another node of that one's cluster: it is talked to instead.
 
     Raises:
         NodeDown: no node answers there.
     """
 
-    def __init__(self, data_dir: Path, own: OwnNode | None = None, home: Home = HOME) -> None:
+    def __init__(self, data_dir: Path, own: OwnNode | None = None, home: Home = HOME, at: str | None = None) -> None:
         """Use `Node.start` or `Node.attach` instead."""
         self.data_dir = data_dir
+        self._at = at
         self._own, self._home = own, home
         self._closed = False
         # A signal handler or a finalizer may need it in the midst of a connect of its own thread.
@@ -50,6 +52,11 @@ class Link:
         self._dialled = self._dial(None)
         self._client = self._dialled.client
         keep_from_children(self)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called: nothing can be asked any more."""
+        return self._closed
 
     def leave_to_parent(self) -> None:
         """Be a link of this child's own from now on, without a connection yet; the node stays its parent's."""
@@ -67,6 +74,8 @@ class Link:
             else:
                 _tell_nodedown(watchers)
 
+        if self._at is not None:
+            return dial_other(self._at, self.data_dir, watch_again)
         return dial(self.data_dir, self._home, last, watch_again)
 
     def close(self) -> None:
@@ -114,6 +123,13 @@ class Link:
         except NodeDown:
             client = self.connected()
             return client, client.submit(operation, *arguments, wait=wait)
+
+    def tell(self, operation: str, *arguments: Any) -> None:
+        """Send what has no answer, in the same way."""
+        try:
+            self.connected().tell(operation, *arguments)
+        except NodeDown:
+            self.connected().tell(operation, *arguments)
 
     async def submit_async(self, operation: str, *arguments: Any) -> tuple[DoorClient, Future[Any]]:
         """Do what `submit` does, from an event loop: to connect, and to wait for the door, is a thread's."""

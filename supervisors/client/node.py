@@ -23,6 +23,7 @@ from supervisors.host.node_config import NodeConfig
 from supervisors.pool.spec import PoolSpec
 from supervisors.terms.checks import (
     Target,
+    check_address,
     check_child,
     check_count,
     check_keywords,
@@ -38,6 +39,7 @@ from supervisors.terms.via import Via
 from supervisors.terms.views import ChildCounts, ChildInfo, ProcessStats, Report
 from supervisors.wire import door_protocol as protocol
 from supervisors.wire import values
+from supervisors.wire.envelope import pack_sent
 from supervisors.wire.pickles import seal_spec, seal_start, unseal
 
 __all__ = ["Monitor", "Node", "launch", "read_node_file", "stop_process"]
@@ -73,13 +75,13 @@ class Node(Link):
             port: of its door; 0 picks a free one.
             data_dir: its folder; None: a temporary one that goes with the node.
             home: for the words of messages.
-            **options: further fields of NodeConfig (app, app_config, preload, level).
+            **options: further fields of NodeConfig (app, app_config, preload, level, join, role, labels).
 
         Raises:
             NodeDown: it did not come up; the message says why and what to do.
             SpecError: an argument is not legal; the message says what is.
         """
-        check_keywords("Node.start", options, ("app", "app_config", "preload", "level"))
+        check_keywords("Node.start", options, ("app", "app_config", "preload", "level", "join", "role", "labels"))
         config = NodeConfig(
             name=name or f"node-{os.getpid()}",
             data_dir="" if data_dir is None else _folder(data_dir),
@@ -96,18 +98,22 @@ class Node(Link):
             raise
 
     @classmethod
-    def attach(cls, data_dir: str | bytes | os.PathLike[str] | None = None, home: Home = HOME) -> Node:
+    def attach(
+        cls, data_dir: str | bytes | os.PathLike[str] | None = None, home: Home = HOME, at: str | None = None
+    ) -> Node:
         """Connect to the node that the host's daemon runs.
 
         Args:
             data_dir: its folder; None: that of `home`.
             home: the default folder (SUPERVISORS_HOME, or ~/.supervisors), and the words of messages.
+            at: "host:port" of another node of its cluster: that one instead, with the folder's key.
 
         Raises:
             NodeDown: no node runs there.
+            SpecError: `at` is no address.
         """
         folder = home.folder() if data_dir is None else Path(_folder(data_dir))
-        return cls(folder, home=home)
+        return cls(folder, home=home, at=None if at is None else check_address("at", at))
 
     # --- calls ------------------------------------------------------------------------------------------------------
 
@@ -127,14 +133,14 @@ class Node(Link):
         timeout = check_timeout(timeout)
         wait = None if timeout is None else timeout + SLACK_SECONDS
         return values.open_value(
-            self.request(protocol.CALL, target, values.pack_value(request, "request"), timeout, wait=wait), "reply"
+            self.request(protocol.CALL, target, pack_sent(request, "request"), timeout, wait=wait), "reply"
         )
 
     async def acall(self, target: Target, request: Any, timeout: float | None = 5.0) -> Any:
         """Do what `call` does, from an event loop."""
         check_target(target)
         timeout = check_timeout(timeout)
-        packed = values.pack_value(request, "request")
+        packed = pack_sent(request, "request")
         under_way: tuple[DoorClient, Future[Any]] | None = None
         try:
             async with asyncio.timeout(None if timeout is None else timeout + SLACK_SECONDS):
@@ -155,17 +161,17 @@ class Node(Link):
             CallFailed, NodeDown: it could not be sent; all other errors come with the response.
         """
         check_target(target)
-        return Request(*self.submit(protocol.CALL, target, values.pack_value(request, "request"), None))
+        return Request(*self.submit(protocol.CALL, target, pack_sent(request, "request"), None))
 
     def cast(self, target: Target, message: Any) -> None:
         """Send a message to a server's handle_cast and do not wait. If there is no such process, nothing happens."""
         check_target(target)
-        self.submit(protocol.CAST, target, values.pack_value(message, "message"))
+        self.tell(protocol.CAST, target, pack_sent(message, "message"))
 
     def send(self, target: Target, message: Any) -> None:
         """Send a message to a server's handle_info and do not wait. If there is no such process, nothing happens."""
         check_target(target)
-        self.submit(protocol.SEND, target, values.pack_value(message, "message"))
+        self.tell(protocol.SEND, target, pack_sent(message, "message"))
 
     def exit(self, target: Target, reason: Any) -> None:
         """Send an exit signal: "kill" ends it at once; others end it without terminate, unless it traps exits.
@@ -327,6 +333,14 @@ class Node(Link):
             CallTimeout, NoProcess, ServerExited: as for `call`.
         """
         return self._system(target, "replace_state", function, timeout)  # type: ignore[no-any-return]
+
+    def ping(self, target: Target, timeout: float | None = 5.0) -> None:
+        """Return when a server has answered that it is there; its handlers are not asked.
+
+        Raises:
+            CallTimeout, NoProcess, ServerExited: as for `call`.
+        """
+        self._system(target, "ping", None, timeout)
 
     def get_status(self, target: Target, timeout: float | None = 5.0) -> dict[str, Any]:
         """Return name, class, status (running, suspended), mailbox, links; and state, as `format_status` shows it."""

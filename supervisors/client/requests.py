@@ -15,7 +15,7 @@ force. `receive_response` abandons what has not been answered by then: its reply
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
@@ -74,6 +74,13 @@ class Request:
         if self._future.cancelled():
             raise CallFailed("this request was abandoned: it has no answer")
         return wire.open_value(self._future.result(0), "reply")
+
+    def when_done(self, function: Callable[[Request], object]) -> None:
+        """Call `function` with this request when there is an answer (or an error), at once if there is.
+
+        It is called in the thread that reads all answers, and must not wait for anything.
+        """
+        self._future.add_done_callback(lambda _: function(self))
 
     def abandon(self) -> None:
         """Want no answer any more."""

@@ -68,21 +68,18 @@ def die_with(parent: int) -> None:
 
 
 def tie_to(daemon: int) -> Callable[[bool, Any], None]:
-    """Return a hook for new processes of a node: each dies with its parent, the admin with the daemon.
+    """Return a hook for new processes of a node: the admin dies with the daemon.
 
-    The admin is forked twice; it is tied once the process between is gone and the daemon has adopted it.
+    The admin is forked twice; it is tied once the process between is gone and the daemon has adopted it. The others are
+    tied to who forked them as soon as they run (`runtime.thespian.forking`).
     """
 
     def tie(is_admin: bool, transport: Any) -> None:
-        parent = os.getppid()
         if is_admin:
             deadline = time.monotonic() + 5.0
-            while parent != daemon and time.monotonic() < deadline:
+            while os.getppid() != daemon and time.monotonic() < deadline:
                 time.sleep(0.001)
-                parent = os.getppid()
-        elif parent == daemon:
-            os._exit(1)  # adopted already: whoever started this process is dead
-        die_with(daemon if is_admin else parent)
+            die_with(daemon)
 
     return tie
 
@@ -234,9 +231,9 @@ def kill_exactly(pid: int, ticks: int) -> None:
 def process_table() -> dict[int, int]:
     """Return pid → parent pid of every process that this user can see (Linux; elsewhere empty)."""
     table = {}
-    for entry in Path("/proc").iterdir() if _LINUX else ():
-        if entry.name.isdigit() and (parent := parent_of(int(entry.name))):
-            table[int(entry.name)] = parent
+    for name in os.listdir("/proc") if _LINUX else ():
+        if name.isdigit() and (parent := parent_of(int(name))):
+            table[int(name)] = parent
     return table
 
 

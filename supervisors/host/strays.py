@@ -9,10 +9,15 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
+import time
 from collections.abc import Container
 from pathlib import Path
 
 from supervisors.host import processes
+
+#: What is known of processes is forgotten after so many seconds.
+ANEW_SECONDS = 60.0
 
 
 def lead_group() -> None:
@@ -31,24 +36,50 @@ def end_group(leader: int) -> None:
         os.killpg(leader, signal.SIGKILL)
 
 
-def end_orphans(spared: Container[int]) -> None:
-    """Kill the children of this process that somebody else has started; a living server's group is let be.
+class Orphans:
+    """The children of this process that somebody else has started: it has adopted them when they lost their parent.
 
-    Args:
-        spared: pids of the children that are this process's own.
+    Not every kernel lists the children of a process. There all processes of the host are listed, and only those are
+    looked at that are new, or whose parent has ended: a hundred nodes on a host would do nothing else.
     """
-    for pid in _children():
-        if pid in spared or _has_server(pid):
-            continue
-        processes.kill(pid)
+
+    def __init__(self) -> None:
+        """Know no process yet."""
+        self._parents: dict[int, int] = {}
+        self._anew_at = 0.0
+
+    def end(self, spared: Container[int]) -> None:
+        """Kill them; a living server's group is let be.
+
+        Args:
+            spared: pids of the children that are this process's own.
+        """
+        children = _children()
+        for pid in self._found() if children is None else children:
+            if pid not in spared and not _has_server(pid):
+                processes.kill(pid)
+
+    def _found(self) -> list[int]:
+        me, now = os.getpid(), time.monotonic()
+        if now > self._anew_at:  # a number may have been given to another process
+            self._anew_at = now + ANEW_SECONDS
+            self._parents.clear()
+        listed = {int(name) for name in os.listdir("/proc") if name.isdigit()}
+        for pid in self._parents.keys() - listed:
+            del self._parents[pid]
+        for pid in listed:
+            parent = self._parents.get(pid)
+            if parent is None or (parent and parent not in listed):
+                self._parents[pid] = processes.parent_of(pid)
+        return [pid for pid, parent in self._parents.items() if parent == me]
 
 
-def _children() -> list[int]:
+def _children() -> list[int] | None:
     me = os.getpid()
     try:
         return [int(pid) for pid in Path(f"/proc/{me}/task/{me}/children").read_bytes().split()]
     except OSError:  # a kernel without that file
-        return [pid for pid, parent in processes.process_table().items() if parent == me]
+        return None if sys.platform == "linux" else []
 
 
 def _has_server(pid: int) -> bool:

@@ -25,7 +25,7 @@ from supervisors.host import processes
 from supervisors.registry.core import Lease, LockTable, RegistryTable
 from supervisors.registry.matching import check_guards
 from supervisors.system_server import SystemServer
-from supervisors.terms.checks import check_size, check_texts
+from supervisors.terms.checks import check_flag, check_size, check_texts
 from supervisors.terms.errors import NoProcess, NotAllowed, SpecError, SupervisorsError
 from supervisors.terms.ports import engine_of
 from supervisors.terms.ref import Caller, Ref
@@ -37,7 +37,7 @@ class Registry(SystemServer):
 
     WHAT = "a registry"
 
-    def init(self, keys: str, listeners: tuple[str, ...] = ()) -> None:
+    def init(self, keys: str, listeners: tuple[str, ...] = (), linked: bool = True) -> None:
         """Start empty.
 
         Args:
@@ -45,6 +45,8 @@ class Registry(SystemServer):
             listeners: names of servers that get ("register", registry, key, owner, value) and
                 ("unregister", registry, key, owner) in handle_info. They are not told when an owner ends: who
                 wants to know that monitors it.
+            linked: owners are linked to the registry, and end when it crashes. False: they stay; for a registry that
+                keeps its entries elsewhere too, and has them again when it comes back.
 
         Raises:
             SpecError: an argument is not legal.
@@ -54,6 +56,8 @@ class Registry(SystemServer):
         self._waiting: dict[Lease, Caller] = {}
         self._watched: set[Ref] = set()
         self._listeners = check_texts("listeners", listeners)
+        check_flag("linked", linked)
+        self._linked = linked
         self.trap_exit = True
         table = self._table
         self._requests: dict[str, Callable[..., Any]] = {
@@ -120,7 +124,7 @@ class Registry(SystemServer):
         except NoProcess:
             self._table.drop(owner)
             raise
-        if first and owner != self.ref:
+        if first and self._linked and owner != self.ref:
             self.link(owner)
         self._tell(("register", self.name, key, owner, value))
         return owner
@@ -128,7 +132,7 @@ class Registry(SystemServer):
     def _removed(self, owner: Ref, entries: list[Any]) -> None:
         for entry in entries:
             self._tell(("unregister", self.name, entry.key, owner))
-        if entries and not self._table.owns(owner):
+        if entries and self._linked and not self._table.owns(owner):
             self.unlink(owner)
 
     def _register_via(self, key: Any, owner: Ref, value: Any) -> Ref | None:

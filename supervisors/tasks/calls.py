@@ -15,6 +15,7 @@ from supervisors.terms.reason import ExitReason
 from supervisors.terms.ref import Ref
 from supervisors.terms.spec import ChildSpec, SealedStart
 from supervisors.wire import pickles
+from supervisors.wire.envelope import load_here
 
 
 def seal_function(function: Callable[..., Any]) -> bytes:
@@ -38,7 +39,8 @@ def task_spec(
     Args:
         function: sealed; None for a process that takes functions one after the other.
         label: the child's id in reports.
-        *rest: what `TaskServer.init` takes after the function.
+        *rest: what `TaskServer.init` takes after the function and what is carried here: a task that is restarted has
+            what it was started with.
         restart: temporary, transient or permanent.
         shutdown: None - what the task supervisor says.
 
@@ -46,7 +48,7 @@ def task_spec(
         SpecError: arguments that cannot be sent, or a restart or shutdown that is not legal.
     """
     try:
-        args = (pickles.seal_args((function, *rest)),)
+        args = (pickles.seal_args((function, load_here(), *rest)),)
     except Exception as error:
         raise SpecError(f"the arguments of task {label!r} cannot be sent: {error}") from None
     return ChildSpec(label, _start(), args, restart=restart, shutdown=shutdown)

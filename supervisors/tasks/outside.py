@@ -45,6 +45,7 @@ from supervisors.terms.ref import Ref
 from supervisors.terms.spec import ChildSpec
 from supervisors.wire import door_protocol as protocol
 from supervisors.wire import values
+from supervisors.wire.envelope import pack_sent
 
 
 class Task:
@@ -214,7 +215,7 @@ class TaskSupervisor(Handle):
 
     def claim(self, ref: Ref, linked: bool, request: Any = CLAIM) -> tuple[Connection, Future[Any]]:
         """Ask a task for its result; return the connection and the future of the packed answer."""
-        return self._node.submit(protocol.CLAIM, ref, values.pack_value(request, "request"), linked)
+        return self._node.submit(protocol.CLAIM, ref, pack_sent(request, "request"), linked)
 
     def submit_start(self, spec: ChildSpec) -> Future[Any]:
         """Start a task; return the future of its Ref."""

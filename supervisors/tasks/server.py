@@ -14,6 +14,7 @@ from typing import Any
 from supervisors.genserver import NO_REPLY, GenServer, Stop
 from supervisors.system_server import SystemServer
 from supervisors.terms.awaitable import maybe_await
+from supervisors.terms.carried import carried
 from supervisors.terms.reason import SHUTDOWN, ExitReason
 from supervisors.terms.ref import Caller, Down, Ref
 from supervisors.wire import pickles as sealing
@@ -43,9 +44,9 @@ def current() -> GenServer | None:
 class TaskServer(SystemServer):
     """A process that runs a function.
 
-    Its `init` takes the sealed function (None: functions come one after the other, with each RUN), the arguments,
-    the mode ("claimed": the result waits for a CLAIM; "alone": nobody wants it), whose end ends the task (`follow`),
-    and who started it.
+    Its `init` takes the sealed function (None: functions come one after the other, with each RUN), what was carried
+    where it was started, the arguments, the mode ("claimed": the result waits for a CLAIM; "alone": nobody wants it),
+    whose end ends the task (`follow`), and who started it.
     """
 
     WHAT = "a task"
@@ -53,6 +54,7 @@ class TaskServer(SystemServer):
     def init(
         self,
         function: bytes | None,
+        load: bytes | None = None,
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
         mode: str = "claimed",
@@ -66,6 +68,7 @@ class TaskServer(SystemServer):
         if follow is not None:
             self.monitor(follow)
         if function is not None:
+            carried.set(load)
             self.continue_with((sealing.loads(function), args, kwargs or {}))
 
     def handle_continue(self, value: Any) -> None:

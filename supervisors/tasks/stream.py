@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
+from contextvars import copy_context
 from typing import Any, Protocol
 
 from supervisors.tasks.calls import label_of, outcome_of, seal_function, task_spec
@@ -23,6 +24,9 @@ from supervisors.wire import values as wire
 
 #: How long a stream that ends waits for tasks that are just starting, in seconds.
 CLOSE_SECONDS = 30.0
+
+#: Asks a task for its result, or to run a function: of the task, and whether it ends with the claim.
+Claim = Callable[[Ref, bool], tuple[Connection, Future[Any]]]
 
 
 class Tasks(Protocol):
@@ -61,19 +65,20 @@ class OutsidePort:
         first = None if self.options.reuse else self._function
         spec = task_spec(first, self._label, () if first is None else arguments, {}, shutdown=self._shutdown)
         request: Any = (RUN, self._function, arguments, {}) if first is None else CLAIM
+        # It is claimed in another thread, with what is carried in this one.
+        frame = copy_context()
+        self._start(number, spec, lambda ref, linked: frame.run(self._supervisor.claim, ref, linked, request))
 
-        self._start(number, spec, request)
-
-    def _start(self, number: int, spec: ChildSpec, request: Any) -> None:
+    def _start(self, number: int, spec: ChildSpec, claim: Claim) -> None:
         # In the thread of the connection's reader, so that a result is claimed also while nobody asks for one.
         def began(future: Future[Any]) -> None:
             try:
                 ref = future.result()
                 self.events.put(Began(number, time.monotonic(), ref))
-                self._claim(number, ref, request)
+                self._claim(number, ref, claim)
             except MaxChildren as error:
                 if self._answered:  # tasks that have answered are just about to make room
-                    self._when_gone(lambda: self._start(number, spec, request))
+                    self._when_gone(lambda: self._start(number, spec, claim))
                 else:
                     self.events.put(Began(number, time.monotonic(), None, error))
             except Exception as error:
@@ -99,9 +104,10 @@ class OutsidePort:
 
     def again(self, number: int, item: Any, ref: Ref) -> None:
         """Give an item to a process that is idle."""
-        self._claim(number, ref, (RUN, self._function, (item, *self._args), {}))
+        request: Any = (RUN, self._function, (item, *self._args), {})
+        self._claim(number, ref, lambda ref, linked: self._supervisor.claim(ref, linked, request))
 
-    def _claim(self, number: int, ref: Ref, request: Any) -> None:
+    def _claim(self, number: int, ref: Ref, claim: Claim) -> None:
         def ended(future: Future[Any]) -> None:
             at = time.monotonic()
             try:
@@ -114,7 +120,7 @@ class OutsidePort:
                 self._answered.append(ref)
             self.events.put(Ended(number, at, outcome))
 
-        self._supervisor.claim(ref, self.options.linked, request)[1].add_done_callback(ended)
+        claim(ref, self.options.linked)[1].add_done_callback(ended)
 
     def kill(self, refs: list[Ref]) -> None:
         """Have tasks killed, and do not wait for it."""

@@ -122,6 +122,14 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
         raise SpecError.of(name, value, "one of " + ", ".join(choices))
 
 
+def check_address(name: str, value: Any) -> str:
+    """Return the address of a node; refuse what is none."""
+    host, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise SpecError.of(name, value, "HOST:PORT, the address of a node of the cluster")
+    return str(value)
+
+
 def check_text(name: str, value: Any) -> str:
     """Return a text; refuse what is none, or an empty one."""
     if not is_text(value):

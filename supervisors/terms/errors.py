@@ -18,7 +18,13 @@
      ├─ MaxChildren                     the supervisor has as many children as it may
      ├─ NotAllowed                      a call that this supervisor's strategy, or this registry, refuses
      ├─ AlreadyRegistered               the key of a unique registry has an owner; `.ref`
-     └─ NotJoined                       the process is not a member of this group
+     ├─ NotJoined                       the process is not a member of this group
+     ├─ LeaseHeld                       another holder has the lease; `.id` is the holder
+     ├─ LeaseLost                       the lease is not this holder's any more: it has ended, or has a later epoch
+     ├─ Fenced                          what was to be written is of an epoch that is over
+     ├─ VersionConflict                 the value has been changed meanwhile: read it, and try again
+     └─ NoMajority                      who decides about leases cannot be reached, or is too few; nothing is known of
+                                        what was asked: it may have been done
 
 Every error can be sent, one of a subclass that is defined elsewhere too: `to_record` returns it as plain data, and
 `from_record` rebuilds it, as the nearest class that is known where it arrives.
@@ -161,6 +167,26 @@ class MaxChildren(SupervisorsError):
 
 class NotJoined(SupervisorsError):
     """The process is not a member of the group."""
+
+
+class LeaseHeld(SupervisorsError):
+    """Another holder has the lease."""
+
+
+class LeaseLost(SupervisorsError):
+    """The lease is not this holder's any more."""
+
+
+class Fenced(SupervisorsError):
+    """A greater epoch has been seen than that of what was to be written or said."""
+
+
+class VersionConflict(SupervisorsError):
+    """The value has another version than the one it was to be changed from."""
+
+
+class NoMajority(SupervisorsError):
+    """The store of leases gives no answer: too few of its voters can be reached, or its database cannot."""
 
 
 def unknown_request(who: str, request: Any, why: str = "") -> CallFailed:

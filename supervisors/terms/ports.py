@@ -196,6 +196,11 @@ class Engine(Protocol):
     def stop_process(self, target: Ref, reason: ExitReason) -> None:
         """Ask another process to end."""
 
+    def call_then(
+        self, target: Target, request: Any, function: Callable[[Any, Exception | None], object], timeout: float | None
+    ) -> None:
+        """Ask, and call `function(reply, error)` with the answer."""
+
     def cast(self, target: Target, message: Any) -> None:
         """Send a cast."""
 

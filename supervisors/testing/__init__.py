@@ -14,8 +14,8 @@
         wait_until_restarted(node, "c", old)
 
 * `node` - a pytest fixture: a node of the test module's own, checked to leave no process behind.
-* `wait_until`, `wait_until_restarted`, `assert_down`, `assert_gone`, `processes_of` - wait for what is to be seen, with
-  a deadline and without sleeping longer than needed.
+* `wait_until`, `wait_until_async`, `wait_until_restarted`, `assert_down`, `assert_gone`, `processes_of` - wait for what
+  is to be seen, with a deadline and without sleeping longer than needed.
 * `CoreStepper` - a supervisor's decisions without a process: let children start, fail, end; see what it does.
 * `Faulty`, `faulty` - servers that are slow to start, crash in init, or are killed after n messages.
 * `LOST_NOTICES` - `Node.start(preload=[LOST_NOTICES])`: a node whose supervisors are never told that a child has ended.
@@ -29,7 +29,14 @@ from typing import TYPE_CHECKING, Any
 
 from supervisors.testing.faults import LOST_NOTICES, Faulty, faulty
 from supervisors.testing.stepper import CoreStepper
-from supervisors.testing.waiting import assert_down, assert_gone, processes_of, wait_until, wait_until_restarted
+from supervisors.testing.waiting import (
+    assert_down,
+    assert_gone,
+    processes_of,
+    wait_until,
+    wait_until_async,
+    wait_until_restarted,
+)
 
 if TYPE_CHECKING:
     from supervisors.testing.plugin import node
@@ -44,6 +51,7 @@ __all__ = [
     "node",
     "processes_of",
     "wait_until",
+    "wait_until_async",
     "wait_until_restarted",
 ]
 

@@ -19,5 +19,5 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         pids = processes_of(running)
         yield running
         pids |= processes_of(running)
-    assert_gone(pids, 2.0)
+    assert_gone(pids)
     assert not (folder / "node.json").exists()

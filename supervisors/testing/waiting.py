@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -12,9 +13,11 @@ from supervisors.terms.errors import SupervisorsError
 from supervisors.terms.ref import Down, Ref
 
 T = TypeVar("T")
+#: What is waited for has failed after so many seconds: more than the busiest machine needs.
+DEADLINE = 20.0
 
 
-def wait_until(condition: Callable[[], T], deadline: float = 5.0, pause: float = 0.005) -> T:
+def wait_until(condition: Callable[[], T], deadline: float = DEADLINE, pause: float = 0.005) -> T:
     """Wait until `condition()` is true, and return what it returned.
 
     Args:
@@ -33,8 +36,18 @@ def wait_until(condition: Callable[[], T], deadline: float = 5.0, pause: float =
     return value
 
 
+async def wait_until_async(condition: Callable[[], T], deadline: float = DEADLINE, pause: float = 0.005) -> T:
+    """Wait as `wait_until` does, and let the others of the event loop go on meanwhile."""
+    end = time.monotonic() + deadline
+    while not (value := condition()):
+        if time.monotonic() >= end:
+            raise AssertionError(f"not within {deadline:g} s: {condition}")
+        await asyncio.sleep(pause)
+    return value
+
+
 def wait_until_restarted(
-    node: Node, target: str | tuple[Ref | str, str], old: Ref | None, deadline: float = 5.0
+    node: Node, target: str | tuple[Ref | str, str], old: Ref | None, deadline: float = DEADLINE
 ) -> Ref:
     """Wait until another process than `old` runs, and return its Ref.
 
@@ -67,7 +80,7 @@ def wait_until_restarted(
     return found
 
 
-def assert_down(monitor: Monitor, kind: str, deadline: float = 5.0) -> Down:
+def assert_down(monitor: Monitor, kind: str, deadline: float = DEADLINE) -> Down:
     """Wait for a monitored process to end, and return its Down.
 
     Args:
@@ -92,7 +105,7 @@ def processes_of(node: Node) -> set[int]:
     return {daemon, *processes.descendants(daemon)}
 
 
-def assert_gone(pids: Iterable[int], deadline: float = 1.0) -> None:
+def assert_gone(pids: Iterable[int], deadline: float = DEADLINE) -> None:
     """Wait until none of these processes runs.
 
     Args:

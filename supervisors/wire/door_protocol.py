@@ -51,6 +51,11 @@ SUPERVISOR = "supervisor"
 #: spec → ref, or None
 START_SUPERVISOR = "start_supervisor"
 
+# --- about the cluster ----------------------------------------------------------------------------------------------
+
+#: row of a node that wants to join (cluster/membership/table.py) → None; the membership of this node runs then
+JOIN = "join"
+
 # --- about the node -------------------------------------------------------------------------------------------------
 
 #: → the supervision tree, nested dicts

@@ -18,11 +18,17 @@ from contextvars import Context, ContextVar
 from types import MemberDescriptorType, ModuleType
 from typing import Any
 
+from supervisors.wire.origin import travels_by_value
+
 #: What a reducer returns: a function, its arguments, and what pickle allows beside them.
 Reduced = tuple[Any, ...]
 
 
 def _reduce_context_var(var: ContextVar[Any]) -> Reduced:
+    for module in list(sys.modules.values()):
+        for name, value in list(getattr(module, "__dict__", {}).items()):
+            if value is var and isinstance(module, ModuleType) and not travels_by_value(module):
+                return getattr, (module, name)  # a library's, which is there too: not the script's own
     try:
         default = Context().run(var.get)  # in an empty context it has its default, if it has one
     except LookupError:

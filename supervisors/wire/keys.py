@@ -15,6 +15,7 @@ __all__ = [
     "KEY_FILE",
     "KEY_SIZE",
     "KeyFileError",
+    "import_key",
     "inherit_key",
     "load_key",
     "load_or_create_key",
@@ -123,6 +124,40 @@ def _read(path: Path) -> bytes | None:
             f"or rm {path} for a new cluster"
         )
     return key
+
+
+def import_key(data_dir: Path, text: str, source: str) -> bool:
+    """Take the key of another node for a data folder, which is made; return whether it had none.
+
+    Args:
+        data_dir: the data folder.
+        text: the key as its file has it: 64 hex digits.
+        source: where it comes from, for a message.
+
+    Raises:
+        KeyFileError: it is no key, the folder has another one, or cannot be used.
+    """
+    try:
+        key = bytes.fromhex(text.strip())
+    except ValueError:
+        key = b""
+    if len(key) != KEY_SIZE:
+        raise KeyFileError(f"{source} has no key in it: expected {2 * KEY_SIZE} hex digits, as cluster.key has them")
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise KeyFileError(f"cannot create the data folder {data_dir}: {error.strerror}") from None
+    before = load_key(data_dir)
+    if before is None:
+        save_key(data_dir, key)
+        before = load_key(data_dir)
+        if before == key:
+            return True
+    if before != key:
+        raise KeyFileError(
+            f"{data_dir / KEY_FILE} is another key: stop the node there, remove that file, and import again"
+        )
+    return False
 
 
 def save_key(data_dir: Path, key: bytes) -> None:

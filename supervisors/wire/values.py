@@ -34,7 +34,7 @@ from supervisors.wire.codec import MAX_FRAME
 from supervisors.wire.shape import TooDeep, is_tree
 
 #: Version of everything in this file; a node refuses to talk to one of another version.
-VERSION = 3
+VERSION = 4
 
 #: A value that is larger than this many bytes is refused where it is made; the rest of a frame is for envelopes.
 MAX_VALUE = MAX_FRAME - (1 << 18)

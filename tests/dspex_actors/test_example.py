@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from dspex_actors.example import Example, Prediction
+from dspex_actors.example import Example, Prediction, parted
+from dspex_actors.foundation.config_errors import ConfigValueError
 from tests.dspex_actors.program_fakes import Reply
 
 
@@ -45,6 +46,14 @@ def test_bookkeeping_of_dspy_is_hidden() -> None:
     assert example.keys() == ["a"]
     assert example.items() == [("a", 1)]
     assert example.keys(include_dspy=True) == ["a", "dspy_uuid"]
+
+
+def test_parted_is_what_inputs_and_labels_hold() -> None:
+    example = Example(q="a", team="b", dspy_uuid="c", note=None).with_inputs("q", "dspy_uuid", "gone")
+    assert parted(example) == (dict(example.inputs().items()), dict(example.labels().items()))
+    assert parted(example) == ({"q": "a"}, {"team": "b", "note": None})
+    with pytest.raises(ConfigValueError, match="which fields are inputs"):
+        parted(Example(q="a"))
 
 
 def test_todict_reaches_inside() -> None:

@@ -25,3 +25,13 @@ def host(home):
         yield one.start()
     finally:
         one.close()
+
+
+@pytest.fixture(scope="module")
+def shared_host(tmp_path_factory):
+    """A daemon with two workers for all tests of a file; killed at the end."""
+    one = Host(tmp_path_factory.mktemp("shared"), workers=2)
+    try:
+        yield one.start()
+    finally:
+        one.close()

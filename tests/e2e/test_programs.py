@@ -173,7 +173,8 @@ with dspex.connect(lm=dspex.LM("openai/x", base_url=sys.argv[1])):
 """
 
 
+@pytest.mark.soak
 def test_program_of_a_script_goes_by_value(home, lm_server):
     process = run_script(SCRIPT, lm_server.url)
-    assert process.communicate(timeout=15)[0] == "100.0 Example\n"
+    assert process.communicate(timeout=60)[0] == "100.0 Example\n"
     assert process.returncode == 0

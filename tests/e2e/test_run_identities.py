@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import warm
 from e2e_kit import ANSWER, LMServer, metric, tickets, triage, until
 
 import dspex_actors as dspex
@@ -54,6 +55,7 @@ def data_file(tmp_path, count=40):
     return path
 
 
+@pytest.mark.soak
 def test_an_edited_dataset_is_refused_at_every_opening_and_taken_where_that_is_said(system, run_id, tmp_path):
     path = data_file(tmp_path)
     pause_in_the_middle(system, path, run_id)
@@ -174,7 +176,7 @@ def test_a_keeper_that_stands_still_while_a_run_is_made_keeps_its_examples(syste
 
 
 def command(*words):
-    return subprocess.Popen(
+    return warm.Popen(
         [sys.executable, "-m", "dspex_actors", "runs", *words, "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -188,6 +190,7 @@ def told(process):
     return json.loads(out)
 
 
+@pytest.mark.soak
 def test_a_run_of_a_node_that_is_gone_is_resumed_by_two_at_once_and_ended(home, server):
     lm_server = server("--latency-ms", 20, "--answer", ANSWER)
     with dspex.connect(lm=lm_server.lm(), workers=1) as system:

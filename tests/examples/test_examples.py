@@ -9,13 +9,19 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+import warm
+
 from supervisors.testing import wait_until
 
+pytestmark = pytest.mark.soak
 EXAMPLES = Path(__file__).parents[2] / "examples"
+#: What an example ends with where the machine does not allow what it shows.
+NOT_HERE = 3
 
 
 def start(name, *words, **options):
-    return subprocess.Popen([sys.executable, EXAMPLES / name, *map(str, words)], stdout=subprocess.PIPE,
+    return warm.Popen([sys.executable, EXAMPLES / name, *map(str, words)], stdout=subprocess.PIPE,
                             stderr=subprocess.STDOUT, text=True, **options)  # fmt: skip
 
 
@@ -46,6 +52,46 @@ def test_a_counter_is_restarted_until_it_is_too_much():
     assert output.count("reached_max_restart_intensity") == 1
 
 
+def test_answers_are_read_as_they_come(tmp_path, monkeypatch):
+    monkeypatch.setenv("DSPEX_HOME", str(tmp_path))
+    output = run("streaming.py")
+    assert "put a supervisor over it.\n28 tokens\n" in output
+    assert "3 pieces were enough\n" in output
+    assert "(asking)\nWho| restarts| is| not| lost.|\nmoral: Who restarts is not lost.\n" in output
+
+
+def test_a_durable_workflow_goes_on_after_its_last_finished_step():
+    output = run("workflow.py", "--fail")
+    assert output.count("answer\n") == 2
+    assert "step 'answer' of 'ticket' failed: ConnectionError: the mail server hung up" in output
+    output = run("workflow.py")
+    assert output == (
+        "answer\nfetch: restored\ntriage: restored\ncount: restored\nanswer: completed\n"
+        "To billing: The invoice of May is wrong, and nobody answers. (9 words)\n"
+    )
+
+
+def test_a_picture_is_seen_and_tools_are_called():
+    assert run("tools.py") == (
+        "red, in 75 bytes\ncalled: Turin: sun for 3 days\nPack light. Turin: sun for 3 days (2 turns)\n"
+    )
+
+
+def test_a_search_that_breaks_down_is_left_alone_until_it_is_back(tmp_path, monkeypatch):
+    monkeypatch.setenv("DSPEX_HOME", str(tmp_path))
+    told = re.search(r"100 answers, (\d+) calls in vain", run("protection.py"))
+    # 8 that were under way when it went, three that opened the circuit, and a probe every 0.2 s.
+    assert 3 <= int(told[1]) <= 25
+
+
+def test_an_event_of_ones_own_is_found_and_stands_in_its_tree():
+    output = run("events.py")
+    assert output == (
+        "search: 2 hits, in order-17\nsearch: 0 hits, in order-17\n"
+        "operation.started\n  ToolUsed\n  ToolUsed\n  ToolUsed\n  operation.completed\n"
+    )
+
+
 def test_clients_of_the_line_server_do_not_notice_that_handlers_are_killed():
     output = run("line_server.py")
     assert "killed 15 handlers" in output
@@ -62,7 +108,7 @@ def test_the_line_server_serves_until_it_is_interrupted():
             connection.sendall(b" line\nand ")
             assert connection.makefile("r").readline() == "HALF A LINE\n"
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.communicate()
@@ -98,3 +144,32 @@ def test_no_helper_of_the_pool_leaks():
     assert "   5 jobs: its helper died" in output
     assert "   3 jobs: took too long" in output
     assert "after: 2 idle, 0 out, 0 waiting" in output
+
+
+def test_an_ecosystem_serves_many_callers_and_outlives_a_member():
+    output = run("ecosystem.py")
+    assert "one ticket goes to billing@support.example" in output
+    assert "40 callers, 8 LM calls" in output
+    assert output.count("refused: ") == 3
+    assert "the processor was killed: the team is bugs" in output
+
+
+@pytest.mark.nemesis
+@pytest.mark.timeout(700)
+def test_a_host_is_cut_off_in_the_middle_of_a_run_and_the_run_does_not_notice():
+    process = subprocess.Popen(
+        [sys.executable, EXAMPLES / "two_hosts.py"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        output, _ = process.communicate(timeout=600)
+    finally:
+        process.terminate()  # it removes what it has made
+        process.wait(60)
+    if process.returncode == NOT_HERE:
+        pytest.skip(output.strip().splitlines()[-1])
+    assert process.returncode == 0, output
+    assert re.search(r"one +alive +full +10\.77\.1\.2:7400", output)
+    assert re.search(r"\d+ done … .* the cable of two is cut\n +two is down for one", output)
+    assert "every example has one result: 400 of 400, 0 failed" in output
+    assert "two is up again by itself" in output
+    assert output.endswith("The run did not notice.\n")

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,9 +30,15 @@ def sources() -> dict[str, Path]:
     return {module_of(path): path for path in found}
 
 
+@cache
+def _imports_in(path: Path) -> tuple[ast.AST, ...]:
+    tree = ast.parse(path.read_text(), str(path))
+    return tuple(node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom | ast.Call))
+
+
 def imports_of(path: Path, modules: dict[str, Path]) -> Iterator[Import]:
     """Return what a file imports: `from a import b` is an import of a.b where that is a module."""
-    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+    for node in _imports_in(path):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield Import(node.lineno, alias.name)

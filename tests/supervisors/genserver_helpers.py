@@ -7,6 +7,7 @@ import threading
 import time
 
 from supervisors import IGNORE, NO_REPLY, Down, GenServer, Stop
+from supervisors.errors import SpecError
 
 
 class Probe(GenServer):
@@ -57,6 +58,26 @@ class Probe(GenServer):
         return {**status, "state": {**status["state"], "secret": "hidden"}}
 
     # --- what it can be asked ---
+
+    def ask_then(self, target, request, timeout=5.0):
+        def answered(reply, error):
+            self.seen.append(("answered", reply, type(error).__name__))
+            if reply == "crash":
+                raise RuntimeError("in the function of an answer")
+
+        self.call_then(target, request, answered, timeout)
+
+    def refused(self, target, timeout):
+        try:
+            self.ask_then(target, ("look",), timeout)
+        except SpecError as error:
+            return type(error).__name__
+
+    def echo(self, value):
+        return value
+
+    def count_waiting(self):
+        return len(self.waiting)
 
     def pid(self):
         return os.getpid()

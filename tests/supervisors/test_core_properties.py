@@ -12,6 +12,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from property_kit import examples
 
 from supervisors.supervisor import events
 from supervisors.supervisor.core import SupervisorCore
@@ -174,7 +175,7 @@ class Promises(RuleBasedStateMachine):
 
 
 TestPromises = Promises.TestCase
-TestPromises.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestPromises.settings = settings(max_examples=examples(75), stateful_step_count=40, deadline=None)
 
 
 @pytest.mark.soak

@@ -287,11 +287,11 @@ def test_a_bad_spec_never_reaches_a_supervisor_that_is_not_there(node):
 def test_real_mixed_limits_are_kept_side_by_side(node, dynamic):
     top = dynamic()
     pids = [
-        node.start_child(top, ChildSpec("s", Stubborn, shutdown=limit)).pid for limit in (0.8, 0.8, 0.8, "brutal_kill")
+        node.start_child(top, ChildSpec("s", Stubborn, shutdown=limit)).pid for limit in (*[0.8] * 20, "brutal_kill")
     ]
     begun = time.monotonic()
     node.stop(top)
-    assert time.monotonic() - begun < 2.2  # 2.4 s one after the other
+    assert time.monotonic() - begun < 12.0  # 16 s one after the other
     assert not [pid for pid in pids if alive(pid)]
 
 

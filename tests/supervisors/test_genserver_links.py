@@ -43,7 +43,7 @@ def test_demonitor_with_flush_takes_back_a_down_that_waits(node, pair, flush):
     number = node.call(one, ("watch", two))
     taken_back = node.send_request(one, ("when_queued", 1, "unwatch", number, flush))
     node.stop(two)
-    assert taken_back.receive_response(5.0) is None
+    assert taken_back.receive_response(20.0) is None
     assert seen(node, one) == ([] if flush else [(two, "normal")])
 
 
@@ -56,7 +56,7 @@ def test_a_link_is_symmetric_and_idempotent(node, pair, who):
     assert node.get_status(one)["links"] == [two]
     survivor = node.monitor(pair[1 - who])
     node.cast(pair[who], ("answer",))  # crashes
-    reason = survivor.wait(5.0).reason
+    reason = survivor.wait(20.0).reason
     assert reason.kind == "error"
     assert "IndexError" in str(reason)
 
@@ -71,7 +71,7 @@ def test_a_normal_end_does_not_spread_but_shutdown_does(node, supervise, pair):
     node.call(one, ("bind", node.whereis("three")))
     monitor = node.monitor(one)
     node.stop("three", ("shutdown", "why"))
-    assert monitor.wait(5.0).reason == ExitReason("shutdown", "why")
+    assert monitor.wait(20.0).reason == ExitReason("shutdown", "why")
 
 
 # rows: X2
@@ -84,10 +84,10 @@ def test_an_exit_signal_ends_a_server_without_terminate_also_while_it_waits_in_a
     until(lambda: node.get_status(two)["links"] == [one])
     monitor = node.monitor(one)
     kill(two.pid)
-    assert monitor.wait(2.0).reason.kind == "killed"
+    assert monitor.wait(20.0).reason.kind == "killed"
     assert not path.exists()
     with pytest.raises(Exception, match="killed"):
-        request.receive_response(5.0)
+        request.receive_response(20.0)
 
 
 # rows: X2
@@ -115,7 +115,7 @@ def test_after_unlink_no_exit_message_comes_not_even_one_that_waits(node, pair, 
     unlink = node.send_request(trapping, ("when_queued", 1, "unbind", two))
     kill(one.pid)
     kill(two.pid)
-    assert unlink.receive_response(5.0) is None
+    assert unlink.receive_response(20.0) is None
     assert seen(node, trapping) == []
 
 
@@ -125,7 +125,7 @@ def test_a_link_to_a_dead_process_ends_one_that_does_not_trap(node, pair):
     node.stop(two)
     monitor = node.monitor(one)
     node.call(one, ("bind", two))
-    assert monitor.wait(5.0).reason.kind == "noproc"
+    assert monitor.wait(20.0).reason.kind == "noproc"
 
 
 # rows: X2
@@ -152,7 +152,7 @@ def test_exit_signals_by_hand(node, pair, trapping):
     assert reason.detail["message"] == "odd"
     monitor = node.monitor(one)
     node.call(two, ("signal", one, ("shutdown", 1)))
-    assert monitor.wait(5.0).reason == ExitReason("shutdown", 1)
+    assert monitor.wait(20.0).reason == ExitReason("shutdown", 1)
 
 
 # rows: X3
@@ -163,10 +163,10 @@ def test_a_kill_cannot_be_trapped_and_is_seen_as_killed(node, pair, trapping):
     watched, linked = node.monitor(trapping), node.monitor(two)
     busy = node.send_request(trapping, ("block", 60))
     node.call(one, ("signal", trapping, "kill"))
-    assert watched.wait(2.0).reason.kind == "killed"
-    assert linked.wait(2.0).reason.kind == "killed"
+    assert watched.wait(20.0).reason.kind == "killed"
+    assert linked.wait(20.0).reason.kind == "killed"
     with pytest.raises(Exception, match="killed"):
-        busy.receive_response(5.0)
+        busy.receive_response(20.0)
     assert not alive(trapping.pid)
     node.exit(one, "kill")
     until(lambda: not alive(one.pid))

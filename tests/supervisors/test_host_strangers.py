@@ -28,7 +28,7 @@ def neighbours():
         for name in NAMES
     ]
     for process, name in zip(started, NAMES, strict=True):
-        until(lambda: name[:15] in open(f"/proc/{process.pid}/comm", "rb").read(), 10.0)  # noqa: B023, SIM115
+        until(lambda: name[:15] in open(f"/proc/{process.pid}/comm", "rb").read(), 20.0)  # noqa: B023, SIM115
     yield started
     for process in started:
         process.kill()
@@ -150,6 +150,7 @@ with Node.start() as node:
 """
 
 
+@pytest.mark.soak
 def test_more_named_children_than_descriptors(tmp_path):
     """At a limit of 64 a supervisor has 70 children, each with a name, and all of them live and are restarted."""
     script = tmp_path / "limited.py"
@@ -190,4 +191,4 @@ def ready_again_as(node, name, old):
         except errors.SupervisorsError:
             return False
 
-    return until(successor, 5.0)
+    return until(successor, 20.0)

@@ -7,6 +7,7 @@ import contextlib
 
 import pytest
 from misuse import VALUES, calls
+from value_kinds import ALIKE
 
 from supervisors import (
     ChildSpec,
@@ -72,8 +73,10 @@ def outcome(call, value):
 
 
 #: They take 20 s each: every call makes them anew, and looks at all of them.
-LONG = {"deep lists", "deep tuples", "via an endless key"}
-NAMES = [pytest.param(name, marks=pytest.mark.soak) if name in LONG else name for name in sorted(VALUES)]
+LONG = {"deep lists", "deep tuples", "via an endless key", "too large", "one block eighty times", "1e300"}
+#: They go the ways that another value goes.
+SAME = ALIKE | {"nan", "-inf", "maxsize", "blank", "name in bytes", "via a cycle", "subclass of list"}
+NAMES = [pytest.param(name, marks=pytest.mark.soak) if name in LONG | SAME else name for name in sorted(VALUES)]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -238,6 +238,7 @@ def test_defaults_and_limits():
     assert (spec.strategy, spec.intensity, spec.period, spec.auto_shutdown) == ("one_for_one", 1, 5.0, "never")
 
 
+@pytest.mark.soak
 def test_a_spec_whose_arguments_cannot_be_sent(node):
     with pytest.raises(errors.SpecError, match="cannot be sent"):
         node.start_supervisor(SupervisorSpec([ChildSpec("a", Counter, args=(threading.Lock(),))]))

@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import json
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -166,6 +167,7 @@ def test_a_lookup_that_takes_long_holds_up_others_for_a_second_and_its_own_messa
     until(lambda: node.call(ref, "all") == [1, 0, 2])
 
 
+@pytest.mark.soak
 def test_a_registry_that_does_not_answer_for_a_while_breaks_nothing_for_good(node, world):
     name, via, ref, _ = world
     with fresh(node) as program, slow_registry(node, 3.5):
@@ -192,7 +194,7 @@ def test_what_a_server_has_sent_to_a_name_is_not_lost_when_it_ends(node, world, 
     name, via, ref, mouth = world
     with slow_registry(node, 0.2):
         node.cast(mouth, ((name, via)[by], 50, end))
-        assert node.monitor(mouth).wait(10.0)
+        assert node.monitor(mouth).wait(20.0)
     assert node.call(ref, "all") == list(range(50))
 
 
@@ -227,6 +229,43 @@ def test_what_a_program_has_sent_before_it_ends_arrives(node, world, end):
     )
     until(lambda: len(node.call(ref, "all")) == 300)
     assert node.call(ref, "all") == list(range(300))
+
+
+STALLED = """
+import fcntl, os, select, signal, sys, threading
+from supervisors import Node
+from supervisors.client.door_client import DoorClient
+node = Node.attach(sys.argv[1])
+name, door = sys.argv[2], int(sys.argv[3])
+stalled = threading.Event()
+DoorClient._take = lambda self, message: stalled.set() or threading.Event().wait()
+node.cast(name, 0)
+stalled.wait(0.3)  # whoever gets an answer, does not get round to the next
+node.cast(name, 1)
+select.select([node._client._socket], [], [], 0.3)
+os.kill(door, signal.SIGSTOP)
+sent = 2
+# SIOCOUTQNSD: the bytes that are not yet sent
+while not int.from_bytes(fcntl.ioctl(node._client._socket, 0x894B, bytes(4)), sys.byteorder):
+    node.cast(name, sent)
+    sent += 1
+os.write(1, str(sent).encode())
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux what a socket has not yet sent")
+def test_what_the_kernel_has_not_yet_sent_when_a_program_ends_arrives(node, world):
+    """With an answer unread in its socket, the kernel would drop it."""
+    name, _, ref, _ = world
+    door = next(pid for pid, called in family(node.info["pid"]).items() if called == "door")
+    try:
+        run = [sys.executable, "-c", STALLED, str(node.data_dir), name, str(door)]
+        sent = int(subprocess.run(run, timeout=60, check=True, capture_output=True).stdout)
+    finally:
+        kill(door, signal.SIGCONT)
+    until(lambda: len(node.call(ref, "all")) >= sent)
+    assert node.call(ref, "all") == list(range(sent))
 
 
 def test_a_monitor_by_name_is_in_its_turn(node, world):
@@ -322,7 +361,7 @@ def test_a_server_that_monitors_or_links_to_a_program_is_told_when_it_goes(node,
     downs = until(lambda: len(found := node.call(host, "downs")) == 2 and found)
     assert [kind for _, kind in downs] == ["nodedown", "nodedown"]
     (ref,) = {who for who, _ in downs}
-    assert node.monitor(ref).wait(5.0).reason.kind == "noproc"
+    assert node.monitor(ref).wait(20.0).reason.kind == "noproc"
 
 
 def test_a_program_that_is_not_watched_any_more_costs_nothing(node, host):
@@ -364,6 +403,7 @@ def measured(node, ref, tmp_path):
     return json.loads(file.read_text())
 
 
+@pytest.mark.soak
 def test_many_casts_calls_and_monitors_leave_nothing_in_door_server_and_program(node, world, tmp_path):
     name, via, ref, mouth = world
     root = Ref(**json.loads((node.data_dir / "node.json").read_text())["root"])

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from node_helpers import until
 from otp_model import Model
 from otp_scripts import Cores, Maker, happen, outcome
+from property_kit import examples
 
 from supervisors import Ref, errors
 from supervisors.supervisor import core
@@ -65,7 +66,7 @@ class LikeOtp(RuleBasedStateMachine):
 # rows: 1, 2, 11, 14, 15, 16, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45
 # rows: 46, 47, 49, 51, 58, 62, 63, 64, 65, 66, 67, 68, 69, 70, 71, 74, 80, 82, 84, 85, 87, 88, 89, 90, 91
 TestLikeOtp = LikeOtp.TestCase
-TestLikeOtp.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestLikeOtp.settings = settings(max_examples=examples(40), stateful_step_count=25, deadline=None)
 
 
 @pytest.mark.soak
@@ -167,9 +168,9 @@ def test_the_same_scripts_of_events_in_real_processes(node, tmp_path, seed):
         if event[0] == "call":
             assert outcome(answer) == expected, event
         wanted = tidy(model.trace)
-        until(lambda wanted=wanted: real.trace() == wanted or len(real.trace()) > len(wanted), 10.0)
+        until(lambda wanted=wanted: real.trace() == wanted or len(real.trace()) > len(wanted), 20.0)
         assert real.trace() == wanted, event
-        until(lambda: real.picture() == model.picture(), 5.0)
+        until(lambda: real.picture() == model.picture(), 20.0)
     if model.top["up"]:
         node.stop(real.top)
         model.stop_kids(model.top)

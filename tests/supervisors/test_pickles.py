@@ -1,6 +1,7 @@
 """What is sent by value still says which file and line it is from."""
 
 import asyncio
+import contextvars
 import dataclasses
 import linecache
 import subprocess
@@ -172,3 +173,14 @@ def test_what_stands_for_itself_stays_itself():
     sent = pickles.dumps([Place, dataclasses.MISSING])
     done = subprocess.run([sys.executable, "-c", code], input=sent, capture_output=True, check=True)
     assert done.stdout == b"[True, False]\n"
+
+
+def test_a_context_variable_of_a_library_that_a_script_uses_is_the_one_there():
+    from supervisors import carried
+
+    own = {"carried": carried, "mine": contextvars.ContextVar("mine", default=3)}
+    exec("def both():\n    return carried, mine", own)
+    found, mine = pickles.loads(pickles.dumps(own["both"]))()
+    assert found is carried
+    assert mine is not own["mine"]
+    assert mine.get() == 3

@@ -108,7 +108,7 @@ def user(node):
 
 def settled(pool, *status):
     """Wait until the pool's status is this."""
-    return until(lambda: pool.status() == status or None, 10.0)
+    return until(lambda: pool.status() == status or None, 20.0)
 
 
 def pids(node, name):
@@ -296,7 +296,7 @@ def test_worker_that_dies_while_out_is_replaced_for_who_waits(pool, overflow):
     thread.start()
     until(lambda: p.stats().queue == 1)
     kill(held[-1].pid)
-    thread.join(10.0)
+    thread.join(20.0)
     assert got
     assert got[0] not in held
 
@@ -448,7 +448,7 @@ def test_inside_a_server_the_same_names_are_awaited(node, pool, user):
     monitor = node.monitor(ref)
     with pytest.raises(errors.ServerExited, match="took more than"):
         node.call(ref, ("transaction", name, "hang", 0.2))
-    assert "took more than" in monitor.wait(5.0).reason.detail["message"]
+    assert "took more than" in monitor.wait(20.0).reason.detail["message"]
     settled(p, "ready", 1, 0, 0)
     with pytest.raises(errors.ServerExited, match="ZeroDivision"):
         node.call(user(), ("fail", name))

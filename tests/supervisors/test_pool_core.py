@@ -13,6 +13,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from property_kit import examples
 
 from supervisors.pool.core import PoolCore
 from supervisors.pool.effects import (
@@ -694,7 +695,7 @@ class Promises(RuleBasedStateMachine):
         assert self.core.overflow == 0
 
 
-Promises.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+Promises.TestCase.settings = settings(max_examples=examples(75), stateful_step_count=40, deadline=None)
 # rows: B3, B5, B6, B7, B8, B9, B10, B11, B12, B13, B14, B15, B20, B21
 TestPromises = Promises.TestCase
 

@@ -109,6 +109,7 @@ def test_it_spawns_each_generation_once():
 
 
 # rows: 61
+@pytest.mark.soak
 @pytest.mark.parametrize("who", ["registry", "door"])
 def test_a_node_is_reachable_and_knows_names_while_a_tree_starts_slowly_and_they_are_killed(tmp_path, who):
     tmp_path.chmod(0o700)
@@ -125,6 +126,6 @@ def test_a_node_is_reachable_and_knows_names_while_a_tree_starts_slowly_and_they
             except errors.SupervisorsError:
                 return None
 
-        wait_until(answers, 1.5, 0.01)
+        wait_until(answers, pause=0.01)
         assert not outcome.done() or who == "door", "they came back before the slow start was over"
-        wait_until(lambda: node.whereis("named"), 6.0, 0.02)
+        wait_until(lambda: node.whereis("named"), pause=0.02)

@@ -238,6 +238,16 @@ def test_a_task_that_ends_its_process_at_once_costs_its_item_and_not_the_stream(
     assert [kind for kind, _ in found] == ["ok", "exit"] * 3
 
 
+@pytest.mark.parametrize(("restart", "state"), [("transient", "healthy"), ("permanent", "degraded")])
+def test_a_child_that_has_ended_in_order_is_no_fault_of_its_node(node, supervise, restart, state):
+    top = supervise([ChildSpec("c", Counter, restart=restart)])
+    node.terminate_child(top, "c")
+    (branch,) = [row for row in node.tree()["children"] if row["pid"] == top.pid]
+    assert [(row["state"], row["at_rest"]) for row in branch["children"]] == [("stopped", restart == "transient")]
+    assert node.status()["state"] == state
+
+
+@pytest.mark.soak
 def test_a_supervisor_that_does_not_answer_is_shown_as_such(node, supervise):
     top = supervise([ChildSpec("inner", SupervisorSpec([ChildSpec("c", Counter)], name="frozen"))])
     pid = node.pid("frozen")

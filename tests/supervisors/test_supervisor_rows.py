@@ -87,7 +87,7 @@ def test_nested_intensities_multiply(node):
         kill(pid)
         ready_again(node, "product", pid)
     kill(node.pid("product"))
-    assert monitor.wait(5.0).reason.kind == "shutdown"
+    assert monitor.wait(20.0).reason.kind == "shutdown"
 
 
 # rows: 39, 46, 47, 48
@@ -131,12 +131,12 @@ def test_calls_while_a_real_child_fails_to_come_back(node, supervise, tmp_path):
 def test_a_hundred_seconds_of_patience_are_shared_under_simple_one_for_one(node):
     template = ChildSpec("t", Counter, shutdown=0.5)
     top = node.start_supervisor(SupervisorSpec([template], "simple_one_for_one"))
-    pids = [node.start_child(top, ()).pid for _ in range(4)]
+    pids = [node.start_child(top, ()).pid for _ in range(40)]
     for pid in pids:
         kill(pid, signal.SIGSTOP)
     began = time.monotonic()
-    node.stop(top)
-    assert 0.4 < time.monotonic() - began < 1.9  # not the sum
+    node.stop(top, timeout=60.0)
+    assert 0.4 < time.monotonic() - began < 15.0  # the sum is 20
     assert not any(alive(pid) for pid in pids)
 
 
@@ -147,7 +147,7 @@ def test_a_stop_that_the_caller_gives_up_on_goes_on(node):
     monitor = node.monitor(top)
     with pytest.raises(errors.CallTimeout, match="goes on"):
         node.stop(top, timeout=0.1)
-    assert monitor.wait(5.0).reason.kind == "normal"
+    assert monitor.wait(20.0).reason.kind == "normal"
     with pytest.raises(errors.NoProcess):
         node.stop(top)
 
@@ -167,32 +167,35 @@ def test_which_child_of_a_node(node, supervise):
 
 
 # rows: 77
-def test_a_slow_start_is_waited_for_and_reads_are_answered_meanwhile(node, supervise):
+def test_a_slow_start_is_waited_for_and_reads_are_answered_meanwhile(node, supervise, tmp_path):
     import threading
+
+    flag = str(tmp_path / "flag")
 
     class Sleeper(Counter):
         def init(self):
-            time.sleep(0.8)
+            while not Path(flag).exists():
+                time.sleep(0.01)
 
     top = supervise([ChildSpec("a", Counter)])
     thread = threading.Thread(target=node.start_child, args=(top, ChildSpec("s", Sleeper)))
     thread.start()
     until(lambda: node.count_children(top).specs == 2)
-    began = time.monotonic()
     assert node.which_child(top, "s").state == "stopped"
-    assert time.monotonic() - began < 0.7
-    thread.join(5)
+    Path(flag).touch()
+    thread.join(20)
     assert node.which_child(top, "s").state == "running"
 
 
 # rows: 60, 78
+@pytest.mark.soak
 def test_a_flat_tree_of_sixty_killed_at_once_comes_back_whole(node, supervise):
     top = supervise([ChildSpec(f"c{n}", Counter) for n in range(60)])
     old = {row.pid for row in node.which_children(top)}
     assert len(old) == 60
     for pid in old:
         kill(pid)
-    until(lambda: not ({row.pid for row in node.which_children(top)} & (old | {None})), 20.0, 0.02)
+    until(lambda: not ({row.pid for row in node.which_children(top)} & (old | {None})), 60.0, 0.02)
     assert all(row.restarts == 1 for row in node.which_children(top))
 
 
@@ -206,7 +209,7 @@ def test_a_supervisor_that_is_done_with_its_work_ends(node, tmp_path, rule, ends
     monitor = node.monitor(top)
     for kid in kids[:ends]:
         node.stop(kid.name)
-    assert monitor.wait(5.0).reason.kind == "shutdown"
+    assert monitor.wait(20.0).reason.kind == "shutdown"
     assert (tmp_path / "told").read_text().split("\n")[:2] == ["+z", "-z shutdown"]
 
 

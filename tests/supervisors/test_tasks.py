@@ -196,7 +196,7 @@ def test_async_runs_a_function_in_a_child_of_its_own_that_ends_normally(node, ta
     assert found.children() == [task.ref]
     monitor = node.monitor(task.ref)
     assert task.await_() == "done"
-    assert monitor.wait(2.0).reason.kind == "normal"
+    assert monitor.wait(20.0).reason.kind == "normal"
     until(lambda: found.children() == [])
     assert found.async_(double_later, 4).await_() == 8
     assert found.async_(double, n=5).await_() == 10
@@ -230,7 +230,7 @@ def test_start_child_is_fire_and_forget_and_a_permanent_one_runs_the_same_functi
     found, path = tasks(intensity=2, period=60.0), tmp_path / "notes"
     ref = found.start_child(note, str(path), "once")
     monitor = node.monitor(ref)
-    monitor.wait(2.0)
+    monitor.wait(20.0)
     until(lambda: found.children() == [])
     assert [item for item, _ in notes(path)] == ["once"]
     found.start_child(note, str(path), "again", restart="permanent")
@@ -288,7 +288,7 @@ def test_an_ignored_task_goes_on_and_what_it_has_given_already_is_returned(node,
             ask()
     assert not path.exists()
     gate.touch()
-    assert monitor.wait(5.0).reason.kind == "normal"
+    assert monitor.wait(20.0).reason.kind == "normal"
     assert notes(path) == [["done", str(ignored.ref.pid)]]
     done, failed = found.async_(double, 4), found.async_(fail, "y")
     until(lambda: done._future.done() and failed._future.done())
@@ -372,7 +372,7 @@ def test_input_is_pulled_only_as_slots_are_free_and_never_more_run(tasks):
     for _, value in stream:
         seen.append(value)
         assert len(pulled) <= len(seen) + 2
-        assert len(found.children()) <= 2
+        until(lambda: len(found.children()) <= 2)  # one that has told its result ends a moment later
     assert seen == [0, 2, 4, 6, 8, 10]
 
 
@@ -444,7 +444,7 @@ def test_an_exception_of_the_input_or_the_consumer_ends_all_tasks_first(tasks):
     for reuse in (False, True):
         with pytest.raises(errors.SupervisorsError, match="cannot be sent"):
             list(found.async_stream([threading.Lock()], double, reuse=reuse))
-    assert time.monotonic() - begun < 5.0
+    assert time.monotonic() - begun < 50.0  # not the minute that the other one sleeps
     stream = found.async_stream([0, 60], sleep, max_concurrency=2)
     next(stream)
     with pytest.raises(RuntimeError, match="consumer"):
@@ -597,7 +597,7 @@ def test_the_crash_of_a_task_that_a_server_ignores_is_not_its_own(node, user, tm
     assert before is None
     monitors = [node.monitor(ref) for ref in (crashing, ending)]
     gate.touch()
-    assert [monitor.wait(5.0).reason.kind for monitor in monitors] == ["error", "normal"]
+    assert [monitor.wait(20.0).reason.kind for monitor in monitors] == ["error", "normal"]
     assert notes(path) == [["done", str(ending.pid)]]
     assert ask("seen") == []
     assert node.pid("user") == pid
@@ -627,7 +627,7 @@ def test_the_crash_of_a_linked_task_ends_the_server_for_the_same_reason(node, us
     ask = user()
     monitor = node.monitor("user")
     ask(("start", fail, "linked"))
-    down = monitor.wait(5.0)
+    down = monitor.wait(20.0)
     assert isinstance(down, Down)
     assert down.reason.detail["message"] == "linked"
 

@@ -127,6 +127,7 @@ def test_waiting_says_what_was_waited_for(node, supervise):
 
 
 # rows: 56, 21
+@pytest.mark.soak
 def test_deaths_of_which_no_notice_comes_are_found_by_looking_after_the_pids(tmp_path):
     tmp_path.chmod(0o700)
     with Node.start(data_dir=tmp_path, preload=[LOST_NOTICES]) as deaf:
@@ -136,12 +137,12 @@ def test_deaths_of_which_no_notice_comes_are_found_by_looking_after_the_pids(tmp
             monitor = deaf.monitor(old)
             deaf.cast(old, "boom")
             assert_down(monitor, "error")
-            wait_until_restarted(deaf, (top, child), old, 2.0)
+            wait_until_restarted(deaf, (top, child), old)
         kinds = [(report.id, report.reason.kind) for report in deaf.reports() if report.kind == "child_terminated"]
         assert kinds == [("a", "error"), ("b", "error")]
         pids = processes_of(deaf)
         deaf.stop(top, timeout=10.0)
-    assert_gone(pids, 2.0)
+    assert_gone(pids)
 
 
 def test_the_library_needs_no_pytest_until_the_fixture_is_asked_for():

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from node_helpers import Counter, kill, until
 
-from supervisors import ChildSpec, GenServer, Registry, RegistryHandle, SupervisorSpec, Via, errors
+from supervisors import NO_REPLY, ChildSpec, GenServer, Registry, RegistryHandle, SupervisorSpec, Via, errors
 from supervisors.wire import values as wire
 
 
@@ -80,12 +80,12 @@ def test_start_under_a_via_name_and_use_it_everywhere(node, top):
     monitor = node.monitor(name)
     assert monitor.ref == ref
     kill(ref.pid)
-    assert monitor.wait(5.0).reason.kind == "killed"
+    assert monitor.wait(20.0).reason.kind == "killed"
     until(lambda: node.whereis(name) not in (None, ref))
     assert node.call(name, ("add", 0)) == 5
     monitor = node.monitor(name)
     node.stop(name)
-    assert monitor.wait(5.0).reason.kind == "normal"
+    assert monitor.wait(20.0).reason.kind == "normal"
 
 
 # rows: R9, 20
@@ -124,10 +124,11 @@ def test_nobody_under_a_via_name(node, top):
     node.cast(Via("reg", "nobody"), "x")
     node.cast(Via("nowhere", "nobody"), "x")
     assert node.whereis(Via("reg", "nobody")) is None
-    assert node.monitor(Via("reg", "nobody")).wait(5.0).reason.kind == "noproc"
+    assert node.monitor(Via("reg", "nobody")).wait(20.0).reason.kind == "noproc"
 
 
 # rows: R16, R9
+@pytest.mark.soak
 def test_via_an_unknown_registry(node, top):
     name = Via("nowhere", "k")
     with pytest.raises(errors.NoProcess, match="nowhere"):
@@ -243,3 +244,42 @@ def test_via_travels_untouched_through_those_who_do_not_open_it(key):
     arrived = wire.unpack(passed, trusted=True)
     assert arrived == name
     assert type(arrived.key) is type(key)
+
+
+class SlowResolver(GenServer):
+    """A user's registry that says who asks for a name before it gives the name."""
+
+    def init(self):
+        self.asks = self.who = None
+
+    async def handle_call(self, request, caller):
+        match request:
+            case ("register_via", _, ref, _):
+                self.asks, self.who = caller, ref
+                return NO_REPLY
+            case ("resolve", _):
+                return None
+            case "who":
+                return self.who
+            case "give":
+                self.reply(self.asks, None)
+        return None
+
+
+def test_a_child_that_is_added_before_a_supervisor_knows_that_the_name_is_its_own_is_there_once(node, top):
+    """As when many need what a branch brings along: it was started twice, and the branch fell."""
+    node.start_child(top, ChildSpec("slow", SlowResolver, name="slow"))
+    child = ChildSpec("only", Counter, args=(1,), name="only-once")
+    branch = ChildSpec("branch", SupervisorSpec([child]), name=Via("slow", "branch"))
+    with ThreadPoolExecutor(2) as pool:
+        started = pool.submit(node.start_child, top, branch)
+        until(lambda: node.call("slow", "who") is not None)
+        added = pool.submit(node.start_child, node.call("slow", "who"), child)
+        until(lambda: started.running() and added.running())
+        node.call("slow", "give")
+        supervisor = started.result(30)
+        with pytest.raises(errors.AlreadyStarted) as error:
+            added.result(30)
+    assert error.value.ref == node.whereis("only-once")
+    assert [row.id for row in node.which_children(supervisor)] == ["only"]
+    assert node.call("only-once", ("add", 0)) == 1

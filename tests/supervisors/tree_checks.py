@@ -35,11 +35,10 @@ def flat(row):
 
 
 def pillars(node):
-    """Return the pids of daemon, admin, logger and root."""
+    """Return the pids of daemon, admin and root."""
     root = node.tree()["pid"]
     admin = psutil.Process(root).ppid()
-    logger = next(child.pid for child in psutil.Process(admin).children() if child.pid != root)
-    return {"daemon": node.info["pid"], "admin": admin, "logger": logger, "root": root}
+    return {"daemon": node.info["pid"], "admin": admin, "root": root}
 
 
 class Tree:

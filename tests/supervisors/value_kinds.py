@@ -157,3 +157,9 @@ KINDS = {
     "raises in repr, in a tuple": lambda: ("add", Both("repr")),
     "raises in eq, in a tuple": lambda: (Both("eq"), Both("eq")),
 }
+#: They go the ways that another of KINDS goes, which is tried every day: these are for `make soak`.
+ALIKE = {
+    "NaN", "negative", "empty text", "emoji", "bytearray", "subclass of int", "subclass of float", "subclass of dict",
+    "named tuple", "counter", "parents", "rather deep tuples", "generator", "socket", "module",
+    "raises in repr, in a tuple",
+}  # fmt: skip

@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dspex_actors.embedded.wire.base import (
-    STREAMING,
     Answer,
     Call,
     LimitState,
     RequestError,
     Trouble,
     bearer,
+    flag,
     model_of,
     number,
     read_messages,
@@ -41,6 +41,8 @@ _FINISH = {"stop": "end_turn", "length": "max_tokens", "stop_sequence": "stop_se
 class Anthropic:
     """The messages format."""
 
+    name = "anthropic"
+
     def key(self, headers: Mapping[str, str]) -> str | None:
         """Return ``x-api-key``, or the bearer token where there is none."""
         return headers.get("x-api-key") or bearer(headers)
@@ -64,8 +66,6 @@ class Anthropic:
             for name in ("temperature", "top_p", "top_k"):
                 if body.get(name) is not None:
                     raise RequestError(f"{name}: not permitted with anthropic-version {version}", name)
-        if body.get("stream"):
-            raise RequestError(STREAMING, "stream")
         system, others = text_of(body.get("system"), "system")
         if system:
             messages.insert(0, ("system", system))
@@ -76,6 +76,7 @@ class Anthropic:
             max_tokens=max_tokens,
             temperature=number(body, "temperature", 0, 1) or 0.0,
             stop=stops(body, "stop_sequences"),
+            stream=flag(body, "stream"),
         )
 
     def write(self, call: Call, answer: Answer, request_id: str, now: float) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from typing import Any, Literal, Protocol
 from dspex_actors.foundation.checks import is_whole
 
 TroubleKind = Literal["invalid", "auth", "not_found", "too_large", "rate_limit", "server_error", "overloaded"]
-STREAMING = "streaming is not served by the embedded LM: send the request without it"
 
 
 @dataclass(slots=True)
@@ -28,9 +27,12 @@ class Call:
         temperature: 0 when the request has none, so that the same request gets the same answer.
         seed: the request's own, if it has one.
         stop: texts that end the answer before them.
-        choices: how many answers are wanted.
+        choices: how many answers are wanted; 0: vectors of the messages are, not answers.
         json: whether the request asks for a JSON object by its parameters.
         schema: the JSON schema of that object, if given.
+        vectors: of embeddings, float or base64, and how long each is to be.
+        stream: whether the answer is wanted in pieces; Gemini's requests say so in their path.
+        stream_usage: whether a stream is to tell the usage, where that is not told anyway.
     """
 
     model: str
@@ -43,6 +45,9 @@ class Call:
     choices: int = 1
     json: bool = False
     schema: Any = None
+    vectors: tuple[str, int] | None = None
+    stream: bool = False
+    stream_usage: bool = False
 
 
 FinishKind = Literal["stop", "length", "stop_sequence"]
@@ -98,6 +103,11 @@ class LimitState:
 
 class Wire(Protocol):
     """One provider's format."""
+
+    @property
+    def name(self) -> str:
+        """The provider's, as model strings have it."""
+        ...
 
     def key(self, headers: Mapping[str, str]) -> str | None:
         """Return the API key that the request carries."""
@@ -220,6 +230,18 @@ def whole(body: dict[str, Any], name: str, low: int) -> int | None:
     if not is_whole(value, low):
         raise RequestError(f"{name}: expected a whole number of at least {low}, got {value!r}", name)
     return int(value)
+
+
+def flag(body: dict[str, Any], name: str) -> bool:
+    """Return an optional yes or no of the request.
+
+    Raises:
+        RequestError: it is something else.
+    """
+    value = body.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise RequestError(f"{name}: expected true or false, got {value!r}", name)
+    return bool(value)
 
 
 def stops(body: dict[str, Any], name: str) -> tuple[str, ...]:

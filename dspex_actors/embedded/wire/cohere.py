@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from dspex_actors.embedded.wire.base import (
-    STREAMING,
     Answer,
     Call,
     LimitState,
-    RequestError,
     Trouble,
     bearer,
+    flag,
     model_of,
     number,
     read_messages,
@@ -36,6 +35,8 @@ _FINISH = {"stop": "COMPLETE", "length": "MAX_TOKENS", "stop_sequence": "STOP_SE
 class Cohere:
     """The v2 chat format."""
 
+    name = "cohere"
+
     def key(self, headers: Mapping[str, str]) -> str | None:
         """Return the bearer token."""
         return bearer(headers)
@@ -44,8 +45,6 @@ class Cohere:
         """Read a v2 chat request."""
         model = model_of(body)
         messages, attachments = read_messages(body, _ROLES)
-        if body.get("stream"):
-            raise RequestError(STREAMING, "stream")
         form = body.get("response_format")
         form = form if isinstance(form, dict) else {}
         return Call(
@@ -58,6 +57,7 @@ class Cohere:
             stop=stops(body, "stop_sequences"),
             json=form.get("type") == "json_object",
             schema=form.get("json_schema", form.get("schema")),
+            stream=flag(body, "stream"),
         )
 
     def write(self, call: Call, answer: Answer, request_id: str, now: float) -> dict[str, Any]:

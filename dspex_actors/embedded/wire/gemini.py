@@ -34,6 +34,8 @@ _MOST_CANDIDATES = 8
 class Gemini:
     """The generateContent format."""
 
+    name = "gemini"
+
     def key(self, headers: Mapping[str, str]) -> str | None:
         """Return ``x-goog-api-key``; a key in the address is not looked at."""
         return headers.get("x-goog-api-key")

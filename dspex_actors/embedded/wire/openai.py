@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from dspex_actors.embedded.wire.base import (
-    STREAMING,
     Answer,
     Call,
     LimitState,
     RequestError,
     Trouble,
     bearer,
+    flag,
     model_of,
     number,
     read_messages,
@@ -20,7 +20,7 @@ from dspex_actors.embedded.wire.base import (
     whole,
 )
 
-_ROLES = {
+ROLES = {
     "system": "system",
     "developer": "system",
     "user": "user",
@@ -42,6 +42,8 @@ _MOST_CHOICES = 128
 class OpenAI:
     """The chat completions format."""
 
+    name = "openai"
+
     def key(self, headers: Mapping[str, str]) -> str | None:
         """Return the bearer token, or the key where Azure's SDK puts it."""
         return bearer(headers) or headers.get("api-key")
@@ -49,9 +51,7 @@ class OpenAI:
     def read(self, body: dict[str, Any], headers: Mapping[str, str], model: str) -> Call:
         """Read a chat completion request; the model may stand in the path, as Azure has it."""
         model = model if model and body.get("model") is None else model_of(body)
-        messages, attachments = read_messages(body, _ROLES)
-        if body.get("stream"):
-            raise RequestError(STREAMING, "stream")
+        messages, attachments = read_messages(body, ROLES)
         choices = whole(body, "n", 1) or 1
         if choices > _MOST_CHOICES:
             raise RequestError(f"n: expected at most {_MOST_CHOICES}, got {choices}", "n")
@@ -69,6 +69,8 @@ class OpenAI:
             choices=choices,
             json=kind in ("json_object", "json_schema"),
             schema=holder.get("schema") if isinstance(holder, dict) else None,
+            stream=flag(body, "stream"),
+            stream_usage=_wants_usage(body),
         )
 
     def write(self, call: Call, answer: Answer, request_id: str, now: float) -> dict[str, Any]:
@@ -114,6 +116,15 @@ class OpenAI:
             found[f"x-ratelimit-remaining-{name}"] = str(state.remaining)
             found[f"x-ratelimit-reset-{name}"] = duration(state.reset_after)
         return found
+
+
+def _wants_usage(body: dict[str, Any]) -> bool:
+    options = body.get("stream_options")
+    if options is None:
+        return False
+    if not body.get("stream"):
+        raise RequestError("stream_options: only allowed when stream is enabled", "stream_options")
+    return isinstance(options, dict) and flag(options, "include_usage")
 
 
 def models(created: int) -> dict[str, Any]:

@@ -45,4 +45,4 @@ class Told:
     def take(self, ages: Ages, now: float) -> None:
         """Take over another process's `ages`."""
         for limits, age in ages:
-            self.tell(Limits(*limits), now - age)
+            self.tell(Limits._make(limits), now - age)

@@ -16,6 +16,11 @@ _log = logging.getLogger(__name__)
 _warned: set[tuple[str, str]] = set()
 
 
+def rows_for(provider: str, model_type: str) -> str:
+    """Return whose rows of the table hold for a model that is asked so: the provider's, or the Responses API's."""
+    return "responses" if model_type == "responses" else provider
+
+
 def fit(provider: str, model: str, params: dict[str, Any]) -> dict[str, Any]:
     """Return parameters as one model takes them; those that all takes come back as they are, uncopied.
 
@@ -23,7 +28,7 @@ def fit(provider: str, model: str, params: dict[str, Any]) -> dict[str, Any]:
     model and parameter.
 
     Args:
-        provider: openai, anthropic, gemini, cohere or embedded.
+        provider: openai, anthropic, gemini, cohere or embedded; "responses": openai, asked in its Responses API.
         model: the model's name without the provider.
         params: parameters in our normal form.
 
@@ -40,8 +45,9 @@ def fit(provider: str, model: str, params: dict[str, Any]) -> dict[str, Any]:
                 continue
             if fitted is params:
                 fitted = dict(params)
-            if warning := _use(rule, fitted, model_string := f"{provider}/{model}"):
-                _warn(model_string, param, warning)
+            shown = f"{'openai' if provider == 'responses' else provider}/{model}"
+            if warning := _use(rule, fitted, shown):
+                _warn(shown, param, warning)
             if param not in fitted:
                 break
     return fitted

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from dspex_actors.lm.rules import translations as to
-from dspex_actors.lm.rules.actions import Choose, Clamp, Drop, Refuse, Rename, Rule, Translate
+from dspex_actors.lm.rules.actions import NOTHING, Choose, Clamp, Drop, Refuse, Rename, Rule, Translate
 
 
 def _models(pattern: str) -> re.Pattern[str]:
@@ -54,6 +54,26 @@ _OPENAI = (
     Rule("reasoning_effort", Choose({"minimal": "low"}), _MAY_NOT_THINK),
     Rule("verbosity", Drop("medium"), _models(r"(?:o\d|gpt-[34]|chatgpt-)")),
     Rule("top_k", Drop(), _OWN),
+    Rule("prompt_cache", Translate(to.openai_cache)),
+    Rule("cache_control", Drop(), _OWN),
+)
+
+#: The Responses API has no such things, whichever model is asked.
+_RESPONSES = (
+    *(
+        Rule(param, Drop(default), why="the Responses API has no such parameter")
+        for param, default in (
+            ("stop", NOTHING),
+            ("seed", NOTHING),
+            ("n", 1),
+            ("presence_penalty", 0),
+            ("frequency_penalty", 0),
+            ("logit_bias", {}),
+            ("prediction", NOTHING),
+        )
+    ),
+    Rule("modalities", Refuse(), why="the Responses API answers with text only"),
+    Rule("audio", Refuse(), why="the Responses API answers with text only"),
 )
 
 # --- Anthropic ------------------------------------------------------------------------------------------------------
@@ -73,10 +93,22 @@ _ANTHROPIC = (
     Rule("frequency_penalty", Drop(0)),
     Rule("presence_penalty", Drop(0)),
     Rule("response_format", Translate(to.anthropic_format), _SCHEMAS, "only JSON with a schema can be asked for"),
-    Rule("response_format", Drop({"type": "text"}), why="this model cannot be told to write JSON"),
+    # Older ones write JSON of a schema as the arguments of a tool that they have to call.
+    *(
+        Rule(
+            "response_format",
+            Drop({"type": "text"}, given=given),
+            why=f"this model cannot be told both: it has {given}",
+        )
+        for given in ("tools", "thinking")
+    ),
+    Rule("response_format", Translate(to.anthropic_reply), why="only JSON objects of a schema can be asked for"),
     Rule("reasoning_effort", Translate(to.anthropic_effort), _EFFORT, "there is no such effort"),
     Rule("reasoning_effort", Drop(), why="this model has a budget for thinking instead, `thinking`"),
     Rule("user", Translate(to.anthropic_user)),
+    Rule("prompt_cache", Translate(to.anthropic_cache)),
+    Rule("logprobs", Drop(False)),
+    Rule("top_logprobs", Drop(0)),
 )
 
 # --- Gemini ---------------------------------------------------------------------------------------------------------
@@ -90,6 +122,11 @@ _GEMINI = (
     Rule("reasoning_effort", Translate(to.gemini_budget), _models(r"gemini-2\.5"), "there is no such effort"),
     Rule("reasoning_effort", Drop(), _models(r"gemini-(?:1|2\.0)"), "this model does not think"),
     Rule("reasoning_effort", Translate(to.gemini_level)),
+    Rule("logprobs", Translate(to.gemini_logprobs)),
+    Rule("prompt_cache", Translate(to.gemini_cache)),
+    Rule("cache_control", Drop()),
+    Rule("top_logprobs", Translate(to.gemini_top_logprobs)),
+    Rule("parallel_tool_calls", Drop(True)),
     Rule("user", Drop()),
 )
 
@@ -106,16 +143,17 @@ _COHERE = (
     Rule("reasoning_effort", Translate(to.cohere_thinking), _models(r"command-a-reasoning")),
     Rule("reasoning_effort", Drop(), why="this model does not reason"),
     Rule("tool_choice", Translate(to.cohere_choice), why="a certain tool cannot be chosen"),
+    Rule("prompt_cache", Translate(to.cohere_cache)),
+    Rule("cache_control", Drop()),
+    Rule("top_logprobs", Drop(0)),
+    Rule("parallel_tool_calls", Drop(True)),
     Rule("user", Drop()),
 )
 
 #: What only OpenAI has; nobody else knows what it is.
 _ONLY_OPENAI = (
     Rule("n", Drop(1)),
-    Rule("logprobs", Drop(False)),
-    Rule("top_logprobs", Drop(0)),
     Rule("logit_bias", Drop({})),
-    Rule("parallel_tool_calls", Drop(True)),
     Rule("verbosity", Drop("medium")),
     Rule("store", Drop(False)),
     Rule("prompt_cache_key", Drop()),
@@ -126,11 +164,24 @@ _ONLY_OPENAI = (
     Rule("web_search_options", Refuse()),
 )
 
+
+def is_openai_own(model: str) -> bool:
+    """Tell by its name whether OpenAI serves a model itself: it is strict about fields that it does not know."""
+    return _OWN.search(model) is not None
+
+
+def is_openai_reasoning(model: str) -> bool:
+    """Tell by its name whether a model is one of OpenAI's that reason."""
+    return _REASONING.search(model) is not None
+
+
 #: By provider. Rows are used in their order; what is dropped, translated or refused meets no further row.
 TABLE: dict[str, tuple[Rule, ...]] = {
     "openai": _OPENAI,
     "anthropic": (*_ANTHROPIC, *_ONLY_OPENAI),
     "gemini": (*_GEMINI, *_ONLY_OPENAI),
     "cohere": (*_COHERE, *_ONLY_OPENAI),
-    "embedded": (),
+    "embedded": (Rule("prompt_cache", Drop(), why="the embedded LM caches nothing"),),
+    # OpenAI's Responses API, and the embedded LM asked in it.
+    "responses": (*_RESPONSES, *_OPENAI),
 }

@@ -19,6 +19,8 @@ from dspex_actors.errors import (
 from dspex_actors.lm import rules
 from dspex_actors.lm.usage import Usage
 from dspex_actors.lm.wire import bodies
+from dspex_actors.lm.wire.content import refuse_media
+from dspex_actors.lm.wire.decoding import Decoder
 from dspex_actors.lm.wire.exchange import RawReply, WireReply, WireRequest
 from dspex_actors.lm.wire.failures import ErrorBody, error_body, excerpt, kind_of_failure, retry_after
 
@@ -42,10 +44,7 @@ _MISSHAPEN = (LookupError, TypeError, ValueError, AttributeError, RecursionError
 
 
 class Provider(ABC):
-    """One provider's wire format: pure, without a socket, a clock or a key.
-
-    Streaming will be one more pair of methods here (a body with its stream flag, a reader of events).
-    """
+    """One provider's wire format: pure, without a socket, a clock or a key."""
 
     name: ClassVar[str]
     #: As the provider's own SDK writes it; None: there is no public one.
@@ -57,6 +56,12 @@ class Provider(ABC):
     #: Headers beside those that every request has.
     extra_headers: ClassVar[Mapping[str, str]] = {}
     request_id_header: ClassVar[str] = "x-request-id"
+    #: Whether it fetches pictures at an address by itself; else a worker does, where the configuration allows it.
+    takes_addresses: ClassVar[bool] = True
+    #: Its `payload` has refused already what the model is known not to take.
+    knows_media: ClassVar[bool] = False
+    #: Its rows in the table of rules; None: those of its name.
+    table: ClassVar[str | None] = None
 
     @abstractmethod
     def path(self, model: str) -> str:
@@ -73,6 +78,15 @@ class Provider(ABC):
 
         Raises:
             InvalidRequest: the provider has no way to say it.
+        """
+
+    @abstractmethod
+    def decoder(self, status: int, headers: Mapping[str, str]) -> Decoder:
+        """Return what reads one stream of events.
+
+        Args:
+            status: of the HTTP answer.
+            headers: of the HTTP answer, by lower-case name.
         """
 
     @abstractmethod
@@ -107,8 +121,24 @@ class Provider(ABC):
             **self.extra_headers,
         }
 
-    def body(self, model: str, messages: list[dict[str, Any]], params: dict[str, Any]) -> bytes:
+    def stream_path(self, model: str) -> str:
+        """Return what follows the base URL where the answer is to be streamed."""
+        return self.path(model)
+
+    def streamed(self, payload: dict[str, Any]) -> dict[str, Any]:
+        """Return a request's JSON as one whose answer is to be streamed."""
+        return {**payload, "stream": True}
+
+    def body(
+        self, model: str, messages: list[dict[str, Any]], params: dict[str, Any], *, stream: bool = False
+    ) -> bytes:
         """Build the request's body.
+
+        Args:
+            model: the model.
+            messages: role/content messages.
+            params: parameters of the call.
+            stream: whether the answer is to be streamed.
 
         Raises:
             InvalidRequest: the call cannot be said in this provider's format, or not in JSON.
@@ -117,7 +147,10 @@ class Provider(ABC):
             params = {name: value for name, value in params.items() if name not in LOCAL_PARAMS}
         problem: str
         try:
-            return bodies.dump(self.payload(model, messages, rules.fit(self.name, model, params)))
+            payload = self.payload(model, messages, rules.fit(self.table or self.name, model, params))
+            if not self.knows_media:
+                refuse_media(self.name, model, messages)
+            return bodies.dump(self.streamed(payload) if stream else payload)
         except LMError:
             raise
         except ConfigError as exc:
@@ -152,11 +185,18 @@ class Provider(ABC):
                 `request_id` are set as far as known.
         """
         if not 200 <= raw.status < 300:
-            raise self._refusal(raw, now, _parsed(raw.body))
-        data = self._json(raw)
+            raise self.refusal(raw, now, _parsed(raw.body))
+        return self.read_data(raw, now, self._json(raw))
+
+    def read_data(self, raw: RawReply, now: float, data: Any) -> WireReply:
+        """Read the JSON of an answer that is none of an HTTP error; `raw` is what it came in.
+
+        Raises:
+            LMError: as `read`.
+        """
         told = self.error_in(data)
         if told is not None:
-            raise self._refusal(raw, now, told, data)
+            raise self.refusal(raw, now, told, data)
         reply = None
         failure: LMError | None = None
         try:
@@ -215,7 +255,7 @@ class Provider(ABC):
         what = f"something that is not JSON: '{self._start(raw)}'" if body else "an empty body"
         raise Overloaded(f"{self.name} answered with {what} — is base_url right?", status=raw.status, retryable=True)
 
-    def _refusal(self, raw: RawReply, now: float, data: Any, whole: Any = None) -> LMError:
+    def refusal(self, raw: RawReply, now: float, data: Any, whole: Any = None) -> LMError:
         """Turn an answer that is an error into the exception for it.
 
         Args:
@@ -227,7 +267,7 @@ class Provider(ABC):
         error = error_body(data) or ErrorBody(self._start(raw))
         status = raw.status
         if status < 300:  # an error inside a 200, as gateways send it
-            status = int(error.code) if error.code in _HTTP_ERRORS else _STATUS_OF_KIND.get(error.kind, 500)
+            status = int(error.code) if error.code in _HTTP_ERRORS else _status_of(error)
         if 300 <= status < 400:
             return InvalidRequest(
                 f"{self.name} answered {status}, a redirect to {_origin(raw.headers.get('location', ''))}: "
@@ -256,6 +296,10 @@ class Provider(ABC):
             request_id=self._request_id(raw) or _request_id(data),
             usage=self._billed(data if whole is None else whole),
         )
+
+
+def _status_of(error: ErrorBody) -> int:
+    return _STATUS_OF_KIND.get(error.kind) or _STATUS_OF_KIND.get(error.code.lower(), 500)
 
 
 def _parsed(body: bytes) -> Any:

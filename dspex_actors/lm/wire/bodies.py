@@ -20,8 +20,15 @@ def dump(data: Any) -> bytes:
     try:
         return orjson.dumps(data)
     except TypeError:
-        pass  # only such a text, perhaps
-    return orjson.dumps(_mended(data))
+        pass  # only such a text, perhaps, or a number
+    mended = _mended(data)
+    try:
+        return orjson.dumps(mended)
+    except TypeError as exc:
+        if "Integer exceeds" not in str(exc):
+            raise
+    # A model may write any number into the arguments of a call.
+    return json.dumps(mended, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def load(body: bytes) -> Any:

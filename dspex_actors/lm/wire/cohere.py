@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from dspex_actors.errors import ContentBlocked, LMError, Overloaded, QuotaExhausted, RateLimited, Timeout
+from dspex_actors.lm.content.logprobs import Logprob
+from dspex_actors.lm.content.messages import AT
+from dspex_actors.lm.content.parts import EXTRA, Part, Text
 from dspex_actors.lm.usage import Usage
 from dspex_actors.lm.wire.base import Provider, count, entries, table, word
-from dspex_actors.lm.wire.content import SYSTEM_ROLES, refuse
+from dspex_actors.lm.wire.cohere_stream import CohereDecoder
+from dspex_actors.lm.wire.content import SYSTEM_ROLES, image_url, parts_of, refuse, thinking, without_document
+from dspex_actors.lm.wire.decoding import Decoder
 from dspex_actors.lm.wire.exchange import WireReply
 from dspex_actors.lm.wire.failures import ErrorBody
 from dspex_actors.lm.wire.finish import finish
+from dspex_actors.lm.wire.said import calls_in, other, said, thoughts
 
 _NAMES = {"top_p": "p", "top_k": "k", "stop": "stop_sequences"}
 
@@ -38,22 +45,40 @@ class Cohere(Provider):
         return payload
 
     def _message(self, message: dict[str, Any]) -> dict[str, Any]:
-        content = message.get("content")
+        role, content = message["role"], message.get("content")
+        told = {name: value for name, value in message.items() if name not in ("name", "is_error")}
         if isinstance(content, list):
-            for part in entries(content):
-                if part.get("type") in ("input_audio", "file"):
-                    raise refuse(self.name, f"it takes no {part['type']} part; only text and image_url")
-            # A hint for Anthropic's cache, which nobody else knows.
-            message = {
-                **message,
-                "content": [
-                    {name: value for name, value in part.items() if name != "cache_control"}
-                    if isinstance(part, dict)
-                    else part
-                    for part in content
-                ],
-            }
-        return {**message, "role": "system"} if message["role"] in SYSTEM_ROLES else message
+            told["content"] = []
+            for part in parts_of(content):
+                self._part(part, told)
+        if message.get("tool_calls"):
+            told["tool_calls"] = [
+                {name: value for name, value in each.items() if name not in (AT, EXTRA)}
+                for each in message["tool_calls"]
+            ]
+        return {**told, "role": "system"} if role in SYSTEM_ROLES else told
+
+    def _part(self, part: dict[str, Any], told: dict[str, Any]) -> None:
+        """Add a part to the message that is told."""
+        part = without_document(part)
+        kind = part.get("type")
+        if kind in ("input_audio", "file"):
+            raise refuse(self.name, f"it takes no {kind} part; only text and image_url")
+        if kind == "image_url":
+            image_url(self.name, part)
+        if kind == "thinking" and "provider" in part:
+            block = thinking(part, self.name) or {}
+            if "tool_plan" in block:
+                told["tool_plan"] = block["tool_plan"]
+            elif block:
+                told["content"].append(block)
+            return
+        # A hint for Anthropic's cache, and Gemini's signature, which nobody else knows.
+        told["content"].append({name: value for name, value in part.items() if name not in ("cache_control", EXTRA)})
+
+    def decoder(self, status: int, headers: Mapping[str, str]) -> Decoder:
+        """Return the reader of a stream."""
+        return CohereDecoder(self, status, headers)
 
     def parse(self, data: dict[str, Any]) -> WireReply:
         """Read a chat reply; some failures come as its finish_reason."""
@@ -67,10 +92,22 @@ class Cohere(Provider):
             raise Overloaded(f"{self.name} failed in the middle of the reply", code=reason[:80], retryable=True)
         # A reply that only calls tools, or was cut while thinking, has no content.
         content = message.get("content") if reason else message["content"]
+        parts: list[Part] = []
+        if plan := word(message.get("tool_plan")):
+            parts.append(thoughts(plan, self.name, {"tool_plan": plan}))
+        if isinstance(content, str):
+            parts.append(Text(content))
+        for part in entries(content):
+            if part.get("type") == "text":
+                parts.append(Text(str(part["text"])))
+            elif part.get("type") == "thinking":
+                parts.append(thoughts(part.get("thinking"), self.name, part))
+            else:
+                parts.append(other(part))
+        parts += calls_in(message.get("tool_calls"))
         return WireReply(
-            text=content
-            if isinstance(content, str)
-            else "".join(str(part["text"]) for part in entries(content) if part.get("type") == "text"),
+            **said(parts),
+            logprobs=_logprobs(data.get("logprobs")),
             usage=self.usage(data),
             finish_reason=finish(reason),
             model=word(data.get("model")),
@@ -95,3 +132,13 @@ class Cohere(Provider):
         if cls is RateLimited and "/ month" in error.message:
             return QuotaExhausted, False, None
         return cls, retryable, wait
+
+
+def _logprobs(told: object) -> tuple[Logprob, ...] | None:
+    """Return the log probabilities of chunks of text, each of one token or more."""
+    rows = []
+    for each in entries(told):
+        values, text = each.get("logprobs"), each.get("text")
+        if isinstance(text, str) and isinstance(values, list) and all(type(value) is float for value in values):
+            rows.append(Logprob(text, sum(values)))
+    return tuple(rows) or None

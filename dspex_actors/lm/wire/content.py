@@ -6,6 +6,8 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from dspex_actors.errors import InvalidRequest
+from dspex_actors.lm.capabilities import capabilities_of
+from dspex_actors.lm.content.parts import EXTRA
 
 SYSTEM_ROLES = frozenset({"system", "developer"})
 
@@ -22,8 +24,37 @@ def parts_of(content: object) -> list[dict[str, Any]]:
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
     if isinstance(content, list):
-        return [{"type": "text", "text": part} if isinstance(part, str) else part for part in content]
+        parts = [{"type": "text", "text": part} if isinstance(part, str) else part for part in content]
+        if all(isinstance(part, dict) for part in parts):
+            return parts
+        raise TypeError("a part of a message must be a text or a dict")
     raise TypeError(f"content of a message must be a string or a list of parts, got {type(content).__name__}")
+
+
+def are_texts(messages: list[dict[str, Any]]) -> bool:
+    """Tell whether messages are a role and a text each, as nearly all are."""
+    for message in messages:
+        if type(message) is not dict or len(message) != 2 or type(message.get("content")) is not str:
+            return False
+    return True
+
+
+#: Parts that not every model takes: how its capabilities call them, and what people do.
+_MEDIA = {"image_url": ("images", "pictures"), "input_audio": ("audio", "sound"), "file": ("files", "files")}
+
+
+def refuse_media(provider: str, model: str, messages: list[dict[str, Any]]) -> None:
+    """Refuse what the model is known not to take; one that nobody has described is asked as it is told.
+
+    Raises:
+        InvalidRequest: there is a picture, sound or a file for a model that takes none.
+    """
+    for message in messages:
+        content = message.get("content")
+        for part in content if isinstance(content, list) else ():
+            field, what = _MEDIA.get(str(part.get("type")), ("", "")) if isinstance(part, dict) else ("", "")
+            if field and getattr(capabilities_of(provider, model), field) is False:
+                raise refuse(provider, f"{model} takes no {what}; use another model for this prompt")
 
 
 def text_of(content: object) -> str:
@@ -53,6 +84,10 @@ def split_system(
     for part in parts:
         if part.get("type") != "text":
             raise refuse(provider, f"a system message can only be text, got a part of type '{part.get('type')}'")
+    # Gemini's signature of a text says nothing to anybody here.
+    parts = [
+        {name: value for name, value in part.items() if name != EXTRA} if EXTRA in part else part for part in parts
+    ]
     if all(part.keys() == {"type", "text"} for part in parts):
         return "\n\n".join(text_of(content) for content in system), rest
     return parts, rest
@@ -69,7 +104,44 @@ def data_url(url: str) -> tuple[str, str] | None:
     return unquote_to_bytes(media).decode("ascii", "replace") or "application/octet-stream", data
 
 
-def image_url(part: dict[str, Any]) -> str:
-    """Return the address in an `image_url` part, in either of the two ways it is written."""
-    image = part["image_url"]
-    return str(image["url"] if isinstance(image, dict) else image)
+def image_url(provider: str, part: dict[str, Any]) -> str:
+    """Return the address in an `image_url` part, in either of the two ways it is written.
+
+    Raises:
+        InvalidRequest: it is no address, and no picture.
+    """
+    image = part.get("image_url")
+    url = image.get("url") if isinstance(image, dict) else image
+    if isinstance(url, str) and (
+        url.startswith(("https://", "http://")) or (data_url(url) or ("",))[0][:6] == "image/"
+    ):
+        return url
+    shown = repr(url) if len(repr(url)) < 60 else repr(url)[:59] + "…"
+    raise refuse(provider, f"an image needs an http(s) address or a 'data:image/...;base64,...' URL, got {shown}")
+
+
+def without_document(part: dict[str, Any]) -> dict[str, Any]:
+    """Return a part; a document, which Anthropic alone has, as a text, or as a file if it is a PDF."""
+    if part.get("type") != "document":
+        return part
+    source = part.get("source")
+    source = source if isinstance(source, dict) else {}
+    title, context, data = part.get("title"), part.get("context"), source.get("data")
+    if source.get("type") == "base64":
+        file = {"filename": title or "document.pdf", "file_data": f"data:{source.get('media_type')};base64,{data}"}
+        return {"type": "file", "file": file}
+    if source.get("type") != "text":
+        return part
+    head = "".join(f"{name}: {text}\n" for name, text in (("Title", title), ("Context", context)) if text)
+    return {"type": "text", "text": f"{head}\n{data}" if head else str(data)}
+
+
+def thinking(part: dict[str, Any], provider: str) -> dict[str, Any] | None:
+    """Return the block of a thinking part as its provider gave it; None: it is another one's, or has none.
+
+    One without a provider is in somebody's own words, and stays.
+    """
+    if "provider" not in part:
+        return part
+    block = part.get("block")
+    return block if part["provider"] == provider and isinstance(block, dict) else None

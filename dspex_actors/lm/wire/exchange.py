@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from dspex_actors.lm.content.logprobs import Logprob
+from dspex_actors.lm.content.parts import Part
 from dspex_actors.lm.usage import Usage
 
 
@@ -27,9 +29,12 @@ class WireRequest:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RawReply:
-    """One HTTP answer, read to its end: status, headers by lower-case name, body without content encoding."""
+    """One HTTP answer, read to its end: status, headers by lower-case name, body without content encoding.
+
+    Not to be changed; frozen it would take three times as long to make.
+    """
 
     status: int
     headers: Mapping[str, str]
@@ -48,6 +53,8 @@ class WireReply:
         request_id: the provider's id of the request.
         tier: how it is billed, where that is not the standard way: batch, flex, priority, fast, or the provider's own
             word.
+        parts: what it says, where that is more than one text; None: `text` is all.
+        logprobs: of the tokens of its text; None: not told.
     """
 
     text: str
@@ -56,3 +63,5 @@ class WireReply:
     model: str | None
     request_id: str | None
     tier: str | None = None
+    parts: tuple[Part, ...] | None = None
+    logprobs: tuple[Logprob, ...] | None = None

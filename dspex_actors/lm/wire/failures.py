@@ -20,7 +20,7 @@ from dspex_actors.errors import (
     RateLimited,
     Timeout,
 )
-from dspex_actors.lm.keys import scrub
+from dspex_actors.foundation.secrets import scrub
 from dspex_actors.lm.wire import bodies
 
 #: Characters of a provider's words that go into an error message.

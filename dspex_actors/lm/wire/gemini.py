@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
 from dspex_actors.errors import AuthError, ContentBlocked, LMError, Overloaded, QuotaExhausted, RateLimited
+from dspex_actors.lm.content.messages import in_order
 from dspex_actors.lm.usage import Usage
 from dspex_actors.lm.wire.base import Provider, count, entries, standard, table, word
-from dspex_actors.lm.wire.content import data_url, image_url, parts_of, refuse, split_system
+from dspex_actors.lm.wire.content import refuse, split_system
+from dspex_actors.lm.wire.decoding import Decoder
 from dspex_actors.lm.wire.exchange import WireReply
 from dspex_actors.lm.wire.failures import ErrorBody, excerpt
 from dspex_actors.lm.wire.finish import finish
-from dspex_actors.lm.wire.tools import calls_of, gemini_choice, gemini_result, gemini_tools
+from dspex_actors.lm.wire.gemini_parts import let_unsigned_calls_pass, logprobs_said, part_told, parts_said
+from dspex_actors.lm.wire.gemini_stream import GeminiDecoder
+from dspex_actors.lm.wire.gemini_tools import gemini_choice, gemini_result, gemini_tools
+from dspex_actors.lm.wire.said import said
 
 #: Our parameters' names in `generationConfig`. Any other goes beside it, as the API's top-level fields do.
 _CONFIG = {
@@ -38,6 +44,8 @@ _BLOCKED = frozenset(
         "IMAGE_RECITATION",
     }
 )
+#: Models that refuse calls in a conversation which they have not signed.
+_SIGNS = re.compile(r"(?:^|/)gemini-(?:[3-9]|\d\d)")
 _SECONDS = re.compile(r"(\d+(?:\.\d+)?)s")
 
 
@@ -49,17 +57,29 @@ class Gemini(Provider):
     default_key = "env:GEMINI_API_KEY"
     # Never `?key=`: addresses end up in logs.
     key_header = "x-goog-api-key"
+    takes_addresses = False
     key_prefix = ""
 
     def path(self, model: str) -> str:
         """Return the model's own path."""
         return f"/v1beta/models/{quote(model.removeprefix('models/'), safe='')}:generateContent"
 
+    def stream_path(self, model: str) -> str:
+        """Return the model's own path for streams of events."""
+        return self.path(model).removesuffix(":generateContent") + ":streamGenerateContent?alt=sse"
+
+    def streamed(self, payload: dict[str, Any]) -> dict[str, Any]:
+        """Return it as it is: the path says it."""
+        return payload
+
     def payload(self, model: str, messages: list[dict[str, Any]], params: dict[str, Any]) -> dict[str, Any]:
         """Translate roles and parts; put sampling parameters into `generationConfig`."""
         system, rest = split_system(self.name, messages)
         config: dict[str, Any] = {}
         payload: dict[str, Any] = {"contents": self._contents(rest)}
+        if _SIGNS.search(model):
+            for content in payload["contents"]:
+                let_unsigned_calls_pass(content["parts"])
         if system:
             texts = [system] if isinstance(system, str) else [part["text"] for part in system]
             payload["systemInstruction"] = {"parts": [{"text": text} for text in texts]}
@@ -98,36 +118,19 @@ class Gemini(Provider):
             if role not in ("user", "assistant"):
                 raise refuse(self.name, f"no message of role '{role}' can be sent; use system, user, assistant or tool")
             content = message.get("content")
-            parts: list[dict[str, Any]] = (
-                [{"text": content}] if isinstance(content, str) else [self._part(part) for part in parts_of(content)]
-            )
-            if message.get("tool_calls"):
-                parts = parts if content else []
-                for call, name, arguments in calls_of(self.name, message):
-                    names[call] = name
-                    parts.append({"functionCall": {"name": name, "args": arguments}})
+            if isinstance(content, str) and not message.get("tool_calls"):
+                parts: list[dict[str, Any]] = [{"text": content}]
+            else:
+                told = in_order(message)
+                parts = [part for each in told if (part := part_told(each, names)) is not None]
+                if told and not parts:
+                    continue  # another provider's thoughts, and nothing else
             written.append({"role": "model" if role == "assistant" else "user", "parts": parts})
         return written
 
-    def _part(self, part: dict[str, Any]) -> dict[str, Any]:
-        kind = part.get("type")
-        if kind == "text":
-            return {"text": part["text"]}
-        if kind == "image_url":
-            inline = data_url(image_url(part))
-            if inline is None:
-                # Fetching it for the user would make this process a way into the network it runs in.
-                raise refuse(self.name, "it takes no image addresses; give the image as a base64 data: URL")
-            return {"inlineData": {"mimeType": inline[0], "data": inline[1]}}
-        if kind == "input_audio":
-            audio = part["input_audio"]
-            return {"inlineData": {"mimeType": f"audio/{audio['format']}", "data": audio["data"]}}
-        if kind == "file":
-            inline = data_url(str(part["file"].get("file_data", "")))
-            if inline is None:
-                raise refuse(self.name, "a file part needs file_data as a base64 data: URL")
-            return {"inlineData": {"mimeType": inline[0], "data": inline[1]}}
-        return part  # Gemini's own parts as they are
+    def decoder(self, status: int, headers: Mapping[str, str]) -> Decoder:
+        """Return the reader of a stream."""
+        return GeminiDecoder(self, status, headers)
 
     def parse(self, data: dict[str, Any]) -> WireReply:
         """Read a GenerateContentResponse; one without candidates is a blocked prompt."""
@@ -139,20 +142,22 @@ class Gemini(Provider):
             raise ContentBlocked(f"{self.name} blocked the prompt: {excerpt(why, 80)}", code=why[:80], retryable=False)
         reason = word(candidates[0].get("finishReason")) or ""
         parts = entries(table(candidates[0].get("content")).get("parts"))
-        said = [part for part in parts if not part.get("thought")]
+        spoken = [part for part in parts if not part.get("thought")]
         if reason in _BLOCKED:
             raise ContentBlocked(f"{self.name} blocked the reply: {reason}", code=reason, retryable=False)
-        if not said and reason != "MAX_TOKENS":
+        if not spoken and reason != "MAX_TOKENS":
             # STOP after nothing, or nothing but thoughts; OTHER, MALFORMED_RESPONSE: sampling again often answers.
             why = excerpt(reason, 80) or "no reason given"
             raise Overloaded(f"{self.name} answered nothing: {why}", code=reason[:80] or None, retryable=True)
-        called = any("functionCall" in part for part in said)
+        called = any("functionCall" in part for part in spoken)
+        request_id = word(data.get("responseId"))
         return WireReply(
-            text="".join(str(part["text"]) for part in said if "text" in part),
+            **said(parts_said(parts, request_id)),
+            logprobs=logprobs_said(table(candidates[0].get("logprobsResult"))),
             usage=self.usage(data),
             finish_reason="tool_calls" if called and reason == "STOP" else finish(reason),
             model=word(data.get("modelVersion")),
-            request_id=word(data.get("responseId")),
+            request_id=request_id,
             tier=standard(table(data.get("usageMetadata")).get("serviceTier"), "standard"),
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import ClassVar
 
 from dspex_actors.errors import (
     CircuitOpen,
@@ -130,3 +131,54 @@ def out_of_time(deadline: float, last: LMError | None) -> DeadlineExceeded:
         code=last.code if last is not None else None,
         request_id=last.request_id if last is not None else None,
     )
+
+
+class RetryBudget:
+    """How many requests of calls outside of runs are made again: a share of what is asked, and a few in any case.
+
+    Where a server fails most of what it is asked, asking everything again doubles its load. A run has so many requests
+    in flight whatever fails, so its calls need no such limit.
+
+    Source: "Site Reliability Engineering", 2016, chapter 21: a retry budget of 10 % for each client.
+    """
+
+    #: Share of the requests of a window, and how many at least.
+    SHARE: ClassVar[float] = 0.1
+    LEAST: ClassVar[int] = 50
+    #: Seconds.
+    WINDOW: ClassVar[float] = 60.0
+
+    __slots__ = ("_before", "_now", "_since")
+
+    def __init__(self, now: float) -> None:
+        """Begin with nothing asked."""
+        #: Requests and retries of this half of the window, and of the one before.
+        self._now, self._before = [0, 0], [0, 0]
+        self._since = now
+
+    def asked(self, now: float) -> None:
+        """Take note of a request."""
+        self._turn(now)
+        self._now[0] += 1
+
+    def take(self, now: float) -> bool:
+        """Say whether a request that failed may be made again, and count it."""
+        self._turn(now)
+        requests, retries = self._now[0] + self._before[0], self._now[1] + self._before[1]
+        if retries + 1 > max(self.LEAST, self.SHARE * requests):
+            return False
+        self._now[1] += 1
+        return True
+
+    def _turn(self, now: float) -> None:
+        half = self.WINDOW / 2
+        if now - self._since >= half:
+            self._before = self._now if now - self._since < 2 * half else [0, 0]
+            self._now, self._since = [0, 0], now
+
+
+def spent(error: LMError) -> LMError:
+    """Return the error of a call that may not ask again: too much has failed lately."""
+    error.message = f"{error.message}; not asked again: too many requests have failed lately"
+    error.args = (error.message,)
+    return error

@@ -3,41 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
+import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
-from dspex_actors.errors import AuthError, ConfigError, LMError, RateLimited, Timeout
-from dspex_actors.foundation.tokens import CHARS_PER_TOKEN
-from dspex_actors.lm import address
+from dspex_actors.errors import AuthError, ConfigError, InvalidRequest, LMError, RateLimited, Timeout
+from dspex_actors.foundation.limits import Limit
+from dspex_actors.foundation.telemetry.recorded import LMRequests
 from dspex_actors.lm.attempts import current_ledger
 from dspex_actors.lm.deployment import Deployment
-from dspex_actors.lm.keys import resolve, variable
-from dspex_actors.lm.prices import cost, told_prices
+from dspex_actors.lm.prices import told_prices
 from dspex_actors.lm.reply import LMReply
-from dspex_actors.lm.request import Options
-from dspex_actors.lm.usage import Usage, estimate_usage, longest_reply, prompt_tokens
-from dspex_actors.lm.wire import PROVIDERS
+from dspex_actors.lm.request import Options, Whose
+from dspex_actors.lm.usage import guessed_tokens, usage_of
+from dspex_actors.lm.wire import wire_for
 from dspex_actors.lm.wire.exchange import RawReply, WireReply
-from dspex_actors.lm.worker import books, retry
+from dspex_actors.lm.worker import books, retry, turns
+from dspex_actors.lm.worker.again import Again
+from dspex_actors.lm.worker.aim import Aim
 from dspex_actors.lm.worker.call import Call
+from dspex_actors.lm.worker.hedging import Hedging
 from dspex_actors.lm.worker.http import MAX_CONNECTIONS, HttpClient, Target
-from dspex_actors.lm.worker.outcome import Gate, Outcome
-from dspex_actors.lm.worker.refusals import Refusals, Rejections
+from dspex_actors.lm.worker.outcome import Circuit, Gate, Outcome
+from dspex_actors.lm.worker.pauses import Pauses
+from dspex_actors.lm.worker.pictures import with_pictures
+from dspex_actors.lm.worker.ramp import Ramp
+from dspex_actors.lm.worker.spending import has_limits, hold_for
+from dspex_actors.lm.worker.streaming import Receiving, Sink
 from dspex_actors.lm.worker.window import Slots, Window
 
-#: Longest time, in seconds, that 429s silence the whole session. After it somebody asks again: a wrong header must
-#: not keep an LM away for hours.
-PAUSE_MAX = 60.0
-#: How long a 429 that names no wait does; seconds.
-PAUSE_SHORT = 0.25
-
 _OPTIONS = Options()
-
-_log = logging.getLogger(__name__)
 
 
 class LMSession:
@@ -86,28 +84,29 @@ class LMSession:
         self.deployment = deployment
         #: HTTP requests made so far.
         self.asked = 0
-        self._provider = PROVIDERS[deployment.provider]
         # Asked for with each price.
         self._at_home = deployment.at_home
-        self._url = address.join(base, self._provider.path(deployment.model_name))
-        Target(self._url, {})  # a wrong address is found now, while no key is near
+        self._aim = Aim(deployment, base)
         told_prices()  # and a wrong price before anything is paid
         self._gate = gate
+        self._meter = LMRequests(deployment.model_name, deployment.provider, deployment.digest)
         self._clock = clock
         self._wall = wall
         self._sleep = sleep
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
-        self._http = http or HttpClient()
+        self._http = http or HttpClient(secure=self._aim.is_secure)
         # Not more than there are connections: who waits, waits here, under the call's deadline, not inside a
         # request's.
         self._window = Window(max_in_flight or MAX_CONNECTIONS, is_known=self._at_home)
         self._slots = Slots(self._window)
-        self._target: Target | None = None
-        self._refusals = Refusals()
-        self._rejections = Rejections()
-        self._in_flight = 0
-        self._paused_until = 0.0
-        self._spread = 0.0
+        self._ramp = Ramp(is_over=deployment.provider == "embedded")
+        #: What makes all its calls wait.
+        self.pauses = Pauses(deployment.provider, clock, sleep, self._rng)
+        self._again = Again(self._rng, clock())
+        self._hedging = Hedging(self._request, self._second_turn, self._slots.release, clock)
+        self._turns = turns.Turns(gate, self._ramp, self._meter, self.pauses, clock, sleep, self._left)
+        #: Requests that are under way.
+        self.in_flight = 0
 
     async def complete(
         self,
@@ -115,13 +114,23 @@ class LMSession:
         params: dict[str, Any] | None = None,
         *,
         options: Options = _OPTIONS,
+        whose: Whose = (None, None),
+        model_type: str = "chat",
+        sink: Sink | None = None,
+        circuit: Circuit | None = None,
+        waits: bool = True,
     ) -> LMReply:
         """Answer one call.
 
         Args:
             messages: role/content messages.
             params: parameters of this call, the LM's own among them.
-            options: how long the call and each of its requests may take.
+            options: how long the call and each of its requests may take; of a stream, each of its pieces.
+            whose: for whom it is, and what for.
+            model_type: in which of the provider's formats it is asked.
+            sink: takes the pieces of a reply that is to be streamed. After the first of them nothing is asked again.
+            circuit: of the deployment; None: it heeds none.
+            waits: whether it waits where the circuit is open.
 
         Returns:
             The reply, with usage, price and the number of requests it took.
@@ -133,12 +142,18 @@ class LMSession:
         ledger = current_ledger()
         if ledger is not None and (left := ledger.left()) is not None:
             total = min(total, left)
-        call = Call(messages, params or {}, self._clock(), total, options.timeout)
+        wire = wire_for(self.deployment.provider, model_type)
+        if wire is None:
+            raise InvalidRequest(f"{self.deployment.provider} has no {model_type}", retryable=False)
+        call = Call(messages, params or {}, self._clock(), total, options.timeout, wire, *whose)
+        call.sink, call.circuit, call.waits = sink, circuit, waits
+        call.in_run, call.hedges = ledger is not None, options.hedge and sink is None
+        self._again.begin(call)
         task = asyncio.current_task()
         if ledger is not None:
             ledger.calls.add(task)
         try:
-            wire = await self._answer(call)
+            reply = await self._answer(call)
         except LMError as error:
             if isinstance(error, AuthError) and (hint := self.deployment.why_no_key):
                 error.message = f"{error.message}; {hint}"
@@ -150,17 +165,7 @@ class LMSession:
         finally:
             if ledger is not None:
                 ledger.calls.discard(task)
-        return LMReply(
-            text=wire.text,
-            usage=call.usage,
-            cost=call.cost,
-            model=wire.model or self.deployment.model_name,
-            latency=self._clock() - call.start,
-            finish_reason=wire.finish_reason,
-            request_id=wire.request_id,
-            asked=call.asked,
-            provider=self.deployment.provider,
-        )
+        return call.reply(reply, self.deployment, self._clock() - call.start)
 
     def resize(self, max_in_flight: int | None) -> None:
         """Make no more than so many requests at the same time from now on; None: as many as the connections allow."""
@@ -169,148 +174,166 @@ class LMSession:
 
     def move(self, base_url: str) -> None:
         """Ask another server from now on; a call that is under way asks there with its next request."""
-        self._url = address.join(base_url, self._provider.path(self.deployment.model_name))
-        self._target = None
+        self._aim.move(base_url)
 
     async def aclose(self) -> None:
         """Close the connections; the session must not be used any more."""
         await self._http.aclose()
 
-    def _price(self, usage: Usage, told: str | None, tier: str | None) -> float | None:
-        """Return the price of what was used, by the model that answered (None: nobody said which); None: unknown."""
-        provider, model = self.deployment.provider, self.deployment.model_name
-        # Another server than the provider's own has its own prices.
-        listed = self._at_home
-        price = cost(usage, provider, told or model, tier=tier, listed=listed)
-        if price is None and told is not None and told != model:
-            price = cost(usage, provider, model, tier=tier, listed=listed)
-        return price
-
-    def _price_of_failure(self, usage: Usage, tier: str | None) -> float | None:
-        """Return the price of a request without an answer: that of guessed tokens is unknown."""
-        if usage.estimated and self.deployment.provider != "embedded":
-            return None
-        return self._price(usage, None, tier) if usage.total else 0.0
-
     async def _answer(self, call: Call) -> WireReply:
-        body = self._provider.body(self.deployment.model_name, call.messages, call.params)
-        self._aim()  # a key that is not there is found out before any waiting
+        streams = call.sink is not None
+        messages = call.messages
+        if not call.wire.takes_addresses:
+            messages = await with_pictures(self.deployment.provider, call, self._left)
+        body = call.wire.body(self.deployment.model_name, messages, call.params, stream=streams)
+        self._aim.target(call.wire, streams)  # a key that is not there is found out before any waiting
         while True:
             # What goes wrong before the request is made ends the call: it has waited as long as it may.
-            tokens = await self._turn(call)
+            lease = await self._turn(call)
+            if call.is_held:  # the circuit opened while this call stood in line
+                self._step_back(lease)
+                continue
+            if not await self._holds(call, body, lease):
+                continue
             try:
-                return await self._request(call, self._aim(), body, tokens)
+                ask = self._hedging.ask if call.hedges and not call.probe else self._request
+                return await ask(call, self._aim.target(call.wire, streams), body, lease)
             except LMError as exc:
                 # Without its frames: their variables hold the raw answer, and an answer may repeat the key.
                 error = exc.with_traceback(None)
             finally:
                 self._slots.release()
-            kind = retry.kind_of(error)
-            count = call.failed[kind] = call.failed.get(kind, 0) + 1
-            step = retry.next_step(error, count, self._clock() - call.start, call.deadline, self._rng)
-            if isinstance(step, retry.GiveUp):
-                raise step.error
-            call.last = error
-            await self._sleep(step.delay)
+                call.unmade()  # if it has made no request after all
+            if call.sink is not None and call.sink.has_given:
+                raise error
+            if call.circuit is not None and call.circuit.holds(error):
+                call.last = error  # that is no attempt: nobody is answered, and it waits as everybody does
+                continue
+            await self._sleep(self._again.delay(call, error, self._clock()))
 
-    def _aim(self) -> Target:
-        """Join address, headers and key, once. From here on the key is in the target, and nowhere else."""
-        if self._target is not None:
-            return self._target
-        headers = self._provider.headers()
-        reference = self.deployment.key_reference
-        if reference is not None:
-            try:
-                key = resolve(reference)
-            except LMError as error:
-                error.message = (
-                    f"{error.message}; {self.deployment.provider} needs {variable(reference)}, or another api_key"
-                )
-                error.args = (error.message,)
-                raise
-            name, prefix = self._provider.key(self._url)
-            headers[name] = prefix + key
-        elif os.environ.get(self.deployment.withheld_key or "") and not address.is_loopback(self._url):
-            _log.warning("%s at %s: %s", self.deployment.model, address.origin(self._url), self.deployment.why_no_key)
-        self._target = Target(self._url, headers)
-        return self._target
+    async def _holds(self, call: Call, body: bytes, lease: int, *, hedges: bool = False) -> bool:
+        """Hold back what a request may cost; return False where that took a while: its turn has been given back."""
+        if call.hold is not None or not has_limits():
+            return True
+        back = partial(self._step_back, lease)
+        return await hold_for(call, self.deployment, body, self._left, back, is_needed=not hedges)
+
+    async def _second_turn(self, call: Call, body: bytes) -> int:
+        while not await self._holds(call, body, lease := await self._turn(call), hedges=True):
+            pass
+        return lease
 
     async def _turn(self, call: Call) -> int:
-        """Wait until this call may make a request, take a slot, and return the tokens reserved for it."""
-        while True:
-            await self._wait_out_pause(call)
-            if not await self._slots.take(self._left(call)):
-                raise retry.out_of_time(call.deadline, call.last)
-            if self._paused_until <= self._clock():
-                break
-            self._slots.release()  # a pause began while this call stood in line
-        tokens = 0
-        passed = leased = False
+        """Wait until this call may make a request, take a slot, and return the lease of what is reserved for it."""
+        if call.circuit is not None and call.circuit.is_open:
+            call.unmade()  # others can use the money meanwhile
+            call.probe = await call.circuit.enter(call, self._left(call))
         try:
-            if self._gate is not None:
-                if self._gate.counts_tokens:
-                    tokens = prompt_tokens(call.messages) + longest_reply(call.params)
-                await self._gate.acquire(tokens, self._left(call))
-                leased = True
-                # A pause that began while this call waited for its lease holds for it too.
-                await self._wait_out_pause(call)
-            passed = True
-        finally:
-            if not passed:
+            while True:
+                if self.pauses.until > self._clock():
+                    await self.pauses.wait_out(lambda: self._left(call))
+                left = self._left(call)
+                if call.probe is not None:
+                    self._slots.take_more()  # all may be taken by what hangs
+                elif not (self._slots.take_free() or await self._slots.take(left)):
+                    raise retry.out_of_time(call.deadline, call.last)
+                if self.pauses.until <= self._clock():
+                    break
+                self._slots.release()  # a pause began while this call stood in line
+            gate = self._gate
+            if self._ramp.is_over and (gate is None or not gate.paces(call.user, call.tags)):
+                return 0
+            try:
+                return await self._turns.take(call)
+            except BaseException:
                 self._slots.release()
-                if self._gate is not None and leased:
-                    self._gate.report(Outcome(tokens, usage=Usage(), cancelled=True))
-        return tokens
+                raise
+        except BaseException:
+            call.unmade()
+            raise
 
-    async def _request(self, call: Call, target: Target, body: bytes, tokens: int) -> WireReply:
+    def _step_back(self, lease: int) -> None:
+        """Give back what a call has taken for a request that it does not make."""
+        self._slots.release()
+        if self._gate is not None:
+            self._gate.report(turns.not_made(lease))
+
+    async def _request(self, call: Call, target: Target, body: bytes, lease: int) -> WireReply:
         ledger = current_ledger()
         if ledger is not None:
-            ledger.left()  # an example that has its result asks for nothing more
+            try:
+                await ledger.may_ask()  # one that has its result asks for nothing more
+            except BaseException:
+                if self._gate is not None:
+                    self._gate.report(turns.not_made(lease))
+                raise
+        circuit = call.circuit
+        lived = 0 if circuit is None else circuit.epoch
+        hold = call.taken()
         sent, at, epoch = self._clock(), self._wall(), self._window.epoch
         provider, model = self.deployment.provider, self.deployment.model_name
         # So many tokens, about: only if nothing more is heard of it.
-        number = 0 if ledger is None else ledger.begin(at, provider, model, len(body) // CHARS_PER_TOKEN)
+        number = 0 if ledger is None else ledger.begin(at, provider, model, guessed_tokens(body, call.messages))
         raw: RawReply | None = None
         wire: WireReply | None = None
         error: LMError | None = None
-        self._in_flight += 1
+        streamed = None if call.sink is None else Receiving(call.sink, call.messages, call.timeout, self._wall)
+        self.in_flight += 1
         try:
-            raw = await self._post(call, target, body)
-            wire = self._provider.read(raw, self._wall())
+            if streamed is not None:
+                wire = await self._stream(call, streamed, target, body)
+            else:
+                raw = await self._post(call, target, body)
+                wire = call.wire.read(raw, self._wall())
         except LMError as exc:
             error = exc
             raise
         finally:
             latency = self._clock() - sent
-            self._in_flight -= 1
-            pause = self._note(error) if raw is not None else None
+            self.in_flight -= 1
+            if streamed is not None:
+                raw = streamed.raw
+                streamed.told(self._meter)
+            pause = self.pauses.note(error, self.in_flight) if raw is not None else None
             told = None if wire is None else wire.model
             if wire is not None:
-                call.usage = usage = wire.usage or estimate_usage(call.messages, wire.text)
-                call.cost = price = self._price(usage, told, wire.tier)
-                self._window.answered(latency, call.timeout, epoch)
+                call.usage = usage = usage_of(wire.usage, call.messages, wire.text)
+                call.cost = price = books.price(self.deployment, usage, told, wire.tier, listed=self._at_home)
+                # A stream that waited for its reader says nothing of the server.
+                self._ramp.answered(latency)
+                self._window.answered(latency - (streamed.blocked if streamed else 0.0), call.timeout, epoch)
             else:
-                usage = books.failed_usage(error, call.messages)
-                price = self._price_of_failure(usage, call.params.get("service_tier"))
+                usage = (streamed and streamed.spent) or books.failed_usage(error, call.messages)
+                tier = call.params.get("service_tier")
+                price = books.price_of_failure(self.deployment, usage, tier, listed=self._at_home)
                 if isinstance(error, Timeout):
                     self._window.late(epoch)
+                elif isinstance(error, RateLimited):
+                    self._ramp.refused(self._clock())
+            if hold is not None:
+                hold.settle(None if usage.estimated else price)
             self._hold_back(error, answered=wire is not None)
-            if ledger is not None:
-                ledger.book(
-                    books.attempt(
-                        number, at, provider, told or model, latency, wire=wire, error=error, usage=usage, cost=price
-                    )
-                )
+            if circuit is not None:
+                circuit.ended(error, answered=wire is not None, probe=call.probe, epoch=lived)
+                call.probe = None
+            self._meter.ended(
+                latency, usage.input_total, usage.output_total, price, answered=wire is not None, error=error
+            )
+            books.book(
+                ledger, number, at, provider, told or model, latency,
+                wire=wire, error=error, usage=usage, cost=price, user=call.user, tags=call.tags,
+            )  # fmt: skip
             if self._gate is not None:
                 self._gate.report(
                     Outcome(
-                        estimated_tokens=tokens,
+                        lease,
                         usage=usage if wire is not None else None,
                         error=error,
                         headers=raw.headers if raw else None,
                         latency=latency,
                         cancelled=wire is None and error is None,
                         pause=pause,
+                        under_way=self.in_flight,
                     )
                 )
         return wire
@@ -318,36 +341,40 @@ class LMSession:
     def _hold_back(self, error: LMError | None, *, answered: bool) -> None:
         """Ask one at a time, with pauses, while a server that has answered nothing rejects what it is asked."""
         if answered:
-            self._rejections.answered()
-        elif error is not None and (wait := self._rejections.rejected(error)) is not None:
+            self.pauses.answered()
+        elif error is not None and self.pauses.rejected(error):
             self._window.narrow()
-            self._paused_until = max(self._paused_until, self._clock() + wait)
         else:
             self._window.open_again()
-
-    def _note(self, error: LMError | None) -> float | None:
-        """Take note of how a request was answered; return for how long all calls wait now, if that is a pattern."""
-        if not isinstance(error, RateLimited) or error.retryable is False:
-            self._refusals.answered()
-        elif self._refusals.refused(self._in_flight):
-            return self.pause(error.retry_after)
-        return None
 
     async def _post(self, call: Call, target: Target, body: bytes) -> RawReply:
         left = self._left(call)
         limit = min(left, call.timeout)
         self.asked += 1
         call.asked += 1
+        timer = Limit(limit)
         try:
-            async with asyncio.timeout(limit):
-                return await self._http.post(target, body)
-        except TimeoutError:
-            pass
+            return await self._http.post(target, body)
+        except asyncio.CancelledError:
+            if not timer.has_ended_it():
+                raise
+        finally:
+            timer.lift()
         if limit < call.timeout:
             error = retry.out_of_time(call.deadline, call.last)
             error.status = None  # of an earlier request, and this one has none
             raise error
         raise Timeout(f"no complete answer from {self.deployment.provider} within timeout={limit:g} s", retryable=True)
+
+    async def _stream(self, call: Call, streamed: Receiving, target: Target, body: bytes) -> WireReply:
+        left = self._left(call)
+        self.asked += 1
+        call.asked += 1
+        with contextlib.suppress(TimeoutError):
+            return await streamed.ask(self._http, call.wire, target, body, left)
+        error = retry.out_of_time(call.deadline, call.last)
+        error.status, error.partial = None, streamed.partial
+        raise error
 
     def _left(self, call: Call) -> float:
         """Return the seconds the call has left; raise when there are none."""
@@ -367,20 +394,4 @@ class LMSession:
         Returns:
             The seconds that calls wait for it.
         """
-        wait = min(wait, PAUSE_MAX) if wait else PAUSE_SHORT
-        until = self._clock() + wait
-        if until > self._paused_until:
-            self._paused_until = until
-            self._spread = retry.spread(wait)
-        return wait
-
-    async def _wait_out_pause(self, call: Call) -> None:
-        while (pause := self._paused_until - self._clock()) > 0:
-            left = self._left(call)
-            if pause >= left:
-                raise RateLimited(
-                    f"{self.deployment.provider} asked for {pause:.1f} s more, longer than this call may take",
-                    retry_after=pause,
-                    retryable=True,
-                )
-            await self._sleep(min(pause + self._rng.random() * self._spread, (pause + left) / 2))
+        return self.pauses.begin(wait)

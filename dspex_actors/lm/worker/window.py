@@ -11,11 +11,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+from dspex_actors.foundation.limits import Limit
+
 #: Requests at once to a server that has not answered yet: one of which nothing is known, and a provider's own.
 START, START_KNOWN = 1, 4
 #: A window grows by this factor while that is sure to go well; by that one if it only seems so; and by the third after
 #: requests were late.
-QUICK, HOPEFUL, CAREFUL = 8.0, 4.0, 1.25
+QUICK, HOPEFUL, CAREFUL = 64.0, 4.0, 1.25
 #: Answers that take so many times as long as the quickest one mean that requests wait in the server.
 CALM = 1.5
 #: After each time that requests were late twice as many windows pass before more is tried than is sure; at most these.
@@ -88,6 +90,16 @@ class Window:
         self._worst = max(self._worst, latency)
         if self._answers + self._late >= self.size:
             self._begin(self._grown(timeout) if self._was_full else None)
+        elif self._was_full and not self._late and not self._caution and self._is_enough_for_all(timeout):
+            self._begin(self._most)
+
+    def _is_enough_for_all(self, timeout: float) -> bool:
+        """Tell whether the answers of this window, which is not over, are enough to open it wholly.
+
+        So many in so long say what the first one alone has said, of so many times as many. Where they do not yet say
+        enough for all, it is better to wait for the rest: what is under way counts no more after a change.
+        """
+        return self._answers * timeout * FIRST >= self._worst * self._most and self.size < self._most
 
     def _grown(self, timeout: float) -> int:
         self._clean += 1
@@ -139,25 +151,37 @@ class Slots:
         self.taken = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    async def take(self, seconds: float) -> bool:
-        """Wait for a place; return whether there was one within so many seconds."""
+    def take_free(self) -> bool:
+        """Take a place if there is one and nobody waits for it; return whether there was."""
         if self.taken < self.window.size and not self._waiting:
             self.taken += 1
+            return True
+        return False
+
+    async def take(self, seconds: float) -> bool:
+        """Wait for a place; return whether there was one within so many seconds."""
+        if self.take_free():
             return True
         self.window.full()
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(place)
+        limit = Limit(seconds)
         try:
-            async with asyncio.timeout(seconds):
-                await place
-        except BaseException as error:
+            await place
+        except BaseException:
             if place.done() and not place.cancelled():
                 self.release()  # it came at the same moment
             place.cancel()
-            if isinstance(error, TimeoutError):
-                return False
-            raise
+            if not limit.has_ended_it():
+                raise
+            return False
+        finally:
+            limit.lift()
         return True
+
+    def take_more(self) -> None:
+        """Take a place beyond the window's."""
+        self.taken += 1
 
     def release(self) -> None:
         """Give a place back; whoever waits longest gets it, if the window has not shrunk meanwhile."""

@@ -43,13 +43,28 @@ LONG = 300
 MANY = 1000
 _JSON = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS
 #: What programs, predictors and LMs note down while they run.
-NOTES = frozenset({"_compiled", "callbacks", "history", "train", "traces"})
+NOTES = frozenset(
+    {
+        "_compiled", "callbacks", "candidate_programs", "history", "mb_candidate_programs", "prompt_model_total_calls",
+        "results_best", "results_latest", "total_calls", "train", "traces", "trial_logs",
+    }
+)  # fmt: skip
+
+
+class Noted(float):
+    """A number noted down on a program under a name that programs use themselves (`score`): no part of what it is."""
+
+    #: Values of classes that say this are no part of what the program is on which they are noted down.
+    is_noted = True
+
+
 #: Members of classes that say nothing about what they do.
 _QUIET = frozenset(
     {
         "__abstractmethods__", "__annotations__", "__dict__", "__doc__", "__firstlineno__", "__hash__", "__module__",
         "__orig_bases__", "__parameters__", "__qualname__", "__static_attributes__", "__slots__", "__weakref__",
         "__match_args__", "__dataclass_fields__", "__dataclass_params__", "_abc_impl", "__signature__",
+        "__slotnames__",  # put in by the first copy or pickle of an object
     }
 )  # fmt: skip
 _BY_REPR = (
@@ -76,9 +91,10 @@ def lm_parts(lm: LM) -> dict[str, Any]:
     """
     params = {name: _number(value) for name, value in lm.parameters.items()}
     parts: dict[str, Any] = {"model": lm.model, **params}
-    for number, other in enumerate(lm.fallbacks, 1):
-        found = {"model": other} if isinstance(other, str) else lm_parts(other)
-        parts |= {f"fallback {number}'s {name}": value for name, value in found.items()}
+    for kind, others in (("", lm.fallbacks), ("context ", lm.context_fallbacks), ("content ", lm.content_fallbacks)):
+        for number, other in enumerate(others or (), 1):
+            found = {"model": other} if isinstance(other, str) else lm_parts(other)
+            parts |= {f"{kind}fallback {number}'s {name}": value for name, value in found.items()}
     return parts
 
 
@@ -194,7 +210,7 @@ class Canon:
         given = zip(places[len(places) - len(defaults) :], defaults, strict=False)
         for name, value in [*given, *(function.__kwdefaults__ or {}).items()]:
             held[f"default {name!r}"] = value
-        for name, value in vars(function).items():
+        for name, value in list(vars(function).items()):
             if name != "__wrapped__":  # it is in the closure too
                 held[f"attribute {name!r}"] = value
         return held
@@ -237,7 +253,7 @@ class Canon:
             parts.append(self.members({name: member.value for name, member in cls.__members__.items()}))
         elif issubclass(cls, BaseModel):
             parts.append(self.members({name: self._field(field) for name, field in cls.model_fields.items()}))
-            parts.append(self.members({k: v for k, v in vars(cls).items() if isinstance(v, types.FunctionType)}))
+            parts.append(self.members({k: v for k, v in list(vars(cls).items()) if isinstance(v, types.FunctionType)}))
         else:
             parts.append(self.members({name: self._member(value) for name, value in _telling(cls)}))
         return " ".join(parts)
@@ -288,7 +304,11 @@ def attributes_of(value: Any) -> dict[str, Any] | None:
         return None
     kept = {name for base in bases for name, one in vars(base).items() if isinstance(one, functools.cached_property)}
     found = {name: getattr(value, name) for name in slots if hasattr(value, name)} | getattr(value, "__dict__", {})
-    return {name: one for name, one in found.items() if name not in kept and name not in NOTES}
+    return {
+        name: one
+        for name, one in found.items()
+        if name not in kept and name not in NOTES and getattr(type(one), "is_noted", None) is not True
+    }
 
 
 def _slots(cls: type) -> list[str]:
@@ -299,7 +319,7 @@ def _slots(cls: type) -> list[str]:
 
 def _telling(cls: type) -> Iterator[tuple[str, Any]]:
     """Give the members of a class that say what it does."""
-    for name, value in vars(cls).items():
+    for name, value in list(vars(cls).items()):  # other threads may add to it meanwhile
         descriptor = isinstance(value, types.MemberDescriptorType | types.GetSetDescriptorType)
         made = isinstance(value, types.FunctionType) and value.__code__.co_filename.startswith("<string>")
         if name not in _QUIET and not descriptor and not made:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dspex_actors.lm.keys import scrub
+from dspex_actors.foundation.secrets import scrub
 from dspex_actors.lm.lm import LM
 from dspex_actors.programs.module import Module
 from dspex_actors.programs.walk import Part
@@ -20,7 +20,25 @@ WAY = "1"
 SHOWN = 24
 #: Settings that say how a run is done and not what it is, and what travels packed: it is told by what it was made of.
 HOW = frozenset(
-    {"context", "deadline", "failure_score", "failures", "max_attempts", "max_failures", "max_in_flight", "strategy"}
+    {
+        "batch",
+        "budget",
+        "context",
+        "deadline",
+        "failure_score",
+        "failures",
+        "hedge",
+        "max_attempts",
+        "max_failures",
+        "max_in_flight",
+        "nodes",
+        "requires",
+        "sample",
+        "strategy",
+        "trace",
+        "unknown_price",
+        "whole_budget",
+    }
 )
 #: What settings are that nobody has set.
 _UNSET = frozenset({"None", "{}"})
@@ -125,6 +143,26 @@ def options_identity(options: Mapping[str, Any]) -> Identity:
     canon = Canon()
     told = {name: _shown(canon, value) for name, value in options.items() if name not in HOW}
     return Identity({name: text for name, text in told.items() if text not in _UNSET})
+
+
+def data_identity(data: Mapping[str, Any]) -> Identity:
+    """Return what a mapping holds, value by value."""
+    canon = Canon()
+    return Identity({name: _shown(canon, value) for name, value in data.items()})
+
+
+def steps_identity(steps: Mapping[str, tuple[Any, Any]]) -> Identity:
+    """Return what the steps of a workflow are: what each does, and instead; and their order.
+
+    Args:
+        steps: path → its function or program, and its fallback or None; in their order.
+    """
+    found = {"order": ", ".join(steps)}
+    for path, (function, fallback) in steps.items():
+        found[f"step {path}"] = f"#{program_identity(function).digest}"
+        if fallback is not None:
+            found[f"fallback of {path}"] = f"#{program_identity(fallback).digest}"
+    return Identity(found)
 
 
 def dataset_parts(descriptor: Mapping[str, Any], count: int | None) -> dict[str, str]:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+from dspex_actors.foundation.parsing import alone
 from supervisors.wire.pickles import travels_by_value
 
 
@@ -38,8 +39,24 @@ def name_of(thing: Any) -> str:
     return f"{getattr(thing, '__module__', None)}.{getattr(thing, '__qualname__', None) or type(thing).__qualname__}"
 
 
+#: Whether the files of code may be read: where it came from elsewhere they may be others by now.
+_reads_files = True
+
+
+def trust_code_alone() -> None:
+    """Have this process tell code by its code objects: it was sent here, and its files may have been edited since."""
+    global _reads_files  # noqa: PLW0603 - of the process
+    _reads_files = False
+
+
 def source_of(thing: FunctionType | type) -> str:
     """Return the source of a function or class; where there is none, what its code object says."""
+    if not _reads_files:
+        return _of_code(thing)
+    return alone(lambda: _source(thing))
+
+
+def _source(thing: FunctionType | type) -> str:
     if isinstance(thing, FunctionType) and thing.__name__ == "<lambda>":
         found = _lambda(thing.__code__)
         return _code(thing.__code__) if found is None else found
@@ -48,6 +65,15 @@ def source_of(thing: FunctionType | type) -> str:
     except (OSError, TypeError, SyntaxError, ValueError):
         code = getattr(thing, "__code__", None)
         return "" if code is None else _code(code)
+
+
+def _of_code(thing: FunctionType | type) -> str:
+    code = getattr(thing, "__code__", None)
+    if code is not None:
+        return _code(code)
+    functions = {name: getattr(value, "__func__", value) for name, value in list(vars(thing).items())}
+    told = {name: one.__code__ for name, one in functions.items() if isinstance(one, FunctionType)}
+    return "".join(f"{name}:{_code(told[name])};" for name in sorted(told))
 
 
 def used_globals(function: FunctionType) -> Iterator[tuple[str, Any]]:

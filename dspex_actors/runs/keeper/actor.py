@@ -2,13 +2,14 @@
 
 Requests (all plain data):
     ("create", spec fields, force)      → run row; starts its evaluator unless the run is finished
-    ("resume", run_id, force)           → run row
+    ("resume", run_id, force)           → run row; with a further item: the run's new budget
     ("dataset", run_id, descriptor, digest, parts) → None; the run goes on with what its dataset is now
     ("delete", run_id)                  → None
     ("cancel"|"pause", run_id, reason)  → run row
     ("open", run_id)                    → what its evaluator needs to begin or go on
     ("progress", run_id)                → summary, note
     ("list", limit)                     → summaries
+    ("workflow", ...)                   → as `workflows` says
 and of evaluators what stands in `runs.messages`.
 """
 
@@ -17,21 +18,39 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from dspex_actors.errors import ConfigError, DspexError
-from dspex_actors.journal.index import JOURNAL_FILE, SPOOL_FOLDER
+from dspex_actors.foundation import collector
+from dspex_actors.foundation.branches import branch_spec
+from dspex_actors.journal.budget import set_budget
+from dspex_actors.journal.copies import check_order
+from dspex_actors.journal.errors import JournalError
+from dspex_actors.journal.opening import open_journal
 from dspex_actors.journal.records import RunRow, RunSpec
-from dspex_actors.journal.sameness import check_goes_on
+from dspex_actors.journal.rows import unpacked_rows
+from dspex_actors.journal.sameness import HELD, check_goes_on
+from dspex_actors.journal.store import Appended, Batch
 from dspex_actors.journal.summary import run_summary
-from dspex_actors.journal.writer import Journal
 from dspex_actors.names import EVALUATORS, check_run_id, run_name
+from dspex_actors.observe.reporting import report_from_actor
 from dspex_actors.runs import notes
+from dspex_actors.runs.datasets.keeping import Keeping
+from dspex_actors.runs.datasets.messages import DropCopy, GetCopy, GetPiece, KeepCopy
 from dspex_actors.runs.evaluator.actor import Evaluator
-from dspex_actors.runs.messages import Add, End, Note
+from dspex_actors.runs.keeper import workflows
+from dspex_actors.runs.keeper.batches import end_batches
+from dspex_actors.runs.keeper.opened import opened
+from dspex_actors.runs.keeper.takeover import TakeOver
+from dspex_actors.runs.keeper.telling import tell_cluster
+from dspex_actors.runs.messages import Add, End, Note, Paid
+from dspex_actors.runs.standby.answering import answer_coordinator, answer_reader
+from dspex_actors.runs.standby.leading import Leading
+from dspex_actors.runs.standby.messages import DropRun, OfCoordinator, OfReader
 from supervisors import NO_REPLY, ChildSpec, Down, ExitReason, GenServer
+from supervisors.cluster.leases.handle import LeaseEnded
+from supervisors.cluster.membership.messages import NodeChanged, NodeDown, NodeUp
 from supervisors.errors import (
     AlreadyPresent,
     AlreadyStarted,
@@ -42,51 +61,76 @@ from supervisors.errors import (
     ServerExited,
     SupervisorsError,
 )
+from supervisors.first_use import ensure_branch
 from supervisors.host import processes
 
 #: An evaluator that has ended is cleared away at this interval, in seconds, so many times at most.
 CLEAR_SECONDS, CLEAR_TRIES = 0.05, 200
 #: A run whose evaluator has died more often than this within this many seconds is given up.
 MAX_FALLS, FALL_SECONDS = 8, 60.0
+#: What could not be done because the journal was away is tried again after so many seconds.
+AWAY_SECONDS = 0.5
 #: While its branch of the tree is being restarted an evaluator cannot be started: how often to try, and how long apart.
 START_TRIES, START_SECONDS = 100, 0.05
 
 
 class Runs(GenServer):
-    """Keeps the journal and the runs of one node. Argument: how many http workers the node has."""
+    """Keeps the journal and the runs of one node. Arguments: its http workers, and how many nodes have a run."""
 
-    async def init(self, workers: int) -> None:
+    async def init(self, workers: int, replicas: int | None = None) -> None:
         """Open the journal; go on with what was running, or mark it as paused after a new start of the node."""
+        report_from_actor(self)
         self._workers = workers
+        collector.expect_many()
         node = self.node
         data_dir = Path(node["data_dir"])
-        self._journal = Journal(data_dir / JOURNAL_FILE)
+        self._journal = open_journal(data_dir)
         self._notes: dict[str, dict[str, Any]] = {}
         self._watched: dict[Any, str] = {}
         self._falls: dict[str, list[float]] = {}
+        self._looks_at_workflows = False
+        self._takeover = TakeOver(self, self._journal, self._go_on)
+        self._takeover.begin()
+        self._datasets = Keeping(self, self._journal, lambda row: self._leading.copies_of(row) or self._takeover.others)
+        self._datasets.begin()
+        self._leading = Leading(self, self._journal, self._go_on, replicas, self._datasets.begin)
+        self._leading.afterwards.deleted = self._deleted
         marker = data_dir / "run" / "runs.daemon"
         same_daemon = marker.exists() and marker.read_text() == node["uid"]
         marker.write_text(node["uid"])
-        if same_daemon:
-            # This process, or the whole node under the same daemon, fell and is back: its runs go on by themselves.
-            self.send_after(0.0, "revive")
-        else:
-            self._journal.pause_interrupted("the node was stopped or killed")
+        # Where this process, or the whole node under the same daemon, fell and is back, its runs go on by themselves.
+        self._begins_with = "revive" if same_daemon else "pause"
+        if same_daemon or not self._pause("the node was stopped or killed"):
+            self.send_after(0.0, self._begins_with)
+        self.spawn(tell_cluster(self, workers, lambda: len(self._watched), look=self._leading.attend))
 
-    def terminate(self, reason: ExitReason) -> None:
+    async def terminate(self, reason: ExitReason) -> None:
         """Close the journal; where the node is stopped, runs that are under way are paused first.
 
         After a crash they go on: this server comes back, and their evaluators have been waiting for it.
         """
         if reason.kind != "error":
-            self._journal.pause_interrupted("the node was stopped")
+            await self._leading.stop("the node was stopped")
+            self._pause("the node was stopped")
         self._journal.close()
+
+    def _pause(self, why: str) -> bool:
+        """Pause what was running; return whether the journal, a server that may be away, could write that down."""
+        try:
+            self._journal.pause_interrupted(why)
+        except JournalError as error:
+            self.log.error("the journal cannot be used", why=error.message)
+            return False
+        return True
 
     async def handle_call(self, request: Any, caller: Any) -> Any:
         """Answer one request; an error of ours travels as its record."""
-        if isinstance(request, tuple) and request[0] in ("cancel", "pause", "delete"):
-            # Beside everything else: the evaluator that is being ended brings its last results here.
+        if self._leading.is_on or (isinstance(request, tuple) and request[0] in ("cancel", "pause", "delete")):
+            # Beside everything else: an evaluator that is being ended brings its last results, copies take their time.
             self.spawn(self._reply_later(request, caller))
+            return NO_REPLY
+        if isinstance(request, GetCopy | GetPiece):
+            self.spawn(self._datasets.give(request, caller))
             return NO_REPLY
         return await self._reply_to(request)
 
@@ -95,7 +139,10 @@ class Runs(GenServer):
 
     async def _reply_to(self, request: Any) -> Any:
         try:
-            return "ok", await self._answer(request)
+            answer = await self._answer(request)
+            if self._leading.is_on:
+                await self._leading.settled(request)
+            return "ok", answer
         except DspexError as error:
             return "error", error.to_record()
         except Exception as error:
@@ -105,33 +152,56 @@ class Runs(GenServer):
             return "error", DspexError(f"the keeper of runs failed: {what}; see `dspex logs`").to_record()
 
     async def _answer(self, request: Any) -> Any:
+        self._leading.guard(request)
         match request:
-            case Add(run_id, results, attempts):
-                return self._journal.add_values(run_id, results, attempts)
+            case _ if isinstance(request, OfCoordinator):
+                return answer_coordinator(self._journal, request)
+            case _ if isinstance(request, OfReader):
+                return answer_reader(self._journal, request)
+            case DropRun(run_id, created_at):
+                return await self._leading.afterwards.drop(run_id, created_at)
+            case Add(run_id, epoch, opening, number, packed, after):
+                check_order(self._journal, run_id, Batch(opening, after))
+                return (await self._append(run_id, epoch, Batch(opening, number), packed)).new
+            case Paid(worker, batch, rows):
+                return self._journal.pay(worker.uid, batch, rows, time.time())
+            case ("owner",):
+                return self._journal.owner
             case ("progress", run_id):
                 return self._progress(run_id)
             case ("open", run_id):
-                return self._open(run_id)
+                return opened(self._journal, run_id) | {"depth": self._leading.depth_of(run_id)}
             case ("create", spec, force):
                 check_run_id(spec.get("run_id"))
-                return await self._go_on(self._journal.create_run(RunSpec(**spec), force=force))
-            case ("resume", run_id, force):
-                row = self._row(run_id)
+                workflows.check_parent(self._journal, spec)
+                row = self._journal.create_run(RunSpec(**spec), force=force)
+                return await self._go_on(await self._leading.take(row, force=False))
+            case ("resume", run_id, force, *budget):
+                row = set_budget(self._journal, run_id, budget[0]) if budget else self._row(run_id)
+                workflows.refuse_resume(row.spec.kind, run_id)
                 check_goes_on(row, force=force)
-                return await self._go_on(row)
+                return await self._go_on(await self._leading.take(row, force=force))
             case ("dataset", run_id, descriptor, digest, parts):
                 self._row(run_id)
                 return self._journal.set_dataset(run_id, descriptor, digest, parts)
             case End(run_id, state, reason, total):
                 if total is not None:
                     self._journal.set_total(run_id, total)
-                self._drop_spool(self._journal.set_state(run_id, state, reason))
+                row = self._journal.set_state(run_id, state, reason)
+                if row.state == "finished":
+                    # Nothing is asked any more, and the examples are in the journal.
+                    self._datasets.drop(row)
+                    self._end_batches(row)
                 self._notes.pop(run_id, None)
                 return None
             case (("cancel" | "pause") as verb, run_id, reason):
                 return await self._halt(run_id, "cancelled" if verb == "cancel" else "paused", reason)
             case ("delete", run_id):
-                return await self._delete(run_id)
+                return await workflows.delete_with_parts(self._journal, run_id, self._halt, self._delete)
+            case ("workflow", *rest):
+                reply = workflows.answer(self._journal, tuple(rest))
+                self._look_at_workflows()
+                return reply
             case ("list", limit):
                 return [run_summary(row) for row in self._journal.list_runs(limit=limit)]
         raise ConfigError(f"runs do not know the request {request!r}")
@@ -141,23 +211,58 @@ class Runs(GenServer):
         match message:
             case Note(run_id, note):
                 self._notes[run_id] = note
+            case KeepCopy() | DropCopy():
+                self._datasets.hear(message)
             case _:
                 self.log.error("the keeper of runs does not know a message", message=repr(message)[:200])
 
     async def handle_info(self, message: Any) -> None:
-        """Revive what was running; clear away evaluators that have ended."""
+        """Revive what was running; clear away evaluators that have ended; all again later where the journal is away."""
+        try:
+            await self._take(message)
+        except JournalError as error:
+            self.log.error("the journal cannot be used", why=error.message)
+            self.send_after(AWAY_SECONDS, message)
+
+    async def _append(self, run_id: str, epoch: int, batch: Batch, packed: bytes) -> Appended:
+        results, attempts = unpacked_rows(packed)
+        if self._journal.is_far:  # meanwhile others are answered
+            return await asyncio.to_thread(self._journal.append, run_id, epoch, batch, results, attempts)
+        appended = self._journal.append(run_id, epoch, batch, results, attempts)
+        self._leading.wrote(run_id, appended, batch, packed)
+        return appended
+
+    async def _take(self, message: Any) -> None:
         match message:
+            case "pause":
+                self._journal.pause_interrupted("the node was stopped or killed")
             case "revive":
-                if await self.whereis(EVALUATORS) is None:
-                    self.send_after(0.02, "revive")  # started after this server
-                    return
+                self._look_at_workflows()
                 for row in reversed(self._journal.list_runs(state="running")):
+                    if row.spec.kind in HELD or not self._leading.has(row):
+                        continue  # its program goes on with it, or another node, or who gets its lease
                     with contextlib.suppress(ConfigError):  # it is written down why
                         await self._start(row.run_id)
+            case NodeUp() | NodeDown() | NodeChanged() if self._journal.is_far:
+                self._takeover.hear(message)
+            case NodeUp() | NodeDown() | NodeChanged() | LeaseEnded():
+                self._leading.hear(message)
+            case "workflows":
+                goes_on = workflows.pause_forsaken(self._journal)
+                self._looks_at_workflows = False
+                if goes_on:
+                    self._look_at_workflows()
+            case ("ended", run_id, reason):
+                self.spawn(self._after_end(run_id, reason))
             case Down(ref=ref, reason=reason):
                 run_id = self._watched.pop(ref, None)
                 if run_id is not None:
-                    self.spawn(self._after_end(run_id, reason))
+                    await self._take(("ended", run_id, reason))
+
+    def _look_at_workflows(self) -> None:
+        if not self._looks_at_workflows:
+            self._looks_at_workflows = True
+            self.send_after(workflows.LOOK_SECONDS, "workflows")
 
     # --- runs -------------------------------------------------------------------------------------------------------
 
@@ -166,19 +271,6 @@ class Runs(GenServer):
         if row is None:
             raise ConfigError(f"no run {run_id!r} here: `dspex runs` lists them")
         return row
-
-    def _drop_spool(self, row: RunRow) -> None:
-        """Remove the copy of a finished run's examples: nothing is asked any more, and they are in the journal."""
-        if row.state == "finished":
-            self._remove_spool(row)
-
-    def _remove_spool(self, row: RunRow) -> None:
-        dataset = row.spec.dataset
-        if dataset.get("kind") == "spool":
-            path = Path(dataset["path"])
-            if path.parent.name == SPOOL_FOLDER and path.parent.parent == self._journal.path.parent:
-                with contextlib.suppress(OSError):
-                    path.unlink()
 
     async def _go_on(self, row: RunRow) -> dict[str, Any]:
         if row.state != "finished":
@@ -196,6 +288,7 @@ class Runs(GenServer):
             shutdown=10.0,
         )
         for _ in range(START_TRIES):
+            await ensure_branch(self, branch_spec(EVALUATORS))
             try:
                 ref = await self.start_child(EVALUATORS, spec)
             except AlreadyStarted as error:
@@ -230,6 +323,8 @@ class Runs(GenServer):
 
     async def _clear_away(self, run_id: str) -> None:
         """Forget an ended evaluator's child spec, as soon as its supervisor has noticed the end too."""
+        if await self.whereis(EVALUATORS) is None:
+            return  # there was none since the node started
         for _ in range(CLEAR_TRIES):
             if await self._clear(run_id):
                 return
@@ -240,8 +335,12 @@ class Runs(GenServer):
 
     async def _after_end(self, run_id: str, reason: Any) -> None:
         """Clear away an evaluator that has ended for good; one that died comes back, its supervisor dead or not."""
-        row = self._journal.get_run(run_id)
-        if row is None or row.state != "running":
+        try:
+            row = self._journal.get_run(run_id)
+        except JournalError:
+            self.send_after(AWAY_SECONDS, ("ended", run_id, reason))
+            return
+        if row is None or row.state != "running" or not self._leading.has(row):
             self._falls.pop(run_id, None)
             await self._clear_away(run_id)
             return
@@ -264,6 +363,10 @@ class Runs(GenServer):
         row = self._journal.set_state(run_id, state, reason)
         with contextlib.suppress(ChildNotFound, NoProcess, ServerExited):
             await self.terminate_child(EVALUATORS, run_name(run_id))
+        for part in workflows.under_way(self._journal, row):
+            await self._halt(part, state, f"its optimisation is {state}")
+        if state == "cancelled":
+            self._end_batches(row)
         return run_summary(self._row(row.run_id))
 
     async def _delete(self, run_id: str) -> None:
@@ -274,33 +377,22 @@ class Runs(GenServer):
         row = self._row(run_id)
         if row.state == "running":
             raise ConfigError(f"run {run_id} was resumed meanwhile: pause or cancel it first")
-        self._journal.delete_run(run_id)
-        self._remove_spool(row)
-        notes.clear(self._journal.path.parent, run_id)
-        self._notes.pop(run_id, None)
+        await self._leading.delete(row)
+        self._end_batches(row)
+        self._deleted(row)
 
-    def _open(self, run_id: str) -> dict[str, Any]:
-        row = self._journal.next_epoch(run_id)
-        outcomes = []
-        if row.spec.settings.get("rule"):
-            # A stop rule looks at every result in order, those of before a restart too.
-            outcomes = [
-                (one.index, one.error is None and bool(one.score), one.error is not None)
-                for one in self._journal.iter_results(run_id)
-            ]
-        spec = row.spec
-        return asdict(spec) | {
-            # Runs of before the descriptor had it are compared too.
-            "dataset": {"digest": spec.dataset_digest, **spec.dataset},
-            "outcomes": outcomes,
-            "done": self._journal.done_indices(run_id).to_bytes(),
-            "failed": row.failed,
-            "answered": row.succeeded > 0,
-            "epoch": row.epoch,
-        }
+    def _deleted(self, row: RunRow) -> None:
+        self._datasets.drop(row)
+        notes.clear(self._journal.path.parent, row.run_id)
+        self._notes.pop(row.run_id, None)
+
+    def _end_batches(self, row: RunRow) -> None:
+        if row.spec.settings.get("batch") is not None:
+            self.spawn(end_batches(self, row, self._journal))
 
     def _progress(self, run_id: str) -> dict[str, Any]:
-        return {"summary": run_summary(self._row(run_id)), "note": self._notes.get(run_id) or {}}
+        row = self._journal.follow_run(run_id) or self._row(run_id)
+        return {"summary": run_summary(row), "note": self._notes.get(run_id) or {}}
 
 
 def _last_line(error: SupervisorsError) -> str:

@@ -23,7 +23,7 @@ _REQUEST = frozenset({"InvalidRequest", "RateLimited"})
 _NOT_FOUND = 404
 #: Nobody answers: what each example that fails so has been tried for, call by call and attempt by attempt. Without an
 #: HTTP status, or a gateway answers in the place of a server that it does not reach.
-_AWAY = frozenset({"Overloaded", "Timeout", "DeadlineExceeded"})
+_AWAY = frozenset({"Overloaded", "Timeout", "DeadlineExceeded", "CircuitOpen"})
 _GATEWAY = frozenset({None, 502, 503, 504})
 #: What differs in a provider's words from request to request: numbers, ids.
 _OWN = re.compile(r"\b(?=\w*\d)[\w-]+\b")
@@ -57,18 +57,36 @@ def _shape(failure: str | None, error: Mapping[str, Any]) -> Hashable:
     return failure, error.get("status"), error.get("code"), _OWN.sub("#", str(error.get("message")))
 
 
+#: How the verdict of a run begins whose requests or settings are wrong, whoever answers them.
+_OWN_FAULT = re.compile(r"((all )?\d+ examples (in a row )?failed with )?(ConfigError|InvalidRequest): ")
+
+
+def is_own_fault(reason: str | None) -> bool:
+    """Tell whether a run has failed by what it is, and would again: not by a key, an account, or who answers nobody.
+
+    Args:
+        reason: why it failed, as the journal has it.
+    """
+    return reason is not None and _OWN_FAULT.match(reason) is not None
+
+
 @dataclass(slots=True)
 class HopelessRule:
     """Hold results back while they look hopeless, until it is clear whether the run is.
 
     Args:
         answered: whether an earlier part of the run has answers.
+        decides: something hangs on all of its results, as in an optimisation: that a key or an account is refused is
+            no example's result then, also where there are few such and others are answered.
     """
 
     answered: bool = False
+    decides: bool = False
     #: What ends the run, once that is so.
     verdict: str | None = field(default=None, init=False)
     _held: list[Any] = field(default_factory=list, init=False)
+    #: Examples that failed by an account and are nobody's result.
+    _refused: int = field(default=0, init=False)
     #: Whether anything of this run was no hopeless error.
     _other: bool = field(default=False, init=False)
     _why: str = field(default="", init=False)
@@ -88,8 +106,17 @@ class HopelessRule:
             error: the error's record; None: it went well.
         """
         self._waited.clear()
+        if error is None and not self._held:
+            self.answered = self._other = True  # nearly all
+            return [result]
         if self.verdict is not None:
             return [] if error is not None else [result]
+        if self.decides and failure in _ACCOUNT and error is not None:
+            self._refused += 1
+            self._why = f"{failure}: {error.get('message')}"
+            if self._refused >= IN_A_ROW:
+                self.verdict = f"{IN_A_ROW} examples failed with {self._why}"
+            return []
         if error is None or not is_hopeless(failure, error, answered=self.answered):
             self.answered = self.answered or error is None
             self._other = True
@@ -126,6 +153,9 @@ class HopelessRule:
         """
         sure = complete and self._sure and not self.answered and not self._other
         held = self._let_go()
+        if self._refused and complete and self.verdict is None:
+            self.verdict = f"{self._refused} examples failed with {self._why}" if self._refused > 1 else self._why
+            return held
         if not held or not sure:
             return held
         self.verdict = f"all {len(held)} examples failed with {self._why}" if len(held) > 1 else self._why

@@ -1,31 +1,31 @@
-"""Who gets which examples of a run, and when: the decisions of the evaluator. Pure: no clock, no I/O, no
-process.
+"""Who gets which examples of a run, and when: the decisions of the evaluator. Pure: no clock, no I/O, no process.
 
-The evaluator feeds it examples (as many as `wanted` says), tells it of workers that join and leave and of
-results that come in, and sends what `take` returns. The plan keeps these promises:
+The evaluator feeds it examples (as many as `wanted` says), tells it of workers that join and leave and of results that
+come in, and sends what `take` returns. The plan keeps these promises:
 
 * **In flight.** The windows of all workers together are at most `max_in_flight`; see `windows`.
-* **Always something to do.** A worker is given more than its window: a bounded *prefetch* waits in its
-queue, not
-  yet asked, so that it starts the next call the moment one ends and a round trip to the evaluator costs no
-  time. The prefetch is as many examples as the window gets through in half a second (`note_latency`), at most
-  two windows. A worker is refilled when a quarter of its room is free, not for each single result.
-* **Nothing is lost, nothing counts twice.** An example is waiting or held by one worker until its first
-  result; later results of it are dropped. What a dead worker held goes back to the front.
+* **Always something to do.** A worker is given more than its window: a bounded *prefetch* waits in its queue, not yet
+  asked, so that it starts the next call the moment one ends and a round trip to the evaluator costs no time. The
+  prefetch is as many examples as the window gets through in half a second (`note_latency`), at most two windows. A
+  worker is refilled when a quarter of its room is free, not for each single result.
+* **Nothing is lost, nothing counts twice.** An example is waiting or held by one worker, and perhaps with a second one
+  too, until its first result; later results of it are dropped. What a dead worker held goes back to the front.
 * **One example cannot take the run down, nor another one with it.** What a dead worker held are suspects (see
   `suspects`); the other workers go on with the rest. One is given up (WorkerDied) when its worker died while it was
-  alone there, on its last attempt.
+  alone there, on its last attempt, and nobody else has it.
 * **Memory** is that of the examples waiting and held; a finished one leaves nothing behind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 
+from dspex_actors.lm.attempts import SECOND
+from dspex_actors.runs.plan.seats import Seats
 from dspex_actors.runs.plan.stop_rule import StopRule
 from dspex_actors.runs.plan.types import Chunk, Decision, Item, Lost, PlanSettings
 from dspex_actors.runs.plan.waiting import Waiting
-from dspex_actors.runs.plan.windows import Seat, next_in_turn, prefetch, resettle, roomiest, share
+from dspex_actors.runs.plan.windows import Seat
 
 #: So many examples are read before it is known how large they are.
 _LOOK = 64
@@ -53,20 +53,17 @@ class RunPlan:
         self._sends = sends
         self.finished_examples = 0
         #: Why no more is sent, once that is so: "successes", "errors", "max_failures", "failure", or what `stop`
-        #: was given.
+        #: was given: "budget" lets what is under way end.
         self.stopped: str | None = None
-        self._seats: dict[Hashable, Seat] = {}
-        self._targets: dict[Hashable, int] = {}
+        self._seats = Seats(settings, looks_ahead=rule is None)
         self._waiting = Waiting(settings)
         self._held_by: dict[int, Seat] = {}
+        #: Examples that a second worker has too, by index.
+        self._seconds: dict[int, Seat] = {}
         self._settled_but_held = 0
         self._bytes = 0
         self._next_index = 0
         self._source_ended = False
-        self._joined = 0
-        self._turn = 0
-        self._latency: float | None = None
-        self._unsettled = True
         self._look_at_rule()
 
     @property
@@ -83,20 +80,26 @@ class RunPlan:
     def finished(self) -> bool:
         """Return whether nothing is left to do: stopped, or the source has ended and all have a result."""
         if self.stopped is not None:
-            return True
+            # One that goes on another time loses nothing of what is under way.
+            return not self.stopped.startswith("budget") or not self.outstanding
         return self._source_ended and not self.outstanding and not self.waiting
+
+    @property
+    def is_at_its_end(self) -> bool:
+        """Return whether all that is left is with workers, and there is nothing more to give out."""
+        return self.stopped is None and self._source_ended and not self.waiting and self.outstanding > 0
 
     @property
     def starved(self) -> bool:
         """Return whether examples wait and no worker that may have them is there."""
-        return bool(self.waiting) and not any(self._eligible(seat) for seat in self._seats.values())
+        return bool(self.waiting) and not self._seats.has_any
 
     def wanted(self) -> int:
         """Return how many examples to feed now; ask again after feeding those, until it says 0."""
         if self.stopped is not None or self._source_ended:
             return 0
         self._settle()
-        wanted = sum(self._room(seat) for seat in self._seats.values()) - self._waiting.unsuspected
+        wanted = sum(self._rooms()) - self._waiting.unsuspected
         if self.rule is not None:
             wanted = min(wanted, self.rule.prefix + self.settings.max_in_flight - self._next_index)
         if wanted <= 0:
@@ -122,7 +125,7 @@ class RunPlan:
 
     def note_latency(self, seconds: float) -> None:
         """Take in how long examples take (a mean, in seconds); the prefetch follows it."""
-        self._latency = seconds
+        self._seats.latency = seconds
 
     def worker_joined(
         self, worker: Hashable, *, most: int | None = None, capabilities: Iterable[str] = ()
@@ -138,43 +141,72 @@ class RunPlan:
             As `worker_left` for the one it replaces.
         """
         lost = self.worker_left(worker)
-        self._joined += 1
-        self._seats[worker] = Seat(worker, frozenset(capabilities), most, order=self._joined)
-        self.resplit()
+        self._seats.join(worker, capabilities, most)
         return lost
 
-    def worker_left(self, worker: Hashable, *, back_soon: bool = False) -> list[Lost]:
+    def worker_left(self, worker: Hashable, *, back_soon: bool = False, blameless: bool = False) -> list[Lost]:
         """Put back to the front what a dead worker held; return the examples that are given up for it.
 
         Args:
             worker: its name.
             back_soon: its successor is on the way: the others do not get its window now, which they would have
                 to give back again; `resplit` gives it to them should it not come.
+            blameless: it was not the worker that died, but all of its node: none of its examples is a suspect.
         """
-        seat = self._seats.pop(worker, None)
+        seat = self._seats.leave(worker)
         if seat is None:
             return []
+        for index in seat.seconds:
+            del self._seconds[index]
         if not back_soon:
             self.resplit()
         lost: list[Lost] = []
         back: list[Item] = []
+        innocent: list[Item] = []
         for item in seat.held.values():
             del self._held_by[item.index]
             if item.settled:
                 self._settled_but_held -= 1
                 continue
-            item.deaths += 1
             if self.stopped is not None:
                 self._bytes -= len(item.payload)
-            elif item.attempt >= self.settings.max_attempts and len(seat.held) == 1:
+                continue
+            item.deaths += not blameless
+            if blameless or (self.settings.in_batches and item.deaths < self.settings.max_attempts):
+                innocent.append(item)
+            elif item.attempt >= self.settings.max_attempts and len(seat.held) == 1 and item.index not in self._seconds:
                 lost.append(Lost(item.index, item.attempt, item.payload, worker))
             else:
                 item.attempt = min(item.attempt + 1, self.settings.max_attempts)
                 back.append(item)
+        for item in reversed(innocent):
+            self._waiting.put_back(item, front=True)
         self._waiting.put_suspects(back)
         for gone in lost:
             self._done(gone.index, gone.payload, success=False, error=True)
         return lost
+
+    def held(self, worker: Hashable) -> list[tuple[int, int]]:
+        """Return what a worker has without a result: index, and number of the sending."""
+        seat = self._seats.get(worker)
+        return [] if seat is None else [(item.index, item.sends) for item in seat.held.values() if not item.settled]
+
+    def holds(self, worker: Hashable) -> bool:
+        """Return whether a worker holds anything."""
+        seat = self._seats.get(worker)
+        return seat is not None and bool(seat.load)
+
+    def worker_rests(self, worker: Hashable, *, rests: bool = True) -> None:
+        """Give a worker nothing more, and have it give back what it has not begun; or let it work again.
+
+        Args:
+            worker: its name.
+            rests: False: it may work again.
+        """
+        seat = self._seats.get(worker)
+        if seat is not None and (seat.most == 0) != rests:
+            seat.most = 0 if rests else None
+            self.resplit()
 
     def result(
         self,
@@ -201,6 +233,8 @@ class RunPlan:
         """
         seat = self._held_by.get(index)
         item = self._waiting.returned(index) if seat is None else seat.held[index]
+        if send & SECOND and (item is None or send != item.sends):
+            self._second_over(index)
         if item is None:
             return _DROP
         answers = seat is not None and send == item.sends
@@ -225,21 +259,62 @@ class RunPlan:
         self._done(index, item.payload, success=success and error is None, error=error is not None)
         return Decision("accept", item.attempt, item.payload)
 
+    def start_twice(self, index: int, place: Callable[[Hashable], Hashable]) -> Chunk | None:
+        """Return a chunk that starts an example at another worker too; None: it is no such example, or none has room.
+
+        A good answer to it counts, and a failure does not.
+
+        Args:
+            index: an example that a worker has.
+            place: says where a worker is; one at another place is taken first.
+        """
+        seat = self._held_by.get(index)
+        if seat is None or (item := seat.held[index]).settled or item.deaths or seat.apart:
+            return None
+        found = self._seats.spare(seat, place)
+        if found is None:
+            return None
+        found.seconds.add(index)
+        self._seconds[index] = found
+        found.told = found.window
+        return Chunk(found.worker, found.window, ((index, item.sends | SECOND, item.payload),))
+
+    def goes_on(self, index: int, worker: Hashable, send: int) -> None:
+        """Take note that an example which came back is with this worker already, by its second start."""
+        seat = self._seats.get(worker)
+        item = self._waiting.withdraw(index) if seat is not None and self.stopped is None else None
+        if seat is not None and item is not None:
+            self._second_over(index)
+            item.sends = send
+            seat.held[index] = item
+            self._held_by[index] = seat
+
+    def put_off(self, index: int, send: int, why: str) -> None:
+        """Take note that a worker could not do an example now: it has no result, and the run stops for this reason."""
+        self.stop(why)
+        seat = self._held_by.get(index)
+        if seat is None or seat.held[index].sends != send:
+            return
+        item = seat.held[index]
+        if not item.settled:
+            self._bytes -= len(item.payload)
+        self._release(seat, item)
+
     def take(self) -> list[Chunk]:
         """Return the chunks to send now, and with them the windows that have changed."""
         self._settle()
         chunks = self._take_suspects()
         full: set[Hashable] = set()
         # A fair part each: with few examples left, every worker gets some of them.
-        fair = -(-self._waiting.unsuspected // max(1, sum(1 for seat in self._seats.values() if self._room(seat))))
-        while self._waiting.unsuspected and (seat := self._pick(full)) is not None:
+        fair = -(-self._waiting.unsuspected // max(1, sum(map(bool, self._rooms()))))
+        while self._waiting.unsuspected and (seat := self._next(full)) is not None:
             items = self._fill(seat, fair)
             if items:
                 chunks.append(self._chunk(seat, items))
             else:
                 # All that waits should go elsewhere.
                 full.add(seat.worker)
-        chunks.extend(self._chunk(seat, []) for seat in self._seats.values() if seat.told != seat.window)
+        chunks.extend(self._chunk(seat, []) for seat in self._seats if seat.told != seat.window)
         return chunks
 
     def stop(self, why: str) -> None:
@@ -274,40 +349,29 @@ class RunPlan:
         del seat.held[item.index]
         if item.settled:
             self._settled_but_held -= 1
-        seat.apart = seat.apart and bool(seat.held)
-        if seat.ceiling != seat.window:
-            self._unsettled = True
+        self._seats.released(seat)
+
+    def _second_over(self, index: int) -> None:
+        """Take note that an example is not with a second worker any more, or with that one alone."""
+        if (seat := self._seconds.pop(index, None)) is not None:
+            seat.seconds.discard(index)
+            self._seats.released(seat)
 
     def _settle(self) -> None:
-        if self.stopped is None and self._unsettled:
-            resettle(self._seats, self._targets, self.settings.max_in_flight)
-            self._unsettled = any(
-                seat.window != self._targets[name] or seat.ceiling != seat.window for name, seat in self._seats.items()
-            )
+        if self.stopped is None:
+            self._seats.settle()
 
     def resplit(self) -> None:
         """Share the windows out among the workers that are here."""
-        wants = {name: seat.most for name, seat in self._seats.items() if self._eligible(seat)}
-        self._targets = dict.fromkeys(self._seats, 0) | share(self.settings.max_in_flight, wants)
-        self._unsettled = True
-
-    def _eligible(self, seat: Seat) -> bool:
-        return self.settings.strategy != "capability_aware" or self.settings.requires <= seat.capabilities
-
-    def _prefetch(self, window: int) -> int:
-        if self.rule is not None:
-            return 0
-        if self.settings.prefetch is not None:
-            return self.settings.prefetch
-        return prefetch(window, self._latency)
+        self._seats.resplit()
 
     def _take_suspects(self) -> list[Chunk]:
         """Give suspects to the workers that hold nothing."""
         chunks: list[Chunk] = []
-        for seat in self._seats.values():
+        for seat in self._seats:
             if not self._waiting.has_suspects:
                 break
-            if seat.held or seat.window <= 0 or seat.ceiling > seat.window or not self._eligible(seat):
+            if seat.load or seat.window <= 0 or seat.ceiling > seat.window or not self._seats.is_fit(seat):
                 continue
             items = self._waiting.take_suspects()
             for item in items:
@@ -318,45 +382,19 @@ class RunPlan:
         return chunks
 
     def _give(self, seat: Seat, item: Item) -> None:
-        item.sends += 1
+        item.sends = (item.sends & ~SECOND) + 1
         seat.held[item.index] = item
         self._held_by[item.index] = seat
 
-    def _is_clearing(self, seat: Seat) -> bool:
-        """Whether a worker, the one that joined last, gets nothing more until it is free for the suspects."""
-        if not self._waiting.has_suspects or any(one.apart for one in self._seats.values()):
-            return False
-        ready = [one for one in self._seats.values() if one.window > 0 and self._eligible(one)]
-        return bool(ready) and seat is max(ready, key=lambda one: one.order)
+    def _rooms(self) -> list[int]:
+        return self._seats.rooms(suspects=self._waiting.has_suspects)
 
-    def _room(self, seat: Seat) -> int:
-        if seat.window <= 0 or seat.apart or not self._eligible(seat) or self._is_clearing(seat):
-            return 0
-        if seat.ceiling > seat.window:
-            # It is to shrink: nothing more until it holds no more than its window, or it never would.
-            return 0
-        return max(0, seat.window + self._prefetch(seat.window) - len(seat.held))
-
-    def _pick(self, full: set[Hashable]) -> Seat | None:
-        """Return the worker to fill next, None where nobody has room worth a chunk; none of `full`."""
-        open_: list[tuple[int, Seat]] = []
-        for seat in self._seats.values():
-            room = self._room(seat)
-            quarter = (seat.window + self._prefetch(seat.window)) // 4
-            if room and seat.worker not in full and (room >= quarter or len(seat.held) < seat.window):
-                open_.append((room, seat))
-        if not open_:
-            return None
-        if self.settings.strategy != "round_robin":
-            return roomiest(open_)
-        seat = next_in_turn([seat for _, seat in open_], self._turn)
-        self._turn = seat.order
-        return seat
+    def _next(self, full: set[Hashable]) -> Seat | None:
+        return self._seats.next(full, suspects=self._waiting.has_suspects)
 
     def _fill(self, seat: Seat, fair: int) -> list[Item]:
-        most = min(self._room(seat), self.settings.chunk_examples, fair)
-        others = any(one is not seat and self._eligible(one) and one.window for one in self._seats.values())
-        items = self._waiting.take(most, seat.worker if others else None)
+        most = min(self._seats.room(seat, suspects=self._waiting.has_suspects), self.settings.chunk_examples, fair)
+        items = self._waiting.take(most, None if self._seats.is_alone(seat) else seat.worker)
         for item in items:
             self._give(seat, item)
         return items

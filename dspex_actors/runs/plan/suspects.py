@@ -36,6 +36,10 @@ class Suspects:
         """Take in what a dead worker held, before those that are here."""
         self._queue.extendleft(items)
 
+    def remove(self, item: Item) -> None:
+        """Take one out; ValueError: it is none of them."""
+        self._queue.remove(item)
+
     def clear(self) -> None:
         """Forget all of them."""
         self._queue.clear()

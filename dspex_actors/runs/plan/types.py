@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from dspex_actors.errors import ConfigError
 from dspex_actors.foundation.checks import is_whole
@@ -24,13 +24,15 @@ class PlanSettings:
         max_attempts: attempts per example, deaths of its worker included.
         max_failures: stop when more than so many have failed for good; None: never.
         strategy: round_robin: one worker after the other; load_balanced: the one with most room;
-            capability_aware: the same among those that can do what `requires` says.
-        requires: capabilities a worker must have under capability_aware.
+            capability_aware: the same, and of those with room first the ones that can do least beside it.
+        requires: capabilities that a worker must have, as `name=text`.
         prefetch: examples waiting in a worker's queue beyond its window; None: see above.
         chunk_examples: most examples in one chunk.
         chunk_bytes: most bytes in one chunk; a larger example travels alone.
         memory_bytes: most bytes of examples waiting and held, about; with examples so large that this is
             reached, fewer than `max_in_flight` are under way.
+        in_batches: examples wait for batches, for up to a day: what a dead worker held goes on at once, all of it, and
+            is apart from the others only once its worker has died `max_attempts` times.
     """
 
     max_in_flight: int = 256
@@ -43,6 +45,7 @@ class PlanSettings:
     chunk_examples: int = 256
     chunk_bytes: int = 256 * 1024
     memory_bytes: int = 128 << 20
+    in_batches: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense, naming the field."""
@@ -114,8 +117,7 @@ class Lost:
 Fate = Literal["accept", "again", "drop"]
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What to do with a result; for an accepted one also the example and how many attempts it took."""
 
     fate: Fate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Hashable, Sequence
 
@@ -63,6 +64,15 @@ class Waiting:
     def forget(self, index: int) -> None:
         """Take out an example that has got its result."""
         self._returned.pop(index, None)
+
+    def withdraw(self, index: int) -> Item | None:
+        """Take out one that came back; None: it does not wait."""
+        item = self._returned.pop(index, None)
+        if item is not None:
+            for queue in (self._again, self._suspects):
+                with contextlib.suppress(ValueError):
+                    queue.remove(item)
+        return item
 
     def clear(self) -> int:
         """Give up everything; return how many bytes that were."""

@@ -13,6 +13,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dspex_actors.runs.plan.types import Strategy
+
 #: A worker's queue lasts for about so many seconds.
 _AHEAD_SECONDS = 0.5
 
@@ -37,9 +39,16 @@ class Seat:
     ceiling: int = 0
     #: examples it was given and has not answered, by index.
     held: dict[int, Any] = field(default_factory=dict)
+    #: those that it was given a second time, which another worker holds.
+    seconds: set[int] = field(default_factory=set)
     #: it holds suspects, and gets nothing else meanwhile, see `RunPlan`.
     apart: bool = False
     order: int = 0
+
+    @property
+    def load(self) -> int:
+        """How many examples it may be asking, or have in its queue."""
+        return len(self.held) + len(self.seconds)
 
 
 def share(limit: int, wants: Mapping[Hashable, int | None]) -> dict[Hashable, int]:
@@ -75,8 +84,8 @@ def resettle(seats: Mapping[Hashable, Seat], targets: Mapping[Hashable, int], li
     free = limit
     for name, seat in seats.items():
         seat.window = min(seat.window, targets[name])
-        if len(seat.held) <= seat.window:
-            # It cannot be asking more than it holds, told of its new window or not.
+        if seat.load <= seat.window:
+            # It cannot be asking more than it has, told of its new window or not.
             seat.ceiling = seat.window
         free -= seat.ceiling
     for name, seat in seats.items():
@@ -89,14 +98,21 @@ def resettle(seats: Mapping[Hashable, Seat], targets: Mapping[Hashable, int], li
             free -= more
 
 
-def next_in_turn(seats: Sequence[Seat], turn: int) -> Seat:
-    """Return the one that joined next after the one whose turn it was last; after the last comes the first."""
-    behind = [seat for seat in seats if seat.order > turn]
-    return min(behind or seats, key=lambda one: one.order)
+def pick(open_: Sequence[tuple[int, Seat]], strategy: Strategy, turn: int) -> Seat:
+    """Return the one to fill next.
 
-
-def roomiest(open_: Sequence[tuple[int, Seat]]) -> Seat:
-    """Return the one with most room for its size; each comes with its room."""
+    Args:
+        open_: those that have room, each with its room.
+        strategy: round_robin: the one that joined next after the last; else the one with most room for its size,
+            under capability_aware of those that can do least: who can do more is kept free for what needs it.
+        turn: the order of the one that was filled last.
+    """
+    if strategy == "round_robin":
+        behind = [seat for _, seat in open_ if seat.order > turn]
+        return min(behind or [seat for _, seat in open_], key=lambda one: one.order)
+    if strategy == "capability_aware":
+        least = min(len(seat.capabilities) for _, seat in open_)
+        open_ = [each for each in open_ if len(each[1].capabilities) == least]
     return max(open_, key=lambda one: (one[0] / max(1, one[1].window), -one[1].order))[1]
 
 

@@ -64,6 +64,7 @@ def main(argv: list[str]) -> int:
     daemon.catch_signals()
     try:
         with daemon.booting():
+            daemon.ask_to_join()
             daemon.preload()
             daemon.boot()
     except InterruptedBootError:

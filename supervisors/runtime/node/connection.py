@@ -277,7 +277,12 @@ class Connection(asyncio.Protocol):
                 self._answer(number, True, self._door.about())
             case [version, str(dest)]:
                 self._dest = dest
-                other = CallFailed(f"this node speaks version {wire.VERSION}, the client {version!r:.20}")
+                other = CallFailed(
+                    f"the node there speaks version {wire.VERSION}, this program {version!r:.20}: "
+                    "install one release for both"
+                )
+                host = (self._transport.get_extra_info("peername") or ("?",))[0]
+                security_log.note("refused connection", host, f"it speaks version {version!r:.20}, not {wire.VERSION}")
                 self._answer(number, False, other)
             case _:
                 self.close()  # nobody to answer to

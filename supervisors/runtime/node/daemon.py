@@ -1,13 +1,15 @@
 """The daemon of a node: starts the actor system, watches it, brings it back, and takes it down.
 
 The daemon has no threads and runs no user code. Nothing that it starts can outlive it (host/processes.py). When the
-admin, the logger or the root supervisor dies (pillars.py), the daemon ends the rest and starts the node anew within a
+admin or the root supervisor dies (pillars.py), the daemon ends the rest and starts the node anew within a
 second or two, on the same door socket.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
 import fcntl
 import gc
 import importlib
@@ -15,7 +17,6 @@ import os
 import select
 import shutil
 import signal
-import socket
 import time
 import uuid
 from collections.abc import Iterator
@@ -23,19 +24,25 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from supervisors.cluster.membership.file import is_member
+from supervisors.cluster.membership.joining import ask_to_join, begin_run, check_no_twin, port_of
 from supervisors.host import meters, processes
 from supervisors.host.log import open_log
 from supervisors.host.node_config import NodeConfig
 from supervisors.host.output import keep_small
-from supervisors.host.strays import end_orphans
+from supervisors.host.strays import Orphans
 from supervisors.host.surroundings import keep_private
+from supervisors.runtime.node.doorway import door_socket
 from supervisors.runtime.node.folder import NodeFolder
+from supervisors.runtime.node.own import intensity, own_children, preloaded
 from supervisors.runtime.node.pillars import Pillars
 from supervisors.runtime.thespian import identity
+from supervisors.runtime.thespian.loading import load_thespian
+from supervisors.terms.errors import SpecError, SupervisorsError
 from supervisors.terms.reason import SHUTDOWN
 from supervisors.terms.ref import Ref
 from supervisors.version import __version__
-from supervisors.wire import imports
+from supervisors.wire import imports, origin
 from supervisors.wire.clock import Clock
 from supervisors.wire.keys import inherit_key
 
@@ -71,8 +78,8 @@ class Daemon:
         self.data_dir = Path(config.data_dir)
         self.lifeline = lifeline
         self.logs = self.data_dir / "logs"
-        self.folder = NodeFolder(self.data_dir)
-        if not self.folder.lock():
+        self.folder = NodeFolder(self.data_dir, makes_key=config.join is None)
+        if not self.folder.lock_in_turn():
             raise StartRefusedError("running")
         inherit_key(self.folder.key)
         self._open_door()
@@ -84,7 +91,9 @@ class Daemon:
         self.incarnation = 0
         self.system: Any = None
         self.root: Ref | None = None
+        self._joining = config.join
         self._pillars = Pillars()
+        self._orphans = Orphans()
         self._owner = processes.open_pidfd(os.getppid(), 0) if lifeline >= 0 else None
         self._signal_read, self._signal_write = os.pipe()
         os.set_blocking(self._signal_read, False)
@@ -92,15 +101,16 @@ class Daemon:
         self._stop_asked = self._stop_now = self._owner_gone = self._boots = False
 
     def _open_door(self) -> None:
-        self.door = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        self.door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        config = self.config
         try:
-            self.door.bind((self.config.host, self.config.port))
+            self.door = door_socket(config.host, config.port, 0 if config.port else port_of(self.data_dir))
         except OSError as error:
-            raise StartRefusedError(
-                f"cannot listen on {self.config.host}:{self.config.port}: {error.strerror}; "
-                "give another host or port (0: any that is free), or stop what holds it"
-            ) from None
+            what = "give another host or port (0: any that is free), or stop what holds it"
+            if error.errno == errno.EADDRNOTAVAIL:
+                what = "it is no address of this host, `ip address` lists them"
+            raise StartRefusedError(f"cannot listen on {config.host}:{config.port}: {error.strerror}; {what}") from None
+        except SpecError as error:
+            raise StartRefusedError(str(error)) from None
         self.door.listen(512)
         host, port = self.door.getsockname()[:2]
         self.address = f"{host}:{port}"
@@ -125,28 +135,46 @@ class Daemon:
             fcntl.fcntl(self.lifeline, fcntl.F_SETFL, fcntl.fcntl(self.lifeline, fcntl.F_GETFL) | os.O_ASYNC)
         self._look_for_owner(0)  # it may have ended before
 
+    def ask_to_join(self) -> None:
+        """Ask the node that is to be joined whether this one may, before anything is started.
+
+        Raises:
+            StartRefusedError: it may not, or nobody is there; or this data folder is a copy.
+        """
+        about = self._about()
+        try:
+            if self._joining is None:
+                if is_member(self.data_dir):
+                    asyncio.run(check_no_twin(self.data_dir, self.folder.key, about))
+                return
+        except SupervisorsError as error:
+            raise StartRefusedError(str(error)) from None
+        try:
+            asked = ask_to_join(self.data_dir, self.folder.key, self._joining, about, self.log)
+            self._joining = asyncio.run(asked)
+        except SupervisorsError as error:
+            raise StartRefusedError(f"cannot join {self._joining}: {error}") from None
+
     def preload(self) -> None:
         """Import what the children will need, once, before the first fork."""
         import threading
 
-        for module in (
-            "supervisors.runtime.thespian.supervisor",
-            "supervisors.runtime.node.door",
-            "supervisors.runtime.node.registry",
-            *self.config.preload,
-        ):
+        load_thespian()
+        for module in (*preloaded(self.config.role), *self.config.preload):
             importlib.import_module(module)
         if threading.active_count() > 1:
             names = [thread.name for thread in threading.enumerate()]
             raise StartRefusedError(f"preloading started threads ({names}); a process with threads must not fork")
         imports.preloaded()
+        origin.look_at_modules()
         meters.share()
-        # What is loaded by now stays for ever: collectors of the children need not walk it, nor copy its pages.
-        gc.collect()
+        # What is loaded by now stays for ever: collectors of the children need not walk it, nor copy its pages. The
+        # little garbage among it is not looked for, which would take as long as a tenth of the imports.
         gc.freeze()
+        gc.enable()
 
     def boot(self) -> None:
-        """Start admin, logger and root with its children; return when every child's init has returned."""
+        """Start admin and root with its children; return when every child's init has returned."""
         from supervisors.runtime.thespian.supervisor import SupervisorHost
         from supervisors.runtime.thespian.system import start_system
         from supervisors.runtime.thespian.transport import on_transport_start
@@ -172,10 +200,13 @@ class Daemon:
             raise StartRefusedError(str(result.error or result.reason))
         self.root = result.ref
         self._pillars.watch(self.root.pid)
+        self._joining = None  # from now on the folder tells whom it belongs to
         self.folder.tell(self._node() | {"root": asdict(self.root)}, self.log)
 
     def _node(self) -> dict[str, Any]:
-        host, port = self.system.own_address
+        return self._about() | {"daemon": list(self.system.own_address)}
+
+    def _about(self) -> dict[str, Any]:
         return {
             "name": self.config.name,
             "uid": self.uid,
@@ -189,26 +220,30 @@ class Daemon:
             "clock": self.clock.offset,
             "started_at": self.started_at,
             "incarnation": self.incarnation,
-            "daemon": [host, port],
+            "role": self.config.role,
+            "labels": self.config.labels,
         }
 
     def _root_spec(self) -> Any:
-        from supervisors.runtime.node.door import Door
-        from supervisors.runtime.node.registry import NodeRegistry
-        from supervisors.runtime.thespian.supervisor import REGISTRY_ID
-        from supervisors.terms.spec import ChildSpec, SupervisorSpec
+        from supervisors.terms.spec import SupervisorSpec
         from supervisors.wire.pickles import seal
 
-        children = [
-            ChildSpec(REGISTRY_ID, NodeRegistry, shutdown=1.0),
-            ChildSpec("door", Door, args=(self.door.fileno(), self.address), shutdown=1.0),
-        ]
+        node = self._node()
+        try:
+            begin_run(self.data_dir, node)
+        except OSError as error:  # a full disk: the others, if any, know how often this node was started
+            self.log.error("this start of the node cannot be kept", error=str(error))
+        app: list[Any] = []
         if self.config.app:
             module, _, function = self.config.app.partition(":")
-            make = getattr(importlib.import_module(module), function)
-            children.extend(make(self.config.app_config, self._node()))
+            app = getattr(importlib.import_module(module), function)(self.config.app_config, node)
+        children = own_children(node, self.door.fileno(), self._joining, app)
         # The root lets its children fall often before it gives up: then the daemon starts the whole node anew.
-        return seal(SupervisorSpec(children=tuple(children), strategy="one_for_one", intensity=20, period=10.0))
+        return seal(
+            SupervisorSpec(
+                children=tuple(children), strategy="one_for_one", intensity=intensity(self.config.role), period=10.0
+            )
+        )
 
     # --- running ----------------------------------------------------------------------------------------------------
 
@@ -285,7 +320,7 @@ class Daemon:
                 return "owner gone"
             if (fallen := self._pillars.fallen()) is not None:
                 return fallen
-            end_orphans(spared=self._pillars)
+            self._orphans.end(spared=self._pillars)
             keep_small(self.logs)
 
     def _sleep(self, seconds: float) -> None:
@@ -327,12 +362,11 @@ class Daemon:
         """Kill every process of the node and wait until none is left."""
         self._pillars.forget()
         deadline = time.monotonic() + 10.0
-        while (left := processes.descendants(os.getpid())) and time.monotonic() < deadline:
+        # Without a child there is no descendant either, and nobody need read the table of the host's processes.
+        while _reap() and (left := processes.descendants(os.getpid())) and time.monotonic() < deadline:
             for pid in left:
                 processes.kill(pid)
-            _reap()
             select.poll().poll(2)
-        _reap()
         self.root = None
 
     def clean_up(self) -> None:
@@ -342,7 +376,11 @@ class Daemon:
             shutil.rmtree(self.data_dir, ignore_errors=True)
 
 
-def _reap() -> None:
-    with contextlib.suppress(ChildProcessError):
+def _reap() -> bool:
+    """Collect the children that have ended; return whether there are others."""
+    try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
+    except ChildProcessError:
+        return False
+    return True

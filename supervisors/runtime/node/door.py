@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
+from supervisors.cluster.branch import let_join
 from supervisors.host import meters, processes
 from supervisors.host.reports import read_reports
 from supervisors.runtime.node.connection import Connection, Operation
@@ -68,6 +69,7 @@ class Door(SystemServer):
             protocol.REPORTS: self._op_reports,
             protocol.NAMES: self._op_names,
             protocol.STATS: self._op_stats,
+            protocol.JOIN: self._op_join,
         }
 
     async def terminate(self, reason: ExitReason) -> None:
@@ -111,6 +113,10 @@ class Door(SystemServer):
     async def _op_names(self) -> Any:
         return await self.process.names.ask(("names",))
 
+    async def _op_join(self, row: Any) -> None:
+        """Ask the membership whether a node may join; it is started first where this node has been alone."""
+        await let_join(self, row)
+
     @property
     def _root(self) -> Ref:
         root = self.process.boot.parent
@@ -126,6 +132,7 @@ class Door(SystemServer):
             "state": "unresponsive" if children is None else "running",
             "pid": self._root.pid,
             "restarts": 0,
+            "at_rest": False,
             "children": children or [],
         }
 
@@ -149,18 +156,29 @@ class Door(SystemServer):
                 "state": "unresponsive" if children is None else row.state,
                 "pid": row.pid,
                 "restarts": row.restarts,
+                "at_rest": row.state == "stopped" and await self._may_rest(supervisor, row.id),
                 "children": children or [],
             }
 
         return list(await asyncio.gather(*(node(row) for row in reversed(rows))))
 
+    async def _may_rest(self, supervisor: Ref, child: str) -> bool:
+        """Say whether a child that is stopped is none that always has to run: it has ended in order."""
+        try:
+            async with asyncio.timeout(BRANCH_SECONDS):
+                spec = await self.process.supervise(supervisor, "get_childspec", child)
+        except (SupervisorsError, TimeoutError):
+            return False
+        return bool(spec.restart != "permanent")
+
     async def _op_status(self) -> dict[str, Any]:
         node = self.node
         tree = await self._op_tree()
         flat = list(_flatten(tree))
+        well = all(row["state"] == "running" or row["at_rest"] for row in flat)
         return {
             "name": node["name"],
-            "state": "healthy" if all(row["state"] == "running" for row in flat) else "degraded",
+            "state": "healthy" if well else "degraded",
             "address": node["address"],
             "pid": node["pid"],
             "uptime": self._clock.seconds() - node["started_at"],

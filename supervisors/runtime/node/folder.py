@@ -6,11 +6,16 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 from supervisors.host.surroundings import forget_private, keep_private
-from supervisors.wire.keys import KEY_FILE, KeyFileError, load_or_create_key, save_key
+from supervisors.wire.keys import KEY_FILE, KeyFileError, load_key, load_or_create_key, save_key
+
+#: So many seconds are given to what is left of a node whose daemon was killed: it ends by itself, and holds the lock
+#: until it has.
+REMAINS_SECONDS = 5.0
 
 
 class NodeFolder:
@@ -18,19 +23,43 @@ class NodeFolder:
 
     Args:
         path: the data folder; it and what belongs into it are made.
+        makes_key: a key is made where there is none. Not for a node that joins others: it needs theirs.
 
     Raises:
         KeyFileError, OSError: it cannot be used.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, makes_key: bool = True) -> None:
         """Make the folder, and read or make its key."""
         self.path = path
-        self.key = load_or_create_key(path)
+        key = load_or_create_key(path) if makes_key else load_key(path)
+        if key is None:
+            raise KeyFileError(f"{path} has no {KEY_FILE}: copy that of a node of the cluster there, then join")
+        self.key = key
         self._make_folders()
         self._lock_fd = -1
         self._text = ""
         self._trouble = ""
+
+    def lock_in_turn(self) -> bool:
+        """Take the lock, also from a node whose daemon is dead and whose last processes are just ending."""
+        end = time.monotonic() + REMAINS_SECONDS
+        while not self.lock():
+            if not self._daemon_is_dead() or time.monotonic() > end:
+                return False
+            time.sleep(0.02)
+        return True
+
+    def _daemon_is_dead(self) -> bool:
+        """Whether who wrote node.json has ended. Without one, its daemon is perhaps about to write it."""
+        try:
+            pid = json.loads((self.path / "node.json").read_text())["pid"]
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            return True
+        except (OSError, ValueError, LookupError, TypeError):
+            return False
+        return False
 
     def lock(self) -> bool:
         """Take the lock that says that a node runs here; False: another one has it."""

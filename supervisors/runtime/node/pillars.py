@@ -1,4 +1,4 @@
-"""The processes that a node cannot do without: Thespian's admin and logger, and the root supervisor."""
+"""The processes that a node cannot do without: Thespian's admin and the root supervisor."""
 
 from __future__ import annotations
 
@@ -15,16 +15,13 @@ class Pillars:
         self._known: dict[int, tuple[str, int | None]] = {}
 
     def watch(self, root: int) -> None:
-        """Watch the root supervisor `root`, its parent the admin, and the admin's other child, the logger.
+        """Watch the root supervisor `root` and its parent, the admin.
 
         Args:
             root: its pid.
         """
-        table = processes.process_table()
-        admin = table.get(root, 0)
-        pids = {root: "root", admin: "admin"}
-        pids.update({pid: "logger" for pid, parent in table.items() if parent == admin and pid != root})
-        for pid, name in pids.items():
+        admin = processes.process_table().get(root, 0)
+        for pid, name in {root: "root", admin: "admin"}.items():
             self._known[pid] = (name, None)
             with contextlib.suppress(ProcessLookupError):  # it has fallen already: the first look will see it
                 self._known[pid] = (name, processes.open_pidfd(pid, 0))

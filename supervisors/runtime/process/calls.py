@@ -63,6 +63,8 @@ class Calls:
         self._open: dict[tuple[str, int], Caller] = {}
         self._given_up: dict[tuple[str, int], Callable[[], object]] = {}
         self._sweep_at = SWEEP_AT
+        #: Whether no handler of this server waits for an answer, so that it can ask itself.
+        self.may_ask_itself = False
 
     # --- made by this process -----------------------------------------------------------------------------------
 
@@ -87,7 +89,7 @@ class Calls:
         question = self._pending.get(number)
         if question is None:
             return
-        if ref == question.sender and isinstance(message, Call | System):
+        if ref == question.sender and isinstance(message, Call | System) and not self.may_ask_itself:
             self.fail(number, CallFailed("a server cannot call itself: it would wait for its own handler"))
             return
         try:

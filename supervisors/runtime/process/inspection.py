@@ -41,6 +41,8 @@ def answer(process: Inspected, server: GenServer, name: str, argument: Any) -> A
         CallFailed: there is no such question, or it cannot be answered.
     """
     match name:
+        case "ping":
+            return None
         case "get_state":
             return sendable(state_of(server))
         case "replace_state":
@@ -51,7 +53,7 @@ def answer(process: Inspected, server: GenServer, name: str, argument: Any) -> A
             process.mailbox.suspended = name == "suspend"
             return None
     raise CallFailed(
-        f"a server does not take {name!r}: expected get_state, replace_state, get_status, suspend or resume"
+        f"a server does not take {name!r}: expected ping, get_state, replace_state, get_status, suspend or resume"
     )
 
 

@@ -14,6 +14,7 @@ from supervisors.runtime.process.mailbox import Continue, Crash, Local
 from supervisors.runtime.process.names import Names
 from supervisors.runtime.process.sender import Sender
 from supervisors.terms.awaitable import maybe_await
+from supervisors.terms.carried import carried
 from supervisors.terms.errors import CallFailed, SupervisorsError
 from supervisors.terms.ports import ENGINE
 from supervisors.terms.reason import KILLED, NORMAL, ExitReason
@@ -22,6 +23,7 @@ from supervisors.terms.showing import shown
 from supervisors.terms.via import Via
 from supervisors.wire import pickles as sealing
 from supervisors.wire import pools
+from supervisors.wire.envelope import open_sent
 from supervisors.wire.messages import BootResult, Call, Cast, ChildExited, Ending, Info, Message, System
 from supervisors.wire.messages import Stop as StopMessage
 from supervisors.wire.values import open_value, pack, pack_value, unpack
@@ -188,20 +190,23 @@ class Life:
                 await self._handle_call(server, message)
             case Cast() | Info():
                 try:
-                    value = open_value(message.message, "message")
+                    value, load = open_sent(message.message, "message")
                 except CallFailed as error:
                     self._process.log.error("a message that cannot be opened here was dropped", error=error.message)
                     return
                 self._current = (value, None)
+                carried.set(load)
                 handle = server.handle_cast if isinstance(message, Cast) else server.handle_info
                 await maybe_await(handle(value))
             case StopMessage():
                 raise Stop(message.reason)
             case Local():
                 self._current = (message.value, None)
+                carried.set(message.load)
                 await maybe_await(server.handle_info(message.value))
             case Continue():
                 self._current = (("continue", message.value), None)
+                carried.set(message.load)
                 await maybe_await(server.handle_continue(message.value))
                 await asyncio.sleep(0)  # a chain of them must not keep the loop from everything else
             case Crash():
@@ -210,11 +215,12 @@ class Life:
     async def _handle_call(self, server: GenServer, message: Call) -> None:
         caller = Caller(message.sender, message.id, self._process.ref)
         try:
-            request = open_value(message.request, "request")
+            request, load = open_sent(message.request, "request")
         except CallFailed as error:  # the caller's mistake (a class that is not here, say), not the server's
             self._process.calls.reply_error(caller, error)
             return
         self._current = (request, caller)
+        carried.set(load)
         try:
             value = await maybe_await(server.handle_call(request, caller))
         except Stop as stop:
@@ -240,6 +246,7 @@ class Life:
 
     async def _end(self, reason: ExitReason) -> None:
         self.ending = True
+        carried.set(None)  # what terminate sends is of no message
         if reason.abnormal and not self._reported:
             self._report_crash(reason, None)
         await self._process.end_tasks()

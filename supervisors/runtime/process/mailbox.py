@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from supervisors.terms.carried import Carried, carried
 from supervisors.terms.reason import ExitReason
 from supervisors.terms.ref import Down, Ref
 from supervisors.wire.messages import Stop, System
@@ -18,13 +19,14 @@ class Local:
     Args:
         value: what handle_info gets.
         source: the number of the monitor, or the Ref of the link, that it is about; None: neither.
+        load: what is carried with it; None: nothing.
     """
 
-    __slots__ = ("source", "value")
+    __slots__ = ("load", "source", "value")
 
-    def __init__(self, value: Any, source: int | Ref | None = None) -> None:
+    def __init__(self, value: Any, source: int | Ref | None = None, load: Carried | bytes | None = None) -> None:
         """Hold the value."""
-        self.value, self.source = value, source
+        self.value, self.source, self.load = value, source, load
 
 
 class Crash:
@@ -38,13 +40,13 @@ class Crash:
 
 
 class Continue:
-    """A value for handle_continue."""
+    """A value for handle_continue, and what is carried where it was given."""
 
-    __slots__ = ("value",)
+    __slots__ = ("load", "value")
 
     def __init__(self, value: Any) -> None:
-        """Carry a value."""
-        self.value = value
+        """Hold a value."""
+        self.value, self.load = value, carried.get()
 
 
 #: What a suspended server still takes.

@@ -12,6 +12,7 @@ import asyncio
 import itertools
 import threading
 from collections.abc import Callable, Coroutine
+from contextvars import copy_context
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -25,13 +26,15 @@ from supervisors.runtime.process.mailbox import Crash, Local, Mailbox
 from supervisors.runtime.process.names import Names
 from supervisors.runtime.process.peers import Peers
 from supervisors.runtime.process.sender import Sender
+from supervisors.terms.carried import carried
 from supervisors.terms.checks import Target
-from supervisors.terms.errors import CallTimeout, NoProcess
+from supervisors.terms.errors import CallFailed, CallTimeout, NoProcess
 from supervisors.terms.reason import KILL, KILLED, NOPROC, ExitReason
 from supervisors.terms.ref import Caller, Down, Ref, is_program
 from supervisors.terms.spec import ChildSpec
 from supervisors.terms.via import Via
 from supervisors.wire import pickles as sealing
+from supervisors.wire.envelope import pack_sent
 from supervisors.wire.messages import (
     Abandon,
     Boot,
@@ -52,7 +55,7 @@ from supervisors.wire.messages import (
     open_parcel,
 )
 from supervisors.wire.messages import Stop as StopMessage
-from supervisors.wire.values import check_tree, open_value, pack, pack_message, pack_value, unpack
+from supervisors.wire.values import check_tree, open_value, pack, pack_message, unpack
 
 #: How long the tasks that a server has spawned get to end when they are cancelled.
 TASK_SECONDS = 1.0
@@ -255,15 +258,36 @@ class Process:
 
     async def call(self, target: Target, request: Any, timeout: float | None = 5.0) -> Any:
         """Ask and wait for the reply."""
-        return open_value(await self.sender.call(target, pack_value(request, "request"), timeout), "reply")
+        return open_value(await self.sender.call(target, pack_sent(request, "request"), timeout), "reply")
+
+    def call_then(
+        self, target: Target, request: Any, function: Callable[[Any, Exception | None], object], timeout: float | None
+    ) -> None:
+        """Ask, and call `function(reply, error)` with the answer; what it raises is the server's crash."""
+        context = copy_context()
+
+        def answered(value: bytes, error: Exception | None) -> None:
+            reply = None
+            if self.life.ending:
+                return
+            try:
+                try:
+                    reply = open_value(value, "reply") if error is None else None
+                except CallFailed as broken:
+                    error = broken
+                context.run(function, reply, error)
+            except BaseException as crash:  # SystemExit too, as in a handler
+                self.mailbox.put(Crash(crash))
+
+        self.sender.begin_call(target, pack_sent(request, "request"), timeout, answered)
 
     def cast(self, target: Target, message: Any) -> None:
         """Send a cast, in its turn; from any thread."""
-        self._in_loop(self.sender.tell, target, Cast, pack_value(message, "message"))
+        self._in_loop(self.sender.tell, target, Cast, pack_sent(message, "message"))
 
     def send(self, target: Target, message: Any) -> None:
         """Send a message to handle_info, in its turn; from any thread."""
-        self._in_loop(self.sender.tell, target, Info, pack_value(message, "message"))
+        self._in_loop(self.sender.tell, target, Info, pack_sent(message, "message"))
 
     async def supervise(self, supervisor: Target, name: str, argument: Any) -> Any:
         """Make an administration call to a supervisor."""
@@ -342,7 +366,7 @@ class Process:
 
     def send_after(self, seconds: float, message: Any) -> asyncio.TimerHandle:
         """Deliver a message to handle_info later."""
-        return self.loop.call_later(seconds, self.mailbox.put, Local(message))
+        return self.loop.call_later(seconds, self.mailbox.put, Local(message, load=carried.get()))
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run a task whose crash is the server's."""

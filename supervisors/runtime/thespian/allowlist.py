@@ -48,10 +48,8 @@ ALLOWED: dict[str, frozenset[str]] = {
             "NotifyOnSystemRegistration",
         }
     ),
-    "thespian.system.messages.multiproc": frozenset({"EndpointConnected", "LoggerConnected"}),
-    "thespian.system.logdirector": frozenset({"LogAggregator", "LoggerExitRequest"}),
+    "thespian.system.messages.multiproc": frozenset({"EndpointConnected"}),
     "thespian.system.transport.IPBase": frozenset({"TCPv4ActorAddress"}),
-    "logging": frozenset({"LogRecord"}),
     "datetime": frozenset({"datetime", "timedelta"}),
     # An address holds its family and kind; Python pickles them by either form.
     "socket": frozenset({"AF_INET", "SOCK_STREAM", "AddressFamily", "SocketKind"}),

@@ -17,6 +17,7 @@ import multiprocessing.util
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from thespian.system import multiprocCommon
@@ -24,6 +25,7 @@ from thespian.system.messages.multiproc import EndpointConnected
 from thespian.system.systemCommon import actorStartupFailed
 from thespian.system.transport import ReceiveEnvelope, TransmitIntent
 
+from supervisors.host.processes import die_with
 from supervisors.host.roomy import roomy
 from supervisors.host.strays import end_group
 from supervisors.host.surroundings import in_server
@@ -123,8 +125,11 @@ def _fork_actor(manager: Any, child_address: Any, child_class: Any, parent_addre
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError, OSError):
             stream.flush()  # or the child would have what is in it too
+    parent = os.getpid()
     pid = os.fork()
     if pid == 0:
+        # Not `getppid` here: the whole node may have been killed meanwhile, and init would be taken for the parent.
+        die_with(parent)
         _run_child(manager, child_class, endpoint, parent_address, notify)
     if not hasattr(manager, "_child_procs"):
         manager._child_procs = []
@@ -178,6 +183,23 @@ def _new_manager(parent: Any, actor_class: Any, endpoint: Any, parent_address: A
     return manager
 
 
+def _start_logger(transport_class: Any, transport: Any, admin: Any, *_: Any) -> None:
+    """Stand for `multiprocCommon._startLogger`: there is no logger process, since every process writes to the file.
+
+    What Thespian does once its logger is up is done at once.
+    """
+    log_to_file()
+    admin.asLogger = transport.myAddress  # something has to stand there; nothing is sent to it
+    started = TransmitIntent(admin.addrOfStarter, EndpointConnected(0))
+    transport.scheduleTransmit(None, started.addCallback(onFailure=actorStartupFailed))
+    admin._activate()
+
+
+def _clean_up_admin(admin: Any, finish: Callable[[], None]) -> None:
+    """Stand for `MultiProcReplicator._cleanupAdmin`, which waits for the logger's end."""
+    finish()
+
+
 def _take_no_notice(number: int, frame: Any) -> None:
     """Handle a signal that is for the daemon; one that is ignored would be ignored in whatever a server executes."""
 
@@ -195,5 +217,7 @@ def _signals_after_fork() -> None:
 def install() -> None:
     """Have Thespian start its actors this way."""
     os.register_at_fork(after_in_child=_signals_after_fork)
+    multiprocCommon._startLogger = _start_logger
+    multiprocCommon.MultiProcReplicator._cleanupAdmin = _clean_up_admin
     multiprocCommon.MultiProcReplicator._startChildActor = _start_child_actor
     multiprocCommon.startAdmin = roomy(multiprocCommon.startAdmin)

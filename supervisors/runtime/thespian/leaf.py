@@ -132,7 +132,10 @@ class LeafHost(Actor):  # type: ignore[misc]
                 else:
                     self._myRef.handleMessages(envelope)
         finally:
-            self._tend()
+            if self._flush_is_due:
+                self.flush()  # what was answered or asked because of an answer waits for no further turn
+            else:
+                self._tend()
 
     def _deliver(self, parcel: bytes) -> None:
         assert self._process is not None

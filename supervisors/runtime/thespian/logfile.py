@@ -2,7 +2,6 @@
 
 import logging
 import os
-from typing import Any
 
 LOG_ENV = "SUPERVISORS_THESPIAN_LOG"
 """Names the file; without it nothing is written."""
@@ -11,19 +10,10 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 """How a line of it looks."""
 
 
-def logger_settings() -> dict[str, Any]:
-    """Return what Thespian's own logger is set up with (the schema of `logging.config.dictConfig`)."""
-    path = os.environ.get(LOG_ENV)
-    handler: dict[str, Any] = {"class": "logging.NullHandler"}
-    if path:
+def create_log() -> None:
+    """Create the file for its owner alone, before a process of the node writes to it."""
+    if path := os.environ.get(LOG_ENV):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
-        handler = {"class": "logging.FileHandler", "filename": path, "delay": True, "formatter": "line"}
-    return {
-        "version": 1,
-        "formatters": {"line": {"format": LOG_FORMAT}},
-        "handlers": {"out": handler},
-        "root": {"handlers": ["out"], "level": "WARNING"},
-    }
 
 
 def log_to_file() -> None:

@@ -11,6 +11,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from supervisors.terms.reason import KILLED, NOPROC, SHUTDOWN, ExitReason
 from supervisors.terms.ref import Caller, Ref
 from supervisors.terms.spec import SupervisorSpec
 from supervisors.terms.views import Report
+from supervisors.wire.envelope import bare
 from supervisors.wire.messages import (
     Boot,
     BootResult,
@@ -75,7 +77,7 @@ class SupervisorHost(Actor):  # type: ignore[misc]
         self._stopping_for: ExitReason | None = None
         self._ready = False
         self._over: ExitReason | None = None
-        #: Calls that came after a death that has not been seen yet; see `_take`.
+        #: Calls that came after a death that has not been seen yet, or before the first start; see `_take`.
         self._late: list[Call] = []
         #: The uid of the registry if it is a child of this supervisor: it is not told where the registry is.
         self._registry_uid = ""
@@ -92,7 +94,7 @@ class SupervisorHost(Actor):  # type: ignore[misc]
                     self._tick(tick)
             elif isinstance(message, ActorExitRequest):
                 os._exit(0)  # the children have asked the kernel to go with this process
-            if self._late and not self._children.anyone_dead():
+            if self._late and self._naming.settled and not self._children.anyone_dead():
                 self._take_late()
             if self._over is not None:
                 self._end(self._over)
@@ -150,9 +152,10 @@ class SupervisorHost(Actor):  # type: ignore[misc]
                 if (process := self._children.get(message.key, message.generation)) is not None:
                     self._children.last_word(process, message.reason)
             case Call():
-                if self._children.anyone_dead():
+                if self._children.anyone_dead() or not self._naming.settled:
                     # Whoever asks may know of this death (stop has returned): it is seen first. Not here: the dead
-                    # child's last word may still be in the mailbox behind this call.
+                    # child's last word may still be in the mailbox behind this call. Or it has looked up the name,
+                    # which is ours before we know that it is: the children come first.
                     self._late.append(message)
                 else:
                     self._call(message)
@@ -202,6 +205,7 @@ class SupervisorHost(Actor):  # type: ignore[misc]
         processes.set_process_name(self.label)
         self._office = PostOffice(self._myRef, lambda parcel: None)
         self._meter = Meter()
+        self._node = boot.node if boot.parent is not None else boot.node | {"root": asdict(self.ref)}
         self._log = open_log(boot.node["logs"], self.label, boot.node.get("level", "info"))
         self._reporter = Reporter(Path(boot.node["logs"]), self._log)
         self._watchers = Watchers(self.ref.host)
@@ -321,7 +325,7 @@ class SupervisorHost(Actor):  # type: ignore[misc]
             self._registry_uid, registry = uid, None
         boot = Boot(
             uid, effect.key, effect.generation, spec.id, spec.registers, spec.start, spec.args, spec.kwargs,
-            self.ref, registry, self.boot.node,
+            self.ref, registry, self._node,
         )  # fmt: skip
         self._children.start(SupervisorHost if nested else LeafHost, boot)
 
@@ -384,5 +388,5 @@ class SupervisorHost(Actor):  # type: ignore[misc]
 def _opened(request: bytes) -> Any:
     """Return what a caller asks; None for what cannot be opened here, such as an object of a user's class."""
     with contextlib.suppress(Exception):
-        return unpack(request)
+        return unpack(bare(request))
     return None

@@ -1,4 +1,4 @@
-"""Start Thespian's actor system of a node: an admin, a logger, and the root actor of the node.
+"""Start Thespian's actor system of a node: an admin and the root actor of the node.
 
 Only this module starts one, because what matters must be set before: Thespian reads its own address and its
 limits from the environment when it is imported, and our transport has to be in place before the first
@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from supervisors.runtime.thespian.logfile import logger_settings
+from supervisors.runtime.thespian.logfile import create_log
 from supervisors.wire.clock import OWN_CLOCK, Clock
 
 __all__ = ["System", "SystemStartError", "start_system"]
@@ -78,7 +78,7 @@ class System:
             self.listen(0.001)
 
     def shutdown(self) -> None:
-        """Stop all actors, the logger and the admin; gives up after 10 s."""
+        """Stop all actors and the admin; gives up after 10 s."""
         self._base.shutdown()
 
 
@@ -98,7 +98,7 @@ def start_system(
     """Start an actor system whose processes listen on `host` only and accept frames of `key` only.
 
     1. The environment is set, thespian imported, and the secure transport put in place.
-    2. The admin is forked, and forks the logger; all processes to come are forked from these.
+    2. The admin is forked; all processes to come are forked from it. Thespian's logger is not started (forking.py).
     3. The admin answers over the secure transport.
 
     Args:
@@ -135,12 +135,13 @@ def start_system(
     class SecureBase(multiprocTCPBase.ActorSystemBase):  # type: ignore[misc]
         transportType = SecureTCPTransport  # noqa: N815 - Thespian's name
 
+    create_log()
     for attempt in range(_ATTEMPTS):
         port = _free_port(host, admin_port)
         settings = {**capabilities, "Admin Port": port, "Process Startup Method": "fork"}
         try:
             with _forks_reaped():
-                base = SecureBase(SimpleNamespace(capabilities=settings), logDefs=logger_settings())
+                base = SecureBase(SimpleNamespace(capabilities=settings))
                 return System(base, port)
         except ActorSystemException as error:
             # Somebody may have taken the free port in between; a port that was asked for is not replaced.

@@ -33,7 +33,7 @@ from supervisors.wire.frames import Frame, FrameError, FrameReader, Opener, coun
 __all__ = ["SecureTCPTransport", "on_transport_start"]
 
 on_transport_start: list[Callable[[bool, Any], None]] = []
-"""Called with (is this the admin, the transport) when the admin, the logger or an actor has its transport."""
+"""Called with (is this the admin, the transport) when the admin or an actor has its transport."""
 
 _ACK = b"\x06"
 _NAK = b"\x15"

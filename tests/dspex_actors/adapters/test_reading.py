@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+import signal
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,9 @@ from pydantic import BaseModel
 
 from dspex_actors.adapters import ChatAdapter, JSONAdapter
 from dspex_actors.adapters.values import parse_value
+from dspex_actors.adapters.xml import XMLAdapter
 from dspex_actors.errors import AdapterParseError, from_record
+from dspex_actors.signatures.fields import OutputField
 from dspex_actors.signatures.signature import Signature
 
 
@@ -54,6 +57,28 @@ READ: list[tuple[Any, str, Any]] = [
     (Path, "2024", Path("2024")),
     (Any, "(1, 'x')", (1, "x")),
     (dict[str, str], '{"a": "b\nc"}', {"a": "b\nc"}),
+    # What models put around a value, where it is read by nothing else.
+    (Color, "Red", Color.RED),
+    (Color, "Color.Red", Color.RED),
+    (Color, "`red`.", Color.RED),
+    (Color | None, "N/A", None),
+    (Literal["Yes", "No"], "**yes**", "Yes"),
+    (Literal["Yes.", "No."], "Yes", "Yes."),
+    (int, "1,234", 1234),
+    (int, "```\n42\n```", 42),
+    (int, "42\n```", 42),
+    (int, "**42**.", 42),
+    (float, "1,234.5", 1234.5),
+    (bool, "`True`", True),
+    (bool, "False.", False),
+    (int | None, "", None),
+    (float | None, "none", None),
+    (list[int], "[1,234]", [1, 234]),
+    (str | None, "None", "None"),
+    # None stays what it is where a member is like it, but for its case.
+    (Literal["none", "b"] | None, "None", None),
+    (Literal["null", "b"] | None, "null", "null"),
+    (str, "**1,234**.", "**1,234**."),
 ]
 
 
@@ -66,7 +91,8 @@ def test_what_was_meant_is_read(kind: Any, text: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "text"), [(Literal[1, 2], "true"), (Literal[1, 2], "3"), (Level, "3"), (Color, "Red"), (bool, "perhaps")]
+    ("kind", "text"),
+    [(Literal[1, 2], "true"), (Literal[1, 2], "3"), (Level, "3"), (Color, "Reddish"), (bool, "perhaps")],
 )
 def test_what_was_not_offered_is_refused(kind: Any, text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
@@ -112,6 +138,23 @@ def test_json_is_read_after_the_thoughts_and_to_the_last_digit() -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "rules", "text", "value"),
+    [
+        (str | None, {"max_length": 9}, "null", "null"),
+        (str | None, {"max_length": 9}, '"a"', '"a"'),
+        (int | None, {"ge": 3}, "N/A", None),
+        (int | None, {"ge": 3}, "**4**", 4),
+        (Decimal, {"max_digits": 4}, "1.10", Decimal("1.10")),
+        (list[int], {"max_length": 2}, "[1, 2]", [1, 2]),
+        (str, {"validator": [str.strip, str.lower]}, " A ", "a"),
+    ],
+)
+def test_a_constraint_changes_nothing_of_how_a_value_is_read(kind: Any, rules: Any, text: str, value: Any) -> None:
+    signature = Signature("q -> a").append("b", OutputField(**rules), kind)
+    assert JSONAdapter().parse(signature, json.dumps({"a": "x", "b": text}))["b"] == value
+
+
+@pytest.mark.parametrize(
     "text", ["[" * 100_000, '{"a":' * 50_000, "{" + "9" * 5000, '{"b": ' + "9" * 5000 + "}", "\x00", ""]
 )
 def test_hostile_json_is_an_unreadable_answer(text: str) -> None:
@@ -132,3 +175,53 @@ def test_an_unreadable_answer_says_what_dspys_error_says() -> None:
     assert (again.adapter_name, again.expected, again.found) == ("ChatAdapter", ["b", "c"], ["b"])
     own = AdapterParseError(adapter_name="Mine", signature=signature, lm_response="?", parsed_result={"b": 1})
     assert (own.expected, own.found, str(own)) == (["b", "c"], ["b"], "Mine cannot read the answer; expected b, c")
+
+
+BOTH = Signature("q -> a, n: int")
+TAIL = "[[ ## a ## ]]\nright\n[[ ## n ## ]]\n2\n[[ ## completed ## ]]"
+
+
+@pytest.mark.parametrize(
+    ("adapter", "text"),
+    [
+        (ChatAdapter(), f"I try\n[[ ## a ## ]]\nwrong\n[[ ## n ## ]]\n1\n</think>\n{TAIL}"),
+        (ChatAdapter(), TAIL.replace(" ## ", "##").replace("[[##", "[[ ##")),
+        (ChatAdapter(), f"```\n{TAIL.removesuffix('[[ ## completed ## ]]')}```"),
+        (JSONAdapter(), 'An example is {"x": 1}. So: {"a": "right", "n": 2}'),
+        (ChatAdapter(), TAIL.replace("a ##", "A ##").replace("n ##", "N ##")),
+        (ChatAdapter(), TAIL.replace("[[ ## a", "### [[ ## a").replace("[[ ## n", "- **[[ ## n").replace("]]", "]]**")),
+        (JSONAdapter(), '{"A": "right", "N": 2}'),
+        (JSONAdapter(), '{"output": {"a": "right", "n": 2}}'),
+        (XMLAdapter(), "<answer><a>right</a><n>2</n></answer>"),
+    ],
+)
+def test_answers_are_found_among_what_else_models_write(adapter: Any, text: str) -> None:
+    assert adapter.parse(BOTH, text) == {"a": "right", "n": 2}
+
+
+def test_literals_that_differ_in_case_only_are_told_apart() -> None:
+    assert parse_value("a", Literal["a", "A"]) == "a"
+    with pytest.raises(ValueError, match="is not one of"):
+        parse_value("b", Literal["a", "A"])
+    with pytest.raises(ValueError, match="is not one of"):
+        parse_value("**ß**", Literal["SS", "ss"])
+
+
+@pytest.mark.parametrize(
+    "text", ["(" * 50_000, '{"a": {' * 20_000, "<a>" * 150_000, '{"b": 1}' * 20_000, "[1, (" * 9_000]
+)
+def test_a_model_that_repeats_itself_holds_nobody_up(text: str) -> None:
+    def end(*_: object) -> None:
+        raise TimeoutError("it is still read")  # for hours
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.alarm(60)
+    try:
+        for adapter in (ChatAdapter(), JSONAdapter(), XMLAdapter()):
+            with pytest.raises(AdapterParseError):
+                adapter.parse(BOTH, text)
+            with pytest.raises(ValueError, match="int"):
+                parse_value(text, int)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)

@@ -2,15 +2,16 @@
 
 import json
 import os
-import subprocess
 import sys
 
 import pytest
+import warm
 
 from dspex_actors.data.fields import pack_example
 from dspex_actors.foundation.codec import pack
 from dspex_actors.foundation.files import replaced
-from dspex_actors.journal.records import ResultRow, RunSpec
+from dspex_actors.journal.records import ResultRow, RunSpec, StepRow
+from dspex_actors.journal.steps import add_step, end_workflow, open_workflow
 from dspex_actors.journal.writer import Journal
 
 
@@ -56,6 +57,16 @@ def test_two_runs_are_compared(runs):
         "same": 1,
         "only_first": 0,
         "only_second": 1,
+        "paired": {
+            "n": 3,
+            "better": 1,
+            "worse": 1,
+            "mean": 0.0,
+            "low": -1.0,
+            "high": 1.0,
+            "p": 1.0,
+            "is_noise": True,
+        },
         "changed": [
             {"index": 1, "scores": [0.0, 1.0]},
             {"index": 2, "scores": [1.0, 0.0]},
@@ -66,6 +77,7 @@ def test_two_runs_are_compared(runs):
     shown = runs("runs", "diff", "two").stdout
     assert "closure value 'limit' was 3 and is 4" in shown
     assert "2 better, 1 worse, 1 the same" in shown
+    assert "chance explains it: p = 1, +0.00 (95 %: -100.00 to +100.00) on 3 examples" in " ".join(shown.split())
 
 
 def test_a_run_without_another_on_its_dataset_says_so(runs):
@@ -101,12 +113,11 @@ def test_a_failed_example_has_the_failure_score_of_its_run(runs):
     assert lines[-1]["score"] is None
 
 
+@pytest.mark.soak
 def test_results_are_exported_where_only_ascii_can_be_written(runs, tmp_path):
     env = os.environ | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
     for words in (["runs", "export", "two"], ["runs", "show", "two", "--json"], ["runs", "diff", "two"]):
-        found = subprocess.run(
-            [sys.executable, "-m", "dspex_actors", *words], capture_output=True, env=env, check=False
-        )
+        found = warm.run([sys.executable, "-m", "dspex_actors", *words], capture_output=True, env=env, check=False)
         assert b"Traceback" not in found.stderr
         assert b"error:" not in found.stderr
         assert found.stdout.isascii()
@@ -134,3 +145,47 @@ def test_a_file_that_is_replaced_has_the_mode_of_a_new_one_and_the_umask_stays(t
         raise ZeroDivisionError
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_text() == "x"
+
+
+@pytest.fixture
+def workflows(tmp_path, run):
+    """Two workflows of two steps each: one is finished, one was paused after its first step; the command line."""
+    with Journal(tmp_path / "home" / "journal.db") as journal:
+        for name, done in (("whole", 2), ("half", 1)):
+            spec = RunSpec(run_id=name, kind="workflow", dataset_digest="d", total=2)
+            row = open_workflow(journal, spec, {"pid": 1, "born": 1}, lambda _: False)
+            for step, error in (("find", None), ("answer", "KeyError: 'x'"))[:done]:
+                state = "completed" if error is None else "fallback"
+                add_step(journal, name, row.epoch, StepRow(step, state, 1, 0.5, 3.0, error, pack({step: (1, "ß")})))
+            end_workflow(journal, name, row.epoch, "finished" if done == 2 else "paused", "its program ended")
+    return run
+
+
+def test_a_workflow_shows_its_steps(workflows):
+    shown = workflows("runs", "show", "whole").stdout
+    assert "steps   2 of 2" in shown
+    assert all(text in shown for text in ("find", "completed", "answer", "fallback", "KeyError: 'x'"))
+    assert not any(word in shown for word in ("score", "examples", "LM calls"))
+    shown = " ".join(workflows("runs", "show", "half").stdout.replace("│", " ").split())
+    assert "steps 1 of 2" in shown
+    assert "workflow.run(data, durable=True, run_id='half')" in shown
+    assert "runs resume" not in shown
+
+
+def test_what_the_steps_of_a_workflow_gave_is_exported(workflows):
+    lines = [json.loads(line) for line in workflows("runs", "export", "whole").stdout.splitlines()]
+    assert [(line["step"], line["state"], line["data"]) for line in lines] == [
+        ("find", "completed", {"find": [1, "ß"]}),
+        ("answer", "fallback", {"answer": [1, "ß"]}),
+    ]
+
+
+def test_a_workflow_has_nothing_to_compare(workflows):
+    found = workflows("runs", "diff", "whole", "half")
+    assert found.exit_code == 2
+    assert "run whole is a workflow: it has no examples to compare" in found.stderr
+
+
+def test_a_paused_workflow_is_said_to_go_on_in_its_program(workflows):
+    found = workflows("runs", "pause", "half")
+    assert "it has 1 finished step; resume with `workflow.run(data, durable=True, run_id='half')`" in found.stderr

@@ -7,12 +7,12 @@ import os
 import pty
 import select
 import struct
-import subprocess
 import sys
 import termios
 import time
 
 import pytest
+import warm
 from rich.console import Console
 
 from dspex_actors.cli import processes
@@ -178,7 +178,7 @@ class Terminal:
         self.before = termios.tcgetattr(slave)
         self.slave = slave
         self.seen = ""
-        self.process = subprocess.Popen(
+        self.process = warm.Popen(
             [sys.executable, "-m", "dspex_actors", *words], stdin=slave, stdout=slave, stderr=slave,
             env={name: value for name, value in os.environ.items() if name != "COLUMNS"} | {"TERM": "xterm-256color"},
         )  # fmt: skip
@@ -225,7 +225,7 @@ def test_a_live_page_lights_up_a_restart_and_gives_the_terminal_back(live, monke
         terminal.until("7;33m")
         terminal.press("q")
         terminal.until("\x1b[?1049l")
-        assert terminal.process.wait(10) == 0
+        assert terminal.process.wait(60) == 0
         assert termios.tcgetattr(terminal.slave)[3] == terminal.before[3]
     finally:
         terminal.end()

@@ -1,5 +1,6 @@
 """Programs from words and files, and servers that are none."""
 
+import enum
 import http.server
 import json
 import socket
@@ -24,8 +25,10 @@ class Triage(dspex.Signature):
     team: Literal["a", "b's"] = dspex.OutputField(desc="who handles it")
 
 
-class Team(str):
+class Team(enum.StrEnum):
     """A type of the user's own."""
+
+    BILLING = "billing"
 
 
 @pytest.mark.parametrize("make", [dspex.Predict, dspex.ChainOfThought])
@@ -120,7 +123,7 @@ def test_something_that_does_not_speak_http_is_no_lm_server():
     lm = dspex.LM("openai/x", base_url=f"http://127.0.0.1:{listening.getsockname()[1]}/v1")
     with pytest.raises(ConfigError, match="not HTTP"):
         check_server(lm)
-    thread.join(5)
+    thread.join(60)
     listening.close()
 
 

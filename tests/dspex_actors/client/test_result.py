@@ -13,9 +13,11 @@ from dspex_actors.errors import RunFailed
 from dspex_actors.foundation.codec import pack
 from dspex_actors.journal.index import as_it_is
 from dspex_actors.journal.reader import JournalReader
-from dspex_actors.journal.records import AttemptRow, ResultRow, RunSpec
+from dspex_actors.journal.records import ResultRow, RunSpec
+from dspex_actors.journal.schema import to_json
 from dspex_actors.journal.summary import duration_of, export_lines, run_summary
 from dspex_actors.journal.writer import Journal
+from dspex_actors.lm.attempts import SECOND, Attempt
 from dspex_actors.names import run_command
 
 
@@ -41,8 +43,14 @@ def finished(tmp_path, *, n=1203, failed=3, settings=None, state="finished", rea
                     at=1002.0,
                 )
             )
-        sent = {"at": 1001.0, "provider": "openai", "model": "x", "outcome": "answered", "usage": rows[0].usage}
-        journal.add_results("r-1", rows, [AttemptRow(index=i, send=1, n=1, cost=cost, **sent) for i in range(n)])
+        sent = {
+            "at": 1001.0,
+            "provider": "openai",
+            "model": "x",
+            "outcome": "answered",
+            "usage": to_json(rows[0].usage),
+        }
+        journal.add_results("r-1", rows, [Attempt(index=i, send=1, n=1, cost=cost, **sent) for i in range(n)])
         now[0] = 1004.0
         journal.set_state("r-1", state, reason)
     return JournalReader(path)
@@ -58,7 +66,9 @@ def test_the_figures_are_those_of_the_run(tmp_path):
     result = EvaluationResult.of(finished(tmp_path), "r-1")
     assert (result.n, result.succeeded, result.failed, result.asked) == (1203, 1200, 3, 1203)
     assert (result.score, result.mean) == (50.0, 0.5)
-    assert (result.usage, result.duration, result.nodes) == ({"prompt_tokens": 12030}, 4.0, ["n1"])
+    assert (result.usage, result.duration) == ({"prompt_tokens": 12030}, 4.0)
+    node = result.nodes["n1"]
+    assert (list(result.nodes), node["done"], node["failed"]) == (["n1"], 1203, 3)
     assert result.cost == pytest.approx(1.203)
     assert repr(result) == "<EvaluationResult r-1: score 50.00, 1,203 examples, 3 failed>"
     assert "50.0" in result._repr_html_()
@@ -96,7 +106,7 @@ def test_an_unknown_price_makes_the_cost_unknown(tmp_path):
 def test_the_known_part_of_the_cost_is_shown_where_some_of_it_is_unknown(tmp_path):
     reader = finished(tmp_path, n=4)
     with Journal(tmp_path / "journal.db") as journal:
-        lost = AttemptRow(index=0, send=2, n=1, at=1.0, provider="openai", model="x", outcome="lost", cost=None)
+        lost = Attempt(index=0, send=2, n=1, at=1.0, provider="openai", model="x", outcome="lost", cost=None)
         journal.add_results("r-1", [], [lost])
     result = EvaluationResult.of(reader, "r-1")
     assert result.cost is None
@@ -135,6 +145,7 @@ def test_export_and_files_hold_every_result(tmp_path):
         "latency": 0.25,
         "usage": {"prompt_tokens": 10},
         "finish_reason": None,
+        "cached": None,
     }
     assert result.to_json(tmp_path / "out.json") is None
     whole = json.loads((tmp_path / "out.json").read_text())
@@ -200,3 +211,32 @@ def test_a_run_whose_node_was_killed_took_the_time_until_its_last_result(tmp_pat
         journal.add_results("r-1", [ResultRow(index=0, example=example, score=1.0, worker="n1/w1", at=1007.5)])
         row = as_it_is(JournalReader(tmp_path / "journal.db").get_run("r-1"), tmp_path)
     assert (row.state, row.active_seconds, duration_of(row, 2000.0)) == ("paused", 7.5, 7.5)
+
+
+def test_what_each_node_did_and_what_was_started_twice_is_told(tmp_path):
+    path = tmp_path / "journal.db"
+    sent = {"at": 1.0, "provider": "openai", "model": "x", "outcome": "answered"}
+    with Journal(path) as journal:
+        journal.create_run(RunSpec(run_id="r"))
+        rows = [
+            ResultRow(
+                index=i, example=b"", asked=1, latency=float(i), cost=0.5, worker=f"n{1 + i % 2}/worker-1", at=1.0
+            )
+            for i in range(200)
+        ]
+        first = [Attempt(index=i, send=1, n=1, cost=0.5, **sent) for i in range(200)]
+        second = [Attempt(index=i, send=1 | SECOND, n=n, cost=0.25, **sent) for i in (7, 9) for n in (1, 2)]
+        journal.add_results("r", rows, first + second)
+    result = EvaluationResult.of(JournalReader(path), "r")
+    assert {name: (did["done"], did["p50"], did["p95"], did["cost"]) for name, did in result.nodes.items()} == {
+        "n1": (100, 100.0, 190.0, 50.0),
+        "n2": (100, 101.0, 191.0, 50.0),
+    }
+    assert result.hedged == {"examples": 2, "asked": 4, "cost": 1.0}
+    assert (result.asked, result.cost) == (204, 101.0)
+    text = shown(result)
+    assert "2 examples, started again elsewhere: 4 of the LM calls, $1.0000" in text
+    assert "n1  100 examples  p50 1 min 40 s  p95 3 min 10 s  $50.0000" in text
+    with Journal(path) as journal:
+        journal.add_results("r", [], [Attempt(index=9, send=1 | SECOND, n=3, cost=None, **sent)])
+    assert EvaluationResult.of(JournalReader(path), "r").hedged == {"examples": 2, "asked": 5, "cost": None}

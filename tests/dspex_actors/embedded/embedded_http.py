@@ -86,7 +86,7 @@ def serve(check: Callable[[RunningServer, Ask], Awaitable[None]], **settings: An
 
 async def in_flight(server: RunningServer, wanted: int) -> None:
     """Ask the server until so many requests are in flight."""
-    async with aiohttp.ClientSession(server.url) as session, asyncio.timeout(8):
+    async with aiohttp.ClientSession(server.url) as session, asyncio.timeout(30):
         found = -1
         while found != wanted:
             async with session.get("/stats") as response:

@@ -9,6 +9,7 @@ import pytest
 from embedded_prompts import JSON_SYSTEM, SYSTEM, TEAMS, TEST, TRAIN, chat, json_chat, request, shown
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from property_kit import examples
 
 from dspex_actors.embedded import Learner, layout
 from dspex_actors.embedded.guess import Field, guess, instance
@@ -46,13 +47,13 @@ def test_more_examples_give_a_higher_accuracy() -> None:
 
 
 @given(st.permutations(TRAIN[:8]), st.sampled_from([ticket for ticket, _ in TEST]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_the_order_of_the_examples_does_not_matter(demos: list[tuple[str, str]], ticket: str) -> None:
     assert Learner().answer(chat(ticket, demos)) == Learner().answer(chat(ticket, TRAIN[:8]))
 
 
 @given(st.text(max_size=80), st.integers(0, 5), st.sampled_from([0.0, 0.7, 1.0]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_equal_prompts_get_equal_and_legal_answers(ticket: str, seed: int, temperature: float) -> None:
     for demos in ([], TRAIN[:5]):
         first = Learner(seed).answer(chat(ticket, demos), temperature=temperature)

@@ -9,12 +9,13 @@ import subprocess
 import sys
 
 import pytest
+import warm
 from embedded_http import PROVIDERS
 
 
 def test_the_program_says_where_it_listens_and_what_it_did() -> None:
     command = [sys.executable, "-m", "dspex_actors.embedded", "--fault", "hang=0.01", "--latency-ms", "1"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with warm.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         opening = process.stdout.readline()
         assert opening.startswith("serving openai http://127.0.0.1:")
@@ -29,7 +30,7 @@ def test_the_program_says_where_it_listens_and_what_it_did() -> None:
 @pytest.mark.parametrize("arguments", [["--fault", "fire=1"], ["--fault", "hang"]])
 def test_a_misused_program_says_so_in_one_line(arguments: list[str]) -> None:
     command = [sys.executable, "-m", "dspex_actors.embedded", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    done = warm.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
 
@@ -40,7 +41,7 @@ def test_a_taken_port_is_one_line_and_status_2() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         command = [sys.executable, "-m", "dspex_actors.embedded", "--port", str(port)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        done = warm.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 2
     assert done.stderr == (
         f"port {port} on 127.0.0.1 is taken by another program: choose another port, or 0 for any free one\n"

@@ -112,14 +112,14 @@ def test_a_wrong_request_is_refused_in_the_providers_shape() -> None:
             ("openai", {"messages": turn}, None),
             ("openai", {"model": "m", "messages": [{"role": "model", "content": "x"}]}, None),
             ("openai", {"model": "m", "messages": [{"role": "user", "content": 5}]}, None),
-            ("openai", {"model": "m", "messages": turn, "stream": True}, None),
+            ("openai", {"model": "m", "messages": turn, "stream": "yes"}, None),
             ("openai", {"model": "m", "messages": turn, "temperature": "hot"}, None),
             ("anthropic", {"model": "m", "messages": turn}, None),
             ("anthropic", body_of("anthropic"), {}),
-            ("anthropic", body_of("anthropic", stream=True), None),
+            ("anthropic", body_of("anthropic", stream=1), None),
             ("anthropic", body_of("anthropic", temperature=0), {"anthropic-version": "2026-10-21"}),
             ("gemini", {"contents": [{"role": "assistant", "parts": []}]}, None),
-            ("cohere", {"model": "m", "messages": turn, "stream": True}, None),
+            ("cohere", {"model": "m", "messages": turn, "stream": "yes"}, None),
         ]
         for provider, body, headers in wrong:
             status, _, reply = await ask(provider, body, headers)

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from property_kit import examples
 from pydantic import BaseModel
 
 from dspex_actors.foundation.codec import CodecError, HoldsObjects, Opaque, gathering_classes, pack, to_plain, unpack
@@ -50,7 +51,7 @@ class Broken:
         raise RuntimeError("no repr")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(plain | rich | st.lists(rich, max_size=3))
 def test_what_is_packed_comes_back_as_it_was(value):
     back = unpack(pack(value))

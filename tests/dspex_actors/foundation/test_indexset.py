@@ -1,11 +1,12 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from property_kit import examples
 
 from dspex_actors.foundation.indexset import IndexSet
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.sets(st.integers(0, 3000)), st.integers(0, 3100))
 def test_it_behaves_like_a_set_of_integers(model, probe):
     indices = IndexSet(model)

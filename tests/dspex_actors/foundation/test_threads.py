@@ -44,7 +44,7 @@ def test_a_thread_without_work_ends(monkeypatch):
     pool = Threads(8, "ending")
     assert gathered(pool, [lambda: 2] * 8) == [2] * 8
     for thread in [each for each in threading.enumerate() if each.name == "ending"]:
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
     assert (pool._active, pool._parked) == (0, 0)
     assert gathered(pool, [lambda: 1]) == [1]

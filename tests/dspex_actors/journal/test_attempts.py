@@ -5,15 +5,18 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from property_kit import examples
 
 from dspex_actors.journal.reader import JournalReader
-from dspex_actors.journal.records import AttemptRow, ResultRow, RunSpec
+from dspex_actors.journal.records import ResultRow, RunSpec
+from dspex_actors.journal.schema import to_json
 from dspex_actors.journal.writer import Journal
+from dspex_actors.lm.attempts import Attempt
 
 
 def sent(index=0, send=1, n=1, outcome="answered", **fields):
-    values = {"at": 1.0, "provider": "openai", "model": "gpt-5", "usage": {"input_total": 10}, "cost": 0.5}
-    return AttemptRow(index=index, send=send, n=n, outcome=outcome, **(values | fields))
+    values = {"at": 1.0, "provider": "openai", "model": "gpt-5", "usage": to_json({"input_total": 10}), "cost": 0.5}
+    return Attempt(index=index, send=send, n=n, outcome=outcome, **(values | fields))
 
 
 @pytest.fixture
@@ -50,7 +53,11 @@ def test_many_requests_are_read_page_by_page(journal, path):
 
 
 def test_what_a_run_has_paid_is_the_sum_over_its_requests(journal):
-    requests = [sent(n=1, outcome="failed", cost=None, usage=None), sent(n=2), sent(index=1, usage={"estimated": True})]
+    requests = [
+        sent(n=1, outcome="failed", cost=None, usage=None),
+        sent(n=2),
+        sent(index=1, usage='{"estimated":true}'),
+    ]
     journal.add_results("r", [ResultRow(index=0, asked=9, cost=9.0, usage={"input_total": 99})], requests)
     run = journal.get_run("r")
     assert (run.asked, run.cost, run.unpriced) == (3, 1.0, 1)
@@ -66,7 +73,7 @@ def test_a_request_that_comes_again_is_counted_once(journal):
 
 
 def test_a_lost_request_is_replaced_by_what_became_of_it_and_never_the_other_way(journal, path):
-    lost = sent(outcome="lost", cost=None, usage={"input_total": 12, "estimated": True})
+    lost = sent(outcome="lost", cost=None, usage=to_json({"input_total": 12, "estimated": True}))
     journal.add_results("r", [], [lost])
     assert (journal.get_run("r").asked, journal.get_run("r").unpriced) == (1, 1)
     journal.add_results("r", [], [sent()])
@@ -96,11 +103,11 @@ requests = st.builds(
     n=st.integers(1, 2),
     outcome=st.sampled_from(["answered", "failed", "cancelled", "lost"]),
     cost=st.none() | st.floats(0, 1),
-    usage=st.none() | st.fixed_dictionaries({"input_total": st.integers(0, 100)}),
+    usage=st.none() | st.fixed_dictionaries({"input_total": st.integers(0, 100)}).map(to_json),
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.lists(st.lists(requests, max_size=6), max_size=6))
 def test_the_sums_are_always_those_of_the_rows(tmp_path_factory, batches):
     path = tmp_path_factory.mktemp("j") / "journal.db"
@@ -113,4 +120,4 @@ def test_the_sums_are_always_those_of_the_rows(tmp_path_factory, batches):
     assert run.asked == len(rows) == len({(row.index, row.send, row.n) for row in rows})
     assert run.unpriced == sum(row.cost is None for row in rows)
     assert math.isclose(run.cost, sum(row.cost or 0.0 for row in rows), abs_tol=1e-9)
-    assert run.usage.get("input_total", 0) == sum((row.usage or {}).get("input_total", 0) for row in rows)
+    assert run.usage.get("input_total", 0) == sum((row.tokens or {}).get("input_total", 0) for row in rows)

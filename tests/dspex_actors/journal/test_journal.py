@@ -7,14 +7,19 @@ import sys
 import threading
 
 import pytest
+import warm
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from property_kit import examples
 
 from dspex_actors.errors import ConfigError
 from dspex_actors.journal.errors import JournalCorrupt, JournalError, JournalFull, JournalReadOnly
 from dspex_actors.journal.reader import JournalReader, find_journals
-from dspex_actors.journal.records import AttemptRow, ResultRow, RunSpec
+from dspex_actors.journal.records import ResultRow, RunSpec
+from dspex_actors.journal.sameness import OPTIMISE
+from dspex_actors.journal.schema import to_json
 from dspex_actors.journal.writer import Journal
+from dspex_actors.lm.attempts import Attempt
 
 
 def row(index, **fields):
@@ -51,8 +56,8 @@ def test_results_and_counters_change_together(journal):
     usage = {"prompt_tokens": 10, "details": {"cached": 2}, "model": "x"}
     batch = [row(0), row(1, score=0.5), row(2, score=None, error={"type": "Timeout"})]
     sent = {"send": 1, "n": 1, "at": 9.0, "provider": "openai", "model": "x", "outcome": "answered"}
-    costs = [0.5, 0.5, None]
-    requests = [AttemptRow(index=i, cost=cost, usage=usage if cost else None, **sent) for i, cost in enumerate(costs)]
+    costs, told = [0.5, 0.5, None], to_json(usage)
+    requests = [Attempt(index=i, cost=cost, usage=told if cost else None, **sent) for i, cost in enumerate(costs)]
     assert journal.add_results("r", batch, requests) == 3
     run = journal.get_run("r")
     assert (run.done, run.succeeded, run.failed, run.scored, run.score_sum) == (3, 2, 1, 2, 1.5)
@@ -70,7 +75,7 @@ def test_the_first_result_of_an_example_wins(journal):
     assert journal.add_results("r", []) == 0
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(
     st.lists(
         st.lists(st.tuples(st.integers(0, 30), st.floats() | st.none(), st.booleans()), max_size=8),
@@ -81,8 +86,10 @@ def test_counters_are_always_those_of_the_rows(tmp_path_factory, batches):
     with Journal(tmp_path_factory.mktemp("j") / "journal.db") as journal:
         journal.create_run(RunSpec(run_id="r"))
         for batch in batches:
+            journal.follow_run("r")
             journal.add_results("r", [row(i, score=s, error={"type": "E"} if bad else None) for i, s, bad in batch])
         rows, run = list(journal.iter_results("r")), journal.get_run("r")
+        assert repr(journal.follow_run("r")) == repr(run)
         assert run.done == len(rows) == len({result.index for result in rows})
         assert run.failed == sum(result.error is not None for result in rows)
         assert run.succeeded == run.done - run.failed
@@ -90,6 +97,41 @@ def test_counters_are_always_those_of_the_rows(tmp_path_factory, batches):
         assert run.scored == len(scores)
         assert run.score_sum == pytest.approx(sum(scores))
         assert list(journal.done_indices("r")) == [result.index for result in rows]
+
+
+def test_a_run_that_is_followed_is_as_the_journal_has_it_after_every_change(journal, path):
+    sent = {
+        "send": 1,
+        "at": 9.0,
+        "provider": "openai",
+        "model": "x",
+        "cost": 0.25,
+        "usage": to_json({"input_total": 7}),
+    }
+    changes = [
+        lambda: journal.add_results("r", [row(0)], [Attempt(index=0, n=1, outcome="answered", **sent)]),
+        lambda: journal.add_results("r", [row(0), row(1, worker="n2/w", error={"type": "E"})]),
+        lambda: journal.add_results("r", [], [Attempt(index=2, n=1, outcome="lost", **sent)]),
+        lambda: journal.add_results("r", [row(2)], [Attempt(index=2, n=1, outcome="answered", **sent)]),
+        lambda: journal.set_total("r", 5),
+        lambda: journal.next_epoch("r"),
+        lambda: journal.set_state("r", "paused", "why"),
+        lambda: journal.pause_interrupted("gone"),
+        lambda: journal.delete_run("r"),
+    ]
+    for change in changes:
+        journal.follow_run("r")
+        change()
+        assert journal.follow_run("r") == journal.get_run("r")
+
+
+def test_following_a_run_reads_it_once(journal, monkeypatch):
+    read = []
+    monkeypatch.setattr(journal, "get_run", lambda run_id: read.append(run_id) or Journal.get_run(journal, run_id))
+    for index in range(3):
+        journal.add_results("r", [row(index)])
+        assert journal.follow_run("r").done == index + 1
+    assert read == ["r"]
 
 
 def test_creating_a_run_again_returns_it(journal):
@@ -137,6 +179,15 @@ def test_runs_left_running_by_a_dead_node_are_paused(journal):
     run = journal.get_run("r")
     assert (run.state, run.reason, run.active_seconds) == ("paused", "the node went away", 30.0)
     assert journal.pause_interrupted("again") == []
+
+
+def test_of_an_optimisation_left_running_the_time_up_to_its_runs_last_result_counts(journal):
+    journal.create_run(RunSpec(run_id="o", kind=OPTIMISE))
+    for run_id, at in (("o.0", 140.0), ("o.1", 125.0)):
+        journal.create_run(RunSpec(run_id=run_id, parent_id="o"))
+        journal.add_results(run_id, [row(0, at=at)])
+    journal.pause_interrupted("killed")
+    assert [journal.get_run(run_id).active_seconds for run_id in ("o", "o.0", "o.1", "r")] == [40.0, 40.0, 25.0, 0.0]
 
 
 def test_pages_are_in_input_order_and_can_start_anywhere(journal):
@@ -240,7 +291,7 @@ def test_a_reader_sees_what_the_writer_has_acknowledged_while_it_writes(journal,
         journal.add_results("r", [row(start + i) for i in range(50)])
         assert reader.get_run("r").done == start + 50
     stop.set()
-    thread.join(10)
+    thread.join(60)
     assert all(enough for _, enough in seen)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
@@ -270,8 +321,9 @@ def test_journals_of_embedded_nodes_are_found_too(tmp_path):
 
 WRITER = """
 import sys
+from dspex_actors.journal.schema import to_json
 from dspex_actors.journal.writer import Journal
-from dspex_actors.journal.records import AttemptRow, ResultRow, RunSpec
+from dspex_actors.journal.records import ResultRow, RunSpec
 journal = Journal(sys.argv[1])
 journal.create_run(RunSpec(run_id="r"))
 start = len(journal.done_indices("r"))
@@ -285,7 +337,7 @@ while True:
 def test_nothing_acknowledged_is_lost_when_the_writer_is_killed(path):
     acknowledged = 0
     for batches in (1, 7, 20):
-        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True)
+        writer = warm.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True)
         for _ in range(batches):
             acknowledged = int(writer.stdout.readline())
         os.kill(writer.pid, signal.SIGKILL)

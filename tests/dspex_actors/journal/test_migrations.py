@@ -11,8 +11,9 @@ from dspex_actors.journal import migrations
 from dspex_actors.journal.errors import JournalCorrupt, JournalFull
 from dspex_actors.journal.migrations import VERSION, copy_path, version_of
 from dspex_actors.journal.reader import JournalReader
-from dspex_actors.journal.records import AttemptRow, ResultRow, RunSpec
+from dspex_actors.journal.records import ResultRow, RunSpec
 from dspex_actors.journal.writer import Journal
+from dspex_actors.lm.attempts import Attempt
 
 OLD = Path(__file__).parents[2] / "data" / "journal_17e5cbe" / "journal.db"
 NEW_RUN_COLUMNS = ("parent_id", "lm_digest", "options_digest", "identity", "epoch", "labels")
@@ -82,7 +83,7 @@ def test_a_migrated_journal_and_a_new_one_have_the_same_tables(old, tmp_path):
 def test_a_run_of_an_old_journal_goes_on_with_requests_as_rows(old):
     with Journal(old) as journal:
         before = journal.get_run("desk-paused")
-        attempt = AttemptRow(index=20, send=1, n=1, at=1.0, provider="embedded", model="nearest", outcome="answered")
+        attempt = Attempt(index=20, send=1, n=1, at=1.0, provider="embedded", model="nearest", outcome="answered")
         assert journal.add_results("desk-paused", [ResultRow(index=20, example=b"e")], [attempt]) == 1
         after = journal.get_run("desk-paused")
     assert (after.done, after.asked) == (before.done + 1, before.asked + 1)

@@ -5,12 +5,12 @@ import importlib.util
 import json
 import shutil
 import sqlite3
-import subprocess
 import sys
 from pathlib import Path
 
 import cloudpickle
 import pytest
+import warm
 from click.testing import CliRunner
 
 import dspex_actors as dspex
@@ -94,10 +94,11 @@ def test_a_run_is_exported_without_running_its_code(old):
     assert lines[0]["prediction"] == {"team": "billing", "note": {"team": "billing", "length": 27}}
 
 
+@pytest.mark.soak
 @resumes
 def test_a_paused_run_is_resumed_with_the_program_and_metric_of_its_journal(old):
     command = [sys.executable, "-m", "dspex_actors", "runs", "resume", "desk-paused", "--json", "--quiet"]
-    resumed = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    resumed = json.loads(warm.run(command, capture_output=True, text=True, check=True).stdout)
     assert (resumed["state"], resumed["done"], resumed["failed"], resumed["asked"]) == ("finished", 40, 0, 40)
     lines = [json.loads(line) for line in dspex_command("runs", "export", "desk-paused").splitlines()]
     assert [line["index"] for line in lines] == list(range(40))
@@ -121,6 +122,7 @@ def test_a_paused_run_is_continued_with_the_same_program_from_its_script(old, de
             )
 
 
+@pytest.mark.soak
 @resumes
 def test_a_bootstrap_is_continued_and_a_finished_one_answers_from_the_journal(old, desk):
     optimizer = dspex.BootstrapFewShot(metric=desk.same_team, max_bootstrapped_demos=6)

@@ -20,9 +20,14 @@ TABLE: dict[str, tuple[dict[str, Any], bool, bool, bool]] = {
     "provider": ({"model": "gemini/gpt-4o-mini"}, True, False, True),
     "model": ({"model": "openai/gpt-4o"}, True, False, True),
     "base_url": ({"base_url": "https://gateway.example/v1"}, True, False, True),
-    "key reference": ({"api_key": "env:B_KEY"}, True, False, False),
+    "key reference": ({"api_key": "env:B_KEY"}, True, False, True),
     "rpm": ({"rpm": 60}, False, False, False),
     "tpm": ({"tpm": 6000}, False, False, False),
+    "itpm": ({"itpm": 6000}, False, False, False),
+    "otpm": ({"otpm": 6000}, False, False, False),
+    "rps": ({"rps": 20}, False, False, False),
+    "rpd": ({"rpd": 1000}, False, False, False),
+    "tpd": ({"tpd": 1000}, False, False, False),
     "max_in_flight": ({"max_in_flight": 3}, False, False, False),
     "temperature": ({"temperature": 1.0}, False, True, True),
     "max_tokens": ({"max_tokens": 5}, False, True, True),
@@ -34,6 +39,10 @@ TABLE: dict[str, tuple[dict[str, Any], bool, bool, bool]] = {
     "deadline": ({"deadline": 1.0}, False, False, False),
     "cache": ({"cache": False}, False, False, False),
     "fallbacks": ({"fallbacks": []}, False, False, False),
+    "context_fallbacks": ({"context_fallbacks": ["openai/x"]}, False, False, False),
+    "content_fallbacks": ({"content_fallbacks": ["openai/x"]}, False, False, False),
+    "circuit": ({"circuit": {"failure_threshold": 3}}, False, False, False),
+    "hedge": ({"hedge": True}, False, False, False),
 }
 ROWS = pytest.mark.parametrize(("change", "deployment", "parameters", "key"), TABLE.values(), ids=TABLE)
 
@@ -54,17 +63,17 @@ def test_what_a_caches_key_is(change: dict[str, Any], deployment: bool, paramete
     assert (ours != others) is key
 
 
-@pytest.mark.parametrize("name", ["timeout", "deadline", "cache"])
+@pytest.mark.parametrize("name", ["timeout", "deadline", "cache", "hedge"])
 def test_what_belongs_to_a_call(name: str) -> None:
     before, after = BASE.request(MESSAGES, {}).lm, BASE.copy(**{name: TABLE[name][0][name]}).request(MESSAGES, {}).lm
     assert before.options != after.options
     assert (before.deployment, before.params, before.limits) == (after.deployment, after.params, after.limits)
 
 
-@pytest.mark.parametrize("change", [{"rpm": 60}, {"tpm": 6000}, {"max_in_flight": 3}])
+@pytest.mark.parametrize("change", [{"rpm": 60}, {"tpm": 6000}, {"rps": 2.0}, {"rpd": 9.0}, {"max_in_flight": 3}])
 def test_limits_are_told_by_an_lm_and_kept_by_the_deployment(change: dict[str, Any]) -> None:
     after = BASE.copy(**change).request(MESSAGES, {}).lm
-    assert after.limits._asdict() == {"rpm": None, "tpm": None, "max_in_flight": None} | change
+    assert after.limits.told == change
     assert after.deployment == BASE.request(MESSAGES, {}).lm.deployment
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from dspex_actors.errors import AuthError, ConfigError, LMError
+from dspex_actors.foundation import secrets
 from dspex_actors.lm import keys
 from dspex_actors.lm.deployment import Deployment
 from dspex_actors.lm.lm import LM
@@ -154,10 +155,10 @@ def test_white_space_around_a_key_is_not_part_of_it() -> None:
     ],
 )
 def test_scrub(text: str, clean: str) -> None:
-    assert keys.scrub(text) == clean
+    assert secrets.scrub(text) == clean
 
 
 def test_scrub_takes_the_longer_of_two_keys_first() -> None:
-    keys.remember("prefix-key")
-    keys.remember("prefix-key-and-more")
-    assert keys.scrub("a prefix-key-and-more b prefix-key c") == "a [key] b [key] c"
+    secrets.remember("prefix-key")
+    secrets.remember("prefix-key-and-more")
+    assert secrets.scrub("a prefix-key-and-more b prefix-key c") == "a [key] b [key] c"

@@ -75,6 +75,14 @@ def test_every_setting_is_part_of_the_identity(change: dict[str, Any]) -> None:
     assert other != FULL
 
 
+def test_limits_that_came_later_change_nothing_of_lms_without_them() -> None:
+    data = LM("openai/x", rpm=60).to_dict()
+    assert not {"itpm", "otpm", "rps", "rpd", "tpd"} & data.keys()
+    told = LM("openai/x", rps=10, rpm=60, rpd=1000)
+    assert (told.rps, told.rpm, told.rpd, told.tpd) == (10.0, 60.0, 1000.0, None), "two that differ may both be told"
+    assert LM.from_dict(told.to_dict()) == told != LM("openai/x", rpm=60)
+
+
 def test_the_identity_does_not_depend_on_how_it_is_written() -> None:
     one = LM("openai/gpt-4o-mini", temperature=1, max_tokens=5, custom={"a": 1, "b": 2.0})
     two = LM(
@@ -123,8 +131,11 @@ def test_a_fallback_in_a_saved_program_cannot_choose_an_address_either() -> None
         "base_url": "https://evil.example/v1",
         "api_key": "env:AWS_SECRET_ACCESS_KEY",
     }
-    safe = LM.load_state({"model": "openai/x", "fallbacks": [evil]})
-    assert safe.fallbacks == (LM("openai/x"),)
+    for field in ("fallbacks", "context_fallbacks", "content_fallbacks"):
+        safe = LM.load_state({"model": "openai/y", field: [evil]})
+        assert getattr(safe, field) == (LM("openai/x"),)
+    # Without its address it is the first one again.
+    assert LM.load_state({"model": "openai/x", "fallbacks": [evil]}).fallbacks == ()
 
 
 def test_what_dspy_saved_can_be_loaded() -> None:

@@ -68,7 +68,7 @@ def tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Pat
         ("gemini", "gemini-2.5-flash-image", Usage(10), None),
         ("openai", "gpt-4o-mini-of-mine", Usage(10), None),
         ("openai", "my-model", Usage(10), None),
-        ("openai", "text-embedding-3-small", Usage(10), None),
+        ("openai", "text-embedding-3-small", Usage(10), 2e-7),
         ("nobody", "gpt-4o", Usage(10), None),
         ("embedded", "nearest", Usage(10, output_total=9), 0.0),
     ],
@@ -98,6 +98,24 @@ def test_other_tiers_cost_what_is_listed_for_them_or_nobody_knows(
     if provider == "anthropic" and dollars is not None:
         dollars = 0.1 * 1.5 + 7.5
     assert cost(usage, provider, model, tier=tier, now=NOW) == (None if dollars is None else pytest.approx(dollars))
+
+
+def test_in_a_batch_everything_costs_half_where_nobody_says_more(tell: Callable[[str], Path]) -> None:
+    usage = Usage(MILLION, cache_read=MILLION // 2, output_total=MILLION)
+    assert cost(usage, "openai", "gpt-5", tier="batch", now=NOW) == pytest.approx((0.625 + 0.0625) / 2 + 5.0)
+    assert cost(usage, "openai", "gpt-3.5-turbo", tier="batch", now=NOW) == pytest.approx(
+        (cost(usage, "openai", "gpt-3.5-turbo", now=NOW) or 0.0) / 2
+    )
+    tell('["openai/mine"]\ninput = 3\noutput = 1\ncache_read = 1\n')
+    assert cost(usage, "openai", "mine", tier="batch", listed=False) == pytest.approx((1.5 + 0.5) / 2 + 0.5)
+    assert cost(usage, "openai", "mine", tier="flex", listed=False) is None
+    assert cost(usage, "openai", "other", tier="batch", listed=False) is None
+
+
+def test_the_most_that_a_request_may_cost_is_that_of_a_batch_where_it_surely_is_in_one() -> None:
+    at_once = prices.most("openai", "gpt-5", MILLION, MILLION, tier="batch", now=NOW)
+    in_batch = prices.most("openai", "gpt-5", MILLION, MILLION, tier="batch", is_sure=True, now=NOW)
+    assert (at_once, in_batch) == (pytest.approx(11.25), pytest.approx(5.625))
 
 
 def test_a_price_changes_on_its_day() -> None:
@@ -139,6 +157,15 @@ def test_the_users_prices_stand_above_the_list_and_hold_elsewhere_too(tell: Call
         ('["a/b"]\ninput = -1\noutput = 1', r"\[a/b\]: input is invalid: got -1"),
         ('["a/b"]\ninput = 1\noutput = true', "output is invalid: got True"),
         ('["a/b"]\ninput = 1\noutput = nan', "output is invalid: got nan"),
+        (
+            '["openai/a"]\ninput = 1\noutput = 1\n["openai/b"]\noutput = 1\ninptu = 1',
+            r"prices.toml line 6 \[openai/b\]",
+        ),
+        (
+            '["openai/a"]\ninput = 1\noutput = 1\n\n["opnai/b"]\ninput = 1\noutput = 1',
+            r"line 5 \[opnai/b\] is invalid: no ",
+        ),
+        ('["openai/a"]\ninput = 1\noutput = -2', r"line 3 \[openai/a\]: output is invalid: got -2"),
     ],
 )
 def test_wrong_prices_are_found_before_anything_is_paid(tell: Callable[[str], Path], text: str, words: str) -> None:
@@ -151,6 +178,22 @@ def test_a_file_of_prices_that_is_not_there_is_named(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("DSPEX_PRICES", str(tmp_path / "none.toml"))
     with pytest.raises(ConfigError, match=r"DSPEX_PRICES: cannot read .*No such file"):
         prices.told_prices()
+
+
+def test_vectors_cost_their_texts_only() -> None:
+    assert cost(Usage(MILLION), "openai", "text-embedding-3-small") == pytest.approx(0.02)
+    assert prices.most("openai", "text-embedding-3-small", MILLION, 5000) == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize("asked", ["openai/gpt-4o-mini", "anthropic/claude-sonnet-4-5", "gemini/gemini-2.5-pro"])
+@pytest.mark.parametrize("used", [Usage(900, 300, 600, 80), Usage(250_000, output_total=10), Usage(1000, 0, 0, 1000)])
+def test_no_request_costs_more_than_the_most_that_was_said(asked: str, used: Usage) -> None:
+    provider, _, model = asked.partition("/")
+    dollars = cost(used, provider, model)
+    at_most = prices.most(provider, model, used.input_total, used.output_total)
+    assert dollars is not None
+    assert at_most is not None
+    assert dollars <= at_most
 
 
 def test_the_list_is_not_loaded_before_something_costs() -> None:

@@ -48,9 +48,17 @@ def test_a_model_name_may_have_slashes_of_its_own() -> None:
         *[("deadline", v) for v in (0, -1, math.nan, "x")],
         *[("rpm", v) for v in (0, -5, math.inf, "500", False)],
         *[("tpm", v) for v in (0, -5)],
+        *[
+            (name, v)
+            for name in ("itpm", "otpm", "rps", "rpd", "tpd")
+            for v in (0, -1.5, math.nan, math.inf, "9", True)
+        ],
         *[("max_in_flight", v) for v in (0, -1, 1.5, "8", True)],
         *[("cache", v) for v in (None, 1, "yes")],
         *[("fallbacks", v) for v in ("openai/gpt-4o", ["nope"], [7], 7, None)],
+        *[("context_fallbacks", v) for v in ("openai/gpt-4o", [7], 7)],
+        *[("content_fallbacks", v) for v in ("openai/gpt-4o", [7], 7)],
+        *[("hedge", v) for v in (None, 1, "yes")],
         *[
             ("base_url", v)
             for v in ("", "localhost:8000", "ftp://x", "http://", "http://h:99999", 7, "http://h/?api_key=q")
@@ -137,7 +145,7 @@ def test_what_dspy_writes_into_an_lm_is_no_parameter() -> None:
     assert lm.kwargs == {"rollout_id": 3}
     assert lm.parameters == {}
     with pytest.raises(ConfigError, match="model_type"):
-        LM("openai/x", model_type="responses")
+        LM("openai/x", model_type="text")
 
 
 def test_what_is_in_range_is_taken_in_its_normal_form() -> None:
@@ -168,3 +176,46 @@ def test_a_message_that_is_no_json_is_refused_at_the_caller(message: dict[str, A
     for call in (LM("openai/x"), LM("anthropic/claude-sonnet-4-5")):
         with pytest.raises(ConfigError, match=f"^messages: a {message['role']} message: expected plain JSON data"):
             call([message])
+
+
+@pytest.mark.parametrize(
+    ("circuit", "words"),
+    [
+        (5, "circuit is invalid: got 5"),
+        ("5", "circuit is invalid"),
+        ({"failure_threshold": 0}, "circuit: failure_threshold is invalid: got 0"),
+        ({"recovery_time": -1}, "circuit: recovery_time is invalid"),
+        ({"recover_time": 1}, "circuit is invalid: got 'recover_time', expected failure_threshold, recovery_time"),
+        ({"trip": len}, "circuit is invalid: got 'trip'"),
+    ],
+)
+def test_a_circuit_that_is_none_is_refused_in_one_line(circuit: Any, words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        LM("openai/x", circuit=circuit)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_said_of_a_circuit_travels_and_what_is_not_said_is_not_written_down() -> None:
+    lm = LM("openai/x", circuit={"failure_threshold": 3}, context_fallbacks=["openai/large"], hedge=True)
+    again = LM.from_dict(lm.to_dict())
+    assert (again, again.circuit, again.context_fallbacks) == (lm, {"failure_threshold": 3}, ("openai/large",))
+    assert LM("openai/x", circuit=False).circuit is False
+    assert LM("openai/x", circuit={}) == LM("openai/x", circuit=None) == LM("openai/x", circuit=True)
+    assert not {"circuit", "hedge", "context_fallbacks", "content_fallbacks"} & LM("openai/x").to_dict().keys()
+
+
+@pytest.mark.parametrize("field", ["fallbacks", "context_fallbacks", "content_fallbacks"])
+def test_a_loop_of_lms_is_refused(field: str) -> None:
+    loops: list[Any] = [
+        ["openai/x"],
+        ["gemini/y", LM("openai/x")],
+        ["gemini/y", "gemini/y"],
+        [LM("openai/x", timeout=3.0)],
+    ]
+    for others in loops:
+        with pytest.raises(ConfigError, match=f"{field} is a loop: got (openai/x|gemini/y) again"):
+            LM("openai/x", **{field: others})
+    with pytest.raises(ConfigError, match="no fallbacks of their own"):
+        LM("openai/x", **{field: [LM("openai/y", fallbacks=["openai/x"])]})
+    # With other parameters, or at another server, it is another one.
+    LM("openai/x", **{field: [LM("openai/x", max_tokens=5), LM("openai/x", base_url="http://127.0.0.1:1/v1")]})

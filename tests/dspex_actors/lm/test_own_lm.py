@@ -119,7 +119,7 @@ def test_within_a_run_each_call_is_a_row_of_the_books() -> None:
         (3, "own", "mine", "failed", "KeyError"),
     ]
     assert (rows[0].cost, rows[1].cost, rows[2].cost) == (None, 0.5, None)
-    assert rows[0].usage["estimated"]
+    assert rows[0].tokens["estimated"]
     assert rows[2].usage is None
 
 

@@ -15,6 +15,7 @@ from dspex_actors import settings as settings_module
 from dspex_actors.adapters import ChatAdapter
 from dspex_actors.errors import AdapterParseError, ConfigError
 from dspex_actors.example import Example, Prediction
+from dspex_actors.foundation.callbacks import BaseCallback
 from dspex_actors.programs.chain_of_thought import ChainOfThought
 from dspex_actors.programs.module import Module
 from dspex_actors.programs.predict import Predict
@@ -83,18 +84,69 @@ def test_the_calls_own_lm_demos_and_signature_win() -> None:
     assert predict.demos == []
 
 
+#: Nobody asks it.
+ASKED = FakeLM("")
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
         (lambda p: p(a="x"), "No LM is loaded"),
         (lambda p: p("x"), "a=..."),
         (lambda p: p(a="x", lm="openai/gpt"), "dspex.LM"),
-        (lambda p: p(a="x", lm=FakeLM(""), config={"n": 0}), "n: expected a whole number"),
+        (lambda p: p(a="x", lm=ASKED, config={"n": 0}), "n: expected a whole number"),
+        (lambda p: p(a="x", lm=FakeLM), "an LM is needed, got <class"),
+        (lambda p: p(a="x", lm=ASKED, signature="a -> "), "has no output: there is nothing to ask for"),
+        (lambda p: p.save(5), "path is invalid: got 5, expected the name of a file"),
+        (lambda p: p.load(None), "path is invalid: got None"),
+        (lambda p: p(a="x", lm=ASKED, config="hot"), "config is invalid: got 'hot', expected a dict"),
+        (lambda p: p(a="x", lm=ASKED, demos="a"), "demos is invalid: got 'a', expected a list"),
+        (lambda p: p(a="x", lm=ASKED, demos=5), "demos is invalid: got 5, expected a list"),
+        (lambda p: p(a="x", lm=ASKED, demos=[None]), "a demo is invalid: got None, expected an Example or a dict"),
+        (lambda p: p(a="x", lm=ASKED, signature="a -> b: Pair"), "type of output 'b' of .* is invalid: got Pair"),
     ],
 )
 def test_a_wrong_call_says_what_to_do(call: Any, words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
+    with pytest.raises(ConfigError, match=words) as caught:
         call(Predict("a -> b"))
+    assert "\n" not in str(caught.value)
+    assert ASKED.asked == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a -> b: Pair", "the type of output 'b' of StringSignature is invalid: got Pair, expected one that answers"),
+        ("a -> b: list[Pair]", r"got list\[Pair\]"),
+        ("a -> b: Optional", "got Optional"),
+        ("a -> b: Callable[[int], int]", "got Callable"),
+        ("a -> b: Literal[()]", r"got Literal\[\]"),
+        ("a -> b: None", "got None"),
+        ("a -> b: json", "the type of field 'b' is invalid: got <module 'json'"),
+    ],
+)
+def test_an_output_that_no_answer_can_be_is_refused_when_the_program_is_made(text: str, words: str) -> None:
+    for kind in (Predict, ChainOfThought):
+        with pytest.raises(ConfigError, match=words) as caught:
+            kind(text)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_constraint_that_is_none_is_refused_when_the_program_is_made() -> None:
+    with pytest.raises(ConfigError, match=r"the constraints of output 'b' of StringSignature are invalid: .*regex"):
+        Predict(Signature("a -> c").append("b", OutputField(pattern="(")))
+
+
+def test_an_adapter_that_falls_back_on_its_own_kind_does_not_ask_for_ever() -> None:
+    class Stubborn(ChatAdapter):
+        @property
+        def fallback(self) -> Any:
+            return Stubborn()
+
+    lm = FakeLM("nothing")
+    with context(adapter=Stubborn()), pytest.raises(AdapterParseError):
+        Predict("a -> b: int")(a="x", lm=lm)
+    assert len(lm.asked) == 1
 
 
 def test_odd_inputs_are_warned_about_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -250,6 +302,20 @@ def test_settings_are_checked() -> None:
         settings_module.configure(lm="openai/x")
     with pytest.raises(ConfigError, match="configure"):
         settings.lm = None
+    for name, value in [
+        ("adapter", "chat"),
+        ("adapter", ChatAdapter),
+        ("trace", True),
+        ("trace", ()),
+        ("max_trace_size", "x"),
+        ("max_trace_size", -1),
+        ("callbacks", [5]),
+        ("callbacks", [BaseCallback]),
+        ("warn_on_type_mismatch", "no"),
+        ("disable_history", 1),
+    ]:
+        with pytest.raises(ConfigError, match=f"{name} is invalid: got .*, expected "), context(**{name: value}):
+            pass
     lm = FakeLM("")
     try:
         settings_module.configure(lm=lm)
@@ -433,6 +499,9 @@ def test_a_bare_predictors_state_is_at_the_top(tmp_path: Path) -> None:
         (lambda s: s["cot.predict"]["signature"].pop("instructions"), "instructions"),
         (lambda s: s["cot.predict"]["signature"].update(fields=3), "no list of fields"),
         (lambda s: s["cot.predict"].update(extended_signature={}), "2.5"),
+        (lambda s: s["cot.predict"].update(train=5), "predictor cot.predict: its train are no list, but a int"),
+        (lambda s: s["cot.predict"].update(traces={"a": 1}), "its traces are no list, but a dict"),
+        (lambda s: s["cot.predict"]["signature"].update(instructions=None), "no instructions that are a text"),
         (lambda s: s.update({"cot.predict": 3}), "found int"),
     ],
 )
@@ -456,9 +525,11 @@ def test_states_of_programs_and_of_bare_predictors_are_told_apart() -> None:
 def test_files_that_are_no_state_are_refused(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("not json")
     (tmp_path / "y.json").write_text("[]")
-    for name, words in [("x.json", "no JSON"), ("y.json", "holds a list"), ("z.json", "cannot read")]:
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    told = {"x": "no JSON", "deep": "no JSON", "y": "holds a list", "z": "cannot read"}
+    for name, words in told.items():
         with pytest.raises(ConfigError, match=words):
-            Pair().load(tmp_path / name)
+            Pair().load(tmp_path / f"{name}.json")
     with pytest.raises(ConfigError, match=r".json"):
         Pair().save(tmp_path / "p.pkl")
     program = Predict("a -> b")

@@ -156,3 +156,16 @@ def test_a_copy_shares_what_cannot_be_copied_and_no_predictor_beside_it() -> Non
     assert len(program.inner.predict.demos) == 1
     assert [path for path, _ in twin.named_parameters()] == [path for path, _ in program.named_parameters()]
     assert len(twin.parameters()) == 2
+
+
+@pytest.mark.parametrize(
+    "annotation", [int, float, list[int], dict[str, float], int | None, tuple[int, ...], Annotated[int, 5]]
+)
+def test_true_is_no_number_wherever_it_stands(annotation):
+    value = {list[int]: [1, True], dict[str, float]: {"a": False}, tuple[int, ...]: (True,)}.get(annotation, True)
+    assert not fits(value, annotation)
+
+
+def test_true_is_what_a_bool_or_anything_is():
+    assert all(fits(True, annotation) for annotation in (bool, int | bool, Any, object, bool | None, Literal[True]))
+    assert fits([True], list[bool])

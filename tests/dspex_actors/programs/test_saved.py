@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
+import subprocess
 import sys
+import textwrap
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import dspex_actors as dspex
 from dspex_actors.errors import ConfigError
 from dspex_actors.example import Example
 from dspex_actors.lm.lm import LM
@@ -53,10 +58,79 @@ def test_loading_returns_the_program_and_a_missing_predictor_is_a_key_error() ->
         predict.load_state(state("A:", "B:", "C:"))
 
 
-def test_only_states_are_saved(tmp_path: Path) -> None:
-    Predict("a -> b").save(tmp_path / "p.json", save_program=False)
-    with pytest.raises(ValueError, match="save_program"):
-        Predict("a -> b").save(tmp_path / "p", save_program=True)
+WRITER = """
+import sys
+import dspex_actors as dspex
+
+class Twice(dspex.Module):
+    def __init__(self):
+        self.ask = dspex.Predict("question -> answer")
+
+    def forward(self, question):
+        return self.ask(question=question * 2)
+
+program = Twice()
+program.ask.demos = [{"question": "a", "answer": "b"}]
+program.ask.lm = dspex.LM("openai/gpt-4o-mini", api_key="env:SOME_KEY")
+program.save(sys.argv[1], save_program=True)
+"""
+
+
+def test_a_whole_program_is_opened_where_its_code_is_not(tmp_path: Path) -> None:
+    folder = tmp_path / "of" / "twice"
+    subprocess.run([sys.executable, "-c", WRITER, str(folder)], check=True)
+    about = json.loads((folder / "metadata.json").read_text())["dependency_versions"]
+    assert about["python"] == f"{sys.version_info.major}.{sys.version_info.minor}"
+    program = dspex.load(folder, allow_pickle=True)
+    assert program.ask.demos == [{"question": "a", "answer": "b"}]
+    program.set_lm(lm := FakeLM("[[ ## answer ## ]]\nok"))
+    assert program(question="ab").answer == "ok"
+    assert "abab" in lm.asked[0][0][-1]["content"]
+
+
+def test_a_whole_program_is_refused_where_it_is_not_trusted_or_not_to_be_had(tmp_path: Path) -> None:
+    program, folder = Predict("a -> b"), tmp_path / "p"
+    program.save(folder, save_program=True, modules_to_serialize=[textwrap])
+    with pytest.raises(ConfigError, match="to open a whole program is to run its code"):
+        dspex.load(folder)
+    with pytest.raises(ConfigError, match=r"cannot read the program in '.*nowhere': metadata.json: No such file"):
+        dspex.load(tmp_path / "nowhere", allow_pickle=True)
+    (folder / "metadata.json").write_text('{"dependency_versions": {"python": "2.7"}}')
+    with pytest.raises(ConfigError, match=r"was saved by Python 2\.7, this is 3\.\d+: code does not travel"):
+        dspex.load(folder, allow_pickle=True)
+    (folder / "metadata.json").write_text("[" * 100_000)
+    with pytest.raises(ConfigError, match="no JSON"):
+        dspex.load(folder, allow_pickle=True)
+    program.save(folder, save_program=True, modules_to_serialize=[textwrap])
+    (folder / "program.pkl").write_bytes(b"nothing")
+    with pytest.raises(ConfigError, match="cannot be opened: "):
+        dspex.load(folder, allow_pickle=True)
+    (folder / "program.pkl").write_bytes(pickle.dumps({"a": 1}))
+    with pytest.raises(ConfigError, match="holds no program, but a dict"):
+        dspex.load(folder, allow_pickle=True)
+
+
+def test_what_cannot_be_saved_whole_is_refused_in_words_and_leaves_what_was_there(tmp_path: Path) -> None:
+    good, folder = Predict("a -> b"), tmp_path / "p"
+    good.save(folder, save_program=True)
+    program = ChainOfThought("a -> b")
+    program.lock = threading.Lock()  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match="cannot be saved whole: TypeError: cannot pickle"):
+        program.save(folder, save_program=True)
+    del program.lock  # type: ignore[attr-defined]
+    program.token = "sk-proj-0123456789abcdef0123456789abcdef"  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match="it carries a key: its 'token' looks like a key"):
+        program.save(folder, save_program=True)
+    assert isinstance(dspex.load(folder, allow_pickle=True), Predict)
+    with pytest.raises(ConfigError, match="give a name without an ending"):
+        good.save(tmp_path / "p.json", save_program=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="is a file"):
+        good.save(tmp_path / "file", save_program=True)
+    with pytest.raises(ConfigError, match="modules_to_serialize is invalid: got 'x'"):
+        good.save(folder, save_program=True, modules_to_serialize="x")
+    with pytest.raises(ConfigError, match="goes with save_program=True"):
+        good.save(tmp_path / "p.json", modules_to_serialize=[dspex])
 
 
 def test_call_parameters_are_saved_where_dspy_finds_them(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dspex_actors.runs.plan.hopeless import IN_A_ROW, PATIENCE, HopelessRule, is_hopeless
+from dspex_actors.runs.plan.hopeless import IN_A_ROW, PATIENCE, HopelessRule, is_hopeless, is_own_fault
 
 AUTH = {"type": "AuthError", "message": "no key"}
 QUOTA = {"type": "QuotaExhausted", "message": "no money"}
@@ -120,6 +120,37 @@ def test_few_examples(errors, answered, complete, written, verdict):
         rule.observe(number, failure(error), error)
     assert (rule.close(complete=complete), rule.verdict) == (written, verdict)
     assert rule.close(complete=complete) == []
+
+
+@pytest.mark.parametrize(
+    ("errors", "written", "verdict"),
+    [
+        ([None, QUOTA, None, AUTH, None], [0, 2, 4], "2 examples failed with AuthError: no key"),
+        ([None, PROGRAM, QUOTA], [0, 1], "QuotaExhausted: no money"),
+        ([None, GONE, PROGRAM], [0, 1, 2], None),
+        ([None, *[QUOTA, None] * IN_A_ROW], [0, *range(2, 2 * IN_A_ROW + 1, 2)], "20 examples failed with QuotaExh"),
+    ],
+)
+def test_where_something_hangs_on_all_results_an_account_is_none_of_an_example(errors, written, verdict):
+    rule = HopelessRule(decides=True)
+    out = [result for number, error in enumerate(errors) for result in rule.observe(number, failure(error), error)]
+    assert out + rule.close(complete=True) == written
+    assert rule.verdict is None if verdict is None else rule.verdict.startswith(verdict)
+    assert rule.close(complete=True) == []
+    assert not is_own_fault(rule.verdict)
+
+
+def test_a_fault_of_its_own_is_told_from_those_of_its_surroundings():
+    told = (
+        "all 4 examples failed with {}: words",
+        "20 examples in a row failed with {}: no",
+        "{}: x",
+    )
+    for words in told:
+        assert all(is_own_fault(words.format(kind)) for kind in ("ConfigError", "InvalidRequest"))
+        assert not any(is_own_fault(words.format(kind)) for kind in ("AuthError", "Overloaded", "RateLimited"))
+    for words in (None, "a limit on speed let nothing through: ConfigError: x", "its evaluator did not start"):
+        assert not is_own_fault(words)
 
 
 def test_limits_on_speed_that_let_nothing_through_end_the_run():

@@ -1,32 +1,47 @@
 """The keeper of runs: what its end does to the runs that are under way."""
 
 import asyncio
+import time
+from types import SimpleNamespace
 
 import pytest
 
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import RunSpec
+from dspex_actors.journal.schema import attempt_values
+from dspex_actors.journal.spend import TOLD_SECONDS, Sums
 from dspex_actors.journal.writer import Journal
+from dspex_actors.lm.attempts import Attempt
 from dspex_actors.runs import notes
 from dspex_actors.runs.keeper.actor import Runs
-from supervisors import ExitReason
+from dspex_actors.runs.messages import Paid
+from dspex_actors.runs.standby.leading import Leading
+from supervisors import ExitReason, Ref
+
+
+def keeper_of(folder):
+    """Return a keeper that has its journal, and is no process."""
+    keeper = Runs.__new__(Runs)
+    keeper._journal, keeper._notes = Journal(folder / "journal.db"), {}
+    keeper._leading = Leading(SimpleNamespace(node={"data_dir": folder}), keeper._journal, None, None)
+    return keeper
 
 
 @pytest.mark.parametrize(
     ("kind", "state"), [("error", "running"), ("shutdown", "paused"), ("normal", "paused"), ("killed", "paused")]
 )
 def test_runs_are_paused_when_the_node_is_stopped_and_not_when_their_keeper_crashes(tmp_path, kind, state):
-    keeper = Runs.__new__(Runs)
-    keeper._journal = Journal(tmp_path / "journal.db")
+    keeper = keeper_of(tmp_path)
     keeper._journal.create_run(RunSpec(run_id="r"))
-    keeper.terminate(ExitReason(kind, None))
+    asyncio.run(keeper.terminate(ExitReason(kind, None)))
     assert JournalReader(tmp_path / "journal.db").get_run("r").state == state
 
 
 def test_what_is_noted_beside_the_journal_goes_with_its_run(tmp_path, monkeypatch):
     """And a run that was resumed while its end was waited for stays."""
-    keeper = Runs.__new__(Runs)
-    keeper._journal, keeper._notes = Journal(tmp_path / "journal.db"), {}
+    keeper = keeper_of(tmp_path)
+    dropped = []
+    keeper._datasets = SimpleNamespace(drop=dropped.append)
     for run_id in ("r", "s"):
         keeper._journal.create_run(RunSpec(run_id=run_id), state="paused")
         notes.Notes(tmp_path, run_id, 1, 1).write(0, 1, 1, 0.0, 1, "openai", "x")
@@ -40,3 +55,31 @@ def test_what_is_noted_beside_the_journal_goes_with_its_run(tmp_path, monkeypatc
     assert "resumed meanwhile" in asyncio.run(keeper._reply_to(("delete", "s")))[1]["message"]
     assert [keeper._journal.get_run(run_id) is None for run_id in ("r", "s")] == [True, False]
     assert [notes.folder_of(tmp_path, run_id).exists() for run_id in ("r", "s")] == [False, True]
+    assert [row.run_id for row in dropped] == ["r"]
+
+
+def sums(cost):
+    found = Sums()
+    found.add("", [attempt_values(Attempt(0, 0, 1, 7.0, "openai", "x", "answered", cost=cost))])
+    return found.take()
+
+
+def test_a_keeper_that_is_killed_between_the_disk_and_its_answer_books_nothing_twice(tmp_path, monkeypatch):
+    """The worker has not heard of it, and tells its successor again."""
+    first, second = (Ref("127.0.0.1", 1, 5, 1, uid) for uid in ("first", "second"))
+
+    def told(*messages):
+        keeper = keeper_of(tmp_path)  # each time another one
+        for message in messages:
+            assert asyncio.run(keeper._reply_to(message)) == ("ok", None)
+        keeper._journal.close()
+        return sum(row.cost for row in JournalReader(tmp_path / "journal.db").spent(0, ()))
+
+    assert told(Paid(first, 1, sums(1.0))) == 1.0
+    assert told(Paid(first, 1, sums(1.0)), Paid(first, 2, sums(1.0))) == 2.0
+    assert told(Paid(first, 2, sums(1.0)), Paid(second, 1, sums(1.0)), Paid(first, 3, sums(1.0))) == 4.0
+    now = time.time()
+    monkeypatch.setattr("time.time", lambda: now + TOLD_SECONDS + 1)
+    assert told(Paid(Ref("127.0.0.1", 1, 5, 1, "third"), 1, sums(1.0))) == 5.0
+    with Journal(tmp_path / "journal.db") as journal, journal.reading() as db:
+        assert [row[0] for row in db.execute("SELECT worker FROM told")] == ["third"]

@@ -70,4 +70,4 @@ def test_what_was_written_survives_a_kill(tmp_path):
     assert subprocess.run([sys.executable, "-c", program, str(tmp_path), RUN], check=False).returncode == -9
     (row,) = lost_rows(tmp_path, RUN, ended_only=True)
     assert (row.index, row.send, row.n, row.outcome, row.cost) == (4, 2, 1, "lost", None)
-    assert (row.usage["input_total"], row.usage["estimated"]) == (9, True)
+    assert (row.tokens["input_total"], row.tokens["estimated"]) == (9, True)

@@ -9,6 +9,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from property_kit import examples
 
 from dspex_actors.errors import ConfigError
 from dspex_actors.runs.plan.plan import RunPlan
@@ -55,6 +56,7 @@ class Workers(RuleBasedStateMachine):
                     break
                 self.plan.feed(self.fed, b"x" * self.size)
                 self.fed += 1
+        given_back = []
         for chunk in self.plan.take():
             worker = self.workers[chunk.worker]
             worker["window"] = chunk.window
@@ -63,6 +65,14 @@ class Workers(RuleBasedStateMachine):
             for index, _, _ in chunk.items:
                 assert index not in self.done
                 self.sent[index] = self.sent.get(index, 0) + 1
+                assert not worker.get("rests")
+            if not chunk.window:
+                given_back += worker["queue"]
+                worker["queue"] = []
+        if given_back:
+            for answer in given_back:
+                self.report(answer, "free")
+            self.pump()
         for worker in self.workers.values():
             while worker["queue"] and len(worker["asking"]) < worker["window"]:
                 worker["asking"].append(worker["queue"].pop(0))
@@ -76,13 +86,22 @@ class Workers(RuleBasedStateMachine):
             self.pump()
 
     @precondition(lambda self: self.workers)
-    @rule(data=st.data())
-    def die(self, data):
+    @rule(data=st.data(), blameless=st.booleans())
+    def die(self, data, blameless):
         name = data.draw(st.sampled_from(sorted(self.workers)))
         gone = self.workers.pop(name)
         self.late += gone["asking"]
-        for lost in self.plan.worker_left(name):
+        for lost in self.plan.worker_left(name, blameless=blameless):
+            assert not blameless
             self.settle(lost.index, "WorkerDied", lost.attempts)
+        self.pump()
+
+    @precondition(lambda self: self.workers)
+    @rule(data=st.data(), rests=st.booleans())
+    def rest_or_work_again(self, data, rests):
+        name = data.draw(st.sampled_from(sorted(self.workers)))
+        self.plan.worker_rests(name, rests=rests)
+        self.workers[name]["rests"] = rests
         self.pump()
 
     @precondition(lambda self: any(worker["asking"] for worker in self.workers.values()))
@@ -122,7 +141,7 @@ class Workers(RuleBasedStateMachine):
         assert self.plan._bytes == self.size * (self.fed - len(self.done))
         for name, worker in self.workers.items():
             assert not worker["queue"] or len(worker["asking"]) >= worker["window"]
-            if self.plan.settings.strategy == "capability_aware" and not worker["gpu"]:
+            if not worker["gpu"]:
                 assert not worker["asking"], name
 
     def teardown(self):
@@ -132,6 +151,9 @@ class Workers(RuleBasedStateMachine):
             self.names += 1
             self.workers[self.names] = {"window": 0, "queue": [], "asking": [], "gpu": True}
             self.plan.worker_joined(self.names, capabilities={"gpu"})
+        for name, worker in self.workers.items():
+            worker["rests"] = False
+            self.plan.worker_rests(name, rests=False)
         self.pump()
         for _ in range(20 * (self.total + 5)):
             if self.plan.finished:
@@ -144,7 +166,9 @@ class Workers(RuleBasedStateMachine):
         assert sorted(self.done) == list(range(self.total))
 
 
-Workers.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, report_multiple_bugs=False)
+Workers.TestCase.settings = settings(
+    max_examples=examples(60), stateful_step_count=40, deadline=None, report_multiple_bugs=False
+)
 TestWorkers = Workers.TestCase
 
 
@@ -275,6 +299,21 @@ def test_one_deadly_example_fails_alone():
     assert [gone.index for gone in lost] == [20]
     assert lost[0].error["type"] == "WorkerDied"
     assert (deaths, plan.finished_examples) == (3, 200)
+
+
+def test_what_a_dead_node_held_is_no_suspect_and_goes_to_the_others_at_once_in_its_order():
+    plan = RunPlan(PlanSettings(max_in_flight=8, prefetch=4, max_attempts=1))
+    for name in "ab":
+        plan.worker_joined(name)
+    for index in range(40):
+        plan.feed(index, b"x")
+    given = {chunk.worker: [index for index, _, _ in chunk.items] for chunk in plan.take()}
+    for index in given["a"]:
+        plan.result(index, 1)
+    assert plan.worker_left("b", blameless=True) == []
+    again = [index for chunk in plan.take() for index, _, _ in chunk.items]
+    assert again[: len(given["b"])] == given["b"]
+    assert plan.result(given["b"][0], 2).attempts == 1
 
 
 def test_a_newcomer_gets_its_share_only_as_the_others_calls_end():

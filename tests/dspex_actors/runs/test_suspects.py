@@ -44,3 +44,35 @@ def test_only_the_deadly_fail(seed, workers):
     assert {gone.attempts for gone in lost} == {attempts}
     assert sorted([*done, *deadly]) == list(range(count))
     assert deaths <= len(deadly) * (attempts + 1) * 2
+
+
+def test_what_waits_for_a_batch_goes_on_at_once_until_it_has_killed_as_many_workers_as_it_may():
+    plan = RunPlan(PlanSettings(max_in_flight=40, max_attempts=3, in_batches=True))
+    plan.worker_joined("a")
+    for index in range(40):
+        plan.feed(index, b"x")
+    plan.source_ended()
+
+    def given():
+        return [index for chunk in plan.take() for index, _, _ in chunk.items]
+
+    assert len(given()) == 40
+    for _ in range(2):
+        assert plan.worker_left("a") == []
+        plan.worker_joined("a")
+        assert given() == list(range(40))  # all of them, in their order
+    plan.worker_left("a")
+    plan.worker_joined("a")
+    assert given() == list(range(16))  # suspects now
+
+
+def test_other_runs_try_what_a_dead_worker_held_a_few_at_a_time():
+    plan = RunPlan(PlanSettings(max_in_flight=40, max_attempts=3))
+    plan.worker_joined("a")
+    for index in range(40):
+        plan.feed(index, b"x")
+    plan.source_ended()
+    plan.take()
+    plan.worker_left("a")
+    plan.worker_joined("a")
+    assert [len(chunk.items) for chunk in plan.take() if chunk.items] == [16]

@@ -58,6 +58,17 @@ def test_a_string_names_fields_and_types(text: str, types: dict[str, Any]) -> No
     assert str(found).replace("typing.Tuple", "tuple") == str(types) or found == types
 
 
+class Later:
+    async def __call__(self, value: Any) -> Any:
+        return value
+
+
+def test_a_type_may_be_text_wherever_one_is_given() -> None:
+    made = Triage.append("more", OutputField(), "list[int]").with_updated_fields("ticket", "int")
+    assert (made.fields["more"].annotation, made.fields["ticket"].annotation) == (list[int], int)
+    assert make_signature({"a": ("int | None", InputField())}).fields["a"].annotation == int | None
+
+
 @pytest.mark.parametrize(
     ("make", "kind", "words"),
     [
@@ -79,6 +90,17 @@ def test_a_string_names_fields_and_types(text: str, types: dict[str, Any]) -> No
         (lambda: Triage.with_updated_fields("nope", desc="x"), ValueError, "nope"),
         (lambda: Triage.load_state({"instructions": "", "fields": []}), ValueError, "2 fields"),
         (lambda: Triage.load_state({}), ValueError, "no state"),
+        (lambda: Signature("a -> b: 'list['"), ValueError, "of field 'b' is not usable: '\\[' was never closed"),
+        (lambda: Signature("a -> b: " + "|".join(["int"] * 5000)), ValueError, "cannot read"),
+        (lambda: Signature("a -> b: " + "list[" * 90 + "int" + "]" * 90 + "|x"), ValueError, "no type 'x' in reach"),
+        (lambda: Signature("a\0 -> b"), ValueError, "cannot read"),
+        (lambda: Signature("a -> b", 5), TypeError, "instructions is invalid: got 5, expected a text"),
+        (lambda: Triage.with_instructions(["x"]), TypeError, "instructions is invalid"),
+        (lambda: Triage.append("b c", OutputField()), ValueError, "'b c' is not a field name"),
+        (lambda: Triage.append(5, OutputField()), ValueError, "5 is not a field name"),
+        (lambda: Triage.append("more", OutputField(), "lst[int]"), ValueError, "type 'lst\\[int\\]' is not usable"),
+        (lambda: InputField(validator=Later()), TypeError, "expected a function of the value"),
+        (lambda: InputField(validator=lambda value, other: value), TypeError, "expected a function of the value"),
     ],
 )
 def test_a_mistake_is_a_config_error_of_one_line(make: Any, kind: type[Exception], words: str) -> None:

@@ -11,6 +11,7 @@ from dspex_actors import Module, Predict
 from dspex_actors.client.result import make_result
 from dspex_actors.data.fields import pack_example
 from dspex_actors.errors import InvalidRequest
+from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import ResultRow
 from dspex_actors.lm.lm import LM
 from dspex_actors.lm.reply import LMReply
@@ -65,6 +66,9 @@ class FakeSystem:
         self.started = []
         self.rows = []
 
+    #: Empty: there is no such file.
+    journal = JournalReader("nowhere/journal.db")
+
     def holding(self, run_id):
         return nullcontext(self)
 
@@ -89,5 +93,5 @@ class FakeSystem:
         ]
         return run_id or "run"
 
-    def wait_run(self, run_id, display_progress=False, label=""):
-        return SimpleNamespace(results=[make_result(row, trusted=True) for row in self.rows])
+    def wait_run(self, run_id, on_progress=None, display_progress=False, label=""):
+        return SimpleNamespace(results=[make_result(row, trusted=True) for row in self.rows], cost=None)

@@ -5,6 +5,7 @@ from bootstrap_fakes import MODEL, Chain, FakeBackend, FakeSystem
 from bootstrap_reference import GaveUpError, bootstrap
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from property_kit import examples
 
 from dspex_actors import ConfigError, Example, JSONAdapter, Predict, RunFailed, Signature, configure
 from dspex_actors.lm.backend import set_process_backend
@@ -43,7 +44,7 @@ def backend():
     configure(lm=None)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(
     picks=st.lists(st.tuples(st.sampled_from(QUESTIONS), st.integers(0, 3)), min_size=1, max_size=14),
     several=st.booleans(),
@@ -236,7 +237,7 @@ def test_compile_refuses_what_makes_no_sense(student, in_flight, message):
 
 def test_ctrl_c_pauses_the_run_and_says_how_to_go_on(capsys):
     class Interrupted(FakeSystem):
-        def wait_run(self, run_id, display_progress=False, label=""):
+        def wait_run(self, run_id, on_progress=None, display_progress=False, label=""):
             raise KeyboardInterrupt
 
         def pause(self, run_id, reason):
@@ -251,7 +252,7 @@ def test_ctrl_c_pauses_the_run_and_says_how_to_go_on(capsys):
 
 def test_a_missing_result_is_never_taken_for_the_next_one():
     class Gap(FakeSystem):
-        def wait_run(self, run_id, display_progress=False, label=""):
+        def wait_run(self, run_id, on_progress=None, display_progress=False, label=""):
             del self.rows[1]
             return super().wait_run(run_id)
 

@@ -276,7 +276,7 @@ def test_calls_of_a_compiled_sub_program_and_of_the_metric_make_no_demos(backend
 def test_the_teachers_settings_hold_for_its_calls(backend):
     outcome, _ = attempt(runner(Predict(QA), settings={"adapter": JSONAdapter()}))
     assert "## completed ##" not in str(backend.asked[0][1])
-    assert outcome.error["type"] == "AdapterParseError"  # the fake LM does not speak JSON
+    assert outcome.error is None  # the fake LM speaks in sections, which each adapter reads
 
 
 def test_a_predictor_with_an_lm_of_its_own_keeps_it_in_every_round(backend):

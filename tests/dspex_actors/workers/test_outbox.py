@@ -59,7 +59,7 @@ def test_what_is_handed_over_goes_in_pieces():
 
 
 def test_a_result_that_is_too_large_is_an_error_of_its_example(monkeypatch):
-    paid = [Attempt(1, 0.0, "openai", "m", "answered")]
+    paid = [Attempt(3, 2, 1, 0.0, "openai", "m", "answered")]
     box = Outbox()
     box.add(b"example", Result(index=3, send=2, prediction=b"x" * (MOST_BYTES + 1), score=1.0, attempts=paid))
     box.add(b"", result(4))

@@ -276,6 +276,13 @@ def test_a_judge_that_fails_for_the_moment_is_asked_again_and_the_program_is_not
         assert result.error["message"].startswith("the metric failed, the prediction is kept: ")
 
 
+@pytest.mark.parametrize(("error", "why"), [(AssertionError(), "AssertionError"), (ValueError("no team"), "no team")])
+def test_a_metric_that_fails_without_a_text_is_told_by_the_kind_of_its_error(backend, error, why):
+    settings.assign(lm=LM)
+    (result,) = evaluated(dspex.Predict(Typed), Failing(error), example())
+    assert result.error["message"] == f"the metric failed, the prediction is kept: {why}"
+
+
 # --- the end of an answer -------------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from supervisors.runtime.thespian.system import System, start_system
 KEY = bytes(range(32))
 
 
-def until(check, seconds=10.0):
+def until(check, seconds=20.0):
     """Poll until `check()` is truthy; return what it returned."""
     deadline = time.monotonic() + seconds
     while not (value := check()):
@@ -52,7 +52,7 @@ class Running:
             for process in self.processes()
         }
 
-    def ask(self, address, message, seconds=5.0):
+    def ask(self, address, message, seconds=20.0):
         self.system.tell(address, message)
         return self.system.listen(seconds)
 

@@ -1,6 +1,5 @@
 import importlib
 import io
-import logging
 import pickle
 from datetime import timedelta
 
@@ -29,7 +28,6 @@ ADDRESS = actors.ActorAddress(TCPv4ActorAddress("127.0.0.1", 4000))
         admin.QueryAck("system", 2, False),
         convention.ConventionRegister(ADDRESS, {"a": (1, "x")}),
         multiproc.EndpointConnected(1),
-        logging.LogRecord("name", 30, "path", 1, "text", None, None),
     ],
 )
 def test_what_thespian_sends_comes_through(message):
@@ -68,6 +66,7 @@ def plain(value):
         ("thespian.system.logdirector", "LoggerFileDup"),
         ("thespian.system.sourceLoader", "loadModuleFromHashSource"),
         ("thespian.system.logdirector", "multiprocessing"),
+        ("logging", "LogRecord"),
         ("logging", "os"),
         ("logging", "Logger.manager"),
         ("socket", "socket"),

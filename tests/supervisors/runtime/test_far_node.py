@@ -12,6 +12,7 @@ from supervisors.runtime.process import far as module
 from supervisors.runtime.process import pulse
 from supervisors.runtime.process.far import Far
 from supervisors.terms.reason import KILLED, NODEDOWN, NOPROC
+from supervisors.testing import wait_until_async
 from supervisors.wire.keys import load_or_create_key
 
 
@@ -39,9 +40,7 @@ class Owner:
         return ref in self.needed
 
     async def until(self, condition):
-        async with asyncio.timeout(5.0):
-            while not condition():  # noqa: ASYNC110 - nobody tells
-                await asyncio.sleep(0.002)
+        await wait_until_async(condition)
 
     async def watch(self, *refs):
         """Return when the door watches these processes."""
@@ -70,10 +69,9 @@ def refs(node):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Beats and patience, much shorter."""
+    """Beats that come much more often."""
     monkeypatch.setattr(module, "BEAT_SECONDS", 0.02)
     monkeypatch.setattr(pulse, "BEAT_SECONDS", 0.02)
-    monkeypatch.setattr(pulse, "SILENT_SECONDS", 0.5)
 
 
 @pytest.fixture
@@ -99,14 +97,16 @@ def test_what_nobody_needs_any_more_is_let_go_and_then_the_connection_too(node, 
     monkeypatch.setattr(module, "SWEEP_BEATS", 2)
 
     async def script(owner):
-        owner.needed = {refs[0]}
+        owner.needed = set(refs)
         door = await owner.watch(*refs)
+        owner.needed = {refs[0]}
         await owner.until(lambda: set(owner.forgotten) == set(refs[1:]))
         assert list(door._monitors.values()) == [refs[0]]
         assert list(owner.far._nodes.values()) == [door]
         owner.needed = set()
         await owner.until(lambda: not owner.far._nodes)
         assert owner.far._down == {}
+        owner.needed = {refs[0]}
         assert (await owner.watch(refs[0])) is not door
         assert owner.ends == owner.log.lines == []
 
@@ -131,7 +131,8 @@ def test_after_a_lost_connection_the_dead_are_killed_and_another_run_of_the_node
 
 
 # rows: G10
-def test_a_node_with_another_key_is_down(node, refs, run, quick, tmp_path):
+def test_a_node_with_another_key_is_down(node, refs, run, quick, tmp_path, monkeypatch):
+    monkeypatch.setattr(pulse, "SILENT_SECONDS", 0.5)
     tmp_path.chmod(0o700)
     load_or_create_key(tmp_path)
 
@@ -198,7 +199,9 @@ def test_the_dead_are_noproc_and_leave_nothing(node, refs, run):
 
 
 # rows: G10
-def test_our_own_loop_may_be_blocked_for_longer_than_a_node_may_be_silent(node, refs, run, quick):
+def test_our_own_loop_may_be_blocked_for_longer_than_a_node_may_be_silent(node, refs, run, quick, monkeypatch):
+    monkeypatch.setattr(pulse, "SILENT_SECONDS", 0.5)
+
     async def script(owner):
         door = await owner.watch(refs[0])
         for _ in range(2):

@@ -29,10 +29,10 @@ def test_processes_that_start_at_once_get_one_key(tmp_path):
         for worker in workers:
             worker.start()
         start.set()
-        assert len({out.get(timeout=10) for _ in workers}) == 1
+        assert len({out.get(timeout=20) for _ in workers}) == 1
     finally:
         for worker in workers:
-            worker.join(5)
+            worker.join(20)
             if worker.is_alive():
                 worker.kill()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dspex_actors.foundation.buckets import Grant
 from dspex_actors.lm.control.budget import Budget
 from dspex_actors.lm.control.told import HOLDS_SECONDS, Told
 from dspex_actors.lm.deployment import Limits
@@ -46,6 +47,12 @@ def test_ages_carry_over_to_a_process_with_another_clock() -> None:
     assert there.in_force(5000.0 + HOLDS_SECONDS - 29.0) == Limits()
 
 
+def reserved(budget: Budget, count: int, now: float) -> list[float]:
+    """Return when each of so many requests may start."""
+    grants = [budget.buckets.reserve({"rpm": 1}, now, ahead=1e6) for _ in range(count)]
+    return [grant.at for grant in grants if isinstance(grant, Grant)]
+
+
 @given(
     st.lists(
         st.tuples(st.floats(0, 2), st.sampled_from([None, 60.0, 600.0]), st.integers(1, 5)), min_size=1, max_size=60
@@ -56,11 +63,11 @@ def test_no_change_of_limits_lets_more_through_than_the_largest_of_them(
 ) -> None:
     """Requests start no faster than ten a second and one second's worth, once a limit is set."""
     now, starts = 0.0, []
-    budget = Budget(600.0, None, now)
+    budget = Budget(now)
     for wait, rpm, count in steps:
         now += wait
-        budget.limit(rpm or 600.0, None, now)
-        starts += [now + delay for delay in budget.reserve([1] * count, now)]
+        budget.limit(Limits(rpm or 600.0), now)
+        starts += reserved(budget, count, now)
     starts.sort()
     for place, start in enumerate(starts):
         within = sum(1 for other in starts[place:] if other < start + 5.0)
@@ -68,7 +75,8 @@ def test_no_change_of_limits_lets_more_through_than_the_largest_of_them(
 
 
 def test_what_was_reserved_at_another_rate_stays_reserved() -> None:
-    budget = Budget(60.0, None, 0.0)
-    last = budget.reserve([1] * 10, 0.0)[-1]
-    budget.limit(600.0, None, 0.0)
-    assert budget.reserve([1], 0.0)[0] >= last
+    budget = Budget(0.0)
+    budget.limit(Limits(60.0), 0.0)
+    last = reserved(budget, 10, 0.0)[-1]
+    budget.limit(Limits(600.0), 0.0)
+    assert reserved(budget, 1, 0.0)[0] >= last

@@ -86,7 +86,8 @@ TABLE_OF_CASES: list[tuple[str, dict[str, Any], dict[str, Any], list[str]]] = [
         [],
     ),
     ("anthropic/claude-sonnet-5", {"response_format": {"type": "json_object"}}, {}, ["response_format"]),
-    ("anthropic/claude-3-haiku", {"response_format": ASKED}, {}, ["response_format"]),
+    ("anthropic/claude-3-haiku", {"response_format": {"type": "json_object"}}, {}, ["response_format"]),
+    ("anthropic/claude-3-haiku", {"response_format": ASKED, "thinking": {}}, {"thinking": {}}, ["response_format"]),
     ("anthropic/claude-3-haiku", {"response_format": {"type": "text"}, "user": "u"},
      {"metadata": {"user_id": "u"}}, []),
     # Gemini
@@ -126,7 +127,9 @@ TABLE_OF_CASES: list[tuple[str, dict[str, Any], dict[str, Any], list[str]]] = [
     ("cohere/command-a", {"tool_choice": "required"}, {"tool_choice": "REQUIRED"}, []),
     ("cohere/command-a", {"tool_choice": {"type": "function"}}, {}, ["tool_choice"]),
     ("cohere/command-a-reasoning-08-2025", {"reasoning_effort": "none"}, {"thinking": {"type": "disabled"}}, []),
-    ("cohere/command-a", {"logprobs": True, "parallel_tool_calls": True}, {}, ["logprobs"]),
+    ("cohere/command-a", {"logprobs": True, "parallel_tool_calls": True}, {"logprobs": True}, []),
+    ("cohere/command-a", {"top_logprobs": 3}, {}, ["top_logprobs"]),
+    ("anthropic/claude-sonnet-5", {"logprobs": True, "parallel_tool_calls": False}, {}, ["logprobs"]),
     ("embedded/nearest", {"temperature": 2.0, "n": 1}, {"temperature": 2.0, "n": 1}, []),
 ]  # fmt: skip
 

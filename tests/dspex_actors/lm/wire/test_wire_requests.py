@@ -235,7 +235,7 @@ def test_anthropic_takes_image_addresses_documents_and_its_own_parts() -> None:
     ("name", "message"),
     [
         ("anthropic", {"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}),
-        ("anthropic", {"role": "user", "content": [{"type": "file", "file": {"file_id": "f"}}]}),
+        ("anthropic", {"role": "user", "content": [{"type": "file", "file": {"filename": "f"}}]}),
         ("anthropic", {"role": "tool", "content": "x"}),
         ("gemini", {"role": "tool", "content": "x"}),
         (
@@ -303,14 +303,15 @@ def test_tool_calls_and_their_results_are_told_to_everybody() -> None:
             ],
         },
     ]
-    call = {"functionCall": {"name": "add", "args": {"a": 1}}}
+    call = {"functionCall": {"id": "c1", "name": "add", "args": {"a": 1}}}
+    other = {"functionCall": {"id": "c2", "name": "add", "args": {"a": 1}}}
     assert body("gemini", TOOL_CHAT)["contents"][1:] == [
-        {"role": "model", "parts": [{"text": "let me see"}, call, call]},
+        {"role": "model", "parts": [{"text": "let me see"}, call, other]},
         {
             "role": "user",
             "parts": [
-                {"functionResponse": {"name": "add", "response": {"sum": 2}}},
-                {"functionResponse": {"name": "add", "response": {"result": "two"}}},
+                {"functionResponse": {"id": "c1", "name": "add", "response": {"sum": 2}}},
+                {"functionResponse": {"id": "c2", "name": "add", "response": {"result": "two"}}},
             ],
         },
     ]

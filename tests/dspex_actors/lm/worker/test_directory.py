@@ -3,15 +3,19 @@
 import asyncio
 import functools
 import json
+import os
 
 import pytest
 
-from dspex_actors.errors import AuthError, InvalidRequest, Overloaded
+from dspex_actors.errors import AuthError, InvalidRequest, LMError, Overloaded
 from dspex_actors.lm.control.client import client_name
-from dspex_actors.lm.control.messages import InForce, Join, Leave, Pause
+from dspex_actors.lm.control.messages import InForce, Join, Leave, Owned, Pause
+from dspex_actors.lm.deployment import Limits
 from dspex_actors.lm.lm import LM
 from dspex_actors.lm.worker import directory as rooms
 from dspex_actors.lm.worker.directory import Directory
+from dspex_actors.names import CLIENTS
+from supervisors import Ref
 from supervisors.errors import AlreadyPresent
 
 HI = [{"role": "user", "content": "hi"}]
@@ -20,15 +24,19 @@ HI = [{"role": "user", "content": "hi"}]
 class Worker:
     """Stands for the http worker: client actors are names that are there or not."""
 
-    ref = "me"
+    ref = Ref("here", 1, 2, 3, "5" * 16, 5)
 
     def __init__(self):
+        self.node = {"data_dir": os.environ["DSPEX_HOME"]}
         self.casts = []
         self.there = set()
         self.ended = set()
         self.started = []
         self.left = asyncio.Event()
         self.joined = asyncio.Event()
+
+    def monitor(self, ref):
+        pass
 
     def cast(self, target, message):
         self.casts.append((target, message))
@@ -38,7 +46,7 @@ class Worker:
             self.left.set()
 
     async def whereis(self, name):
-        return name if name in self.there else None
+        return name if name in self.there or name == CLIENTS else None
 
     async def start_child(self, branch, spec):
         if spec.id in self.ended:
@@ -80,7 +88,7 @@ def _run(serve, answer, chat, answers, body):
 
 def test_lms_of_one_deployment_share_a_session_and_its_client_actor(run):
     async def body(directory, worker, server):
-        lm = LM("openai/x", base_url=server.url + "/v1")
+        lm = LM("openai/x", base_url=server.url + "/v1", cache=False)
         same = [lm, lm.with_params(temperature=1.0), lm.copy(timeout=5.0), lm.copy(rpm=None, fallbacks=["openai/y"])]
         for one in same:
             await directory.complete(one.request(HI, {}))
@@ -130,6 +138,61 @@ def test_the_error_that_passes_is_told_and_the_one_after_a_wrong_fallback_is_ask
     run({"away": 503, "wrong": 400}, body)
 
 
+def test_lists_of_their_own_for_prompts_that_are_too_long_and_content_that_is_blocked(serve, answer, chat):
+    said = {
+        "long": (400, {"error": {"message": "too long", "code": "context_length_exceeded"}}),
+        "blocked": (400, {"error": {"message": "no", "code": "content_filter"}}),
+        "away": (404, {"error": {"message": "no such model", "code": "model_not_found"}}),
+    }
+
+    async def go():
+        asked = []
+
+        def reply(number, head, raw):
+            asked.append(model := json.loads(raw)["model"])
+            return answer(*said.get(model, (200, chat(model))))
+
+        async with serve(reply) as server:
+            directory = Directory(Worker(), {})
+
+            def lm(name, **lists):
+                others = {
+                    kind: [
+                        LM(f"openai/{each}", base_url=server.url + "/v1", max_tokens=7, cache=False) for each in names
+                    ]
+                    for kind, names in lists.items()
+                }
+                return LM(f"openai/{name}", base_url=server.url + "/v1", cache=False, **others)
+
+            async def ask(one):
+                asked.clear()
+                try:
+                    reply = await directory.complete(one.request(HI, {}))
+                    return reply.text, asked, reply.fallback and reply.fallback["because"]
+                except LMError as error:
+                    return type(error).__name__, asked, None
+
+            every = {"fallbacks": ["a"], "context_fallbacks": ["large"], "content_fallbacks": ["frank"]}
+            assert await ask(lm("good", **every)) == ("good", ["good"], None)
+            assert await ask(lm("away", **every)) == ("a", ["away", "a"], "InvalidRequest")
+            assert await ask(lm("long", **every)) == ("large", ["long", "large"], "ContextWindowExceeded")
+            assert await ask(lm("blocked", **every)) == ("frank", ["blocked", "frank"], "ContentBlocked")
+            # What is not given: `fallbacks` serves long prompts too, and nobody else is asked for blocked content.
+            assert await ask(lm("long", fallbacks=["a"])) == ("a", ["long", "a"], "ContextWindowExceeded")
+            assert await ask(lm("long", fallbacks=["a"], context_fallbacks=[])) == (
+                "ContextWindowExceeded", ["long"], None
+            )  # fmt: skip
+            assert await ask(lm("blocked", fallbacks=["a"])) == ("ContentBlocked", ["blocked"], None)
+            # Each error says which list goes on; nobody is asked twice.
+            lists = {"fallbacks": ["long"], "context_fallbacks": ["blocked"], "content_fallbacks": ["away", "frank"]}
+            assert await ask(lm("away", **lists)) == (
+                "frank", ["away", "long", "blocked", "away", "frank"], "InvalidRequest"
+            )  # fmt: skip
+            await directory.aclose()
+
+    asyncio.run(asyncio.wait_for(go(), 30))
+
+
 def test_a_request_that_is_wrong_or_blocked_is_asked_of_nobody_else(run):
     async def body(directory, worker, server):
         address = server.url + "/v1"
@@ -146,7 +209,7 @@ def test_a_session_that_nobody_uses_is_closed_and_opened_again(run, monkeypatch)
     monkeypatch.setattr(rooms, "SWEEP_SECONDS", 0.01)
 
     async def body(directory, worker, server):
-        lm = LM("openai/x", base_url=server.url + "/v1")
+        lm = LM("openai/x", base_url=server.url + "/v1", cache=False)
         name = client_name(lm.deployment)
         await directory.complete(lm.request(HI, {}))
         await worker.left.wait()
@@ -164,7 +227,7 @@ def test_a_client_actor_that_ended_while_a_session_is_open_is_brought_back_and_t
     monkeypatch.setattr(rooms, "SWEEP_SECONDS", 0.01)
 
     async def body(directory, worker, server):
-        lm = LM("openai/x", base_url=server.url + "/v1")
+        lm = LM("openai/x", base_url=server.url + "/v1", cache=False)
         name = client_name(lm.deployment)
         await directory.complete(lm.request(HI, {}))
         worker.there.discard(name)
@@ -177,12 +240,34 @@ def test_a_client_actor_that_ended_while_a_session_is_open_is_brought_back_and_t
     run({}, body)
 
 
+def test_a_client_actor_of_another_node_is_looked_for_when_there_is_a_call_again(run):
+    """Its run is over: a hundred nodes would each start one of their own for nobody."""
+
+    async def body(directory, worker, server):
+        lm = LM("openai/x", base_url=server.url + "/v1", cache=False)
+        name = client_name(lm.deployment)
+        await directory.complete(lm.request(HI, {}))
+        far = Ref("another", 1, 2, 3, "4" * 16, 5)
+        directory.hear(Owned(lm.deployment, far))
+        worker.there.discard(name)
+        directory.down(far)
+        directory._sweep.cancel()
+        directory._sweep_idle()
+        assert (directory._tasks, worker.started) == (set(), [name])
+        await directory.complete(lm.request(HI, {}))
+        while directory._tasks:
+            await asyncio.wait(directory._tasks)
+        assert worker.started == [name, name]
+
+    run({}, body)
+
+
 def test_what_a_client_actor_tells_reaches_the_session_of_its_deployment(run):
     async def body(directory, worker, server):
-        lm = LM("openai/x", base_url=server.url + "/v1")
+        lm = LM("openai/x", base_url=server.url + "/v1", cache=False)
         await directory.complete(lm.request(HI, {}))
         assert [type(message) for _, message in worker.casts] == [Join, Join]
-        directory.hear(InForce(lm.deployment, (None, None, 1)))
+        directory.hear(InForce(lm.deployment, Limits(max_in_flight=1).plain))
         await asyncio.gather(*(directory.complete(lm.request(HI, {})) for _ in range(9)))
         assert server.most_in_flight == 1
         directory.hear(Pause(lm.deployment, 60.0, "other"))
@@ -197,7 +282,7 @@ def test_a_deployment_that_cannot_be_opened_is_tried_again_by_the_next_call(run,
     monkeypatch.setattr(rooms, "TRIES", 1)
 
     async def body(directory, worker, server):
-        lm = LM("openai/x", base_url=server.url + "/v1")
+        lm = LM("openai/x", base_url=server.url + "/v1", cache=False)
 
         async def refused(branch, spec):
             raise AlreadyPresent(spec.id)

@@ -46,11 +46,11 @@ def test_every_request_is_booked_with_what_it_cost(serve: Any, answer: Any, chat
         (4, "failed", "Overloaded", None),
         (5, "answered", None, None),
     ]
-    tokens = [(one.usage["input_total"], one.usage["output_total"], one.usage["estimated"]) for one in attempts]
+    tokens = [(one.tokens["input_total"], one.tokens["output_total"], one.tokens["estimated"]) for one in attempts]
     assert tokens == [(0, 0, False), (0, 0, False), (5, 0, True), (5, 0, True), (1000, 100, False)]
     assert [one.cost for one in attempts] == [0.0, 0.0, None, None, None]  # the last: a server of one's own
     assert (attempts[4].finish_reason, attempts[4].request_id) == ("stop", "r9")
-    assert [line[0] for line in notes] == [1, 2, 3, 4, 5]
+    assert [line[2] for line in notes] == [1, 2, 3, 4, 5]
     assert {line[4] for line in notes} == {16}  # a quarter of the body's bytes
 
 
@@ -64,7 +64,7 @@ def test_a_request_that_is_given_up_is_booked(serve: Any) -> None:
         return ledger.attempts
 
     (one,) = run(serve, lambda *_: "hang", body)
-    assert (one.outcome, one.usage["input_total"], one.usage["estimated"], one.cost) == ("cancelled", 5, True, None)
+    assert (one.outcome, one.tokens["input_total"], one.tokens["estimated"], one.cost) == ("cancelled", 5, True, None)
 
 
 def test_the_example_s_time_ends_its_calls(serve: Any) -> None:
@@ -107,9 +107,10 @@ def test_a_pause_holds_for_calls_that_wait_for_their_lease(serve: Any, answer: A
     asked_at: list[float] = []
 
     class Slow(Gate):
-        async def acquire(self, estimated_tokens: int, deadline: float) -> None:
-            self.session.pause(7.0)  # somebody else is refused meanwhile
-            await super().acquire(estimated_tokens, deadline)
+        async def acquire(self, *args: Any) -> int:
+            if not self.acquired:
+                self.session.pause(7.0)  # somebody else is refused meanwhile
+            return await super().acquire(*args)
 
     gate = Slow()
 
@@ -123,13 +124,15 @@ def test_a_pause_holds_for_calls_that_wait_for_their_lease(serve: Any, answer: A
 
     run(serve, reply, body, time=fake_time, gate=gate)
     assert asked_at[0] >= 1007.0
+    # Its turn was over when the pause was: it has got another one.
+    assert [(outcome.lease, outcome.was_made) for outcome in gate.outcomes] == [(1, False), (2, True)]
 
 
 def test_a_lease_is_given_back_when_its_call_cannot_wait_out_the_pause(serve: Any, answer: Any, fake_time: Any) -> None:
     class Slow(Gate):
-        async def acquire(self, estimated_tokens: int, deadline: float) -> None:
+        async def acquire(self, *args: Any) -> int:
             self.session.pause(50.0)
-            await super().acquire(estimated_tokens, deadline)
+            return await super().acquire(*args)
 
     gate = Slow()
 
@@ -141,7 +144,7 @@ def test_a_lease_is_given_back_when_its_call_cannot_wait_out_the_pause(serve: An
 
     run(serve, lambda *_: answer(500, b""), body, time=fake_time, gate=gate)
     (outcome,) = gate.outcomes
-    assert (outcome.cancelled, outcome.usage.total, outcome.estimated_tokens) == (True, 0, gate.acquired[0][0])
+    assert (outcome.cancelled, outcome.was_made, outcome.lease) == (True, False, 1)
 
 
 def test_a_server_that_rejects_everything_is_asked_one_at_a_time_with_pauses(
@@ -164,4 +167,4 @@ def test_what_was_begun_and_not_sent_costs_nothing(serve: Any, fake_time: Any) -
         serve, lambda *_: "hang", lambda session, _: booked(session.complete(HI), Ledger(note=late)), time=fake_time
     )
     assert (type(error), error.asked) == (DeadlineExceeded, 0)
-    assert [(one.outcome, one.usage["input_total"], one.cost) for one in attempts] == [("failed", 0, 0.0)]
+    assert [(one.outcome, one.tokens["input_total"], one.cost) for one in attempts] == [("failed", 0, 0.0)]

@@ -26,7 +26,8 @@ from dspex_actors.lm.lm import LM
 from dspex_actors.lm.reply import LMReply
 from dspex_actors.lm.request import LMRequest
 from dspex_actors.lm.worker.outcome import Outcome
-from dspex_actors.lm.worker.session import PAUSE_MAX, LMSession
+from dspex_actors.lm.worker.pauses import PAUSE_MAX
+from dspex_actors.lm.worker.session import LMSession
 
 HI = [{"role": "user", "content": "hi"}]
 
@@ -198,8 +199,8 @@ def test_after_several_429s_nobody_asks_until_the_pause_is_over_and_then_not_all
     async def body(session: LMSession, _: Any) -> None:
         session._window.size = 8  # as if it had answered before
         first = [asyncio.create_task(session.complete(HI)) for _ in range(3)]
-        await until(lambda: session._paused_until)
-        begun = session._paused_until
+        await until(lambda: session.pauses.until)
+        begun = session.pauses.until
         await asyncio.gather(*first, *(session.complete(HI) for _ in range(20)))
         assert begun == 1010.0
         assert [outcome.pause for outcome in gate.outcomes[:3]] == [None, None, 10.0]
@@ -216,7 +217,7 @@ def test_a_single_429_makes_its_own_call_wait_only(serve: Any, answer: Any, chat
         first = asyncio.create_task(session.complete(HI))
         await until(lambda: fake_time.slept)
         reply = await session.complete(HI)
-        assert (reply.asked, session._paused_until) == (1, 0.0)
+        assert (reply.asked, session.pauses.until) == (1, 0.0)
         assert (await first).asked == 2
 
     slow = answer(429, {"error": "x"}, {"retry-after": "10"})
@@ -272,17 +273,21 @@ def test_a_call_that_waits_for_a_slot_too_long_says_so(serve: Any) -> None:
 
 
 class Gate:
-    counts_tokens = True
-
     def __init__(self, error: LMError | None = None) -> None:
         self.error = error
         self.acquired: list[tuple[int, float]] = []
         self.outcomes: list[Outcome] = []
 
-    async def acquire(self, estimated_tokens: int, deadline: float) -> None:
+    def paces(self, user: str | None, tags: Any) -> bool:
+        return True
+
+    async def acquire(
+        self, tokens_in: int, tokens_out: int, deadline: float, user: str | None = None, tags: Any = None
+    ) -> int:
         if self.error:
             raise self.error
-        self.acquired.append((estimated_tokens, deadline))
+        self.acquired.append((tokens_in + tokens_out, deadline))
+        return len(self.acquired)
 
     def report(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
@@ -303,6 +308,7 @@ def test_a_gate_sees_every_request_and_how_it_ended(serve: Any, answer: Any, cha
     failed, answered = gate.outcomes
     assert isinstance(failed.error, Overloaded)
     assert failed.usage is None
+    assert (failed.lease, answered.lease) == (1, 2)
     assert answered.usage is not None
     assert answered.usage.input_total == 1000
     assert answered.error is None

@@ -7,6 +7,8 @@ import datetime
 import ipaddress
 import socket
 import ssl
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,9 +30,9 @@ PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in (*PROXIES, *map(str.lower, PROXIES), "SSL_CERT_FILE", "SSL_CERT_DIR"):
         monkeypatch.delenv(name, raising=False)
-    http._tls.cache_clear()
+    http.tls.cache_clear()
     yield
-    http._tls.cache_clear()
+    http.tls.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -66,20 +68,20 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     writer.close()
 
 
-async def _ask(url: str) -> RawReply:
-    client = HttpClient()
+async def _ask(url: str, *, secure: bool = True) -> RawReply:
+    client = HttpClient(secure=secure)
     try:
         return await client.post(Target(url, {}), b"{}")
     finally:
         await client.aclose()
 
 
-def ask_tls(pem: Path) -> RawReply:
+def ask_tls(pem: Path, *, secure: bool = True) -> RawReply:
     async def go() -> RawReply:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(pem, pem.with_name("key.pem"))
         async with await asyncio.start_server(_answer, "127.0.0.1", 0, ssl=tls) as server:
-            return await _ask(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
+            return await _ask(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", secure=secure)
 
     return asyncio.run(go())
 
@@ -100,14 +102,24 @@ def test_a_ca_of_ones_own_is_trusted_where_the_environment_says_so(
     with pytest.raises(Overloaded, match="not acceptable; for a CA of your own set SSL_CERT_FILE") as caught:
         ask_tls(pem)
     assert caught.value.retryable is False
-    http._tls.cache_clear()
+    http.tls.cache_clear()
     monkeypatch.setenv("SSL_CERT_FILE", str(pem))
     assert ask_tls(pem).status == 200
-    http._tls.cache_clear()
+    http.tls.cache_clear()
     monkeypatch.delenv("SSL_CERT_FILE")
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
     with pytest.raises(Overloaded):
         ask_tls(pem)
+
+
+def test_a_client_for_a_server_without_tls_reads_no_certificates_and_trusts_none(
+    pem: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    with pytest.raises(Overloaded):
+        ask_tls(pem, secure=False)
+    assert http.tls.cache_info().currsize == 0
+    assert ask_tls(pem).status == 200
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])
@@ -147,3 +159,42 @@ def test_an_error_of_a_connection_says_that_a_proxy_is_not_used(
         assert f"; {named} is set, but requests never go through a proxy" in error.message
         assert "10.0.0.1" not in error.message
         assert "pw" not in error.message
+
+
+#: A session of aiohttp, made as users make one, that asks a TLS server with the certificate `sys.argv[1]`.
+_USERS_SESSION = """
+import asyncio, pathlib, ssl, sys
+from dspex_actors.lm.worker import http
+import aiohttp
+
+async def answer(reader, writer):
+    await reader.readuntil(b"\\r\\n\\r\\n")
+    writer.write(b"HTTP/1.1 200 OK\\r\\ncontent-length: 2\\r\\n\\r\\n{}")
+    await writer.drain()
+    writer.close()
+
+async def go():
+    cert = pathlib.Path(sys.argv[1])
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(cert, cert.with_name("key.pem"))
+    async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=tls) as server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        try:
+            async with aiohttp.ClientSession() as session, session.get(url) as reply:
+                print(await reply.text())
+        except aiohttp.ClientConnectorCertificateError as error:
+            print(type(error).__name__)
+
+print(*sorted({"click", "rich"} & sys.modules.keys()), ssl.create_default_context().cert_store_stats()["x509"] > 0)
+asyncio.run(go())
+"""
+
+
+@pytest.mark.parametrize(("trusted", "answer"), [(True, "{}"), (False, "ClientConnectorCertificateError")])
+def test_sessions_of_users_check_certificates_though_none_are_read_at_import(
+    pem: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool, answer: str
+) -> None:
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    done = subprocess.run([sys.executable, "-c", _USERS_SESSION, pem], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["True", answer]

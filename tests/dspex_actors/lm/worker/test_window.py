@@ -75,7 +75,7 @@ def test_a_server_so_slow_that_even_the_first_requests_are_late_is_found_out():
     [
         (0.005, 60.0, False, 2),
         (0.1, 60.0, False, 2),
-        (1.0, 60.0, False, 4),
+        (1.0, 60.0, False, 3),
         (20.0, 60.0, False, 12),
         (1.5, 2.0, False, 7),
         (20.0, 60.0, True, 1),
@@ -102,6 +102,17 @@ def test_what_was_sent_to_a_larger_window_does_not_shrink_it_again():
     for _ in range(size):
         window.late(epoch)
     assert window.size == size // 2
+
+
+def test_a_few_quick_answers_of_a_full_window_are_enough_to_open_it_and_slow_ones_are_not():
+    for latency, few in ((0.1, True), (3.0, False)):
+        window = Window(256)
+        window.answered(0.1, 60.0, 0)
+        assert window.size == 75
+        window.full()
+        for number in range(1, 5):
+            window.answered(latency * (1 if few else number), 60.0, window.epoch)
+        assert window.size == (256 if few else 75)
 
 
 def test_a_window_that_was_never_full_does_not_grow():

@@ -8,6 +8,7 @@ import sys
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from property_kit import examples
 
 import dspex_actors as dspex
 from dspex_actors.data.opening import open_dataset
@@ -273,7 +274,7 @@ def test_settings_of_our_own_metrics_do():
     assert "attribute 'tolerance' was 0.1 and is 0.2" in changed({"score": one}, {"score": other})[0]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=examples(30))
 @given(st.text(min_size=30, max_size=40))
 def test_long_texts_and_keys_are_not_kept(tail):
     key = f"sk-{tail}"

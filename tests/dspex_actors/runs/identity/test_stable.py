@@ -1,14 +1,18 @@
 """An identity is the same in every process, and for everything that is made the same way."""
 
+import copy
 import json
 import os
+import pickle
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from property_kit import examples
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -27,6 +31,7 @@ def in_another_process(seed):
     return json.loads(found.stdout)
 
 
+@pytest.mark.soak
 def test_identities_are_the_same_in_two_other_processes():
     first, second = in_another_process(1), in_another_process(2)
     assert first == second
@@ -42,6 +47,24 @@ def test_what_is_made_again_is_the_same(make):
 def test_all_that_is_in_the_kit_has_another_identity():
     found = identity_digests.identities()
     assert len({json.dumps(parts, sort_keys=True) for parts in found.values()}) == len(found)
+
+
+class Noted:
+    def __init__(self):
+        self.text = "a note"
+
+
+@dataclass
+class Numbered:
+    number: int = 1
+
+
+@pytest.mark.parametrize("cls", [Noted, Numbered])
+def test_a_class_stays_what_it_is_when_an_object_of_it_is_copied_and_sent(cls):
+    before = Canon().text(cls)
+    copy.deepcopy(cls())
+    pickle.dumps(cls())
+    assert Canon().text(cls) == before
 
 
 plain = st.recursive(
@@ -61,7 +84,7 @@ plain = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(plain, plain)
 def test_values_have_the_same_text_if_they_are_equal_and_of_the_same_types(one, other):
     texts = Canon().text(one), Canon().text(other)

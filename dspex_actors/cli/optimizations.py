@@ -1,0 +1,208 @@
+"""`dspex optimizations`: what was optimised, how it stands, and going on with it. Works while no node runs, too."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from dspex_actors.cli import connection
+from dspex_actors.cli.optimizations_look import (
+    candidate_record,
+    differences,
+    show_differences,
+    show_list,
+    show_status,
+    status_record,
+)
+from dspex_actors.cli.optimize import check_output, follow, handle_of, limit_options, output_option
+from dspex_actors.cli.output import console, json_option, print_json
+from dspex_actors.cli.shell import DONE, FAILED, MISUSED, LazyGroup, say_error, say_note
+from dspex_actors.client.optimisations import status_at
+from dspex_actors.errors import ConfigError
+from dspex_actors.foundation.home import default_data_dir
+from dspex_actors.journal.index import Found, all_runs, find_run
+from dspex_actors.journal.sameness import OPTIMISE
+from dspex_actors.journal.summary import run_summary
+from dspex_actors.runs.optimisations import Found as Candidate
+from dspex_actors.runs.optimisations import best_of, found_in
+
+_HERE = "dspex_actors.cli.optimizations"
+_NONE = "no optimisations yet: `dspex optimize PROGRAM DATA --optimizer NAME --metric M` makes one"
+
+
+@click.group(
+    cls=LazyGroup,
+    invoke_without_command=True,
+    lazy={
+        "show": (f"{_HERE}:show_one", "its figures and its candidates"),
+        "diff": (f"{_HERE}:diff", "instructions and demos of two candidates"),
+        "resume": (f"{_HERE}:resume", "go on with it, wait, save the best program"),
+        "pause": (f"{_HERE}:pause", "give up what is in flight; resume goes on"),
+        "cancel": (f"{_HERE}:cancel", "end it for good"),
+    },
+)
+@click.option("--limit", type=click.IntRange(1), metavar="N", default=20, show_default=True, help="The newest so many.")
+@json_option
+@click.pass_context
+def optimizations(ctx: click.Context, limit: int, as_json: bool) -> int:
+    """List optimisations, newest first; or show, compare, resume or end one."""
+    if ctx.invoked_subcommand is not None:
+        return DONE
+    found, broken = _all(limit)
+    statuses = [status_at(one.reader, one.row, time.time()) for one in found]
+    if as_json:
+        print_json([
+            status_record(status) | {"journal": str(one.reader.path)}
+            for status, one in zip(statuses, found, strict=False)
+        ])  # fmt: skip
+    elif statuses:
+        show_list(statuses)
+    elif not broken:
+        console().print(_NONE)
+    for error in broken:
+        say_error(error.message)
+    return MISUSED if broken else DONE
+
+
+def _all(limit: int) -> tuple[list[Found], list[ConfigError]]:
+    """Return the newest optimisations, at most so many."""
+    found, broken = all_runs(default_data_dir().absolute(), kind=OPTIMISE, limit=limit)
+    return list(found), list(broken)
+
+
+def _find(run_id: str | None) -> Found:
+    """Return an optimisation and the journal that has it; without an id the newest one."""
+    if run_id is None:
+        found, broken = _all(1)
+        if not found and broken:
+            raise broken[0]
+        if not found:
+            raise ConfigError(_NONE)
+        return found[0]
+    one = find_run(run_id, default_data_dir().absolute())
+    if one.row.spec.kind != OPTIMISE:
+        raise ConfigError(f"run {run_id} is no optimisation: see `dspex runs show {run_id}`")
+    return one
+
+
+def _candidates(one: Found) -> tuple[list[Candidate], Candidate | None]:
+    """Return the candidates of an optimisation, and its result."""
+    return found_in(one.reader.steps(one.row.run_id))
+
+
+@click.command("show")
+@click.argument("run_id", metavar="[ID]", required=False)
+@json_option
+def show_one(run_id: str | None, as_json: bool) -> int:
+    """Show an optimisation: its figures, and its candidates, the best first. Without an id the newest."""
+    return show_found(_find(run_id), as_json)
+
+
+def show_found(one: Found, as_json: bool) -> int:
+    """Show an optimisation; return the exit status."""
+    status, (candidates, _) = status_at(one.reader, one.row, time.time()), _candidates(one)
+    if as_json:
+        parts = [part._asdict() for part in one.reader.parts_of(one.row.run_id)]
+        print_json(run_summary(one.row, time.time()) | status_record(status, candidates) | {"parts": parts})
+    else:
+        show_status(status, candidates)
+    return FAILED if status.state == "failed" else DONE
+
+
+@click.command()
+@click.argument("run_id", metavar="ID")
+@click.argument("first")
+@click.argument("second", default="best")
+@json_option
+def diff(run_id: str, first: str, second: str, as_json: bool) -> int:
+    """Compare two candidates by their numbers in `show`, or "best": instructions, fields, demos."""
+    candidates, result = _candidates(_find(run_id))
+    a, b = (_candidate(candidates, result, text) for text in (first, second))
+    found = differences(a.state, b.state)
+    if as_json:
+        print_json({"first": candidate_record(a), "second": candidate_record(b), "differences": found})
+    else:
+        show_differences(a, b, found)
+    return DONE
+
+
+def _candidate(candidates: list[Candidate], result: Candidate | None, text: str) -> Candidate:
+    if text == "best":
+        best = best_of(candidates, result)
+        if best is not None:
+            return best
+    for one in candidates:
+        if text in (str(one.number), one.name):
+            return one
+    there = f"1 to {len(candidates)}, or best" if candidates else "none: it has no candidates yet"
+    raise ConfigError(f"candidate is invalid: got {text!r:.80}, expected {there}")
+
+
+@click.command()
+@click.argument("run_id", metavar="[ID]", required=False)
+@limit_options
+@output_option
+@click.option("--quiet", is_flag=True, help="No progress line.")
+@json_option
+def resume(
+    run_id: str | None,
+    budget: float | None,
+    max_calls: int | None,
+    max_seconds: float | None,
+    output: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    """Go on with an optimisation: what is finished is not done again. Waits, as `dspex optimize` does.
+
+    Limits that are given hold from now on, what was spent included; the others stay as they were.
+    """
+    check_output(output)
+    one = _find(run_id)
+    given = {"usd": budget, "calls": max_calls, "seconds": max_seconds}
+    settings = one.row.spec.settings
+    there = {"usd": "budget", "calls": "max_calls", "seconds": "max_seconds"}
+    limits = {name: settings.get(there[name]) if value is None else value for name, value in given.items()}
+    with connection.over(one.folder) as system:
+        handle = handle_of(system, one.row.run_id)
+        handle.resume(budget=None if all(value is None for value in given.values()) else limits)
+        return follow(handle, output, quiet, as_json)
+
+
+@click.command()
+@click.argument("run_id", metavar="ID")
+@json_option
+def pause(run_id: str, as_json: bool) -> int:
+    """Pause an optimisation: what is in flight is given up, what was answered stays."""
+    one = _find(run_id)
+    if one.row.state == "running":
+        with connection.over(one.folder) as system:
+            handle_of(system, run_id).pause("by dspex optimizations pause")
+    elif one.row.state != "paused":
+        raise ConfigError(f"optimisation {run_id} is {one.row.state}: there is nothing to pause")
+    return _tell(run_id, as_json, f"go on with `dspex optimizations resume {run_id}`")
+
+
+@click.command()
+@click.argument("run_id", metavar="ID")
+@json_option
+def cancel(run_id: str, as_json: bool) -> int:
+    """End an optimisation for good; its candidates stay."""
+    one = _find(run_id)
+    if one.row.state == "finished":
+        raise ConfigError(f"optimisation {run_id} is finished: there is nothing to cancel")
+    if one.row.state != "cancelled":
+        with connection.over(one.folder) as system:
+            handle_of(system, run_id).cancel("by dspex optimizations cancel")
+    return _tell(run_id, as_json, f"its candidates: `dspex optimizations show {run_id}`")
+
+
+def _tell(run_id: str, as_json: bool, advice: str) -> int:
+    one = _find(run_id)
+    status = status_at(one.reader, one.row, time.time())
+    if as_json:
+        print_json(status_record(status))
+    else:
+        say_note(f"optimisation {run_id} is {status.state}, it has {status.candidates} candidates; {advice}")
+    return DONE

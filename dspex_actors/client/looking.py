@@ -1,0 +1,62 @@
+"""Looking at a run while a node, or its journal, is away for a moment."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dspex_actors.errors import RunInterrupted
+from dspex_actors.journal.errors import JournalError
+from dspex_actors.journal.reader import JournalReader
+from dspex_actors.journal.records import RunRow
+from dspex_actors.journal.summary import run_summary
+from supervisors.client.launch import node_runs
+from supervisors.errors import CallTimeout, NodeDown, NoProcess, ServerExited
+
+POLL_LAST = 0.25
+#: How long a node that fell is waited for before a run counts as interrupted, in seconds; and one that is there and
+#: does not answer.
+COME_BACK_SECONDS, PATIENCE_SECONDS = 4.0, 60.0
+ENDED = ("finished", "failed", "cancelled", "paused")
+
+
+def look(run_id: str, ask: Callable[..., Any], data_dir: Path, journal: JournalReader) -> dict[str, Any]:
+    """Return a run's summary and note.
+
+    Args:
+        run_id: the run.
+        ask: asks the keeper of runs.
+        data_dir: of its node.
+        journal: of its node.
+
+    Raises:
+        RunInterrupted: the node went away.
+    """
+    asked = time.monotonic()
+    while True:
+        try:
+            found: dict[str, Any] = ask("progress", run_id, timeout=COME_BACK_SECONDS)
+            return found
+        except JournalError:
+            # The run waits for its journal, and so does who waits for the run.
+            time.sleep(POLL_LAST)
+            asked = time.monotonic()
+        except (NoProcess, ServerExited, CallTimeout, NodeDown) as error:
+            # One that is there and only slow is no reason to give a run up.
+            patience = PATIENCE_SECONDS if isinstance(error, CallTimeout) else COME_BACK_SECONDS
+            if time.monotonic() - asked > patience or not node_runs(data_dir):
+                row = _row(run_id, journal)
+                if row is not None and row.state in ENDED and row.state != "paused":
+                    # It ended just before its node went: another program's, which had no more to wait for.
+                    return {"summary": run_summary(row), "note": {}}
+                raise RunInterrupted("the node went away", run_id=run_id) from None
+            time.sleep(0.05)
+
+
+def _row(run_id: str, journal: JournalReader) -> RunRow | None:
+    try:
+        return journal.get_run(run_id)
+    except JournalError:  # a server that went away too
+        return None

@@ -1,0 +1,282 @@
+# ruff: noqa: S608 - only constants of this package are put into SQL text; values are always bound
+"""A run's copy in the journal of another node: how far it is, what it lacks, and taking that in.
+
+A copy has the number of the last change that it has, and the epoch of that number. Where both are the same in two
+journals, so is everything up to there: within an epoch one coordinator gives the numbers. What is behind it comes as
+batches, as the evaluator made them, or, where those are not in memory any more, by the log, in portions. Whoever
+takes something in compares first whether its copy is as it was thought to be: what comes late, twice, or from a
+coordinator of before, does nothing.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from dspex_actors.journal import log, queries
+from dspex_actors.journal.appending import write_batch
+from dspex_actors.journal.base import JournalBase
+from dspex_actors.journal.errors import JournalError
+from dspex_actors.journal.migrations import INDEX_BITS, MAX_INDEX
+from dspex_actors.journal.rows import packed_rows, unpacked_rows
+from dspex_actors.journal.sameness import WORKFLOW
+from dspex_actors.journal.schema import ATTEMPT_COLUMNS, RESULT_COLUMNS, RUN_COLUMNS, Values, insert, span
+from dspex_actors.journal.store import Batch, LogEntry
+from dspex_actors.journal.tally import Tally
+
+#: About so many rows are in a portion.
+ROWS = 1000
+#: Why a copy is no whole one: more of it is on its way.
+UNFINISHED = "its copy on this node is not finished"
+_COLUMNS = (*RUN_COLUMNS, "batch")
+_AT_ONCE = 500
+
+
+class Stand(NamedTuple):
+    """How far a copy is; a journal without the run is at number 0.
+
+    Args:
+        seq: the number of its last change.
+        epoch: that the run had at this number; 0: nobody had claimed it.
+        created_at: of the run: another run of that name is none of its copies.
+        claimed: the epoch of the coordinator that it was claimed by last.
+        is_whole: whether its counters are of that number too.
+    """
+
+    seq: int = 0
+    epoch: int = 0
+    created_at: float = 0.0
+    claimed: int = 0
+    is_whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """What a copy lacks, by the log: changes, their rows, and the run's row as it is.
+
+    Args:
+        seq: the number that the copy has with it.
+        entries: number, epoch, opening, batch, results, attempts of each; the last two None for a claim.
+        rows: of all entries.
+        run: the run's row.
+        is_last: whether nothing was behind it.
+    """
+
+    seq: int
+    entries: list[list[Any]]
+    rows: bytes
+    run: list[Any]
+    is_last: bool
+
+
+def stand_of(journal: JournalBase, run_id: str, seq: int | None = None) -> Stand:
+    """Return how far a run is in a journal, or what it was at a number that it is beyond."""
+    with journal.reading() as db:
+        return _stand(db, run_id, seq)
+
+
+def _stand(db: Any, run_id: str, seq: int | None = None) -> Stand:
+    found = db.execute(
+        "SELECT number, seq, created_at, claimed, reason FROM runs WHERE run_id = ?", (run_id,)
+    ).fetchone()
+    if found is None:
+        return Stand()
+    number, at, created_at, claimed, reason = found
+    at = at if seq is None else seq
+    return Stand(at, log.epoch_at(db, number, at), created_at, claimed, not (reason or "").startswith(UNFINISHED))
+
+
+def portion_after(journal: JournalBase, run_id: str, seq: int) -> Portion:
+    """Return what is behind a number, about `ROWS` rows of it."""
+    with journal.reading() as db:
+        number, base = queries.number_and_base(db, run_id)
+        run = list(db.execute(f"SELECT {', '.join(_COLUMNS)} FROM runs WHERE number = ?", (number,)).fetchone())
+        entries: list[LogEntry] = []
+        count, is_last = 0, True
+        for entry in log.since(db, run_id, seq, ROWS):
+            if entries and count + len(entry.results) + len(entry.attempts) > 2 * ROWS:
+                is_last = False
+                break
+            entries.append(entry)
+            count += len(entry.results) + len(entry.attempts)
+        is_last = is_last and len(entries) < ROWS
+        results = _rows(db, "results", RESULT_COLUMNS, base, {index for one in entries for index in one.results})
+        attempts = _rows(db, "attempts", ATTEMPT_COLUMNS, base, {index for one in entries for index in one.attempts})
+    plain = [
+        [
+            one.seq,
+            one.epoch,
+            *one.batch,
+            *((None, None) if one.is_claim else (_bytes(one.results), _bytes(one.attempts))),
+        ]
+        for one in entries
+    ]
+    last = run[_COLUMNS.index("seq")] if is_last else entries[-1].seq
+    return Portion(last, plain, packed_rows(results, attempts), run, is_last)
+
+
+def take_batch(journal: JournalBase, run_id: str, epoch: int, seen: Stand, batch: Batch, packed: bytes) -> Stand:
+    """Write a batch into a copy; on the disk when it returns.
+
+    Args:
+        journal: that has the copy.
+        run_id: the run.
+        epoch: of the coordinator that sends it.
+        seen: how far the copy is thought to be.
+        batch: which batch of its evaluator.
+        packed: its rows.
+
+    Returns:
+        How far the copy is now.
+
+    Raises:
+        Fenced: the run was claimed with a greater epoch.
+    """
+    results, attempts = unpacked_rows(packed)
+    with journal.transaction(adds=True) as db:
+        stand = _stand(db, run_id)
+        _check(run_id, epoch, stand)
+        if stand[:3] != seen[:3] or not stand.is_whole or stand.claimed != epoch:
+            return stand
+        held = log.hold(db, run_id, epoch)
+        write_batch(db, held, batch, results, attempts)
+        return stand._replace(seq=held.seq + 1)
+
+
+def take_portion(
+    journal: JournalBase, run_id: str, epoch: int, seen: Stand, portion: Portion, *, anew: bool = False
+) -> Stand:
+    """Write a portion into a copy, as `take_batch` writes a batch; the first one makes the copy.
+
+    Args:
+        journal: that has the copy.
+        run_id: the run.
+        epoch: of the coordinator that sends it.
+        seen: how far the copy is thought to be.
+        portion: what it lacks.
+        anew: whether what the copy has is another content, and is dropped first.
+    """
+    with journal.transaction() as db:
+        stand = _stand(db, run_id)
+        _check(run_id, epoch, stand)
+        if stand[:3] != seen[:3]:
+            return stand
+        if anew and stand != Stand():
+            queries.delete(db, queries.number_and_base(db, run_id)[0])
+        values = list(portion.run)
+        values[_COLUMNS.index("seq")] = portion.seq
+        if not portion.is_last:
+            values[_COLUMNS.index("reason")] = UNFINISHED
+        if anew or stand == Stand():
+            marks = ", ".join("?" * len(_COLUMNS))
+            db.execute(f"INSERT INTO runs ({', '.join(_COLUMNS)}) VALUES ({marks})", values)
+        else:
+            names = ", ".join(f"{name} = ?" for name in _COLUMNS)
+            db.execute(f"UPDATE runs SET {names} WHERE run_id = ?", (*values, run_id))
+        number, base = queries.number_and_base(db, run_id)
+        results, attempts = unpacked_rows(portion.rows)
+        db.executemany(insert("results", RESULT_COLUMNS, base), results)
+        db.executemany(insert("attempts", ATTEMPT_COLUMNS, base, instead="REPLACE"), attempts)
+        db.executemany(log.INSERT, [(number, *entry) for entry in portion.entries])
+        return _stand(db, run_id)
+
+
+def check_order(journal: JournalBase, run_id: str, before: Batch) -> None:
+    """Refuse a batch as long as the one before it is not there: of two, the later number would hide the other.
+
+    Args:
+        journal: the journal.
+        run_id: the run.
+        before: the batch that must be there; number 0: none.
+
+    Raises:
+        JournalError: it is not.
+    """
+    if not before.number:
+        return
+    with journal.reading() as db:
+        found = db.execute("SELECT epoch, batch FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+    if found is not None and found[0] == before.opening and found[1] < before.number:
+        raise JournalError(f"batch {before.number} of the run is to be written first")
+
+
+class Leased(NamedTuple):
+    """A run that goes on somewhere, under a lease, as a journal has it."""
+
+    run_id: str
+    kind: str
+    owner: str
+
+
+def leased_runs(journal: JournalBase) -> list[Leased]:
+    """Return the runs of a journal that go on under a lease, here or elsewhere."""
+    with journal.reading() as db:
+        found = db.execute("SELECT run_id, kind, owner FROM runs WHERE state = 'running' AND claimed > 0")
+        return [Leased(*row) for row in found]
+
+
+def stale_runs(journal: JournalBase) -> list[str]:
+    """Return the runs under leases of a journal that do not go on, and whose end is not there: it may be elsewhere."""
+    with journal.reading() as db:
+        found = db.execute(
+            "SELECT run_id FROM runs WHERE claimed > 0 AND owner != '' AND kind != ? AND state != 'running' "
+            "AND (state != 'finished' OR reason = ?)",
+            (WORKFLOW, UNFINISHED),
+        )
+        return [run_id for (run_id,) in found]
+
+
+def set_aside(journal: JournalBase, run_id: str, reason: str) -> None:
+    """Pause a copy that nobody keeps in sync any more: what it says of its run would be wrong for ever.
+
+    Its number stays: only the run's coordinator gives numbers.
+    """
+    with journal.transaction() as db:
+        db.execute(
+            "UPDATE runs SET state = 'paused', reason = ?, running_since = NULL WHERE run_id = ? AND state = 'running'",
+            (reason, run_id),
+        )
+
+
+def make_whole(journal: JournalBase, run_id: str) -> None:
+    """Have a run's counters be those of the rows that are there, where its copy was not finished."""
+    with journal.transaction() as db:
+        if _stand(db, run_id).is_whole:
+            return
+        number, base = queries.number_and_base(db, run_id)
+        names = ("done", "succeeded", "failed", "score_sum", "scored", "asked", "cost", "unpriced")
+        zeros = ", ".join(f"{name} = 0" for name in names)
+        db.execute(f"UPDATE runs SET {zeros}, usage = '{{}}', reason = NULL WHERE number = ?", (number,))
+        seq, batch = db.execute("SELECT seq, batch FROM runs WHERE number = ?", (number,)).fetchone()
+        for results in _pages(db, "results", RESULT_COLUMNS, base):
+            Tally.of(results, []).add_to(db, number, seq, batch)
+        for attempts in _pages(db, "attempts", ATTEMPT_COLUMNS, base):
+            Tally.of([], attempts).add_to(db, number, seq, batch)
+
+
+def _check(run_id: str, epoch: int, stand: Stand) -> None:
+    if epoch < stand.claimed:
+        raise log.fenced(run_id, epoch, stand.claimed)
+
+
+def _rows(db: Any, table: str, names: Sequence[str], base: int, indices: Iterable[int]) -> list[Values]:
+    keys = sorted(base | index for index in indices)
+    found: list[Values] = []
+    for at in range(0, len(keys), _AT_ONCE):
+        some = keys[at : at + _AT_ONCE]
+        marks = ", ".join("?" * len(some))
+        rows = db.execute(f"SELECT {', '.join(names)} FROM {table} WHERE key IN ({marks})", some)
+        found += [[key & MAX_INDEX, *values] for key, *values in rows]
+    return found
+
+
+def _pages(db: Any, table: str, names: Sequence[str], base: int) -> Iterable[list[Values]]:
+    cursor = db.execute(f"SELECT {', '.join(names)} FROM {table} WHERE key BETWEEN ? AND ?", span(base >> INDEX_BITS))
+    while rows := cursor.fetchmany(_AT_ONCE):
+        yield [list(row) for row in rows]
+
+
+def _bytes(indices: Sequence[int]) -> bytes:
+    return array("q", indices).tobytes()

@@ -1,0 +1,1 @@
+"""The journal in a PostgreSQL server: one for all nodes that use it."""

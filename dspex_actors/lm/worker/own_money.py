@@ -1,0 +1,69 @@
+"""Money of LMs of the user's own: nobody knows beforehand what they cost, so it is taken off when they have answered.
+
+Where it does not fit any more it is spent all the same, and nothing more is asked: a limit is passed by what was under
+way at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import Future
+
+from dspex_actors.errors import BudgetExceeded, LMError
+from dspex_actors.lm.attempts import Ledger
+from dspex_actors.lm.worker.purse import AccountLimits
+from dspex_actors.lm.worker.spending import Wallet
+
+#: Money that is held back for others is waited for so long, in seconds.
+WAIT_SECONDS = 60.0
+#: So many sets of accounts that are used up are known.
+MOST_EMPTY = 1000
+
+
+class OwnMoney:
+    """The money of own LMs in one worker.
+
+    Args:
+        wallet: its purses.
+        loop: the worker's.
+    """
+
+    def __init__(self, wallet: Wallet, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin with nothing spent."""
+        self._wallet, self._loop = wallet, loop
+        #: What is used up, by accounts and limits: with a larger one it is not.
+        self._empty: dict[AccountLimits, BudgetExceeded] = {}
+
+    def check(self, ledger: Ledger | None, tags: Mapping[str, str] | None) -> None:
+        """Refuse a call where a limit that it counts for is used up.
+
+        Raises:
+            BudgetExceeded: it is; the call's example has no result.
+        """
+        if not self._empty:
+            return
+        error = self._empty.get(self._wallet.accounts(ledger, tags))
+        if error is None:
+            return
+        mine = BudgetExceeded(error.message, spent=error.spent, budget=error.budget, run_id=error.run_id)
+        if ledger is not None:
+            ledger.refused = mine
+        raise mine
+
+    def charge(self, ledger: Ledger | None, tags: Mapping[str, str] | None, cost: float) -> Future[None] | None:
+        """Take off what a call has cost, in dollars, from any thread; return what is done then. None: no limit."""
+        accounts = self._wallet.accounts(ledger, tags)
+        return asyncio.run_coroutine_threadsafe(self._charge(accounts, cost), self._loop) if accounts else None
+
+    async def _charge(self, accounts: AccountLimits, cost: float) -> None:
+        try:
+            hold = await self._wallet.hold(accounts, cost, WAIT_SECONDS)
+        except (BudgetExceeded, LMError) as error:
+            self._wallet.overspend(accounts, cost)
+            if isinstance(error, BudgetExceeded):
+                if len(self._empty) >= MOST_EMPTY:
+                    self._empty.clear()
+                self._empty[accounts] = error
+        else:
+            hold.settle(cost)

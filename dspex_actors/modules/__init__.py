@@ -1,0 +1,1 @@
+"""Programs that a node serves by name, and that are exchanged while they are called: `system.modules`."""

@@ -1,0 +1,1 @@
+"""Optimisations that the node carries out: who keeps them, and who carries one out."""

@@ -1,0 +1,1 @@
+"""Programs whose answers are read as they come: `streamify`, listeners to fields, status messages."""

@@ -1,0 +1,399 @@
+"""Carrying an optimiser's steps out: each is a run of the node, many at a time; what is finished is not done again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, TypeVar
+
+from dspex_actors.client.looking import ENDED, POLL_LAST, look
+from dspex_actors.client.system import POLL_FIRST
+from dspex_actors.errors import AuthError, BudgetExceeded, DspexError, QuotaExhausted, RunInterrupted
+from dspex_actors.journal.errors import JournalError
+from dspex_actors.journal.records import RunRow
+from dspex_actors.runs.budget import BUDGET, WHOLE_BUDGET
+from dspex_actors.runs.identity.parts import program_identity
+from dspex_actors.runs.optimisations import CANNOT_WIN, NOT_NEEDED
+from dspex_actors.runs.plan.hopeless import is_own_fault
+from dspex_actors.teleprompt.endings import Away, Cancelled, TakenOver
+from dspex_actors.teleprompt.outcomes import outcome
+from dspex_actors.teleprompt.purse import Purse
+from dspex_actors.teleprompt.race import Race
+from dspex_actors.teleprompt.step_runs import How, start
+from dspex_actors.teleprompt.steps import Bootstrap, Evaluate, Scored, Steps
+from dspex_actors.teleprompt.strands import Strands, Task
+from supervisors.client.launch import node_runs
+from supervisors.errors import SupervisorsError
+
+T = TypeVar("T")
+#: The keeper of runs, where it fell and its node did not, is waited for so long, in seconds, and asked this often.
+COME_BACK_SECONDS, PAUSE_SECONDS = 20.0, 0.05
+#: What is added to the id of a run that is made anew.
+ANEW = "b"
+
+
+def carry_out(steps: Steps, how: How) -> Any:
+    """Carry an optimiser's steps out and return what it returned.
+
+    Raises:
+        RunFailed, RunInterrupted: a step's run ended so, and the optimiser does not go on without.
+    """
+    return _Carrier(steps, how).run()
+
+
+class _Carrier:
+    def __init__(self, steps: Steps, how: How) -> None:
+        self._how, self._system = how, how.system
+        self._strands = Strands(steps, how.tell)
+        self._purse, self._poll = Purse(how.budget), POLL_FIRST
+        self._running: dict[str, Task] = {}
+        #: What each run has asked.
+        self._asked: dict[str, int] = {}
+        #: Runs that are there; of these those that were begun before and are not through.
+        self._there: set[str] = set()
+        self._begun: set[str] = set()
+        #: Runs that were under way when this began, and that nobody has asked for yet.
+        self._before: set[str] = set()
+        #: Bootstraps that an account has ended, and not what they have tried.
+        self._spoiled: set[str] = set()
+        #: Of tasks that were looked at: whether their runs are through; and what their evaluations ask.
+        self._looked: dict[Task, bool] = {}
+        self._keys: dict[Task, tuple[Any, ...]] = {}
+        #: Runs whose part of the budget is used up, each with what was left when it was.
+        self._short: dict[str, tuple[Task, float]] = {}
+        #: Evaluations by what they ask, tasks that wait for an equal one, and what those that are through came to.
+        self._known: dict[tuple[Any, ...], Task] = {}
+        self._equal: dict[Task, list[Task]] = {}
+        self._outcomes: dict[Task, Any] = {}
+        self._races: dict[str, Race] = {}
+
+    def _take_in(self) -> None:
+        """Take in what its runs have cost so far, also those that are asked for later, or never again."""
+        if self._how.parent_id is None:
+            return
+        parent, under_way = self._how.parent_id, []
+        for part in self._insist(lambda: self._system.journal.parts_of(parent)):
+            self._there.add(part.run_id)
+            if part.state in ("running", "paused", "failed"):
+                self._begun.add(part.run_id)
+            if part.state == "running":
+                under_way.append(part.run_id)
+            self._asked[part.run_id] = part.asked
+            self._purse.ended(part.run_id, part.cost)
+        self._before = set(under_way)
+        kept = [self._keep(self._read(run_id)) for run_id in under_way]
+        if self._how.budget is not None and (None in kept or self._purse.left < 0):
+            for run_id in under_way:  # they have larger parts than there are now
+                self._pause(run_id, "its optimisation has another budget")
+            self._before = set()
+
+    def _pause_forgotten(self) -> None:
+        """Pause what was under way before and is not asked for now: nobody would follow it, and what it spends."""
+        asked = {*self._running, *self._short, *map(self._run_id, self._strands.todo)}
+        for run_id in self._before - asked:
+            self._pause(run_id, "its optimisation has not asked for it again")
+        self._before = set()
+
+    def _pause(self, run_id: str, why: str) -> None:
+        """Pause a run, and take in what it has cost."""
+        self._insist(lambda: self._system._order(run_id, "pause", run_id, why))
+        row = self._read(run_id)
+        self._purse.ended(run_id, 0.0 if row is None else row.cost)
+
+    def run(self) -> Any:
+        try:
+            self._take_in()
+            while not self._strands.over:
+                self._drop()
+                self._how.check()
+                self._start_some()
+                if self._before:
+                    self._pause_forgotten()
+                if not self._look() and not self._strands.over:
+                    time.sleep(self._poll)
+                    self._poll = min(POLL_LAST, self._poll * 1.3)
+            self._drop()
+            return self._strands.result
+        except BaseException as error:
+            if not isinstance(error, Cancelled | TakenOver):  # its runs are cancelled, too; or are another's
+                self._pause_all(error)
+            raise
+        finally:
+            self._how.spent = self._purse.spent
+            self._strands.close()
+
+    def _pause_all(self, error: BaseException) -> None:
+        """Pause what is under way. The keeper of runs, where it is just away, is waited for once."""
+        waits = isinstance(error, Exception) and not isinstance(error, Away)
+        for run_id in self._running:
+            order = partial(self._system._order, run_id, "pause", run_id, "the optimisation was interrupted")
+            try:
+                self._insist(order, checks=False) if waits else order()
+            except (RunInterrupted, SupervisorsError):
+                return
+            except DspexError:
+                continue  # it has just ended
+
+    # --- starting ---------------------------------------------------------------------------------------------------
+
+    def _start_some(self) -> None:
+        """Start what there is room for, after all that was through before: that may say that the rest is not needed."""
+        todo = self._strands.todo
+        while known := [task for task in todo if self._is_answered(task)]:
+            for task in known:
+                if task in todo:
+                    self._start(task)
+        for run_id, (task, left) in list(self._short.items()):
+            if self._purse.left > left or not self._running:
+                del self._short[run_id]
+                self._begin(task, self._row(task), 1)
+        while todo and len(self._running) < self._how.at_once():
+            # What has begun goes first: of equal ones that are asked for it is the one that is paid for in part.
+            self._start(next((one for one in todo if self._run_id(one) in self._begun), todo[0]))
+
+    def _is_answered(self, task: Task) -> bool:
+        """Tell whether nothing is left to do for a task. What was not needed is not answered: it may be needed now."""
+        if task not in self._looked:
+            row = self._row(task)
+            self._looked[task] = row is not None and (row.state == "finished" or _has_lost(row))
+        return self._looked[task] or self._equal_of(task) in self._outcomes
+
+    def _start(self, task: Task) -> None:
+        self._strands.todo.remove(task)
+        row, equal = self._row(task), self._equal_of(task)
+        if equal is None and isinstance(task.step, Evaluate):
+            self._known.setdefault(self._key(task), task)
+        if equal is not None:
+            if equal in self._outcomes:
+                self._come(task, self._outcomes[equal])
+            else:
+                self._equal.setdefault(equal, []).append(task)
+        elif row is not None and _has_lost(row):
+            self._come(task, Scored(None, run_id=row.run_id))
+        else:
+            self._begin(task, row, min(self._how.at_once() - len(self._running), 1 + len(self._strands.todo)))
+
+    def _begin(self, task: Task, row: RunRow | None, parts: int) -> None:
+        run_id = self._run_id(task)
+        is_over = row is not None and row.state == "finished"
+        if row is not None:
+            self._purse.ended(run_id, row.cost)
+            self._asked[run_id] = row.asked
+        held = None if is_over else self._keep(row) or self._purse.hold(run_id, parts)
+        money = {} if held is None else {"budget": held, "unknown_price": self._how.unknown_price}
+        is_unneeded = row is not None and row.reason == NOT_NEEDED
+        try:
+            self._insist(lambda: start(self._how, task.step, run_id, money, force=is_unneeded))
+        except RunInterrupted:
+            raise
+        except Exception as error:
+            self._how.check(now=True)  # nothing is started for an optimisation that was paused
+            self._purse.ended(run_id, 0.0 if row is None else row.cost)
+            self._fail(task, error)
+            return
+        self._there.add(run_id)
+        if is_over:
+            self._ended(task, run_id, is_earlier=True)
+        else:
+            self._running[run_id] = task
+            self._poll = POLL_FIRST
+
+    def _keep(self, row: RunRow | None) -> float | None:
+        """Have a run that is under way keep its part of the budget, which its evaluator has; None: it has none."""
+        settings = {} if row is None or row.state != "running" else row.spec.settings
+        part = settings.get("budget")
+        if row is None or part is None or self._how.budget is None:
+            return None
+        if settings.get(WHOLE_BUDGET, part) > self._how.budget:
+            return None  # it would take what there is no more
+        return self._purse.keep(row.run_id, part)
+
+    def _insist(self, ask: Callable[[], T], away: Any = (RunInterrupted, JournalError), *, checks: bool = True) -> T:
+        """Ask the keeper of runs, or the journal; one that fell (it raises `away`) is waited for.
+
+        Raises:
+            Away: it is not back, or its node is gone.
+        """
+        until = time.monotonic() + COME_BACK_SECONDS
+        while True:
+            try:
+                return ask()
+            except away as error:
+                if checks:
+                    self._how.check(now=True)
+                if time.monotonic() > until or not node_runs(self._system.data_dir):
+                    raise Away(
+                        f"optimisation {self._how.run_id} is interrupted ({error.message.partition(':')[0]}); connect "
+                        "again, and the same id goes on with it",
+                        run_id=self._how.run_id,
+                    ) from error
+            time.sleep(PAUSE_SECONDS)
+
+    def _equal_of(self, task: Task) -> Task | None:
+        """Return an earlier task that asks the same: what it comes to is what this one would come to."""
+        if not isinstance(task.step, Evaluate):
+            return None
+        earlier = self._known.get(self._key(task))
+        race = earlier.step.race if earlier is not None and isinstance(earlier.step, Evaluate) else None
+        # One that may be stopped in a race says nothing to those outside.
+        return earlier if race in (None, task.step.race) else None
+
+    def _key(self, task: Task) -> tuple[Any, ...]:
+        """Return what an evaluation asks; of other tasks something of their own."""
+        step = task.step
+        if task not in self._keys:
+            self._keys[task] = (
+                (program_identity(step.program).digest, id(step.examples), id(step.metric), id(step.lm))
+                if isinstance(step, Evaluate)
+                else (id(task),)
+            )
+        return self._keys[task]
+
+    def _run_id(self, task: Task) -> str:
+        run_id = f"{self._how.run_id}.{task.name}"
+        while run_id in self._spoiled or f"{run_id}{ANEW}" in self._there:
+            run_id += ANEW
+        return run_id
+
+    def _row(self, task: Task) -> RunRow | None:
+        run_id = self._run_id(task)
+        return self._read(run_id) if run_id in self._there else None
+
+    def _read(self, run_id: str) -> RunRow | None:
+        return self._insist(lambda: self._system.journal.get_run(run_id))
+
+    # --- following --------------------------------------------------------------------------------------------------
+
+    def _look(self) -> bool:
+        """Look at each run once; return whether something came."""
+        came, done, total, cost = False, 0, 0, 0.0
+        for run_id, task in list(self._running.items()):
+            if run_id not in self._running:
+                continue  # it was dropped meanwhile
+            found = self._look_at(run_id)
+            summary = found["summary"]
+            self._asked[run_id] = summary["asked"]
+            done, total, cost = done + summary["done"], total + (summary["total"] or 0), cost + summary["spent"]
+            is_lost = self._loses(task, summary)
+            if summary["state"] not in ENDED and not is_lost:
+                continue
+            if summary["state"] in ("paused", "cancelled"):
+                self._how.check(now=True)  # it was the optimisation that was
+            came = True
+            del self._running[run_id]
+            self._purse.ended(run_id, summary["spent"])
+            if summary["state"] == "paused" and summary["reason"] == BUDGET:
+                self._run_short(task, run_id)
+            elif summary["state"] in ENDED:
+                self._ended(task, run_id)
+            else:
+                self._cancel(run_id, CANNOT_WIN)
+                self._come(task, Scored(None, run_id=run_id))
+            self._drop()
+        if self._how.watch is not None:
+            self._how.watch(
+                {
+                    "done": done,
+                    "total": total or None,
+                    "cost": self._purse.spent + cost,
+                    "asked": sum(self._asked.values()),
+                }
+            )
+        return came
+
+    def _look_at(self, run_id: str) -> dict[str, Any]:
+        return self._insist(lambda: look(run_id, self._system._ask, self._system.data_dir, self._system.journal))
+
+    def _run_short(self, task: Task, run_id: str) -> None:
+        """Have a run wait for what others leave; where there is nobody who could, the budget is used up."""
+        left = self._purse.left
+        if self._how.budget is None:  # it had its part when there was one
+            self._begin(task, self._row(task), 1)
+            return
+        if self._running or any(left > before for _, before in self._short.values()):
+            self._short[run_id] = (task, left)
+            return
+        spent, budget = self._purse.spent, self._how.budget
+        raise BudgetExceeded(
+            f"optimisation {self._how.run_id} is paused: ${spent:,.4f} of its budget of ${budget:,.4f} are spent, and "
+            "the next request may cost more than is left; go on with "
+            f"compile(..., run_id={self._how.run_id!r}, budget={2 * budget:g})",
+            run_id=self._how.run_id,
+            spent=spent,
+            budget=budget,
+        )
+
+    def _ended(self, task: Task, run_id: str, *, is_earlier: bool = False) -> None:
+        try:
+            came = self._insist(lambda: outcome(self._system, task.step, run_id), (JournalError,))
+        except RunInterrupted:
+            raise  # it is no outcome: it goes on another time
+        except Exception as error:
+            row = self._row(task)
+            if isinstance(task.step, Bootstrap) and isinstance(error, AuthError | QuotaExhausted):
+                # It has counted errors that are no example's; what has ended so does not go on, and is made anew.
+                if not is_earlier:
+                    raise
+                self._spoiled.add(run_id)
+                self._looked[task] = False
+                self._strands.todo.append(task)
+                return
+            if row is not None and row.state != "finished" and not (row.state == "failed" and is_own_fault(row.reason)):
+                raise  # it says nothing of the program, and is none either
+            self._fail(task, error)
+        else:
+            self._come(task, came)
+
+    def _fail(self, task: Task, error: Exception) -> None:
+        self._forget(task)
+        for one in (task, *self._equal.pop(task, ())):
+            self._strands.failed(one, error)
+
+    def _forget(self, task: Task) -> None:
+        """Have nobody wait for a task that comes to nothing."""
+        self._known = {key: one for key, one in self._known.items() if one is not task}
+
+    def _come(self, task: Task, came: Any) -> None:
+        if isinstance(task.step, Evaluate):
+            self._outcomes[task] = came
+            if task.step.race is not None:
+                self._races.setdefault(task.step.race, Race()).through(_place(task), came.score, came.subscores)
+        for one in (task, *self._equal.pop(task, ())):
+            self._strands.done(one, came)
+
+    def _loses(self, task: Task, summary: Mapping[str, Any]) -> bool:
+        step = task.step
+        race = self._races.get(step.race) if isinstance(step, Evaluate) and step.race is not None else None
+        return race is not None and race.is_lost(_place(task), summary)
+
+    def _drop(self) -> None:
+        """End the runs that nobody waits for any more."""
+        while self._strands.dropped:
+            task = self._strands.dropped.pop()
+            self._forget(task)
+            # Who has waited for it is wanted still, or is among the dropped, too.
+            self._strands.todo.extend(one for one in self._equal.pop(task, ()) if one.strand.task is one)
+            for run_id, one in list(self._running.items()):
+                if one is task:
+                    del self._running[run_id]
+                    self._cancel(run_id, NOT_NEEDED)
+                    row = self._row(task)
+                    self._purse.ended(run_id, 0.0 if row is None else row.cost)
+            self._short = {run_id: pair for run_id, pair in self._short.items() if pair[0] is not task}
+
+    def _cancel(self, run_id: str, reason: str) -> None:
+        try:
+            self._insist(lambda: self._system.cancel(run_id, reason))
+        except RunInterrupted:
+            raise  # it goes on, and nobody may have its part
+        except DspexError:
+            pass  # it has just ended
+
+
+def _has_lost(row: RunRow) -> bool:
+    return row.state == "cancelled" and row.reason == CANNOT_WIN
+
+
+def _place(task: Task) -> tuple[int, ...]:
+    return tuple(map(int, task.name.split(".")))

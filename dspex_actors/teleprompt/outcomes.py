@@ -1,0 +1,72 @@
+"""What the run of an optimiser's step came to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from dspex_actors.client.result import EvaluationResult, Result
+from dspex_actors.client.system import System
+from dspex_actors.errors import RunFailed, failed_as, from_record
+from dspex_actors.teleprompt.bootstrap_select import Attempt, Bootstrapped, select
+from dspex_actors.teleprompt.observed import observed
+from dspex_actors.teleprompt.scoring import score_of
+from dspex_actors.teleprompt.steps import Ask, Bootstrap, Evaluate, Observe, Run, Scored
+
+
+def outcome(system: System, step: Run, run_id: str) -> Any:
+    """Return what a run that has ended came to.
+
+    Raises:
+        RunFailed: it ended without a result, or the bootstrap reached its `max_errors`.
+        RunInterrupted: it was paused.
+    """
+    result = system._ended(run_id)
+    match step:
+        case Evaluate():
+            return _scored(result)
+        case Observe():
+            return observed(step, result.results)
+        case Ask():
+            rows = {one.index: one.prediction for one in result.results if one.error is None}
+            return [rows.get(place) for place in range(len(step.rows))]
+        case Bootstrap():
+            return bootstrapped(step, result, run_id)
+
+
+def _scored(result: EvaluationResult) -> Scored:
+    rows = [0.0 if one.score is None else float(one.score) for one in result.results]
+    # Summed in the order of the examples, as DSPy does: the run's own sum is in that of the answers, and may be off by
+    # a digit that decides.
+    return Scored(score_of(rows) if rows else None, rows, result.failed, result.run_id)
+
+
+def bootstrapped(step: Bootstrap, result: EvaluationResult, run_id: str) -> Bootstrapped:
+    """Return what a bootstrap's run came to.
+
+    Raises:
+        RunFailed: it reached `max_errors`; it can be caught as the error that did it, too.
+    """
+    found = select(
+        _attempts(result.results, run_id),
+        max_bootstrapped_demos=step.max_bootstrapped_demos,
+        max_errors=step.max_errors,
+    )
+    if found.fatal is not None:
+        index, record = found.fatal
+        counted = f"{found.errors} of {step.max_errors} errors" if step.max_errors else "an error"
+        raise failed_as(
+            record,
+            f"the bootstrap gave up after {counted}; the last, of example {index:,}: "
+            f"{record.get('type')}: {record.get('message')}",
+            run_id,
+        ) from from_record(record)
+    return found
+
+
+def _attempts(results: Iterable[Result], run_id: str) -> Iterator[Attempt]:
+    for place, result in enumerate(results):
+        if result.index != place:
+            raise RunFailed(f"example {place:,} has no result in run {run_id}", run_id=run_id)
+        prediction = result.prediction
+        yield Attempt.from_fields(None if prediction is None else dict(prediction.items()), result.error)

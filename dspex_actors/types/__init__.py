@@ -1,0 +1,1 @@
+"""Types of fields beyond text and numbers: images, sound, files, documents, conversations, tools, code, reasoning."""

@@ -1,0 +1,1 @@
+"""Groups that decide together: each member votes by a function of its own."""

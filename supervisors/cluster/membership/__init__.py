@@ -1,0 +1,1 @@
+"""Who belongs to the cluster, who is suspect, who is down."""

@@ -1,0 +1,175 @@
+"""A run's copy in another journal: batch by batch, by the log, from the beginning; never what it is not meant for."""
+
+import pytest
+
+from dspex_actors.journal import copies, log
+from dspex_actors.journal.copies import Stand, make_whole, portion_after, stand_of, take_batch, take_portion
+from dspex_actors.journal.copying import content_of
+from dspex_actors.journal.errors import Fenced
+from dspex_actors.journal.reader import JournalReader
+from dspex_actors.journal.records import ResultRow, RunSpec
+from dspex_actors.journal.rows import packed_rows
+from dspex_actors.journal.schema import attempt_values, values_of_result
+from dspex_actors.journal.store import Batch
+from dspex_actors.journal.writer import Journal
+from dspex_actors.lm.attempts import Attempt
+
+
+@pytest.fixture
+def here(tmp_path):
+    with Journal(tmp_path / "here.db", owner="a") as journal:
+        journal.create_run(RunSpec(run_id="r", program=b"p"))
+        journal.claim("r", 3, "a")
+        journal.next_epoch("r")
+        yield journal
+
+
+@pytest.fixture
+def there(tmp_path):
+    with Journal(tmp_path / "there.db", owner="b") as journal:
+        yield journal
+
+
+def rows(*indices, n=1):
+    """Return results and requests of these examples, packed."""
+    results = [
+        ResultRow(index=index, example=b"e", prediction=b"p", score=1.0, worker="a/w", at=5.0) for index in indices
+    ]
+    usage = '{"input_total":7}'
+    asked = [Attempt(index, 1, n, 7.0, "openai", "x", "answered", cost=0.5, usage=usage) for index in indices]
+    return packed_rows(list(map(values_of_result, results)), list(map(attempt_values, asked)))
+
+
+def write(journal, number, *indices, epoch=3):
+    packed = rows(*indices)
+    results, attempts = copies.unpacked_rows(packed)
+    journal.append("r", epoch, Batch(1, number), results, attempts)
+    return Batch(1, number), packed
+
+
+def catch_up(here, there, epoch=3, anew=False):
+    """Bring a copy up to date by the log; return how many portions it took."""
+    count = 0
+    while True:
+        stand = stand_of(there, "r")
+        portion = portion_after(here, "r", 0 if anew else stand.seq)
+        take_portion(there, "r", epoch, stand, portion, anew=anew)
+        anew, count = False, count + 1
+        if portion.is_last:
+            return count
+
+
+def same(here, there):
+    mine, theirs = (content_of(JournalReader(journal.path), "r") for journal in (here, there))
+    assert mine is not None
+    assert mine == theirs
+    assert here.get_run("r") == there.get_run("r")
+    assert here.log_since("r", 0) == there.log_since("r", 0)
+
+
+def test_a_copy_is_made_by_the_log_and_goes_on_batch_by_batch(here, there):
+    write(here, 1, 0, 1)
+    catch_up(here, there)
+    same(here, there)
+    batch, packed = write(here, 2, 2, 3)
+    after = take_batch(there, "r", 3, stand_of(there, "r"), batch, packed)
+    assert after == stand_of(here, "r")
+    same(here, there)
+    here.set_state("r", "paused", "why")
+    catch_up(here, there)
+    same(here, there)
+    assert there.get_run("r").owner == "a"
+    assert JournalReader(there.path).spent(0, ()) == []  # who paid has it in his books
+
+
+def test_what_comes_twice_or_late_or_with_a_gap_changes_nothing(here, there):
+    catch_up(here, there)
+    before = stand_of(there, "r")
+    first, second = write(here, 1, 0), write(here, 2, 1)
+    seen = before._replace(seq=before.seq + 1)
+    assert take_batch(there, "r", 3, seen, *second) == before
+    assert take_batch(there, "r", 3, before, *first).seq == before.seq + 1
+    assert take_batch(there, "r", 3, before, *first).seq == before.seq + 1
+    old = portion_after(here, "r", 0)
+    take_portion(there, "r", 3, Stand(), old)
+    take_portion(there, "r", 3, before, old, anew=True)
+    assert there.get_run("r").done == 1
+    catch_up(here, there)
+    same(here, there)
+
+
+def test_the_epoch_of_a_number_is_found_among_the_claims_alone_however_long_the_log_is(here):
+    """It is looked for before each batch: reading the log for it each time, a copy took time by the square of it."""
+    steps = []
+    with here.transaction() as db:
+        db.set_progress_handler(lambda: steps.append(1), 100)
+        number, seq = db.execute("SELECT number, seq FROM runs WHERE run_id = 'r'").fetchone()
+        db.executemany(log.INSERT, [(number, seq + at, 3, 1, at, b"", b"") for at in range(1, 5001)])
+        db.execute("UPDATE runs SET seq = seq + 5000")
+        steps.clear()
+        assert log.epoch_at(db, number, seq + 5000) == 3
+        assert log.epoch_at(db, number, 1) == 3
+        assert log.epoch_at(db, number, 0) == 0
+        db.set_progress_handler(None, 0)
+    assert len(steps) < 5
+
+
+def test_a_long_log_comes_in_portions_and_a_copy_in_between_can_be_made_whole(here, there, monkeypatch):
+    monkeypatch.setattr(copies, "ROWS", 2)
+    for number in range(1, 12):
+        write(here, number, 2 * number, 2 * number + 1)
+    stand = stand_of(there, "r")
+    take_portion(there, "r", 3, stand, portion_after(here, "r", 0))
+    stand = stand_of(there, "r")
+    assert not stand.is_whole
+    batch, packed = write(here, 12, 100)
+    assert take_batch(there, "r", 3, stand, batch, packed) == stand
+    make_whole(there, "r")
+    row = there.get_run("r")
+    assert (row.done, row.asked, row.cost, row.usage) == (
+        len(there.done_indices("r")),
+        row.done,
+        row.done / 2,
+        {"input_total": 7 * row.done},
+    )
+    assert 0 < row.done < here.get_run("r").done
+    take_portion(there, "r", 3, Stand(), portion_after(here, "r", 0), anew=True)
+    assert catch_up(here, there) > 3
+    same(here, there)
+
+
+def test_a_coordinator_of_before_is_refused_and_its_tail_is_dropped(here, there):
+    """The node that has died had batches that nobody else has: its journal is brought to what counts."""
+    write(here, 1, 0, 1)
+    catch_up(here, there)
+    batch, packed = write(here, 2, 2)  # nobody else has it
+    there.claim("r", 4, "b")
+    write(there, 3, 3, 4, epoch=4)
+    with pytest.raises(Fenced, match="epoch 4"):
+        take_batch(there, "r", 3, stand_of(there, "r"), batch, packed)
+    with pytest.raises(Fenced):
+        take_portion(there, "r", 3, stand_of(there, "r"), portion_after(here, "r", 0), anew=True)
+    tail = stand_of(here, "r")
+    assert stand_of(there, "r", tail.seq).epoch != tail.epoch
+    catch_up(there, here, epoch=4, anew=True)
+    same(here, there)
+    assert list(here.done_indices("r")) == [0, 1, 3, 4]
+    assert here.get_run("r").owner == "b"
+
+
+def test_a_copy_that_is_set_aside_keeps_its_number(here, there):
+    """Another number would be one that only a coordinator gives."""
+    catch_up(here, there)
+    before = stand_of(there, "r")
+    copies.set_aside(there, "r", "gone on elsewhere")
+    assert stand_of(there, "r") == before
+    assert (there.get_run("r").state, there.get_run("r").reason) == ("paused", "gone on elsewhere")
+    assert copies.leased_runs(there) == []
+    assert [run.run_id for run in copies.leased_runs(here)] == ["r"]
+
+
+def test_runs_under_leases_are_not_paused_by_the_start_of_their_node(here):
+    here.create_run(RunSpec(run_id="s"))
+    here.is_leased = True
+    assert here.pause_interrupted("stopped") == ["s"]
+    assert here.get_run("r").state == "running"

@@ -1,0 +1,190 @@
+"""What stands in deploy/ and in docs/cluster.md: each command line is one that our command understands."""
+
+import configparser
+import contextlib
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+from dspex_actors.cli.main import dspex
+from supervisors.wire.keys import KEY_FILE
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+#: What a shell puts in the place of a variable.
+VARIABLES = {
+    "$POD_IP": "10.0.0.1",
+    "$POD": "dspex-1",
+    "$HOSTNAME": "dspex-1",
+    "$DSPEX_START": "--host 10.0.0.2 --join 10.0.0.1:7400",
+}
+
+
+_JOINTS = (">", "|", "&&", ";")
+
+
+def understood(words):
+    """Parse a command line as `dspex` would, and do nothing; return the options of the command that it ends at."""
+    context = dspex.make_context("dspex", list(words))
+    command, rest = dspex, [*context._protected_args, *context.args]
+    while isinstance(command, click.Group) and rest:
+        name, command, rest = command.resolve_command(context, rest)
+        context = command.make_context(name, rest, parent=context)
+        rest = [*context._protected_args, *context.args]
+    return context.params
+
+
+def filled(text):
+    for name, value in VARIABLES.items():
+        text = text.replace(name, value)
+    return text
+
+
+def in_shell(text):
+    """Return the words of each call of dspex in a piece of shell, of `set --` too: they are of the next call."""
+    found, more = [], []
+    for line in filled(text.replace("\\\n", " ")).splitlines():
+        words = shlex.split(line.strip().removesuffix(";"), comments=True)
+        if words[:2] == ["set", "--"]:
+            more += words[2:]
+        at = next((at for at, word in enumerate(words) if word == "dspex" and _is_called(words[:at])), None)
+        if at is not None:
+            words = words[at + 1 :]
+            ends = [at for at, word in enumerate(words) if word in _JOINTS or word.endswith(";")]
+            words = [word.rstrip(";") for word in words[: min(ends, default=len(words) - 1) + 1] if word not in _JOINTS]
+            found.append([each for word in words for each in (more[-2:] if word == "$@" else [word])])
+    return found
+
+
+def _is_called(before):
+    return not before or before == ["exec"] or before[-1] == "--" or before[:2] == ["docker", "exec"]
+
+
+def documents():
+    for path in sorted((DEPLOY / "kubernetes").glob("*.yaml")):
+        yield from yaml.safe_load_all(path.read_text())
+
+
+def containers():
+    for document in documents():
+        if document["kind"] == "StatefulSet":
+            yield from document["spec"]["template"]["spec"]["containers"]
+
+
+def options_of(path):
+    """Return what a unit says, its comments and repeated lines aside."""
+    parser = configparser.RawConfigParser(strict=False)
+    parser.optionxform = str
+    parser.read_string(path.read_text())
+    return parser
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["start", "--no-such"], "No such option"),
+        (["nodez"], "No such command"),
+        (["start", "--role", "x"], "not one of"),
+    ],
+)
+def test_a_line_that_the_command_does_not_know_is_found(words, why):
+    with pytest.raises(click.UsageError, match=why):
+        understood(words)
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
+def test_a_unit_starts_the_node_with_options_that_there_are(path, tmp_path):
+    unit = options_of(path)
+    program, *words = shlex.split(filled(unit["Service"]["ExecStart"]))
+    assert program == "/opt/dspex/bin/dspex"
+    options = understood(words)
+    assert (options["foreground"], options["join"]) == (True, "10.0.0.1:7400")
+    assert options["role"] == ("worker" if "worker" in path.stem else None)
+    if shutil.which("systemd-analyze"):
+        here = tmp_path / path.name
+        here.write_text(path.read_text().replace(program, str(Path(sys.executable).parent / "dspex")))
+        done = subprocess.run(["systemd-analyze", "verify", here], capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_manifests_start_probe_and_name_what_there_is():
+    kinds = {}
+    for document in documents():
+        kinds.setdefault(document["kind"], []).append(document)
+    assert set(kinds) == {"Secret", "Service", "StatefulSet"}
+    (secret,) = kinds["Secret"]
+    assert list(secret["stringData"]) == [KEY_FILE]
+    headless = {service["metadata"]["name"]: service["spec"] for service in kinds["Service"]}
+    assert all(spec["clusterIP"] == "None" for spec in headless.values())
+    assert {port["protocol"] for port in headless["dspex"]["ports"]} == {"TCP", "UDP"}
+    for each in kinds["StatefulSet"]:
+        spec = each["spec"]
+        assert spec["serviceName"] in headless
+        labels = spec["template"]["metadata"]["labels"]
+        assert spec["selector"]["matchLabels"] == labels
+        assert headless["dspex"]["selector"].items() <= labels.items()
+        pod = spec["template"]["spec"]
+        volumes = {volume["name"] for volume in [*pod["volumes"], *_claims(spec)]}
+        assert {mount["name"] for mount in pod["containers"][0]["volumeMounts"]} <= volumes
+        assert pod["volumes"][-1]["secret"]["secretName"] == secret["metadata"]["name"]
+
+
+def _claims(spec):
+    return [claim["metadata"] for claim in spec.get("volumeClaimTemplates", [])]
+
+
+def test_each_command_of_the_manifests_is_one_of_ours():
+    seen = []
+    for container in containers():
+        for text in container["args"]:
+            calls = in_shell(text)
+            assert calls, text
+            for words in calls:
+                options = understood(words)
+                assert options["foreground"]
+                assert options["host"] == "10.0.0.1"
+                seen.append((options["role"], options["join"], options["port"]))
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            command = container[probe]["exec"]["command"]
+            (words,) = [command[1:]] if command[0] == "dspex" else in_shell(command[2])
+            assert words == ["status"]
+            understood(words)
+    assert seen == [(None, "dspex-1.dspex:7400", 7400), ("worker", "dspex-ready:7400", 7400)]
+
+
+def test_the_image_starts_a_node_and_asks_how_it_is():
+    text = (DEPLOY / "container" / "Dockerfile").read_text()
+    entry, command, health = (
+        json.loads(re.search(rf"^{word} .*?(\[.*\])$", text, re.MULTILINE)[1])
+        for word in ("ENTRYPOINT", "CMD", "HEALTHCHECK")
+    )
+    assert (entry, health) == (["dspex"], ["dspex", "status"])
+    assert understood(command)["foreground"]
+    (extra,) = re.search(r"/src\[(\w+)\]", text).groups()
+    assert f"\n{extra} = [" in (ROOT / "pyproject.toml").read_text()
+
+
+def test_each_command_line_of_the_page_is_one_of_ours():
+    page = (ROOT / "docs" / "cluster.md").read_text()
+    blocks = re.findall(r"^```sh\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    calls = [words for block in blocks for words in in_shell(block)]
+    # Those of an image come behind its name.
+    calls += [
+        shlex.split(filled(rest), comments=True)
+        for rest in re.findall(r"^docker run .* dspex-actors (\w.*)$", page.replace("\\\n", " "), re.MULTILINE)
+    ]
+    assert len(calls) >= 18
+    for words in calls:
+        understood(words)
+    for line in re.findall(r"`dspex ([a-z][^`\n]*)`", page):
+        with contextlib.suppress(click.BadParameter):  # a command that is only named, or has N for a number
+            understood(shlex.split(line.replace("[--", "--").replace("]", "").split("|")[0]))
