@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Three test processes for two cores: tests wait half of their time. A file stays together: its tests share a node.
-# tests/conftest.py has the order: what is slow comes first.
-PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
+# tests/conftest.py has the order: what is slow comes first. A test that ends its process would end the next one, too.
+PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 1
 # How long each of the long tests goes on, in seconds.
 SOAK_SECONDS ?= 30
 

@@ -122,6 +122,21 @@ def connected(address: str) -> Any:
 
 
 @contextmanager
+def whole(raw: Any) -> Iterator[None]:
+    """Carry out the block as one transaction; a connection that is not idle after it is closed, and so made anew.
+
+    A server that ends in the middle of a pipeline can leave psycopg in it ("cannot exit pipeline mode while busy"): the
+    connection counts as open, and every statement that follows fails.
+    """
+    try:
+        with raw.transaction():
+            yield
+    finally:
+        if not raw.closed and (raw.info.pipeline_status or raw.info.transaction_status):
+            raw.close()
+
+
+@contextmanager
 def translated(address: str) -> Iterator[None]:
     """Turn what psycopg raises inside the block into the journal's errors."""
     import psycopg

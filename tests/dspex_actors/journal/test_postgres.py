@@ -255,6 +255,25 @@ def test_a_server_that_is_killed_and_comes_back_has_each_batch_once(journal, ser
     assert [one.batch.number for one in entries] == acknowledged
 
 
+@pytest.mark.parametrize("who", ["writer", "reader"])
+def test_a_connection_that_is_left_in_a_pipeline_is_made_anew(journal, server, who):
+    reader = PostgresReader(server.address, journal.path)
+    journal.next_epoch("r")
+
+    def breaks(db):
+        db.raw.pgconn.enter_pipeline_mode()  # as a server that ends in the middle of executemany leaves it
+        return db.execute("SELECT 1")
+
+    with pytest.raises(JournalError):
+        if who == "reader":
+            reader.ask(breaks, None)
+        else:
+            with journal.transaction() as db:
+                breaks(db)
+    assert journal.next_epoch("r").epoch == 2
+    assert reader.ask(lambda db: db.execute("SELECT epoch FROM runs").fetchall(), None) == [(2,)]
+
+
 def test_who_asks_while_the_server_is_away_waits_for_nobody(journal, server, monkeypatch):
     server.kill()
     for _ in range(2):  # the connection is gone; another one cannot be had
