@@ -264,12 +264,12 @@ def test_a_connection_that_is_left_in_a_pipeline_is_made_anew(journal, server, w
         db.raw.pgconn.enter_pipeline_mode()  # as a server that ends in the middle of executemany leaves it
         return db.execute("SELECT 1")
 
+    def writes():
+        with journal.transaction() as db:
+            breaks(db)
+
     with pytest.raises(JournalError):
-        if who == "reader":
-            reader.ask(breaks, None)
-        else:
-            with journal.transaction() as db:
-                breaks(db)
+        reader.ask(breaks, None) if who == "reader" else writes()
     assert journal.next_epoch("r").epoch == 2
     assert reader.ask(lambda db: db.execute("SELECT epoch FROM runs").fetchall(), None) == [(2,)]
 
