@@ -29,6 +29,7 @@ NAMES = (
     "endless",
     "journals",
     "scale",
+    "million",
     "cluster",
     "two_cores",
     "hundred_nodes",
