@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from unittest.mock import Mock
 
 import msgpack
 import pytest
@@ -18,12 +19,14 @@ from node_helpers import kill
 
 from supervisors import ChildSpec, GenServer, Node, SupervisorSpec, errors
 from supervisors.cluster.handle import AsyncCluster, Cluster
-from supervisors.cluster.membership.asking import ask_door
+from supervisors.cluster.membership import joining
+from supervisors.cluster.membership.asking import OtherVersion, ask_door
 from supervisors.cluster.membership.core import Core
-from supervisors.cluster.membership.datagrams import MAX_DATAGRAM
+from supervisors.cluster.membership.datagrams import MAX_DATAGRAM, Datagrams
 from supervisors.cluster.membership.effects import Send
 from supervisors.cluster.membership.messages import Member
 from supervisors.cluster.membership.table import Known, checked_facts, known_of
+from supervisors.host import security_log
 from supervisors.testing import wait_until_restarted
 from supervisors.wire import values
 from supervisors.wire.frames import FrameCodec
@@ -54,7 +57,7 @@ def test_what_a_node_may_tell_fits_into_a_datagram_with_its_labels_and_name():
     assert sent
     assert all(known_of(msgpack.unpackb(effect.payload)[3]).member.notes == notes for effect in sent)
     codec = FrameCodec(b"k" * 32)
-    assert max(len(codec.seal(effect.payload, "udp 255.255.255.255:65535")) for effect in sent) <= MAX_DATAGRAM
+    assert max(len(codec.seal(b"v" + effect.payload, "udp 255.255.255.255:65535")) for effect in sent) <= MAX_DATAGRAM
 
 
 class Watcher(GenServer):
@@ -261,6 +264,45 @@ def test_another_version_and_another_key_are_told_in_one_line_on_both_sides(node
         asked(key)
     log = nodes[0].folder / "logs" / "security.jsonl"
     until(lambda: "refused connection" in log.read_text())
+
+
+def test_a_node_of_another_release_does_not_come_back_to_those_who_run(nodes, monkeypatch):
+    """Its door would refuse theirs, and they its; without this it would be up for nobody, and say so to nobody."""
+    key = bytes.fromhex((nodes[0].folder / "cluster.key").read_text())
+    about = nodes[1].node.info
+    monkeypatch.setattr(joining, "TWIN_SECONDS", 0.0)
+    with pytest.raises(errors.NotAllowed, match="the same data folder runs"):  # nodes of one release get so far
+        asyncio.run(joining.check_others(nodes[1].folder, key, {**about, "address": "127.0.0.9:1"}))
+    for other in (values.VERSION - 1, values.VERSION + 1):
+        with monkeypatch.context() as patch:
+            patch.setattr(values, "VERSION", other)
+            told = rf"^cannot come back to n\d at [\d.:]+: the node there speaks version \d+, this program {other}: "
+            with pytest.raises(OtherVersion, match=told):
+                asyncio.run(joining.check_others(nodes[1].folder, key, about))
+            # one that is always told to join a node, which is away
+            with pytest.raises(OtherVersion, match=told):
+                asyncio.run(joining.ask_to_join(nodes[1].folder, key, "127.0.0.9:1", about, Mock()))
+
+
+def test_a_datagram_of_another_release_is_refused_whatever_is_in_it(monkeypatch):
+    """Two that have never asked each other's doors see each other all the same: by their datagrams."""
+    refused, taken = [], []
+    monkeypatch.setattr(security_log, "note", lambda event, source, detail: refused.append((event, source, detail)))
+    codec = FrameCodec(b"k" * 32)
+    here = Datagrams(codec, "127.0.0.1:7", lambda payload, host, port: taken.append(payload))
+
+    def sent(first):
+        here.datagram_received(codec.seal(first + b"news", "udp 127.0.0.1:7"), ("127.0.0.2", 7))
+
+    sent(bytes((values.VERSION,)))
+    assert (taken, refused) == ([b"news"], [])
+    sent(bytes((values.VERSION + 1,)))
+    sent(b"\x95")  # how those before version 5 begin
+    assert taken == [b"news"]
+    assert [each[:2] for each in refused] == [("refused datagram", "127.0.0.2")] * 2
+    here = f"not {values.VERSION}: install one release"
+    assert refused[0][2].startswith(f"it speaks version {values.VERSION + 1}, {here}")
+    assert refused[1][2].startswith(f"it speaks an older version, {here}")
 
 
 def test_a_node_that_is_always_told_to_join_comes_back_while_that_one_is_away(nodes):

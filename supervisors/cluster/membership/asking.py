@@ -6,7 +6,7 @@ import asyncio
 import os
 from typing import Any
 
-from supervisors.terms.errors import CallTimeout, NodeDown
+from supervisors.terms.errors import CallFailed, CallTimeout, NodeDown
 from supervisors.wire import door_protocol as protocol
 from supervisors.wire import values as wire
 from supervisors.wire.frames import FrameCodec, FrameError, FrameReader, Opener
@@ -14,6 +14,10 @@ from supervisors.wire.frames import FrameCodec, FrameError, FrameReader, Opener
 #: How long a door may take, in seconds.
 ASK_SECONDS = 5.0
 _READ_BYTES = 1 << 16
+
+
+class OtherVersion(CallFailed):
+    """The node there speaks another version than this program."""
 
 
 async def ask_door(
@@ -28,7 +32,8 @@ async def ask_door(
         seconds: how long it may take in all.
 
     Raises:
-        NodeDown: nobody answers there, or with another key, or it speaks another version; it says what to do.
+        NodeDown: nobody answers there, or with another key; it says what to do.
+        OtherVersion: it speaks another version.
         CallTimeout: it takes too long.
         SupervisorsError: what the door answers.
     """
@@ -41,7 +46,10 @@ async def ask_door(
                 raise NodeDown(f"no node answers at {where}: {error.strerror or error}") from error
             try:
                 line = _Line(reader, writer, codec, where)
-                about = await line.ask(1, protocol.HELLO, wire.VERSION, line.name)
+                try:
+                    about = await line.ask(1, protocol.HELLO, wire.VERSION, line.name)
+                except CallFailed as error:  # a greeting is refused for nothing else
+                    raise OtherVersion(error.message) from None
                 return about, await line.ask(2, *operation) if operation else None
             finally:
                 writer.transport.abort()

@@ -1,4 +1,8 @@
-"""The datagrams of the membership: sealed with the cluster key, each for one address, none taken twice."""
+"""The datagrams of the membership: sealed with the cluster key, each for one address, none taken twice.
+
+The first byte of each is the version of the wire: doors compare it in their greeting, and between nodes whose doors
+have nothing to say to one another there are datagrams all the same.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from collections.abc import Callable
 from typing import cast
 
 from supervisors.host import security_log
+from supervisors.wire import values as wire
 from supervisors.wire.codec import HEADER_SIZE
 from supervisors.wire.frames import FrameCodec, FrameError, FrameReader, Opener
 
@@ -38,7 +43,8 @@ class Datagrams(asyncio.DatagramProtocol):
         """Send a payload; it may get lost."""
         if self._transport is not None and not self._transport.is_closing():
             self.sent += 1
-            self._transport.sendto(self._codec.seal(payload, _place(f"{host}:{port}")), (host, port))
+            sealed = self._codec.seal(bytes((wire.VERSION,)) + payload, _place(f"{host}:{port}"))
+            self._transport.sendto(sealed, (host, port))
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         """Open a datagram and hand it on; what nobody with the key has sent to this address is noted and dropped."""
@@ -53,8 +59,13 @@ class Datagrams(asyncio.DatagramProtocol):
         if len(frames) != 1 or frames[0].replayed:
             self._refuse(addr[0], "a datagram that came twice, or is cut")
             return
+        version, payload = frames[0].payload[:1], frames[0].payload[1:]
+        if version != bytes((wire.VERSION,)):
+            older = "an older version" if version > b"\x7f" else f"version {version[0] if version else 0}"
+            self._refuse(addr[0], f"it speaks {older}, not {wire.VERSION}: install one release on both nodes")
+            return
         self.got += 1
-        self._take(frames[0].payload, addr[0], addr[1])
+        self._take(payload, addr[0], addr[1])
 
     def error_received(self, exc: Exception) -> None:
         """Heed no errors: what does not arrive is noticed by its not being answered."""

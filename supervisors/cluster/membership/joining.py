@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from supervisors.cluster.membership import file
-from supervisors.cluster.membership.asking import ask_door
+from supervisors.cluster.membership.asking import OtherVersion, ask_door
 from supervisors.cluster.membership.messages import Member
 from supervisors.cluster.membership.table import SAME_FOLDER, Known, row_of
 from supervisors.terms.errors import CallTimeout, NodeDown, NotAllowed, SupervisorsError
@@ -19,9 +19,9 @@ from supervisors.wire.frames import FrameCodec
 
 #: How long the question may take, in seconds: the membership there may have to be started.
 JOIN_SECONDS = 20.0
-#: So many are asked whether a data folder was copied, each for so long; what they say is asked again after a pause, for
-#: longer than they take to see that a node is down.
-TWIN_ASKED, TWIN_ASK_SECONDS, TWIN_PAUSE, TWIN_SECONDS = 3, 2.0, 0.5, 8.0
+#: So many are asked whether a node may come back, each for so long. Whether its data folder was copied is asked again
+#: after a pause, for longer than they take to see that a node is down.
+OTHERS_ASKED, ASK_SECONDS, TWIN_PAUSE, TWIN_SECONDS = 3, 2.0, 0.5, 8.0
 
 
 def begin_run(data_dir: Path, node: Mapping[str, Any]) -> None:
@@ -57,7 +57,7 @@ async def ask_to_join(data_dir: Path, key: bytes, where: str, node: Mapping[str,
         `where`; None: nobody is there, and this node is in a cluster already, whose other members it looks for.
 
     Raises:
-        SupervisorsError: why not; NodeDown where nobody answers, or it has another key.
+        SupervisorsError: why not; NodeDown where nobody answers, or it has another key; what `check_others` raises.
     """
     if where == node["address"]:
         raise NotAllowed("that is this node itself: give the address of a node of the cluster")
@@ -73,15 +73,17 @@ async def ask_to_join(data_dir: Path, key: bytes, where: str, node: Mapping[str,
         if not kept.members or (isinstance(error, NodeDown) and error.__cause__ is None):
             raise
         log.warning("the node that is to be joined is away: this one looks for the others", why=error.message)
+        await check_others(data_dir, key, node)
         return None
     log.info("this node may join", node=about["name"], address=where)
     return where
 
 
-async def check_no_twin(data_dir: Path, key: bytes, node: Mapping[str, Any]) -> None:
-    """Ask some of those who were there last whether the node of this folder is up, at another address.
+async def check_others(data_dir: Path, key: bytes, node: Mapping[str, Any]) -> None:
+    """Ask some of those who were there last whether this node may come back.
 
-    One that was started again on another address was just now: it is waited until it is down for them.
+    It may not where the node of this folder is up at another address, or where they speak another version. One that
+    was started again on another address was just now: it is waited until it is down for them.
 
     Args:
         data_dir: of this node.
@@ -89,10 +91,11 @@ async def check_no_twin(data_dir: Path, key: bytes, node: Mapping[str, Any]) -> 
         node: what is known of this one.
 
     Raises:
-        NotAllowed: it is: the data folder was copied.
+        NotAllowed: the data folder was copied.
+        OtherVersion: another release runs there.
     """
     kept = file.load(data_dir)
-    asked = random.sample(kept.members, min(TWIN_ASKED, len(kept.members)))
+    asked = random.sample(kept.members, min(OTHERS_ASKED, len(kept.members)))
     codec, row = FrameCodec(key), row_of(Known(file.own_member(node, kept)))
     until = time.monotonic() + TWIN_SECONDS
     while asked:
@@ -107,7 +110,9 @@ async def check_no_twin(data_dir: Path, key: bytes, node: Mapping[str, Any]) -> 
 
 async def _twin(codec: FrameCodec, member: Member, row: list[Any]) -> str | None:
     try:
-        await ask_door(codec, (member.host, member.port), protocol.JOIN, row, seconds=TWIN_ASK_SECONDS)
+        await ask_door(codec, (member.host, member.port), protocol.JOIN, row, seconds=ASK_SECONDS)
+    except OtherVersion as error:
+        raise OtherVersion(f"cannot come back to {member.name} at {member.address}: {error.message}") from None
     except NotAllowed as error:
         return error.message if error.message.startswith(SAME_FOLDER) else None
     except SupervisorsError:

@@ -279,7 +279,7 @@ class Connection(asyncio.Protocol):
                 self._dest = dest
                 other = CallFailed(
                     f"the node there speaks version {wire.VERSION}, this program {version!r:.20}: "
-                    "install one release for both"
+                    "install one release for both, and start again what runs the older one"
                 )
                 host = (self._transport.get_extra_info("peername") or ("?",))[0]
                 security_log.note("refused connection", host, f"it speaks version {version!r:.20}, not {wire.VERSION}")

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from supervisors.cluster.membership.file import is_member
-from supervisors.cluster.membership.joining import ask_to_join, begin_run, check_no_twin, port_of
+from supervisors.cluster.membership.joining import ask_to_join, begin_run, check_others, port_of
 from supervisors.host import meters, processes
 from supervisors.host.log import open_log
 from supervisors.host.node_config import NodeConfig
@@ -145,7 +145,7 @@ class Daemon:
         try:
             if self._joining is None:
                 if is_member(self.data_dir):
-                    asyncio.run(check_no_twin(self.data_dir, self.folder.key, about))
+                    asyncio.run(check_others(self.data_dir, self.folder.key, about))
                 return
         except SupervisorsError as error:
             raise StartRefusedError(str(error)) from None
