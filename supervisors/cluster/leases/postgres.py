@@ -3,17 +3,21 @@
 No clock is compared, the server's neither: it may be set. Each node looks at the rows that are held and counts by its
 own clock since it has seen the last renewal (`Deadlines`); a lease whose time is over ends by a command that names that
 renewal, and does nothing where there was another one.
+
+Leases that nobody holds and values that are deleted have rows for their epochs and versions; of the oldest only the
+greatest is kept, in the rows of the name "", which is nobody's: what begins anew begins above it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import random
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from supervisors.cluster.leases.clock import now
-from supervisors.cluster.leases.core import OK, Command, Put, Raise, Row, Table
+from supervisors.cluster.leases.core import KEPT_FREE, OK, Acquire, Command, Put, Raise, Row, Table
 from supervisors.cluster.leases.core import Outcome as Outcome
 from supervisors.cluster.leases.tables import TableStore
 from supervisors.terms.errors import NoMajority, SpecError, SupervisorsError
@@ -26,6 +30,8 @@ OLDEST = 13
 SCHEMA = "dspex_leases"
 #: A server that does not answer is given up after so many seconds; rows are looked at so often.
 ANSWER_SECONDS, LOOK_SECONDS = 5.0, 1.0
+#: Rows that are there for their epochs or versions alone are thinned out so often, to `KEPT_FREE` of each kind.
+FORGET_SECONDS = 600.0
 #: A transaction whose client says nothing for so many milliseconds is rolled back.
 IDLE_MS = 2_000
 _TABLES = f"""
@@ -40,6 +46,16 @@ CREATE TABLE IF NOT EXISTS {SCHEMA}.kept (
 #: Only one node at a time makes the tables.
 _MAKING = 7_203_466_117
 _ROW = "holder, epoch, ttl, value, renewals"
+#: Of each table: the column whose greatest is kept, and which rows are there for it alone. The oldest are those that
+#: were written longest ago: xmin is the number of the transaction that did it.
+_BOUND = {"leases": ("epoch", "holder = ''"), "kept": ("version", "value = ''")}
+_FORGET = """
+WITH old AS (DELETE FROM {schema}.{table} WHERE name IN (
+    SELECT name FROM {schema}.{table} WHERE {free} AND name <> '' ORDER BY age(xmin) OFFSET {kept}
+    FOR UPDATE SKIP LOCKED) RETURNING {bound})
+INSERT INTO {schema}.{table} AS t (name, {bound}) SELECT '', max({bound}) FROM old HAVING count(*) > 0
+    ON CONFLICT (name) DO UPDATE SET {bound} = greatest(t.{bound}, excluded.{bound})
+"""
 
 
 class PostgresStore(TableStore):
@@ -155,17 +171,23 @@ class PostgresStore(TableStore):
 
     async def _carry_out(self, db: psycopg.AsyncConnection[Any], command: Command) -> Outcome:
         if isinstance(command, Raise):
-            return Outcome(OK)  # its rows are never forgotten
+            await self._raise_bound(db, "leases", command.epoch)
+            return Outcome(OK)
         table, name = Table(), command.name
         async with db.transaction():
             lease = command.lease if isinstance(command, Put) else name
             if lease:
-                row = await self._locked(db, "leases", _ROW, lease)
-                if row[1]:
+                row = await self._locked(db, "leases", _ROW, lease, makes=isinstance(command, Acquire))
+                if row is not None and row[1]:
                     table.leases[lease] = Row(row[0], row[1], row[2], bytes(row[3]), row[4])
-            if isinstance(command, Put):
-                value, version, token = await self._locked(db, "kept", "value, version, token", name)
+            if isinstance(command, Acquire):
+                table.floor = await self._bound(db, "leases")
+            elif isinstance(command, Put):
+                kept = await self._locked(db, "kept", "value, version, token", name, makes=bool(command.value))
+                value, version, token = kept or (b"", 0, "")
                 table.take_value(name, bytes(value), version, token)
+                if not value:
+                    table.deleted = max(version, await self._bound(db, "kept"))
             outcome = table.apply(command)
             if outcome.word == OK and isinstance(command, Put):
                 await db.execute(
@@ -179,9 +201,39 @@ class PostgresStore(TableStore):
                 )
         return outcome
 
-    async def _locked(self, db: psycopg.AsyncConnection[Any], table: str, columns: str, name: str) -> Any:
-        await db.execute(f"INSERT INTO {SCHEMA}.{table} (name) VALUES (%s) ON CONFLICT DO NOTHING", (name,))  # noqa: S608
-        return await self._row_of(db, table, columns, name, "FOR UPDATE")
+    async def _locked(
+        self, db: psycopg.AsyncConnection[Any], table: str, columns: str, name: str, makes: bool = True
+    ) -> Any:
+        """Return a row with its lock held; None: there is none, and none is to be made."""
+        while True:
+            if makes:
+                await db.execute(
+                    f"INSERT INTO {SCHEMA}.{table} (name) VALUES (%s) ON CONFLICT DO NOTHING",  # noqa: S608
+                    (name,),
+                )
+            row = await self._row_of(db, table, columns, name, "FOR UPDATE")
+            if row is not None or not makes:
+                return row  # else it was forgotten between the two
+
+    # --- what is forgotten ------------------------------------------------------------------------------------------
+
+    async def _bound(self, db: psycopg.AsyncConnection[Any], table: str) -> int:
+        """Return the greatest epoch or version of what was forgotten; asked while the row that needs it is locked."""
+        row = await self._row_of(db, table, _BOUND[table][0], "")
+        return 0 if row is None else int(row[0])
+
+    async def _raise_bound(self, db: psycopg.AsyncConnection[Any], table: str, least: int) -> None:
+        bound = _BOUND[table][0]
+        await db.execute(
+            f"INSERT INTO {SCHEMA}.{table} AS t (name, {bound}) VALUES ('', %s) "  # noqa: S608
+            f"ON CONFLICT (name) DO UPDATE SET {bound} = greatest(t.{bound}, excluded.{bound})",
+            (least,),
+        )
+
+    async def _forget(self, db: psycopg.AsyncConnection[Any]) -> None:
+        """Forget the oldest of what is there for its epoch or version alone."""
+        for table, (bound, free) in _BOUND.items():
+            await db.execute(_FORGET.format(schema=SCHEMA, table=table, bound=bound, free=free, kept=KEPT_FREE))
 
     async def _row_of(
         self, db: psycopg.AsyncConnection[Any], table: str, columns: str, name: str, lock: str = ""
@@ -220,6 +272,7 @@ class PostgresStore(TableStore):
     async def _look(self) -> None:
         """End what is over, and tell of changes."""
         is_first = True
+        forget_at = now() + FORGET_SECONDS * random.random()  # noqa: S311 - each node at a time of its own
         while True:
             try:
                 held = await self._ask(self._held)
@@ -236,6 +289,9 @@ class PostgresStore(TableStore):
                     if seen.get((kind, name)) != self._seen.get((kind, name)):
                         self._tell(kind, name)
                 self._seen, is_first = seen, False
+                if now() > forget_at:
+                    forget_at = now() + FORGET_SECONDS
+                    await self._ask(self._forget)
             except SupervisorsError:
                 pass  # who asks hears of it
             await asyncio.sleep(LOOK_SECONDS)

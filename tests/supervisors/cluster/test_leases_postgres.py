@@ -232,3 +232,80 @@ def test_a_value_that_is_deleted_is_gone_and_its_versions_never_come_again(using
         assert await two.put("a", b"2", 0) == 3
 
     using(2, main)
+
+
+def test_rows_that_nobody_needs_go_and_what_begins_anew_begins_above_them(using, server, monkeypatch):
+    monkeypatch.setattr(postgres, "KEPT_FREE", 3)
+    monkeypatch.setattr(postgres, "FORGET_SECONDS", 0.1)
+
+    def rows(table):
+        found = server.execute(f"SELECT name FROM {postgres.SCHEMA}.{table}")
+        return sorted(name for (name,) in found)
+
+    async def forgotten(table, names):
+        async with asyncio.timeout(30):
+            while await asyncio.to_thread(rows, table) != names:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+    async def main(one, two):
+        for _ in range(5):
+            await one.acquire("first", "x", 5.0, b"")
+            await one.release("first", "x", (await one.get("first"))[0].epoch)
+        await one.put("first", b"1", None)
+        await one.put("first", b"2", None)
+        await one.put("first", b"", None)
+        await one.acquire("held", "x", 60.0, b"")
+        await one.put("there", b"1", 0)
+        for number in range(6):
+            store = (one, two)[number % 2]
+            await store.acquire(f"r{number}", "x", 60.0, b"")
+            await store.release(f"r{number}", "x", 1)
+            await store.put(f"r{number}", b"1", 0)
+            await store.put(f"r{number}", b"", None)
+        await forgotten("leases", ["", "held", "r3", "r4", "r5"])
+        await forgotten("kept", ["", "r3", "r4", "r5", "there"])
+        assert (await two.get("held"))[0].epoch == (await two.get("r5"))[0].epoch == 1
+        assert await two.get("first") == (None, 0.0)
+        assert await two.names("") == ["held"]
+        assert (await two.acquire("first", "y", 60.0, None)).epoch == 6
+        assert (await two.acquire("r4", "y", 60.0, None)).epoch == 6  # as in the other stores: above all that is gone
+        assert await two.put("first", b"3", 0) == 3
+        await two.raise_floor(40)
+        await two.raise_floor(30)
+        assert (await one.acquire("new", "y", 60.0, None)).epoch == 41
+
+    using(2, main)
+
+
+def test_what_is_refused_or_has_ended_makes_no_row(using, server):
+    async def main(store):
+        await store.release("a", "x", 1)
+        with pytest.raises(errors.LeaseLost):
+            await store.renew("b", "x", 1, None)
+        with pytest.raises(errors.Fenced):
+            await store.put("v", b"", None, "c", 1)
+        await store.put("v", b"", None)
+        for table in ("leases", "kept"):
+            assert server.execute(f"SELECT name FROM {postgres.SCHEMA}.{table}") == []
+
+    using(1, main)
+
+
+def test_a_row_that_is_forgotten_while_somebody_wants_it_is_made_again_above_its_epoch(using, server):
+    """Between the two statements that get a row with its lock, or while the second of them waits for it."""
+
+    async def main(one, two):
+        await one.acquire("a", "x", 5.0, b"")
+        await one.release("a", "x", 1)
+        db = await one._connected()
+        async with db.transaction():
+            await db.execute(f"DELETE FROM {postgres.SCHEMA}.leases")
+            await one._raise_bound(db, "leases", 1)
+            wanted = asyncio.create_task(two.acquire("a", "y", 5.0, None))
+            waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            async with asyncio.timeout(20):
+                while (await asyncio.to_thread(server.execute, waits))[0][0] == 0:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        assert (await wanted).epoch == 2
+
+    using(2, main)
