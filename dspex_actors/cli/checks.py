@@ -214,7 +214,8 @@ def _stale_files(place: Path, alive: bool) -> Iterator[Path]:
     spools = [path for path in place.glob("spool/*.spool") if _older(path, old)]
     if spools:
         try:
-            used = {row.spec.dataset.get("path") for row in open_reader(place).list_runs(limit=-1)}
+            rows = open_reader(place).list_runs(limit=-1)
+            used = {row.spec.dataset.get("path") for row in rows if row.state != "finished"}
         except DspexError:
             return  # as long as the journal cannot be read, nobody knows what it needs
         yield from (path for path in spools if str(path) not in used)

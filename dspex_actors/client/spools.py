@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dspex_actors.client.shared import PartOf
 from dspex_actors.data.dataset import Dataset
 from dspex_actors.data.spool import spool
 from dspex_actors.journal.index import SPOOL_FOLDER
@@ -34,6 +35,8 @@ class Placed(NamedTuple):
 
 def place(dataset: Dataset, data_dir: Path, run_id: str) -> Placed:
     """Put a dataset where the node of a data folder can read it."""
+    if isinstance(dataset, PartOf) and (found := dataset.shared.view(dataset.rows, data_dir)) is not None:
+        return Placed(*found, dataset.count(), None)
     if not dataset.needs_spool:
         return Placed(dataset.descriptor, dataset.digest, dataset.count(), None)
     folder = data_dir / SPOOL_FOLDER
@@ -54,8 +57,8 @@ def kept_if_well(spooled: Path | None) -> Iterator[None]:
         raise
 
 
-def drop_others(spooled: Path, row: RunRow) -> None:
+def drop_others(data_dir: Path, row: RunRow) -> None:
     """Remove the copies of a run that its journal does not name: a run that is continued has been copied anew."""
-    for path in spooled.parent.glob(f"{glob.escape(row.run_id)}-????????.spool"):
+    for path in (data_dir / SPOOL_FOLDER).glob(f"{glob.escape(row.run_id)}-????????.spool"):
         if row.state == "finished" or str(path) != row.spec.dataset.get("path"):
             path.unlink(missing_ok=True)

@@ -218,8 +218,8 @@ class System(NodeParts, Ecosystems, Optimisations):
                 spooled.unlink(missing_ok=True)
             raise
         row = self.journal.get_run(run_id)
-        if spooled is not None and row is not None:
-            drop_others(spooled, row)
+        if dataset.needs_spool and row is not None:
+            drop_others(self.data_dir, row)
         return run_id
 
     def wait_run(

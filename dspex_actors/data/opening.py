@@ -12,6 +12,7 @@ from dspex_actors.data.dataset import Dataset, OnBadLine
 from dspex_actors.data.files import FileDataset, open_file
 from dspex_actors.data.memory import ListDataset, OnceDataset
 from dspex_actors.data.spool import SpoolDataset
+from dspex_actors.data.view import ViewDataset
 from dspex_actors.errors import ConfigError
 
 
@@ -68,9 +69,11 @@ def from_descriptor(descriptor: Mapping[str, Any], *, check: bool = True) -> Dat
     kind, path, limit = descriptor.get("kind"), descriptor.get("path"), descriptor.get("limit")
     if path is None:
         raise ConfigError(f"a dataset of kind {kind!r} lives in the process that made it: spool it first")
-    dataset: SpoolDataset | FileDataset
+    dataset: SpoolDataset | ViewDataset | FileDataset
     if kind == SpoolDataset.kind:
         dataset = SpoolDataset(path, limit=limit)
+    elif kind == ViewDataset.kind:
+        dataset = ViewDataset(path, **{name: descriptor[name] for name in ("digest", "of", "indices")})
     else:
         settings = {name: descriptor[name] for name in ("input_names", "on_bad_line") if name in descriptor}
         dataset = open_file(Path(path), limit=limit, **settings)

@@ -19,6 +19,7 @@ import errno
 import hashlib
 import os
 import struct
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -117,6 +118,37 @@ class SpoolReader:
             for _ in range(start, self.count):
                 yield self._exactly(file, _LENGTH.unpack(self._exactly(file, 4))[0])
 
+    def offsets(self, indices: Sequence[int]) -> array[int]:
+        """Return where the records of these indices begin in the file.
+
+        Raises:
+            ConfigError: there is none of such an index, or the file is damaged.
+        """
+        found, number, at = array("Q", bytes(8 * len(indices))), -1, 0
+        with self.path.open("rb") as file:
+            # In the order of the file, so that each part of it is passed over once.
+            for place in sorted(range(len(indices)), key=indices.__getitem__):
+                wanted = indices[place]
+                if not 0 <= wanted < self.count:
+                    raise ConfigError(f"{self.path} has {self.count:,} examples, and none of index {wanted:,}")
+                if number // _EVERY != wanted // _EVERY:
+                    number = wanted // _EVERY * _EVERY
+                    file.seek(self._index_at + wanted // _EVERY * _OFFSET.size)
+                    at = _OFFSET.unpack(self._exactly(file, _OFFSET.size))[0]
+                while number < wanted:
+                    file.seek(at)
+                    at += _LENGTH.size + _LENGTH.unpack(self._exactly(file, _LENGTH.size))[0]
+                    number += 1
+                found[place] = at
+        return found
+
+    def iter_at(self, offsets: Iterable[int]) -> Iterator[bytes]:
+        """Give the packed examples that begin there."""
+        with self.path.open("rb") as file:
+            for offset in offsets:
+                file.seek(offset)
+                yield self._exactly(file, _LENGTH.unpack(self._exactly(file, _LENGTH.size))[0])
+
     def _exactly(self, file: BinaryIO, size: int) -> bytes:
         data = file.read(size)
         if len(data) != size:
@@ -163,6 +195,27 @@ class SpoolDataset(Dataset):
             yield inputs | labels
 
 
+def framed_record(record: bytes) -> bytes:
+    """Return a packed example as it stands in the file."""
+    return _LENGTH.pack(len(record)) + record
+
+
+def told_record(
+    framed: bytes, item: Any, input_names: Sequence[str] | None, tell: Callable[[Any], str] | None
+) -> bytes:
+    """Return what of an example the digest is over.
+
+    Args:
+        framed: as it stands in the file.
+        item: the example.
+        input_names: as of `spool`; so is `tell`.
+        tell: tells the identity of what holds objects.
+    """
+    if tell is not None and may_hold_objects(framed[_LENGTH.size :]):
+        return tell(split(item, input_names)).encode("utf-8", "surrogatepass")
+    return framed
+
+
 def _write(
     out: BinaryIO, items: Iterable[Any], input_names: Sequence[str] | None, tell: Callable[[Any], str] | None
 ) -> tuple[int, str]:
@@ -176,11 +229,8 @@ def _write(
             raise ConfigError(f"example {count:,} (counted from 0): {error.message}") from error
         if count % _EVERY == 0:
             offsets += _OFFSET.pack(at)
-        framed = _LENGTH.pack(len(record)) + record
-        if tell is not None and may_hold_objects(record):
-            content.update(tell(split(item, input_names)).encode("utf-8", "surrogatepass"))
-        else:
-            content.update(framed)
+        framed = framed_record(record)
+        content.update(told_record(framed, item, input_names, tell))
         out.write(framed)
         at += len(framed)
         count += 1

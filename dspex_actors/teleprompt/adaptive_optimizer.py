@@ -118,7 +118,8 @@ class AdaptiveOptimizer(Optimizer):
         run_id = options["run_id"] = carried_id() or checked_id(options.get("run_id"))
         choice = self._choose(student, examples, system, run_id, options)
         _log.info("%s: %s, for %s (%s)", self.name, choice.strategy, choice.why, run_id)
-        return self.carry(self.steps(student, examples, scored_on, choice), student, examples, options)
+        steps = self.steps(student, examples, scored_on, choice)
+        return self.carry(steps, student, examples, options, valset=scored_on or ())
 
     def _choose(
         self, student: Module, examples: list[Example], system: System, run_id: str, options: Options

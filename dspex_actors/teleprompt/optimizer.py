@@ -12,6 +12,7 @@ from typing import Any, Self, TypedDict, TypeVar
 from dspex_actors.client.inputs import check_called
 from dspex_actors.client.money import check_prices
 from dspex_actors.client.progress import RunProgress
+from dspex_actors.client.shared import Shared
 from dspex_actors.client.system import System
 from dspex_actors.errors import ConfigError
 from dspex_actors.example import Example
@@ -152,7 +153,7 @@ class Optimizer:
         """
         twin = copy.copy(self)
 
-        def hand_over(steps: Steps, *rest: Any) -> Any:
+        def hand_over(steps: Steps, *rest: Any, **more: Any) -> Any:
             raise _Planned(steps)
 
         vars(twin)["carry"] = hand_over
@@ -240,6 +241,7 @@ class Optimizer:
         examples: Sequence[Example],
         options: Options,
         expected: int | None = None,
+        valset: Sequence[Example] = (),
     ) -> Program:
         """Carry steps out.
 
@@ -249,6 +251,8 @@ class Optimizer:
             examples: the trainset.
             options: of `compile`.
             expected: how many candidates there will be; None: what `expected` says.
+            valset: further examples that its runs have in common. Those, and the trainset, are handed to the node once;
+                what else a step asks with is handed over with its run.
 
         Raises:
             ConfigError: an option is not usable, or `run_id` belongs to another optimisation.
@@ -291,6 +295,7 @@ class Optimizer:
                 parent_id=run_id,
                 check=book.check,
                 at_once=lambda: book.at_once,
+                shared=Shared([*examples, *valset], run_id),
             )
             try:
                 program: Program = carry_out(steps, how)

@@ -126,7 +126,7 @@ class BootstrapFewShotWithRandomSearch(Optimizer):
         seeds = range(UNSHUFFLED - 2, self.num_candidate_programs)
         wanted = checked_seeds("restrict", restrict, seeds)
         steps = self._steps(student, teacher, examples, scored_on, wanted, labeled_sample)
-        return self.carry(steps, student, examples, options)
+        return self.carry(steps, student, examples, options, valset=scored_on)
 
     def _steps(
         self,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dspex_actors.client.shared import PartOf, Shared
 from dspex_actors.client.system import System
 from dspex_actors.example import Example
 from dspex_actors.runs.budget import WHOLE_BUDGET
@@ -39,6 +40,7 @@ class How:
         tell: is told of each candidate, with a name that is the same whenever it is repeated.
         check: raises when it is to go on no more; `now`: also where it has just been asked.
         at_once: gives how many runs are under way at a time.
+        shared: examples that its runs have in common; None: each has its own.
     """
 
     system: System
@@ -55,6 +57,7 @@ class How:
     parent_id: str | None = None
     check: Callable[..., None] = lambda *, now=False: None
     at_once: Callable[[], int] = lambda: AT_ONCE
+    shared: Shared | None = None
 
 
 def start(how: How, step: Run, run_id: str | None, money: Mapping[str, Any], *, force: bool = False) -> str:
@@ -109,7 +112,7 @@ def start(how: How, step: Run, run_id: str | None, money: Mapping[str, Any], *, 
     return how.system.start_run(
         kind,
         program,
-        rows,
+        rows if how.shared is None or not rows else PartOf(how.shared, rows),
         metric,
         lm=lm,
         settings={**window, **plain},

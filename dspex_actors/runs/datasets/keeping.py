@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dspex_actors.data.view import file_of
 from dspex_actors.errors import DspexError
 from dspex_actors.journal.base import JournalBase
 from dspex_actors.journal.errors import JournalError
@@ -83,24 +84,28 @@ class Keeping:
         return [row for row in rows if row.owner == self._journal.owner and row.spec.kind not in HELD]
 
     async def _spread(self, row: RunRow) -> None:
-        """Tell those nodes to keep the dataset of a run that come first for it, and have not been told."""
-        others = sorted(self._others(row), key=lambda node: _place(node, row.run_id))[:NODES]
-        told = self._told.setdefault(row.run_id, set())
-        told &= set(others)  # one that was away is told once more
-        for node in [node for node in others if node not in told]:
-            with contextlib.suppress(SupervisorsError):
-                keeper = await self._keeper.call(MEMBERSHIP, Lookup(node, RUNS))
-                self._keeper.cast(keeper, KeepCopy(row.run_id, _whole(row), self._me))
-                told.add(node)
+        """Tell those nodes to keep the dataset of a run that come first for it, and have not been told.
+
+        What runs of an optimisation share goes to the same nodes for all of them, and stays there from one to the next.
+        """
+        whose = _whose(row)
+        others = sorted(self._others(row), key=lambda node: _place(node, whose))[:NODES]
+        for run_id in dict.fromkeys((whose, row.run_id)):
+            told = self._told.setdefault(run_id, set())
+            told &= set(others)  # one that was away is told once more
+            for node in [node for node in others if node not in told]:
+                with contextlib.suppress(SupervisorsError):
+                    keeper = await self._keeper.call(MEMBERSHIP, Lookup(node, RUNS))
+                    self._keeper.cast(keeper, KeepCopy(run_id, _whole(row), self._me))
+                    told.add(node)
 
     def drop(self, row: RunRow) -> None:
         """Have nothing more kept of the dataset of a run, here and elsewhere."""
-        descriptor = _whole(row)
-        self._copies.drop(row.run_id, descriptor)
-        self._copies.drop_spool(descriptor)
+        self._copies.drop_all_of(row.run_id)
+        self._copies.drop_spools(row.run_id)
         self._told.pop(row.run_id, None)
         if self._begun:
-            self._keeper.spawn(self._tell_all(DropCopy(row.run_id, descriptor), self._others(row)))
+            self._keeper.spawn(self._tell_all(DropCopy(row.run_id, _whole(row)), self._others(row)))
 
     async def _tell_all(self, message: DropCopy, nodes: list[str]) -> None:
         for node in nodes:  # one that is away looks for itself when it is back
@@ -116,10 +121,10 @@ class Keeping:
                 if run_id not in self._getting:
                     self._getting.add(run_id)
                     self._keeper.spawn(self._get(run_id, descriptor, node))
-            case DropCopy(run_id, descriptor):
+            case DropCopy(run_id, _):
                 self._getting.discard(run_id)
-                self._copies.drop(run_id, descriptor)
-                self._copies.drop_spool(descriptor)  # it was this node's run
+                self._copies.drop_all_of(run_id)
+                self._copies.drop_spools(run_id)  # it was this node's run
 
     async def _get(self, run_id: str, descriptor: dict[str, Any], node: str) -> None:
         said = None
@@ -205,6 +210,12 @@ def _looks(path: Path) -> tuple[int, int]:
 def _place(node: str, run_id: str) -> bytes:
     """Return where a node stands in the order of a run: in another one for each, the same for all who ask."""
     return hashlib.sha256(f"{run_id}\n{node}".encode()).digest()
+
+
+def _whose(row: RunRow) -> str:
+    """Return whose dataset it is: of a view the optimisation's, else the run's own."""
+    descriptor = row.spec.dataset
+    return row.spec.parent_id or row.run_id if file_of(descriptor) is not descriptor else row.run_id
 
 
 def _whole(row: RunRow) -> dict[str, Any]:

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import shutil
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from urllib.parse import quote, unquote
 
 from dspex_actors.data.dataset import Dataset
 from dspex_actors.data.opening import from_descriptor
-from dspex_actors.data.spool import SpoolDataset
+from dspex_actors.data.view import file_of
 from dspex_actors.errors import DspexError
 from dspex_actors.journal.index import SPOOL_FOLDER
 
@@ -40,6 +41,7 @@ class Copies:
 
     def folder_of(self, descriptor: Mapping[str, Any]) -> Path:
         """Return where the copy of a dataset is, and what belongs to it."""
+        descriptor = file_of(descriptor)
         told = f"{descriptor.get('kind')} {str(descriptor.get('digest')).partition('-first-')[0]}"
         return self._folder / hashlib.sha256(told.encode()).hexdigest()[:32]
 
@@ -80,10 +82,9 @@ class Copies:
         if folder.exists() and not any(folder.glob(f"{_RUN}*")):
             shutil.rmtree(folder, ignore_errors=True)
 
-    def drop_spool(self, descriptor: Mapping[str, Any]) -> None:
-        """Remove the spool that was made of a run's dataset on this node."""
-        path = Path(str(descriptor.get("path")))
-        if descriptor.get("kind") == SpoolDataset.kind and path.parent == self._data_dir / SPOOL_FOLDER:
+    def drop_spools(self, run_id: str) -> None:
+        """Remove the spools that were made on this node for a run: its own, or one that runs of its steps share."""
+        for path in (self._data_dir / SPOOL_FOLDER).glob(f"{glob.escape(run_id)}-????????.spool"):
             with contextlib.suppress(OSError):
                 path.unlink()
 

@@ -199,7 +199,7 @@ class Runs(GenServer):
             case ("delete", run_id):
                 return await workflows.delete_with_parts(self._journal, run_id, self._halt, self._delete)
             case ("workflow", *rest):
-                reply = workflows.answer(self._journal, tuple(rest))
+                reply = workflows.answer(self._journal, tuple(rest), self._datasets.drop)
                 self._look_at_workflows()
                 return reply
             case ("list", limit):

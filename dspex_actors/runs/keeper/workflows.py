@@ -30,8 +30,14 @@ LOOK_SECONDS = 1.0
 NODES = "node"
 
 
-def answer(journal: JournalBase, request: tuple[Any, ...]) -> Any:
-    """Answer one request."""
+def answer(journal: JournalBase, request: tuple[Any, ...], drop_dataset: Callable[[RunRow], None]) -> Any:
+    """Answer one request.
+
+    Args:
+        journal: the journal.
+        request: what stands above.
+        drop_dataset: removes what was spooled for a run.
+    """
     match request:
         case ("open", spec, holder, is_only_one, *force):
             check_run_id(spec.get("run_id"))
@@ -58,7 +64,11 @@ def answer(journal: JournalBase, request: tuple[Any, ...]) -> Any:
         case ("step", run_id, epoch, row):
             return add_step(journal, run_id, epoch, StepRow._make(row))
         case ("end", run_id, epoch, state, reason):
-            return end_workflow(journal, run_id, epoch, state, reason)
+            end_workflow(journal, run_id, epoch, state, reason)
+            ended = journal.get_run(run_id)
+            if ended is not None and ended.spec.kind == OPTIMISE and ended.state == "finished":
+                drop_dataset(ended)
+            return None
         case ("limits", run_id, limits):
             return set_limits(journal, run_id, limits)
         case ("give up", run_id, reason):

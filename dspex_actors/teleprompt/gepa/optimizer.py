@@ -214,7 +214,7 @@ class GEPA(Optimizer):
         examples = self.examples(student, trainset)
         scored_on = examples if valset is None else self.examples(student, valset, "valset")
         make_folder("log_dir", None if self.log_dir is None else Path(self.log_dir))
-        program = self.carry(self._steps(student, examples, scored_on), student, examples, options)
+        program = self.carry(self._steps(student, examples, scored_on), student, examples, options, valset=scored_on)
         if self.log_dir is not None:
             with told_only("log_dir", self.log_dir):
                 self._write(program)

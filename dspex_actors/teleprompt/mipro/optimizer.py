@@ -216,7 +216,7 @@ class MIPROv2(Optimizer):
         steps = self._steps(
             student, teacher, examples, scored_on, plan, bootstrap, seed, part, told, zero_shot=zero_shot
         )
-        program = self.carry(steps, student, examples, options, plan.told)
+        program = self.carry(steps, student, examples, options, plan.told, valset=scored_on)
         if self.log_dir is not None:
             with told_only("log_dir", self.log_dir):
                 _write(self.log_dir, program)

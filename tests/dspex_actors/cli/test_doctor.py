@@ -10,6 +10,8 @@ import time
 import pytest
 
 from dspex_actors.cli import checks, processes
+from dspex_actors.journal.records import RunSpec
+from dspex_actors.journal.writer import Journal
 from dspex_actors.sandbox.interpreter import PythonInterpreter
 
 
@@ -66,6 +68,19 @@ def test_a_node_that_is_just_starting_is_left_alone(run, home, orphan, monkeypat
     monkeypatch.setattr(checks, "STARTING_SECONDS", 3600.0)  # a busy host is slow to look
     assert run("doctor", "--fix").exit_code == 0
     assert orphan.poll() is None
+
+
+def test_the_spool_of_a_run_that_is_finished_is_stale_and_of_one_that_may_go_on_is_not(run, home):
+    (home / "spool").mkdir()
+    with Journal(home / "journal.db") as journal:
+        for run_id, state in (("paused", "paused"), ("finished", "finished")):
+            path = home / "spool" / f"{run_id}.spool"
+            path.write_text("x")
+            os.utime(path, (1, 1))
+            journal.create_run(RunSpec(run_id=run_id, kind="evaluate", dataset={"kind": "spool", "path": str(path)}))
+            journal.set_state(run_id, state)
+    run("doctor", "--fix")
+    assert [path.name for path in (home / "spool").iterdir()] == ["paused.spool"]
 
 
 def test_stale_files_go_and_fresh_ones_stay(run, home):

@@ -11,6 +11,7 @@ import pytest
 
 from dspex_actors.data.opening import from_descriptor, open_dataset
 from dspex_actors.data.spool import spool
+from dspex_actors.data.view import view_descriptor
 from dspex_actors.errors import ConfigError, DspexError
 from dspex_actors.runs.datasets import fetching, keeping
 from dspex_actors.runs.datasets.fetching import dataset_here, fetch
@@ -237,6 +238,36 @@ def test_some_nodes_are_told_to_keep_a_running_runs_dataset_and_again_when_they_
     names.append(told[0])
     asyncio.run(_spread(keeping_))
     assert [to for to, _ in node.sent][NODES:] == [node.sent[NODES][0], told[0]]
+
+
+def test_what_runs_of_an_optimisation_share_goes_to_the_same_nodes_and_stays_there_until_it_is_over(world, tmp_path):
+    made = spool([{"q": f"{n}"} for n in range(9)], tmp_path / "night-0123abcd.spool", ["q"])
+    node, journal = world.nodes["a"], Far("running", "running", "running")
+    for number, row in enumerate(journal.rows.values()):
+        row.spec.parent_id = "night"
+        row.spec.dataset = view_descriptor(made["path"], f"d{number}", made["digest"], [number], 1)
+    keeping_ = Keeping(node, journal, lambda row: [f"n{number}" for number in range(6)])
+    asyncio.run(_spread(keeping_))
+    assert len({to for to, _ in node.sent}) == NODES
+    assert sorted(message.run_id for _, message in node.sent) == sorted(NODES * ["night", "r0", "r1", "r2"])
+    (tmp_path / "night-0123abcd.spool").rename(tmp_path / "elsewhere")
+    kept = give(world, "b", (tmp_path / "elsewhere", made))
+    other = Keeping(world.nodes["b"], Far(), lambda row: [])
+    descriptors = [message.descriptor for _, message in node.sent]
+    assert {Copies(tmp_path / "b").path_of(one) for one in descriptors} == {kept}
+    coroutines = []
+    world.nodes["b"].spawn = coroutines.append
+    for run in ("night", "r0"):
+        other.hear(KeepCopy(run, descriptors[0], "a"))
+    for coroutine in coroutines:
+        asyncio.run(coroutine)
+    assert world.offsets == []
+    for run in ("r0", "r"):
+        other.hear(DropCopy(run, descriptors[0]))
+    assert kept.exists()
+    assert len(list(asyncio.run(dataset_here(world.nodes["b"], "r1", descriptors[1])))) == 1
+    other.hear(DropCopy("night", {"kind": "trainset"}))
+    assert not kept.exists()
 
 
 async def _spread(keeping_):

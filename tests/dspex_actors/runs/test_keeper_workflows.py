@@ -10,10 +10,15 @@ from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import RunSpec, StepRow
 from dspex_actors.journal.sameness import OPTIMISE, WORKFLOW
 from dspex_actors.journal.writer import Journal
-from dspex_actors.runs.keeper.workflows import answer, this_process
+from dspex_actors.runs.keeper import workflows
+from dspex_actors.runs.keeper.workflows import this_process
 from supervisors.host import processes
 
 SPEC = asdict(RunSpec(run_id="w", kind=WORKFLOW))
+
+
+def answer(journal, request, dropped=None):
+    return workflows.answer(journal, request, [].append if dropped is None else dropped.append)
 
 
 def test_a_process_opens_again_what_it_carries_out_no_more(tmp_path):
@@ -56,3 +61,16 @@ def test_an_optimisation_that_is_forced_under_an_id_has_no_candidates_of_the_one
                 answer(journal, ("enlist", spec(after), True))
             epoch = answer(journal, ("open", spec(after), this_process(), True, way == "open"))
             assert (JournalReader(path).steps("o"), journal.get_run("o").done) == ([], 0)
+
+
+def test_what_an_optimisation_has_spooled_goes_when_it_is_finished_and_not_before(tmp_path):
+    spec, dropped = asdict(RunSpec(run_id="o", kind=OPTIMISE)), []
+    with Journal(tmp_path / "journal.db") as journal:
+        for state in ("paused", "failed", "finished"):
+            epoch = answer(journal, ("open", spec, this_process(), True), dropped)
+            assert dropped == []
+            answer(journal, ("end", "o", epoch, state, None), dropped)
+        assert [row.run_id for row in dropped] == ["o"]
+        epoch = answer(journal, ("open", SPEC, this_process(), True), dropped)
+        answer(journal, ("end", "w", epoch, "finished", None), dropped)
+        assert len(dropped) == 1

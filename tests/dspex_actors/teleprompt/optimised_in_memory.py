@@ -86,7 +86,7 @@ def carried(made_of, monkeypatch):
     optimizer, compile_ = made_of
     made, rng = [], random.Random(0)
 
-    def carry(generator, student, examples, options, expected=None):
+    def carry(generator, student, examples, options, expected=None, valset=()):
         strands = Strands(generator)
         while not strands.over:
             task = rng.choice(list(strands.todo))
