@@ -9,6 +9,7 @@ import pytest
 
 import dspex_actors as dspex
 from dspex_actors.steps import Ask, Parallel, Tool
+from supervisors.testing import wait_until
 
 COUNT = 4
 
@@ -134,14 +135,20 @@ def test_a_program_made_of_programs_is_evaluated_and_traced(system, name):
     assert (result.score, result.failed, len(result.errors)) == (100.0, 0, 0)
     assert [len(each.prediction.items()) > 0 for each in result.results] == [True] * COUNT
     assert result.asked == calls * COUNT
-    names = told(system.events.trace_tree(f"{result.run_id}/0"))
-    assert any(each.startswith(name) for each in names), names
-    if name == "ReAct":
-        assert names.count("lookup") == names.count("alookup") == 2, "its start and its end"
+
+    def names():
+        tree = system.events.trace_tree(f"{result.run_id}/0")
+        return [] if tree is None else told(tree)
+
+    # The worker's events reach the node's store a moment after the answer.
+    wait_until(lambda: any(each.startswith(name) for each in names()), 30)
+    if name == "ReAct":  # a start and an end each
+        wait_until(lambda: names().count("lookup") == names().count("alookup") == 2, 30)
         assert result.results[0].prediction.trajectory["observation_1"] == {"found": ["x"]}
     if name == "MultiHopQA":
         ids = [hop["correlation_id"] for hop in result.results[0].prediction.hops]
-        assert [told(system.events.trace_tree(each))[0] for each in ids] == ["hop 1", "hop 2"]
+        trees = [wait_until(lambda each=each: system.events.trace_tree(each), 30) for each in ids]
+        assert [told(tree)[0] for tree in trees] == ["hop 1", "hop 2"]
 
 
 def told(tree):
