@@ -17,15 +17,12 @@ from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
+from dspex_actors.foundation.repairing import repaired
+
 #: What `read_strictly` returns for text that is neither JSON nor a literal.
 NOTHING: Any = object()
 
 _CONSTANTS = ("True", "False", "None")
-
-#: Brackets in brackets deeper than this are a model that repeats itself. A repairer would take minutes over them, and
-#: everything else in its process would wait.
-_DEEPEST = 100
-_OPENING, _BRACKETS = frozenset("([{"), re.compile(r"[\[\](){}]")
 
 #: Not strict: models write line ends into texts.
 _PLAIN = json.JSONDecoder(strict=False)
@@ -61,26 +58,12 @@ def read_structure(text: str, exact: bool = False) -> Any:
     found = read_strictly(text, exact) if text else text
     if found is not NOTHING:
         return found
-    if _is_too_deep(text):
-        return text
-    import json_repair  # here: few texts need it; nodes have it loaded
-
     try:
-        found = json_repair.loads(text)
+        found = repaired(text)
     except (ValueError, RecursionError):
         return text
     # The repairer's way to say that there is no JSON in it.
     return text if found == "" else found
-
-
-def _is_too_deep(text: str) -> bool:
-    """Tell whether a text opens brackets in brackets as nothing does that could be repaired."""
-    depth = 0
-    for bracket in _BRACKETS.finditer(text):
-        depth += 1 if bracket[0] in _OPENING else -1 if depth else 0
-        if depth > _DEEPEST:
-            return True
-    return False
 
 
 #: Zero is not followed by thousands: 0,123 is a fraction as half of Europe writes it.

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, TypeAdapter, model_serializer, model_vali
 
 from dspex_actors.foundation import media
 from dspex_actors.foundation.config_errors import ConfigRuntimeError, ConfigValueError
+from dspex_actors.foundation.repairing import repaired
 from dspex_actors.types.base import Type
 from dspex_actors.types.tool import Tool
 
@@ -245,9 +246,10 @@ def _normal(value: dict[str, Any]) -> dict[str, Any]:
         )
     arguments = function.get("args", function.get("arguments", {}))
     if isinstance(arguments, str):
-        import json_repair  # here: providers write whole JSON, nearly always, and parse it before
-
-        arguments = json_repair.loads(arguments)
+        try:  # providers write whole JSON, nearly always, and parse it before
+            arguments = repaired(arguments)
+        except (ValueError, RecursionError):
+            arguments = {}
     return {
         # The Responses API has an id of the item too; results name the call's.
         "id": value.get("call_id") or value.get("id"),
