@@ -27,16 +27,25 @@ class _Base:
         self._folder: Path | None = None
         self._lock: int | None = None
 
-    def folder(self) -> Path:
-        """Return it."""
+    def new(self) -> str:
+        """Make a folder in it: nobody can have left it meanwhile."""
         with self._mutex:
-            if self._folder is None or not self._folder.is_dir():
-                _sweep()
-                folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-                self._lock = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-                fcntl.flock(self._lock, fcntl.LOCK_EX)
-                self._folder = folder
-            return self._folder
+            return tempfile.mkdtemp(dir=self._own())
+
+    def _own(self) -> Path:
+        while self._folder is None or not self._folder.is_dir():
+            _sweep()
+            folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+            lock = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            # Before that it was nobody's, and another process that sweeps may have taken it away.
+            self._lock, self._folder = self._replaced(lock), folder
+        return self._folder
+
+    def _replaced(self, lock: int) -> int:
+        if self._lock is not None:
+            os.close(self._lock)
+        return lock
 
     def leave(self) -> None:
         """Remove it, where no child has a folder in it any more."""
@@ -55,7 +64,7 @@ os.register_at_fork(after_in_child=_base.forget)
 
 def new() -> str:
     """Return a new folder."""
-    return tempfile.mkdtemp(dir=_base.folder())
+    return _base.new()
 
 
 def remove(folder: str) -> None:

@@ -3,13 +3,16 @@
 import asyncio
 import contextlib
 import copy
+import fcntl
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -209,6 +212,37 @@ def test_scratch_folders_go_with_the_interpreter():
     assert folder.is_dir()
     python.shutdown()
     assert not folder.exists()
+
+
+def test_a_folder_is_there_though_the_last_other_one_goes_at_the_same_moment():
+    def come_and_go():
+        for _ in range(100):
+            folder = scratch.new()
+            assert Path(folder).is_dir()
+            scratch.remove(folder)
+
+    with ThreadPoolExecutor(4) as threads:
+        for done in [threads.submit(come_and_go) for _ in range(4)]:
+            done.result(60)
+
+
+def test_a_folder_is_there_though_another_process_has_swept_it_away_before_it_was_locked(monkeypatch):
+    base, flock, swept = scratch._Base(), fcntl.flock, []
+
+    def late(lock, how):
+        if not swept:
+            swept.append(Path(os.readlink(f"/proc/self/fd/{lock}")).parent)
+            shutil.rmtree(swept[0])
+        flock(lock, how)
+
+    monkeypatch.setattr(scratch, "_sweep", lambda: None)
+    monkeypatch.setattr(scratch.fcntl, "flock", late)
+    monkeypatch.setattr(scratch, "_base", base)
+    folder = Path(scratch.new())
+    assert folder.is_dir()
+    assert folder.parent != swept[0]
+    scratch.remove(str(folder))
+    assert not folder.parent.exists()
 
 
 @pytest.mark.parametrize(
