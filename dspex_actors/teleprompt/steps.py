@@ -158,7 +158,8 @@ class Together:
     Args:
         items: steps, and generators of steps, each of which goes on by itself.
         enough: called with what the first so many items came to, whenever there is one more without a gap before it;
-            once it says True the others are given up, and the list ends there. None: all are wanted.
+            once it says True the others are given up, and the list ends there; one that failed counts when all before
+            it are through and not enough. None: all are wanted, and the first that fails ends it.
     """
 
     items: Sequence[Step | Steps]

@@ -29,6 +29,13 @@ class Task:
 
 
 @dataclass(slots=True, eq=False)
+class _Failed:
+    """In the place of what an item of `Together` came to: why it came to nothing."""
+
+    error: BaseException
+
+
+@dataclass(slots=True, eq=False)
 class _Strand:
     """A generator that goes on by itself."""
 
@@ -114,8 +121,12 @@ class Strands:
                 strand.over = True
                 if strand.parent is None:
                     raise
-                self._give_up(strand.parent)
-                self._go_on.append((strand.parent, None, uncaught))
+                if strand.parent.enough is None:
+                    self._give_up(strand.parent)
+                    self._go_on.append((strand.parent, None, uncaught))
+                else:
+                    # What comes before it may be enough, whichever of them is ready first.
+                    self._ended(strand, _Failed(uncaught))
             else:
                 self._take(strand, step)
 
@@ -154,7 +165,12 @@ class Strands:
         parent.came[strand.place] = value
         first: list[Any] = []
         while len(first) in parent.came:
-            first.append(parent.came[len(first)])
+            came = parent.came[len(first)]
+            if isinstance(came, _Failed):
+                self._give_up(parent)
+                self._go_on.append((parent, None, came.error))
+                return
+            first.append(came)
             if parent.enough is not None and parent.enough(first):
                 break
         else:

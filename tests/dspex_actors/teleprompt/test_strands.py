@@ -62,6 +62,18 @@ def test_what_is_enough_is_decided_by_the_order_of_the_items_alone(seed, wanted)
     assert [len(one) for one in result] == [number % 3 for number in range(wanted + 1)]
 
 
+@given(st.integers(0, 1000), st.integers(0, 3))
+def test_who_fails_behind_what_is_enough_fails_nobody_and_who_fails_before_it_always_does(seed, place):
+    def main():
+        return (yield Together([ask(f"{number}") for number in range(4)], lambda first: len(first) == 2))
+
+    if place >= 2:
+        assert carry(main(), random.Random(seed), broken=(f"{place}",))[0] == ["<0>", "<1>"]
+    else:
+        with pytest.raises(ValueError, match=f"{place}"):
+            carry(main(), random.Random(seed), broken=(f"{place}", "3"))
+
+
 def test_what_is_not_needed_any_more_is_dropped_and_its_outcome_ignored():
     closed = []
 
