@@ -126,7 +126,7 @@ class _Carrier:
     def _pause_all(self, error: BaseException) -> None:
         """Pause what is under way. The keeper of runs, where it is just away, is waited for once."""
         waits = isinstance(error, Exception) and not isinstance(error, Away)
-        for run_id in self._running:
+        for run_id in {**self._running, **dict.fromkeys(self._before)}:
             order = partial(self._system._order, run_id, "pause", run_id, "the optimisation was interrupted")
             try:
                 self._insist(order, checks=False) if waits else order()
@@ -282,6 +282,7 @@ class _Carrier:
                 self._how.check(now=True)  # it was the optimisation that was
             came = True
             del self._running[run_id]
+            cost -= summary["spent"]  # it is in the purse from now on
             self._purse.ended(run_id, summary["spent"])
             if summary["state"] == "paused" and summary["reason"] == BUDGET:
                 self._run_short(task, run_id)

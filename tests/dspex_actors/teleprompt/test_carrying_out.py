@@ -381,6 +381,31 @@ def test_an_optimisation_that_fails_pauses_its_runs_though_their_keeper_is_away_
     assert node.rows["night.0.2.0"].state != "running"
 
 
+def test_an_optimisation_that_fails_by_what_was_through_before_pauses_what_was_under_way_before():
+    def steps():
+        yield Together([one("a"), raising(), one("b")])
+
+    def raising():
+        yield one("c")
+        raise ValueError("a mistake")
+
+    node = Node()
+    left_running(node, "0.0.0", "0.2.0", settings={})
+    left_running(node, "0.1.0", settings={})
+    node.rows["night.0.1.0"].state, node.rows["night.0.1.0"].scores = "finished", [1.0] * 4
+    with pytest.raises(ValueError, match="a mistake"):
+        carried(node, steps())
+    assert [node.rows[f"night.0.{place}.0"].state for place in range(3)] == ["paused", "finished", "paused"]
+
+
+def test_nothing_is_told_to_have_cost_what_it_has_cost_twice():
+    node, told = Node(), []
+    how = How(node, "night", parent_id="night", watch=lambda found: told.append((found["cost"], node.cost)))
+    carry_out(iter_of(lambda: Together([one("a"), one("b"), one("c")])), how)
+    assert told[-1] == (12.0, 12.0)
+    assert all(said == paid for said, paid in told)
+
+
 @pytest.mark.parametrize(("error", "state"), [(TakenOver, "running"), (RunInterrupted, "paused"), (OSError, "paused")])
 def test_runs_that_belong_to_somebody_else_by_now_are_left_alone(error, state):
     node = Node()
