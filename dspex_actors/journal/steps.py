@@ -21,6 +21,8 @@ from dspex_actors.journal.schema import from_json, to_json
 IsAlive = Callable[[dict[str, Any]], bool]
 
 
+#: In the place of a process: the node goes on with it by another one, which is on its way.
+_NEXT = {"node": True}
 #: The kinds of runs that are meant here, for SQL.
 _KINDS = f"({', '.join(repr(kind) for kind in sorted(HELD))})"
 
@@ -120,14 +122,19 @@ def begin_anew(journal: JournalBase, run_id: str) -> None:
 def end_workflow(journal: JournalBase, run_id: str, epoch: int, state: RunState, reason: str | None) -> None:
     """Take in that the process is through with a workflow; what was decided about it meanwhile stays.
 
+    With the state "running" another process of the node goes on with it.
+
     Raises:
         ConfigError: it belongs to another process now.
     """
     with journal.transaction() as db:
         number, there, _ = _held(db, run_id, epoch)
-        db.execute("UPDATE runs SET holder = NULL, seq = seq + 1 WHERE number = ?", (number,))
     if there == "running" or state == "finished":
         journal.set_state(run_id, state, reason)
+    # After the state: who is killed in between has not left a run that is under way and nobody's.
+    left = to_json(_NEXT) if state == "running" else None
+    with journal.transaction() as db:
+        db.execute("UPDATE runs SET holder = ?, seq = seq + 1 WHERE number = ?", (left, number))
 
 
 def _held(db: Any, run_id: str, epoch: int) -> tuple[int, str, str | None]:
@@ -144,7 +151,8 @@ def _holder(journal: JournalBase, run_id: str) -> dict[str, Any] | None:
         found = db.execute(
             f"SELECT holder FROM runs WHERE run_id = ? AND kind IN {_KINDS} AND state = 'running'", (run_id,)
         ).fetchone()
-    return None if found is None or found[0] is None else from_json(found[0])
+    holder = None if found is None or found[0] is None else from_json(found[0])
+    return None if holder == _NEXT else holder
 
 
 def forsaken(journal: JournalBase, is_alive: IsAlive) -> list[str]:

@@ -1,5 +1,6 @@
 """The keeper's part in workflows: who may open one that is written down as somebody's."""
 
+import contextlib
 import subprocess
 from dataclasses import asdict
 
@@ -11,7 +12,7 @@ from dspex_actors.journal.records import RunSpec, StepRow
 from dspex_actors.journal.sameness import OPTIMISE, WORKFLOW
 from dspex_actors.journal.writer import Journal
 from dspex_actors.runs.keeper import workflows
-from dspex_actors.runs.keeper.workflows import this_process
+from dspex_actors.runs.keeper.workflows import NODES, pause_forsaken, this_process
 from supervisors.host import processes
 
 SPEC = asdict(RunSpec(run_id="w", kind=WORKFLOW))
@@ -41,6 +42,41 @@ def test_a_workflow_of_another_program_that_lives_is_its_own(tmp_path):
         other.kill()
         other.wait()
         assert answer(journal, ("open", SPEC, this_process(), True)) == 2
+
+
+def test_an_optimisation_that_another_server_of_the_node_goes_on_with_is_not_forsaken_before_that_is_there(tmp_path):
+    """The keeper was away for longer than its server waits, and looks whose servers live as soon as it is back."""
+    spec = asdict(RunSpec(run_id="o", kind=OPTIMISE))
+    with Journal(tmp_path / "journal.db") as journal:
+        answer(journal, ("enlist", spec, False))
+        epoch = answer(journal, ("reopen", "o", this_process() | {NODES: True}))
+        assert pause_forsaken(journal)
+        answer(journal, ("end", "o", epoch, "running", None))
+        assert pause_forsaken(journal)
+        assert journal.get_run("o").state == "running"
+        assert answer(journal, ("reopen", "o", this_process() | {NODES: True})) == epoch + 1
+        answer(journal, ("end", "o", epoch + 1, "finished", None))
+        assert not pause_forsaken(journal)
+        assert journal.get_run("o").state == "finished"
+
+
+@pytest.mark.parametrize("written", range(4))
+def test_an_end_that_is_half_written_down_when_the_keeper_is_killed_pauses_nothing(tmp_path, monkeypatch, written):
+    with Journal(tmp_path / "journal.db") as journal:
+        epoch = answer(journal, ("open", SPEC, this_process(), True))
+        made, transaction = [], journal.transaction
+
+        def killed():
+            made.append(None)
+            if len(made) > written:
+                raise KeyboardInterrupt
+            return transaction()
+
+        with monkeypatch.context() as patched, contextlib.suppress(KeyboardInterrupt):
+            patched.setattr(journal, "transaction", killed)
+            answer(journal, ("end", "w", epoch, "finished", None))
+        pause_forsaken(journal)
+        assert journal.get_run("w").state in ("running", "finished")
 
 
 def test_an_optimisation_that_is_forced_under_an_id_has_no_candidates_of_the_one_before(tmp_path):
