@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dspex_actors.client.inputs import check_has_lm, code_of
-from dspex_actors.client.looking import ENDED, POLL_LAST
+from dspex_actors.client.looking import ENDED, PATIENCE_SECONDS, POLL_LAST
 from dspex_actors.client.money import check_prices
 from dspex_actors.errors import BudgetExceeded, ConfigError, RunFailed, RunInterrupted, from_record
+from dspex_actors.journal.errors import JournalError
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import RunRow, StepRow
 from dspex_actors.journal.sameness import OPTIMISE, WORKFLOW
@@ -116,7 +117,10 @@ class OptimizationHandle:
         until = None if timeout is None else time.monotonic() + timeout
         poll = 0.02
         while True:
-            standing = self._system.journal.standing(self.run_id)
+            try:
+                standing = self._system.journal.standing(self.run_id)
+            except JournalError:  # a server that is away for a moment: the optimisation waits for it, too
+                standing = ("running", None, 0)
             if standing is None:
                 raise ConfigError(f"no optimisation {self.run_id!r} here: system.optimizations() lists them")
             state, reason, _ = standing
@@ -180,13 +184,15 @@ class OptimizationHandle:
 
     def _check_node(self) -> None:
         """Refuse to wait for a node that is gone."""
-        until = time.monotonic() + COME_BACK_SECONDS
+        asked = time.monotonic()
         while True:
             try:
                 self._system._ask("owner", timeout=COME_BACK_SECONDS)
                 return
             except (NoProcess, ServerExited, CallTimeout, NodeDown) as error:
-                if time.monotonic() > until or isinstance(error, NodeDown):
+                # One that is there and only slow is no reason to leave.
+                patience = PATIENCE_SECONDS if isinstance(error, CallTimeout) else COME_BACK_SECONDS
+                if time.monotonic() - asked > patience or isinstance(error, NodeDown):
                     raise RunInterrupted(
                         "the node went away: connect again, and go on with "
                         f"system.optimization({self.run_id!r}).resume()",

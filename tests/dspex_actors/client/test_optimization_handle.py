@@ -6,13 +6,16 @@ from types import SimpleNamespace
 import pytest
 
 import dspex_actors as dspex
+from dspex_actors.client import optimisations
 from dspex_actors.client.optimisations import OptimizationHandle
+from dspex_actors.journal.errors import JournalError
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import RunSpec, StepRow
 from dspex_actors.journal.sameness import OPTIMISE
 from dspex_actors.journal.steps import add_step, end_workflow, open_workflow
 from dspex_actors.journal.writer import Journal
 from dspex_actors.runs.optimisations import CANDIDATE, pack_found
+from supervisors.errors import CallTimeout
 
 HOLDER = {"pid": 1, "born": 1}
 SPEC = RunSpec(
@@ -77,3 +80,37 @@ def test_another_optimisation_of_the_same_id_is_read_from_its_start(journal):
     assert journal.delete_run("o")
     tell(journal, opened(journal, replace(SPEC, program_digest="q")), "c", 25.0)
     assert [one.name for one in handle.candidates()] == ["c"]
+
+
+@pytest.mark.parametrize(("slow", "waits"), [(3, True), (9, False)])
+def test_who_waits_goes_on_waiting_for_a_node_that_is_only_slow(journal, monkeypatch, slow, waits):
+    epoch, now, asked = opened(journal), [0.0], []
+
+    def ask(what, timeout):
+        asked.append(what)
+        if len(asked) <= slow:
+            now[0] += timeout
+            raise CallTimeout("runs")
+        end_workflow(journal, "o", epoch, "failed", "it is over")
+
+    monkeypatch.setattr(
+        optimisations, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: None, time=lambda: 0.0)
+    )
+    handle = OptimizationHandle(SimpleNamespace(journal=JournalReader(journal.path), _ask=ask), "o")
+    with pytest.raises(dspex.RunFailed if waits else dspex.RunInterrupted, match="over" if waits else "went away"):
+        handle.wait()
+
+
+def test_who_waits_waits_for_a_journal_that_is_away_for_a_moment(journal):
+    epoch, reader, away = opened(journal), JournalReader(journal.path), [JournalError("away"), JournalError("away")]
+
+    def standing(run_id):
+        if away:
+            raise away.pop()
+        end_workflow(journal, "o", epoch, "failed", "it is over")
+        return reader.standing(run_id)
+
+    there = SimpleNamespace(standing=standing, get_run=reader.get_run, steps=reader.steps)
+    handle = OptimizationHandle(SimpleNamespace(journal=there, _ask=lambda what, timeout: None), "o")
+    with pytest.raises(dspex.RunFailed, match="it is over"):
+        handle.wait()
