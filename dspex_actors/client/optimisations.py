@@ -15,12 +15,11 @@ from dspex_actors.errors import BudgetExceeded, ConfigError, RunFailed, RunInter
 from dspex_actors.journal.errors import JournalError
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import RunRow, StepRow
-from dspex_actors.journal.sameness import OPTIMISE, WORKFLOW
+from dspex_actors.journal.sameness import IN_NODE, OPTIMISE, WORKFLOW
 from dspex_actors.names import OPTIMISATIONS
 from dspex_actors.optimisation.above import LIMITS, PLAN, find
 from dspex_actors.optimisation.coordinator import branch, coordinator_spec
 from dspex_actors.optimisation.messages import Begin
-from dspex_actors.optimisation.worker import IN_NODE
 from dspex_actors.programs.module import Module
 from dspex_actors.runs.budget import BUDGET
 from dspex_actors.runs.optimisations import (
@@ -35,6 +34,7 @@ from dspex_actors.runs.snapshot import pack_surroundings
 from dspex_actors.settings import check_tags
 from dspex_actors.settings import settings as program_settings
 from supervisors import Node
+from supervisors.cluster.handle import where_else
 from supervisors.errors import CallTimeout, NodeDown, NoProcess, ServerExited
 from supervisors.first_use import ensure_outside
 
@@ -194,8 +194,8 @@ class OptimizationHandle:
                 patience = PATIENCE_SECONDS if isinstance(error, CallTimeout) else COME_BACK_SECONDS
                 if time.monotonic() - asked > patience or isinstance(error, NodeDown):
                     raise RunInterrupted(
-                        "the node went away: connect again, and go on with "
-                        f"system.optimization({self.run_id!r}).resume()",
+                        "the node went away; what was answered is safe. Go on with "
+                        f"system.optimization({self.run_id!r}).resume(){where_else(self._system.data_dir)}",
                         run_id=self.run_id,
                     ) from None
                 time.sleep(0.05)
@@ -326,6 +326,8 @@ def status_at(journal: JournalReader, row: RunRow, now: float | None = None) -> 
 def begin(system: _Connection, run_id: str) -> None:
     """Have the node's coordinator begin, or go on, with an optimisation that its journal has.
 
+    One that is under way at another node of the journal stays there: it can be followed from here.
+
     Raises:
         ConfigError: it cannot: says why.
         RunInterrupted: the node is gone.
@@ -333,6 +335,9 @@ def begin(system: _Connection, run_id: str) -> None:
     until = time.monotonic() + COME_BACK_SECONDS
     while True:
         try:
+            row = row_of(system.journal, run_id)
+            if row.state == "running" and row.owner not in ("", system._ask("owner")):
+                return
             ensure_outside(system.node, branch(), coordinator_spec())
             kind, value = system.node.call(OPTIMISATIONS, Begin(run_id), BEGIN_SECONDS)
         except (NoProcess, ServerExited) as error:

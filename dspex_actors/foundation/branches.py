@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from supervisors import ChildSpec, SupervisorSpec
+from supervisors.errors import SupervisorsError
 
 
 def branch_spec(name: str, children: Sequence[ChildSpec] = ()) -> ChildSpec:
@@ -15,3 +16,9 @@ def branch_spec(name: str, children: Sequence[ChildSpec] = ()) -> ChildSpec:
         children: what is there from the start.
     """
     return ChildSpec(name, SupervisorSpec(children, name=name, intensity=30, period=10.0))
+
+
+def why_not_started(error: SupervisorsError) -> str:
+    """Return why a child did not start, in one line."""
+    detail = error.reason.detail if error.reason is not None else None
+    return str(detail["message"]) if isinstance(detail, dict) and detail.get("message") else str(error)

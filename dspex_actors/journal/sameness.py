@@ -25,6 +25,8 @@ WORKFLOW = "workflow"
 OPTIMISE = "optimise"
 #: Kinds that somebody carries out who is not an evaluator, and holds meanwhile.
 HELD = frozenset({WORKFLOW, OPTIMISE})
+#: Of the settings of an optimisation's run: the node carries it out, and not the program that began with it.
+IN_NODE = "in_node"
 _CALLED = {WORKFLOW: {"program": "steps", "dataset": "data"}}
 
 
@@ -64,6 +66,11 @@ def check_goes_on(row: RunRow, *, force: bool = False) -> None:
             f"run {row.run_id} was cancelled ({row.reason}): "
             + ("choose another run id" if row.spec.kind == WORKFLOW else _ONLY_FORCED)
         )
+
+
+def is_nodes_own(spec: RunSpec) -> bool:
+    """Whether a run is an optimisation that a node carries out: another one may go on with it."""
+    return spec.kind == OPTIMISE and bool(spec.settings.get(IN_NODE))
 
 
 def differences(there: RunSpec, asked: RunSpec) -> list[str]:

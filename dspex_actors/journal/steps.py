@@ -12,7 +12,7 @@ from typing import Any
 
 from dspex_actors.errors import ConfigError
 from dspex_actors.journal.base import JournalBase
-from dspex_actors.journal.queries import STEP_COLUMNS, no_such_run, number_and_base, run
+from dspex_actors.journal.queries import STEP_COLUMNS, locking, no_such_run, number_and_base, run
 from dspex_actors.journal.records import RunRow, RunSpec, RunState, StepRow
 from dspex_actors.journal.sameness import HELD, check_goes_on
 from dspex_actors.journal.schema import from_json, to_json
@@ -23,6 +23,8 @@ IsAlive = Callable[[dict[str, Any]], bool]
 
 #: In the place of a process: the node goes on with it by another one, which is on its way.
 _NEXT = {"node": True}
+#: Of a holder: on which node it is, as the journal calls that.
+_OWNER = "owner"
 #: The kinds of runs that are meant here, for SQL.
 _KINDS = f"({', '.join(repr(kind) for kind in sorted(HELD))})"
 
@@ -42,6 +44,7 @@ def open_workflow(
     Raises:
         ConfigError: it is another workflow, was cancelled, or is being carried out.
     """
+    own(journal, spec.run_id)
     _check_free(journal, spec.run_id, is_alive)
     row = journal.create_run(spec, state="paused", force=force)
     return row if row.state == "finished" else _held_by(journal, spec.run_id, holder)
@@ -53,6 +56,7 @@ def reopen(journal: JournalBase, run_id: str, holder: dict[str, Any], is_alive: 
     Raises:
         ConfigError: there is none, it was cancelled, or is being carried out.
     """
+    own(journal, run_id)
     _check_free(journal, run_id, is_alive)
     row = journal.get_run(run_id)
     if row is None:
@@ -61,8 +65,27 @@ def reopen(journal: JournalBase, run_id: str, holder: dict[str, Any], is_alive: 
     return row if row.state == "finished" else _held_by(journal, run_id, holder)
 
 
+def own(journal: JournalBase, run_id: str) -> None:
+    """Have a workflow be this node's where another one that has the journal too has left it.
+
+    Raises:
+        ConfigError: it is under way there.
+    """
+    row = journal.get_run(run_id)
+    if row is None or journal.has(row):
+        return
+    if row.state == "running":
+        raise ConfigError(f"run {run_id} is under way on another node that has this journal: pause it there first")
+    journal.take_over(row, force=False)
+
+
 def set_limits(journal: JournalBase, run_id: str, limits: dict[str, Any]) -> None:
-    """Have other settings hold for how a run goes on; None takes one away."""
+    """Have other settings hold for how a run goes on; None takes one away.
+
+    Raises:
+        ConfigError: there is no such run, or it is under way on another node.
+    """
+    own(journal, run_id)
     with journal.transaction() as db:
         row = run(db, run_id)
         if row is None:
@@ -73,16 +96,26 @@ def set_limits(journal: JournalBase, run_id: str, limits: dict[str, Any]) -> Non
 
 def _check_free(journal: JournalBase, run_id: str, is_alive: IsAlive) -> None:
     there = _holder(journal, run_id)
-    if there is not None and is_alive(there):
+    if there is not None and _is_here(journal, there) and is_alive(_process(there)):
         raise ConfigError(
             f"run {run_id} is being carried out by process {there['pid']}: wait for its end, or choose another run id"
         )
 
 
+def _is_here(journal: JournalBase, holder: dict[str, Any]) -> bool:
+    """Whether a holder is a process of this node's host: of another one nothing can be told by its number."""
+    return holder.get(_OWNER, "") in ("", journal.owner)
+
+
+def _process(holder: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in holder.items() if name != _OWNER}
+
+
 def _held_by(journal: JournalBase, run_id: str, holder: dict[str, Any]) -> RunRow:
     journal.set_state(run_id, "running")
     with journal.transaction() as db:
-        db.execute("UPDATE runs SET holder = ?, seq = seq + 1 WHERE run_id = ?", (to_json(holder), run_id))
+        held = to_json({**holder, _OWNER: journal.owner})
+        db.execute("UPDATE runs SET holder = ?, seq = seq + 1 WHERE run_id = ?", (held, run_id))
     return journal.next_epoch(run_id)
 
 
@@ -94,7 +127,7 @@ def add_step(journal: JournalBase, run_id: str, epoch: int, row: StepRow) -> Non
             which is paid for, is written down all the same.
     """
     with journal.transaction() as db:
-        number, state, reason = _held(db, run_id, epoch)
+        number, state, reason = _held(db, run_id, epoch, journal.owner)
         place = db.execute("SELECT count(*) FROM steps WHERE run = ?", (number,)).fetchone()[0]
         marks = ", ".join("?" * (2 + len(row)))
         statement = f"INSERT INTO steps (run, place, {STEP_COLUMNS}) VALUES ({marks}) ON CONFLICT DO NOTHING"
@@ -128,19 +161,25 @@ def end_workflow(journal: JournalBase, run_id: str, epoch: int, state: RunState,
         ConfigError: it belongs to another process now.
     """
     with journal.transaction() as db:
-        number, there, _ = _held(db, run_id, epoch)
+        number, there, _ = _held(db, run_id, epoch, journal.owner)
     if there == "running" or state == "finished":
         journal.set_state(run_id, state, reason)
     # After the state: who is killed in between has not left a run that is under way and nobody's.
     left = to_json(_NEXT) if state == "running" else None
     with journal.transaction() as db:
-        db.execute("UPDATE runs SET holder = ?, seq = seq + 1 WHERE number = ?", (left, number))
+        db.execute(
+            "UPDATE runs SET holder = ?, seq = seq + 1 WHERE number = ? AND epoch = ? AND owner IN ('', ?)",
+            (left, number, epoch, journal.owner),
+        )
 
 
-def _held(db: Any, run_id: str, epoch: int) -> tuple[int, str, str | None]:
+def _held(db: Any, run_id: str, epoch: int, owner: str) -> tuple[int, str, str | None]:
+    """Lock a run of this opening; another node that has claimed it need not have opened it yet."""
     number, _ = number_and_base(db, run_id)
-    state, reason, there = db.execute("SELECT state, reason, epoch FROM runs WHERE number = ?", (number,)).fetchone()
-    if there != epoch:
+    state, reason, there, owned = db.execute(
+        "SELECT state, reason, epoch, owner FROM runs WHERE number = ?" + locking(db), (number,)
+    ).fetchone()
+    if there != epoch or owned not in ("", owner):
         raise ConfigError(f"run {run_id} was taken over by another process")
     return number, state, reason
 
@@ -156,12 +195,15 @@ def _holder(journal: JournalBase, run_id: str) -> dict[str, Any] | None:
 
 
 def forsaken(journal: JournalBase, is_alive: IsAlive) -> list[str]:
-    """Pause the running workflows whose process has ended; return the ids of those that go on."""
+    """Pause this node's running workflows whose process has ended; return the ids of those that go on."""
     going_on = []
     with journal.transaction() as db:
-        rows = db.execute(f"SELECT run_id, holder FROM runs WHERE state = 'running' AND kind IN {_KINDS}").fetchall()
+        rows = db.execute(
+            f"SELECT run_id, holder FROM runs WHERE state = 'running' AND kind IN {_KINDS} AND owner IN ('', ?)",
+            (journal.owner,),
+        ).fetchall()
     for run_id, holder in rows:
-        if holder is not None and is_alive(from_json(holder)):
+        if holder is not None and is_alive(_process(from_json(holder))):
             going_on.append(run_id)
         else:
             journal.set_state(run_id, "paused", "its program ended")

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from dspex_actors.errors import ConfigError, DspexError
-from dspex_actors.foundation.branches import branch_spec
+from dspex_actors.foundation.branches import branch_spec, why_not_started
 from dspex_actors.journal.errors import JournalError
 from dspex_actors.journal.opening import open_reader
-from dspex_actors.journal.sameness import OPTIMISE, WORKFLOW
+from dspex_actors.journal.sameness import OPTIMISE, WORKFLOW, is_nodes_own
 from dspex_actors.names import OPTIMISATIONS, OPTIMISERS, RUNS
 from dspex_actors.observe.reporting import report_from_actor
 from dspex_actors.optimisation.messages import Begin, UnderWay
-from dspex_actors.optimisation.worker import IN_NODE, OptimisationWorker, optimisation_name
+from dspex_actors.optimisation.worker import OptimisationWorker, optimisation_name
 from supervisors import NO_REPLY, Caller, ChildSpec, Down, ExitReason, GenServer, Ref
 from supervisors.errors import AlreadyPresent, AlreadyStarted, NoProcess, ServerExited, SupervisorsError
 
@@ -65,23 +65,38 @@ class OptimizationCoordinator(GenServer):
         return "error", ConfigError(f"optimisations do not know the request {request!r:.200}").to_record()
 
     async def handle_info(self, message: Any) -> None:
-        """Begin with what is to go on; bring a server back that died."""
+        """Begin with what is to go on, also when the keeper has taken it over; bring a server back that died."""
         match message:
             case "revive":
-                try:
-                    rows = self._journal.list_runs(state="running", kind=OPTIMISE)
-                except JournalError:
-                    self.send_after(REVIVE_SECONDS, "revive")
-                    return
-                for row in rows:
-                    if row.spec.settings.get(IN_NODE):
-                        self.spawn(self._bring_back(row.run_id))
+                await self._revive()
             case Down(ref=Ref() as ref, reason=reason):
                 run_id = self._watched.pop(ref, None)
                 if run_id is not None:
                     self.spawn(self._after_end(run_id, reason))
             case _:
                 super().handle_info(message)
+
+    async def _revive(self) -> None:
+        """Go on with what is this node's, of a journal that others may have, too."""
+        try:
+            owner = await self._owner()
+            rows = self._journal.list_runs(state="running", kind=OPTIMISE)
+        except (JournalError, SupervisorsError):
+            self.send_after(REVIVE_SECONDS, "revive")
+            return
+        going_on = set(self._watched.values())
+        for row in rows:
+            if is_nodes_own(row.spec) and row.owner in ("", owner) and row.run_id not in going_on:
+                self.spawn(self._bring_back(row.run_id))
+
+    async def _owner(self) -> str:
+        """Return what this node is called in the journal.
+
+        Raises:
+            SupervisorsError: the keeper of runs is away.
+        """
+        kind, owner = await self.call(RUNS, ("owner",))
+        return str(owner) if kind == "ok" else ""
 
     async def _answer(self, run_id: str, caller: Caller) -> None:
         try:
@@ -123,7 +138,7 @@ class OptimizationCoordinator(GenServer):
                 await asyncio.sleep(LOOK_SECONDS)
                 continue
             except SupervisorsError as error:
-                raise ConfigError(f"optimisation {run_id} cannot begin: {_last_line(error)}") from None
+                raise ConfigError(f"optimisation {run_id} cannot begin: {why_not_started(error)}") from None
             if ref is not None and ref not in self._watched:
                 self._watched[ref] = run_id
                 self.monitor(ref)
@@ -131,7 +146,7 @@ class OptimizationCoordinator(GenServer):
 
     async def _after_end(self, run_id: str, reason: ExitReason) -> None:
         """Bring a server back that died while its optimisation was under way."""
-        if not self._goes_on(run_id):
+        if not await self._goes_on(run_id):
             self._falls.pop(run_id, None)
             return
         now = time.monotonic()
@@ -143,13 +158,15 @@ class OptimizationCoordinator(GenServer):
             return
         await self._bring_back(run_id)
 
-    def _goes_on(self, run_id: str) -> bool:
-        """Tell whether an optimisation is to go on; where the journal is away nobody has said anything else."""
+    async def _goes_on(self, run_id: str) -> bool:
+        """Tell whether an optimisation is to go on here; where the journal is away nobody has said anything else."""
         try:
-            found = self._journal.standing(run_id)
-        except JournalError:
+            row = self._journal.get_run(run_id, code=False)
+            if row is None or row.state != "running":
+                return False
+            return row.owner in ("", await self._owner())
+        except (JournalError, SupervisorsError):
             return True
-        return found is not None and found[0] == "running"
 
     async def _bring_back(self, run_id: str) -> None:
         for pause in (*AGAIN_SECONDS, None):
@@ -158,7 +175,7 @@ class OptimizationCoordinator(GenServer):
                 return
             except DspexError as error:
                 why = error.message
-            if not self._goes_on(run_id):
+            if not await self._goes_on(run_id):
                 return
             if pause is None:
                 await self._give_up(run_id, why)
@@ -174,8 +191,3 @@ class OptimizationCoordinator(GenServer):
         if kind == "error":
             self.log.error("that cannot be written down; it is tried again", run_id=run_id, why=refused.get("message"))
             self.send_after(REVIVE_SECONDS, "revive")
-
-
-def _last_line(error: SupervisorsError) -> str:
-    detail = error.reason.detail if error.reason is not None else None
-    return str(detail["message"]) if isinstance(detail, dict) and detail.get("message") else str(error)

@@ -15,8 +15,6 @@ from dspex_actors.optimisation.above import WORK, find
 from dspex_actors.runs.keeper.workflows import NODES, this_process
 from supervisors import ExitReason, GenServer, Stop
 
-#: Of the settings of an optimisation's run: the node carries it out.
-IN_NODE = "in_node"
 #: The setting that says how many runs of an optimisation are under way at a time.
 AT_ONCE = "optimisation.at_once"
 #: When the node stops, what is under way is paused within so many seconds.

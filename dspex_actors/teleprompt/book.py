@@ -20,9 +20,8 @@ from dspex_actors.foundation.secrets import scrub
 from dspex_actors.journal.errors import JournalError
 from dspex_actors.journal.index import new_run_id
 from dspex_actors.journal.records import RunSpec, RunState, StepRow
-from dspex_actors.journal.sameness import OPTIMISE
+from dspex_actors.journal.sameness import IN_NODE, OPTIMISE
 from dspex_actors.names import check_run_id
-from dspex_actors.optimisation.worker import IN_NODE
 from dspex_actors.runs.budget import BUDGET
 from dspex_actors.runs.identity.parts import data_identity, metric_name, program_identity, run_identity
 from dspex_actors.runs.keeper.workflows import this_process

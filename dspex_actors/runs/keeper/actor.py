@@ -23,7 +23,7 @@ from typing import Any
 
 from dspex_actors.errors import ConfigError, DspexError
 from dspex_actors.foundation import collector
-from dspex_actors.foundation.branches import branch_spec
+from dspex_actors.foundation.branches import branch_spec, why_not_started
 from dspex_actors.journal.budget import set_budget
 from dspex_actors.journal.copies import check_order
 from dspex_actors.journal.errors import JournalError
@@ -173,7 +173,7 @@ class Runs(GenServer):
                 return opened(self._journal, run_id) | {"depth": self._leading.depth_of(run_id)}
             case ("create", spec, force):
                 check_run_id(spec.get("run_id"))
-                workflows.check_parent(self._journal, spec)
+                workflows.check_part(self._journal, spec)
                 row = self._journal.create_run(RunSpec(**spec), force=force)
                 return await self._go_on(await self._leading.take(row, force=False))
             case ("resume", run_id, force, *budget):
@@ -238,7 +238,9 @@ class Runs(GenServer):
                 self._journal.pause_interrupted("the node was stopped or killed")
             case "revive":
                 self._look_at_workflows()
-                for row in reversed(self._journal.list_runs(state="running")):
+                rows = self._journal.list_runs(state="running")
+                self._takeover.revive(rows)
+                for row in reversed(rows):
                     if row.spec.kind in HELD or not self._leading.has(row):
                         continue  # its program goes on with it, or another node, or who gets its lease
                     with contextlib.suppress(ConfigError):  # it is written down why
@@ -300,7 +302,7 @@ class Runs(GenServer):
                 continue
             except SupervisorsError as error:
                 self._journal.set_state(run_id, "failed", f"its evaluator did not start: {error}")
-                raise ConfigError(f"the run {run_id} cannot start: {_last_line(error)}") from None
+                raise ConfigError(f"the run {run_id} cannot start: {why_not_started(error)}") from None
             if ref is not None and processes.has_ended(ref.pid, ref.born):
                 await asyncio.sleep(START_SECONDS)  # its supervisor does not know yet
                 continue
@@ -393,8 +395,3 @@ class Runs(GenServer):
     def _progress(self, run_id: str) -> dict[str, Any]:
         row = self._journal.follow_run(run_id) or self._row(run_id)
         return {"summary": run_summary(row), "note": self._notes.get(run_id) or {}}
-
-
-def _last_line(error: SupervisorsError) -> str:
-    detail = error.reason.detail if error.reason is not None else None
-    return str(detail["message"]) if isinstance(detail, dict) and detail.get("message") else str(error)

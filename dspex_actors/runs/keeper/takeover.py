@@ -4,23 +4,25 @@ While a node lives its keeper says under which name it writes the journal. When 
 the others look for runs that are running there under that name. Who claims one first has it: the journal refuses the
 second, and whatever the first node writes should it come back. A node that has lost more others than it still sees may
 be the one that is cut off: it takes only what nobody writes on. What its workers, and those of other nodes, were asking
-is taken over by the run's next evaluator.
+is taken over by the run's next evaluator. The runs of a node's optimisation are where that is: who claims it has them,
+too, and its coordinator goes on with it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from dspex_actors.errors import ConfigError, DspexError
 from dspex_actors.journal.base import JournalBase
 from dspex_actors.journal.errors import Fenced, JournalError
 from dspex_actors.journal.records import RunRow
-from dspex_actors.journal.sameness import HELD
+from dspex_actors.journal.sameness import HELD, is_nodes_own
 from dspex_actors.names import RUNS
 from dspex_actors.runs.datasets.store import Copies
+from dspex_actors.runs.keeper.optimising import revive
 from supervisors import GenServer, Ref
 from supervisors.cluster.membership.messages import (
     FULL,
@@ -146,12 +148,15 @@ class TakeOver:
         seen: dict[str, int] = {}
         while not self._members[node].is_up:
             try:
-                running = [row for row in self._journal.list_runs(state="running") if row.owner == owner]
+                running = self._journal.list_runs(state="running")
             except JournalError:
                 await asyncio.sleep(AGAIN_SECONDS)
                 continue
-            rows = [row for row in running if row.spec.kind not in HELD]  # that goes on with its program
-            idle = [row for row in rows if seen.get(row.run_id) == row.seq] if self._may_be_cut_off() else rows
+            rows = _to_take(running, owner)
+            written = {row.run_id: _written(row, running) for row in rows}
+            idle = (
+                [row for row in rows if seen.get(row.run_id) == written[row.run_id]] if self._may_be_cut_off() else rows
+            )
             try:
                 for row in idle:
                     await self._take_run(row, node)
@@ -161,8 +166,13 @@ class TakeOver:
                 continue
             if len(idle) == len(rows):
                 return
-            seen = {row.run_id: row.seq for row in rows}
+            seen = written
             await asyncio.sleep(QUIET_SECONDS)
+
+    def revive(self, running: Sequence[RunRow]) -> None:
+        """Have this node's coordinator go on with the optimisations among runs that are its own."""
+        if any(is_nodes_own(row.spec) and self._journal.has(row) for row in running):
+            self._keeper.spawn(revive(self._keeper))
 
     def _may_be_cut_off(self) -> bool:
         """Whether more others have just gone than are left, this node among them."""
@@ -171,8 +181,10 @@ class TakeOver:
         return gone > sum(member.is_up for member in self._members.values())
 
     async def _take_run(self, row: RunRow, node: str) -> None:
+        is_own = is_nodes_own(row.spec)
         try:
-            await asyncio.to_thread(self._copies.open, row.spec.dataset)
+            if not is_own:  # that has its examples in its row
+                await asyncio.to_thread(self._copies.open, row.spec.dataset)
         except (DspexError, OSError) as error:
             self._keeper.log.warning("a run is not taken over: its dataset is not here", run=row.run_id, why=str(error))
             return
@@ -181,6 +193,9 @@ class TakeOver:
         except (Fenced, ConfigError):
             return  # another node has it
         self._keeper.log.warning("a run is taken over from a node that is down", run=row.run_id, node=node)
+        if is_own:
+            self.revive([claimed])
+            return
         while True:
             try:
                 with contextlib.suppress(ConfigError, Fenced):  # it is written down why; another node has it
@@ -188,3 +203,20 @@ class TakeOver:
                 return
             except JournalError:  # it is this node's by now: nobody else looks for it
                 await asyncio.sleep(AGAIN_SECONDS)
+
+
+def _to_take(running: Sequence[RunRow], owner: str) -> list[RunRow]:
+    """Return what another node may take: not what goes on with its program, nor what its optimisation brings along."""
+    parents = {row.run_id for row in running if is_nodes_own(row.spec)}
+    return [
+        row
+        for row in running
+        if row.owner == owner
+        and row.spec.parent_id not in parents
+        and (row.spec.kind not in HELD or row.run_id in parents)
+    ]
+
+
+def _written(row: RunRow, running: Sequence[RunRow]) -> int:
+    """Return a number that rises with all that is written on a run, or on those of an optimisation."""
+    return row.seq + sum(one.seq for one in running if one.spec.parent_id == row.run_id)

@@ -60,7 +60,9 @@ def answer(journal: JournalBase, request: tuple[Any, ...], drop_dataset: Callabl
                 row = journal.set_state(row.spec.run_id, "paused", "begun again")
             return row.state
         case ("reopen", run_id, holder):
-            return reopen(journal, run_id, holder, is_alive).epoch
+            row = reopen(journal, run_id, holder, is_alive)
+            take_parts(journal, row)
+            return row.epoch
         case ("step", run_id, epoch, row):
             return add_step(journal, run_id, epoch, StepRow._make(row))
         case ("end", run_id, epoch, state, reason):
@@ -91,11 +93,25 @@ def under_way(journal: JournalBase, row: RunRow) -> list[str]:
     return [part.run_id for part in parts if part.state == "running"]
 
 
-def check_parent(journal: JournalBase, spec: dict[str, Any]) -> None:
-    """Refuse a run of an optimisation that does not go on: nothing more is paid for it.
+def take_parts(journal: JournalBase, row: RunRow) -> None:
+    """Have the runs of an optimisation be where that is; one that another node had under way begins when asked for."""
+    for run_id in under_way(journal, row) if journal.is_far else ():
+        _take_part(journal, run_id)
+
+
+def _take_part(journal: JournalBase, run_id: str) -> None:
+    row = journal.get_run(run_id)
+    if row is None or journal.has(row) or row.state == "finished":
+        return
+    if journal.take_over(row, force=True).state == "running":
+        journal.set_state(run_id, "paused", "its optimisation goes on at another node")
+
+
+def check_part(journal: JournalBase, spec: dict[str, Any]) -> None:
+    """Refuse a run of an optimisation that does not go on here: nothing more is paid for it. Else it is this node's.
 
     Raises:
-        ConfigError: it was paused, cancelled or deleted.
+        ConfigError: it was paused, cancelled or deleted, or goes on at another node.
     """
     if spec.get("parent_id") is None:
         return
@@ -103,6 +119,11 @@ def check_parent(journal: JournalBase, spec: dict[str, Any]) -> None:
     state = "gone" if parent is None else parent.state
     if state not in ("running", "finished"):
         raise ConfigError(f"optimisation {spec['parent_id']} is {state}: nothing is started for it")
+    if parent is None or not journal.is_far:
+        return
+    if not journal.has(parent):
+        raise ConfigError(f"optimisation {spec['parent_id']} goes on at another node: nothing is started for it here")
+    _take_part(journal, spec["run_id"])
 
 
 def this_process() -> dict[str, Any]:

@@ -2,19 +2,21 @@
 
 import contextlib
 import subprocess
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
 from dspex_actors.errors import ConfigError
+from dspex_actors.journal.errors import Fenced
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import RunSpec, StepRow
-from dspex_actors.journal.sameness import OPTIMISE, WORKFLOW
+from dspex_actors.journal.sameness import IN_NODE, OPTIMISE, WORKFLOW
 from dspex_actors.journal.writer import Journal
 from dspex_actors.runs.keeper import workflows
-from dspex_actors.runs.keeper.workflows import NODES, pause_forsaken, this_process
+from dspex_actors.runs.keeper.workflows import NODES, check_part, pause_forsaken, this_process
 from supervisors.host import processes
 
+STEP = tuple(StepRow("c1", "candidate", 1, 0.0, 1.0, None, b"new"))
 SPEC = asdict(RunSpec(run_id="w", kind=WORKFLOW))
 
 
@@ -110,3 +112,57 @@ def test_what_an_optimisation_has_spooled_goes_when_it_is_finished_and_not_befor
         epoch = answer(journal, ("open", SPEC, this_process(), True), dropped)
         answer(journal, ("end", "w", epoch, "finished", None), dropped)
         assert len(dropped) == 1
+
+
+def test_what_goes_on_at_another_node_of_one_journal_is_neither_judged_by_a_number_of_its_process_nor_taken(tmp_path):
+    """A process of another host may have ended here, or have the number of one that lives here."""
+    spec = asdict(RunSpec(run_id="o", kind=OPTIMISE, settings={IN_NODE: True}))
+    path, ended = tmp_path / "journal.db", {"pid": 1 << 30, "born": 1, NODES: True}
+    with Journal(path, owner="a") as first, Journal(path, owner="b") as second:
+        answer(first, ("enlist", spec, False))
+        epoch = answer(first, ("reopen", "o", ended))
+        pause_forsaken(second)
+        assert first.get_run("o").state == "running"
+        for request in (("reopen", "o", ended), ("open", spec, ended, True), ("limits", "o", {})):
+            with pytest.raises(ConfigError, match="run o is under way on another node that has this journal"):
+                answer(second, request)
+        with pytest.raises(Fenced):
+            answer(second, ("give up", "o", "cannot be opened"))
+        answer(first, ("step", "o", epoch, STEP))
+
+        # It is claimed: nothing that the first one writes counts from then on, and it can be opened at once.
+        second.take_over(second.get_run("o"), force=True)
+        for request in (("step", "o", epoch, STEP), ("end", "o", epoch, "finished", None)):
+            with pytest.raises(ConfigError, match="run o was taken over by another process"):
+                answer(first, request)
+        with pytest.raises(ConfigError, match="under way on another node"):
+            answer(first, ("reopen", "o", this_process()))
+        again = answer(second, ("reopen", "o", this_process() | {NODES: True}))
+        assert (second.get_run("o").owner, again) == ("b", epoch + 1)
+
+        # One that its node has left goes on where it is asked for.
+        answer(second, ("end", "o", again, "paused", "lunch"))
+        answer(first, ("limits", "o", {"budget": 2.0}))
+        assert answer(first, ("reopen", "o", this_process())) == again + 1
+        assert first.get_run("o").owner == "a"
+
+
+def test_the_runs_of_an_optimisation_are_where_that_is(tmp_path):
+    optimisation = asdict(RunSpec(run_id="o", kind=OPTIMISE, settings={IN_NODE: True}))
+    part = RunSpec(run_id="o.1", kind="evaluate", parent_id="o")
+    path = tmp_path / "journal.db"
+    with Journal(path, owner="a") as first, Journal(path, owner="b") as second:
+        first.is_far = second.is_far = True
+        answer(first, ("enlist", optimisation, False))
+        answer(first, ("reopen", "o", this_process()))
+        first.create_run(part)
+        second.take_over(second.get_run("o"), force=True)
+        with pytest.raises(ConfigError, match="optimisation o goes on at another node: nothing is started for it here"):
+            check_part(first, asdict(part))
+        answer(second, ("reopen", "o", this_process()))
+        row = second.get_run("o.1")
+        assert (row.owner, row.state) == ("b", "paused")  # it begins when the optimisation asks for it
+        # What the first one has begun between its last look and the claim.
+        first.create_run(replace(part, run_id="o.2"))
+        check_part(second, asdict(part) | {"run_id": "o.2"})
+        assert second.get_run("o.2").owner == "b"

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from dspex_actors.journal.errors import Fenced, JournalError
+from dspex_actors.journal.records import RunSpec
 from dspex_actors.runs.keeper import takeover
 from dspex_actors.runs.keeper.takeover import TakeOver
 from supervisors.cluster.membership.messages import MEMBERSHIP, Lookup, Member, NodeChanged, NodeUp
@@ -28,8 +29,8 @@ class Journal:
 
     def list_runs(self, state):
         self.use("list")
-        spec = SimpleNamespace(kind="evaluate", dataset={})
-        return [SimpleNamespace(run_id=run_id, owner="other", spec=spec) for run_id in self.runs]
+        spec = RunSpec(run_id="", kind="evaluate")
+        return [SimpleNamespace(run_id=run_id, owner="other", seq=1, spec=spec) for run_id in self.runs]
 
     def take_over(self, row, force):
         self.use(row.run_id)
@@ -168,3 +169,27 @@ def test_a_node_is_asked_by_one_at_a_time_however_often_it_tells_of_its_load_and
 
     asyncio.run(main())
     assert [each.node for each in asked if isinstance(each, Lookup)] == ["full"] * 3
+
+
+def test_an_optimisation_brings_its_runs_along_and_is_left_while_one_of_them_is_written_on():
+    def row(run_id, owner="down", seq=1, parent_id=None, **settings):
+        kind = "optimise" if parent_id is None else "evaluate"
+        return SimpleNamespace(
+            run_id=run_id,
+            owner=owner,
+            seq=seq,
+            spec=RunSpec(run_id=run_id, kind=kind, parent_id=parent_id, settings=settings),
+        )
+
+    own, program = row("o", in_node=True), row("p")
+    running = [
+        row("o.1", seq=7, parent_id="o"),
+        own,
+        program,
+        row("p.1", parent_id="p"),
+        row("q", "other", in_node=True),
+    ]
+    running.append(row("q.1", parent_id="q"))
+    # One that its program carries out ends with that; what it has begun goes on, as any run.
+    assert [one.run_id for one in takeover._to_take(running, "down")] == ["o", "p.1"]
+    assert takeover._written(own, running) == 8
