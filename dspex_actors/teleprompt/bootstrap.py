@@ -21,7 +21,7 @@ from typing import Any
 from dspex_actors.client.money import money_settings
 from dspex_actors.client.system import System, current_system
 from dspex_actors.errors import ConfigError
-from dspex_actors.foundation.checks import whole
+from dspex_actors.foundation.checks import is_whole, whole
 from dspex_actors.foundation.optimisation import Optimisation
 from dspex_actors.programs.module import Module
 from dspex_actors.runs.budget import check_budget
@@ -72,12 +72,17 @@ class BootstrapFewShot(Optimizer):
         max_labeled_demos: demos per predictor, labelled ones included; the teacher's too.
         max_rounds: tries per example.
         max_errors: give up with the so-many-th error; every try that raises counts. None: 10.
+        teacher_pool: `(min, max)` teachers, each of which tries one example at a time: so many as tries are still
+            needed by what has passed so far. A teacher that dies (with the worker that it is in) is started again, and
+            what it tried is asked again once. None: as many as `max_in_flight` of `compile` says.
 
     Raises:
         ConfigError: a setting is not usable; names it.
     """
 
     needs_metric = False
+    #: What one that was pickled before there were pools has.
+    teacher_pool: tuple[int, int] | None = None
 
     def __init__(
         self,
@@ -88,6 +93,7 @@ class BootstrapFewShot(Optimizer):
         max_labeled_demos: int = 16,
         max_rounds: int = 1,
         max_errors: int | None = None,
+        teacher_pool: tuple[int, int] | None = None,
     ) -> None:
         """Check the settings."""
         self.metric = _metric(metric)
@@ -97,6 +103,7 @@ class BootstrapFewShot(Optimizer):
         self.max_labeled_demos = whole("max_labeled_demos", max_labeled_demos, 0)
         self.max_rounds = whole("max_rounds", max_rounds, 0)
         self.max_errors = MAX_ERRORS if max_errors is None else whole("max_errors", max_errors, 0)
+        self.teacher_pool = _checked_pool(teacher_pool)
 
     def compile(
         self,
@@ -119,7 +126,8 @@ class BootstrapFewShot(Optimizer):
             student: the program, not optimised before.
             teacher: a program with the same predictors; None: the student itself.
             trainset: Examples with their inputs marked, or a path to JSONL or CSV.
-            max_in_flight: examples at once, all workers together. None: 64, or 4 per demo if that is more.
+            max_in_flight: examples at once, all workers together. None: 64, or 4 per demo if that is more. With a
+                `teacher_pool` the smaller of the two holds.
             run_id: continue this run; a finished one answers from the journal.
             display_progress: a bar on standard error, if that is a terminal.
             system: the connection; None: the one made last.
@@ -210,6 +218,7 @@ class BootstrapFewShot(Optimizer):
             self.metric_threshold,
             self.teacher_settings,
             max_in_flight,
+            self.teacher_pool,
         )
 
     def _with_demos(self, program: Program, examples: list[Any], found: Bootstrapped) -> Program:
@@ -293,6 +302,15 @@ def check_same_structure(student: Module, teacher: Module) -> None:
                 f"predictor {name} has another signature in the teacher: {theirs[name].signature!r}; "
                 f"the student's is {predictor.signature!r}"
             )
+
+
+def _checked_pool(pool: Any) -> tuple[int, int] | None:
+    if pool is None:
+        return None
+    pair = list(pool) if isinstance(pool, list | tuple) else []
+    if len(pair) != 2 or not all(is_whole(one, 1) for one in pair) or pair[0] > pair[1]:
+        raise ConfigError(f"teacher_pool is invalid: got {pool!r:.100}, expected (min, max), 1 <= min <= max, or None")
+    return pair[0], pair[1]
 
 
 def _metric(metric: Callable[..., Any] | None) -> Callable[..., Any] | None:

@@ -17,6 +17,8 @@ from dspex_actors.teleprompt.steps import Ask, Bootstrap, Candidate, Evaluate, O
 
 #: Examples of a bootstrap in flight: at least so many, and so many per demo that is wanted.
 IN_FLIGHT, IN_FLIGHT_PER_DEMO = 64, 4
+#: An example whose teacher died is asked again once, by a pool of teachers.
+POOL_ATTEMPTS = 2
 #: Runs that are under way at a time: each has an evaluator, and all share the workers.
 AT_ONCE = 8
 
@@ -99,6 +101,8 @@ def start(how: How, step: Run, run_id: str | None, money: Mapping[str, Any], *, 
             most = how.max_in_flight if step.max_in_flight is None else step.max_in_flight
             wanted = max(IN_FLIGHT, IN_FLIGHT_PER_DEMO * step.max_bootstrapped_demos)
             window = {"max_in_flight": wanted if most is None else most}
+            if step.teacher_pool is not None:
+                window = _pool(step.teacher_pool, most)
             plain = {
                 **money,
                 # An exception of the program or the metric is final: trying again is what rounds are for.
@@ -122,6 +126,12 @@ def start(how: How, step: Run, run_id: str | None, money: Mapping[str, Any], *, 
         packed=packed,
         parent_id=how.parent_id,
     )
+
+
+def _pool(pool: tuple[int, int], most: int | None) -> dict[str, Any]:
+    """Return the settings of a pool of teachers; who asks for fewer at once gets no more."""
+    largest = pool[1] if most is None else min(pool[1], most)
+    return {"max_in_flight": largest, "least_in_flight": min(pool[0], largest), "max_attempts": POOL_ATTEMPTS}
 
 
 def every_prediction(example: Any, prediction: Any, trace: Any = None) -> bool:

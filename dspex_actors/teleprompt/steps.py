@@ -106,6 +106,7 @@ class Bootstrap:
         metric_threshold: what the metric's value must reach; None: any true value.
         teacher_settings: settings of the teacher's calls.
         max_in_flight: examples at once; None: 64, or 4 per demo if that is more.
+        teacher_pool: from how many to how many examples at once, by what it takes yet; None: always `max_in_flight`.
     """
 
     teacher: Module
@@ -117,6 +118,7 @@ class Bootstrap:
     metric_threshold: float | None = None
     teacher_settings: Mapping[str, Any] = field(default_factory=dict)
     max_in_flight: int | None = None
+    teacher_pool: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

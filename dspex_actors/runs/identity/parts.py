@@ -28,6 +28,7 @@ HOW = frozenset(
         "failure_score",
         "failures",
         "hedge",
+        "least_in_flight",
         "max_attempts",
         "max_failures",
         "max_in_flight",

@@ -79,8 +79,7 @@ class RunPlan:
     @property
     def finished(self) -> bool:
         """Return whether nothing is left to do: stopped, or the source has ended and all have a result."""
-        if self.stopped is not None:
-            # One that goes on another time loses nothing of what is under way.
+        if self.stopped is not None:  # one that goes on another time loses nothing of what is under way
             return not self.stopped.startswith("budget") or not self.outstanding
         return self._source_ended and not self.outstanding and not self.waiting
 
@@ -101,13 +100,14 @@ class RunPlan:
         self._settle()
         wanted = sum(self._rooms()) - self._waiting.unsuspected
         if self.rule is not None:
-            wanted = min(wanted, self.rule.prefix + self.settings.max_in_flight - self._next_index)
+            ahead = self.rule.prefix + self.settings.max_in_flight - self._next_index
+            # A worker that is to have fewer may hold more still: the others wait for that.
+            wanted = min(wanted, ahead, self._seats.limit - self.outstanding - self.waiting)
         if wanted <= 0:
             return 0
         live = len(self._held_by) + self.waiting
         if not live:
-            # How large these examples are is not known yet.
-            return min(wanted, _LOOK)
+            return min(wanted, _LOOK)  # how large these examples are is not known yet
         return max(0, min(wanted, (self.settings.memory_bytes - self._bytes) * live // max(1, self._bytes)))
 
     def feed(self, index: int, payload: bytes) -> None:
@@ -254,8 +254,7 @@ class RunPlan:
         item.settled = True
         self._waiting.forget(index)
         if seat is not None and not answers:
-            # Its present holder works on it still, and has no room for another one until it answers.
-            self._settled_but_held += 1
+            self._settled_but_held += 1  # its holder works on it still, and has no room until it answers
         self._done(index, item.payload, success=success and error is None, error=error is not None)
         return Decision("accept", item.attempt, item.payload)
 
@@ -312,8 +311,7 @@ class RunPlan:
             if items:
                 chunks.append(self._chunk(seat, items))
             else:
-                # All that waits should go elsewhere.
-                full.add(seat.worker)
+                full.add(seat.worker)  # all that waits should go elsewhere
         chunks.extend(self._chunk(seat, []) for seat in self._seats if seat.told != seat.window)
         return chunks
 
@@ -341,8 +339,10 @@ class RunPlan:
                 self.stop("max_failures")
 
     def _look_at_rule(self) -> None:
-        if self.rule is not None and self.rule.verdict is not None:
-            self.stop(self.rule.verdict)
+        if self.rule is not None:
+            self._seats.follow(self.rule)
+            if self.rule.verdict is not None:
+                self.stop(self.rule.verdict)
 
     def _release(self, seat: Seat, item: Item) -> None:
         del self._held_by[item.index]

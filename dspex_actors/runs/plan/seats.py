@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 
+from dspex_actors.runs.plan.stop_rule import StopRule
 from dspex_actors.runs.plan.types import PlanSettings
 from dspex_actors.runs.plan.windows import Seat, pick, prefetch, resettle, share
 
@@ -24,6 +25,8 @@ class Seats:
         self._joined = 0
         self._turn = 0
         self._unsettled = True
+        #: How many examples may be in flight now, all workers together.
+        self.limit = settings.max_in_flight
         #: How long examples take (a mean, in seconds); None: not known yet.
         self.latency: float | None = None
 
@@ -59,8 +62,16 @@ class Seats:
     def resplit(self) -> None:
         """Share the windows out among the workers that are here."""
         wants = {name: seat.most for name, seat in self._seats.items() if self.is_fit(seat)}
-        self._targets = dict.fromkeys(self._seats, 0) | share(self._settings.max_in_flight, wants)
+        self._targets = dict.fromkeys(self._seats, 0) | share(self.limit, wants)
         self._unsettled = True
+
+    def follow(self, rule: StopRule) -> None:
+        """Have as many examples in flight as it takes yet, within the limits."""
+        most, least, wanted = self._settings.max_in_flight, self._settings.least_in_flight, rule.still_to_try
+        limit = most if least is None or wanted is None else max(least, min(most, wanted))
+        if limit != self.limit:
+            self.limit = limit
+            self.resplit()
 
     def released(self, seat: Seat) -> None:
         """Take note that a worker holds one example less."""

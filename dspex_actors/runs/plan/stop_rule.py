@@ -52,6 +52,17 @@ class StopRule:
             self._advance()
         return self.verdict
 
+    @property
+    def still_to_try(self) -> int | None:
+        """How many results it may take until there are enough successes, by what has passed so far; None: all.
+
+        Before the first one each is taken to succeed: it begins with few, and tries more the rarer a success is.
+        """
+        if self.successes is None:
+            return None
+        looked_at = self.prefix - self.start
+        return -(-(self.successes - self.succeeded) * (looked_at + 1) // (self.succeeded + 1))
+
     def _advance(self) -> None:
         while self.verdict is None and self.prefix in self._early:
             success, error = self._early.pop(self.prefix)

@@ -31,6 +31,8 @@ class PlanSettings:
         chunk_bytes: most bytes in one chunk; a larger example travels alone.
         memory_bytes: most bytes of examples waiting and held, about; with examples so large that this is
             reached, fewer than `max_in_flight` are under way.
+        least_in_flight: with a rule that stops the run early: from so many up to `max_in_flight` at once, by how many
+            it takes yet (`StopRule.still_to_try`); None: always `max_in_flight`.
         in_batches: examples wait for batches, for up to a day: what a dead worker held goes on at once, all of it, and
             is apart from the others only once its worker has died `max_attempts` times.
     """
@@ -45,6 +47,7 @@ class PlanSettings:
     chunk_examples: int = 256
     chunk_bytes: int = 256 * 1024
     memory_bytes: int = 128 << 20
+    least_in_flight: int | None = None
     in_batches: bool = False
 
     def __post_init__(self) -> None:
@@ -55,6 +58,8 @@ class PlanSettings:
         for name in ("max_failures", "prefetch"):
             if (value := getattr(self, name)) is not None and not is_whole(value, 0):
                 raise ConfigError(f"{name} is a whole number, 0 or more, or None; got {value!r}")
+        if (least := self.least_in_flight) is not None and not (is_whole(least, 1) and least <= self.max_in_flight):
+            raise ConfigError(f"least_in_flight is a whole number from 1 to max_in_flight, or None; got {least!r}")
         if self.failures not in ("retry", "skip", "stop"):
             raise ConfigError(f"failures is 'retry', 'skip' or 'stop'; got {self.failures!r}")
         if self.strategy not in ("round_robin", "load_balanced", "capability_aware"):
