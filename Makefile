@@ -23,12 +23,12 @@ demo: $(STAMP)
 
 # The test suite, a file at a time in each of two processes; closes with pytest's summary line.
 test: $(STAMP)
-	@$(BIN)/python -m pytest $(PARALLEL)
+	@$(BIN)/python -m pytest $(PARALLEL) $(AGAIN)
 
 # What is slow and rare: chaos, floods, kills in clusters, properties with all their examples; and programs as users
 # start them, each a fresh interpreter.
 soak: $(STAMP)
-	@COLD_STARTS=1 SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -m "soak or hypothesis" $(PARALLEL)
+	@COLD_STARTS=1 SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -m "soak or hypothesis" $(PARALLEL) $(AGAIN)
 
 # What hosts, cables and clocks do to a cluster: network namespaces, so as root; half an hour.
 nemesis: $(STAMP)
