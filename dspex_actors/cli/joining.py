@@ -107,12 +107,14 @@ def labels_of(given: tuple[str, ...]) -> dict[str, str]:
     """Return labels as a dict.
 
     Raises:
-        UsageError: one has no value.
+        UsageError: one has no value, or two.
     """
-    labels = {}
+    labels: dict[str, str] = {}
     for each in given:
         key, _, value = each.partition("=")
         if not key or not value:
             raise click.UsageError(f"--label {each} is invalid: expected KEY=VALUE, as gpu=1")
+        if labels.get(key, value) != value:
+            raise click.UsageError(f"--label {key} is told twice: expected one value, got {labels[key]} and {value}")
         labels[key] = value
     return labels

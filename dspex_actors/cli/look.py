@@ -31,7 +31,7 @@ from dspex_actors.cli.shell import DONE, FAILED
 from dspex_actors.foundation.durations import duration_text
 from dspex_actors.foundation.home import HOME, default_data_dir
 from supervisors import Node
-from supervisors.client.launch import node_runs
+from supervisors.client.launch import is_stopping, node_runs
 from supervisors.cluster.handle import where_else
 from supervisors.errors import NodeDown
 
@@ -49,6 +49,8 @@ def attached() -> Node:
         raise NodeDown(
             f"the node in {folder} has died and left things behind: `dspex start` starts it anew{where_else(folder)}"
         )
+    if is_stopping(folder):
+        raise NodeDown(f"the node in {folder} is being stopped: `dspex start` waits for that, and starts it again")
     return Node.attach(folder, HOME)
 
 

@@ -26,7 +26,7 @@ from dspex_actors.foundation.home import HOME, default_data_dir
 from dspex_actors.journal.opening import choose_journal
 from dspex_actors.journal.replicas import MOST_REPLICAS
 from supervisors import Node
-from supervisors.client.launch import launch, node_runs, read_node_file, stop_process
+from supervisors.client.launch import is_stopping, launch, node_runs, read_node_file, stop_process
 from supervisors.errors import NodeDown
 from supervisors.host.node_config import ROLES, WORKER, NodeConfig
 
@@ -185,6 +185,8 @@ def _print_node(title: str, info: dict[str, Any], as_before: str = "") -> None:
 def _launch_or_find(config: NodeConfig) -> bool:
     """Start the daemon, or wait until the one that was faster is up; return whether it is ours.
 
+    One that is just being stopped is waited for.
+
     Raises:
         NodeDown: it did not come up.
     """
@@ -203,8 +205,9 @@ def _launch_or_find(config: NodeConfig) -> bool:
                 return True
         if node_runs(folder):
             with contextlib.suppress(NodeDown):
-                Node.attach(folder, HOME).close()
-                return False
+                if not is_stopping(folder):
+                    Node.attach(folder, HOME).close()
+                    return False
         if time.monotonic() > deadline:
             raise NodeDown(f"another start of the node in {folder} does not come to an end; see {folder / 'logs'}")
         time.sleep(0.05)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import click
+from rich.cells import cell_len
 from rich.text import Text
 
 from dspex_actors.cli.look import attached
+from dspex_actors.cli.node import STOP_SECONDS
 from dspex_actors.cli.output import console, json_option, print_json, show, state_text, table
+from dspex_actors.cli.processes import wait_until_gone
 from dspex_actors.cli.shell import DONE, FAILED
 from dspex_actors.foundation.durations import duration_text
 from supervisors.cluster.handle import Cluster
@@ -52,38 +56,51 @@ def row_of(member: Member) -> dict[str, Any]:
     }
 
 
+#: What `dspex nodes` shows of each; and what goes first where the terminal is too narrow for all of it.
+_COLUMNS = ("name", "state", "role", "address", "workers", "load", "labels", "last beat", "version")
+_LEAST = ("version", "load", "workers", "last beat", "role", "labels")
+_NUMBERS = ("workers", "load", "last beat")
+
+
 def _show(found: list[Member]) -> None:
-    right = {"justify": "right"}
-    # Names and addresses are copied from here into commands: a narrow terminal must not cut them.
-    named = {"min_width": max((len(member.name) for member in found), default=0)}
-    whole = {"min_width": max((len(member.address) for member in found), default=0)}
-    shown = table(
-        ("name", named),
-        "state",
-        "role",
-        ("address", whole),
-        ("workers", right),
-        ("load", right),
-        "labels",
-        ("last beat", right),
-        "version",
-    )
-    for member in found:
-        shown.add_row(
-            Text(member.name, style="bold"),
-            state_text(member.state),
-            member.role,
-            member.address,
-            str(member.workers) if member.workers else "–",
-            f"{member.load:.2f}",
-            Text(" ".join(f"{key}={value}" for key, value in sorted(member.labels.items()))),
-            f"{duration_text(member.last_beat, 0)} ago" if member.last_beat else "now",
-            member.version,
-        )
+    rows = [_cells(member) for member in found]
+    columns = list(_COLUMNS)
+    for least in _LEAST:
+        if _width(columns, rows) <= console().width:
+            break
+        columns.remove(least)
+    # Names and addresses are copied from here into commands: no terminal is so narrow that they are cut.
+    shown = table(*((name, _look_of(name, rows)) for name in columns))
+    for row in rows:
+        shown.add_row(*(row[name] for name in columns))
     show(shown)
     for member in found:
         for note in member.notes:
             console().print(Text(f"  {member.name}: {note}", style="yellow"))
+
+
+def _width(columns: list[str], rows: list[dict[str, Text]]) -> int:
+    """Return how many columns of the terminal these take, with two between each."""
+    return sum(2 + max(cell_len(name), *(row[name].cell_len for row in rows)) for name in columns)
+
+
+def _look_of(name: str, rows: list[dict[str, Text]]) -> dict[str, Any]:
+    least = max(row[name].cell_len for row in rows) if name in ("name", "address") else None
+    return {"justify": "right" if name in _NUMBERS else "left", "min_width": least}
+
+
+def _cells(member: Member) -> dict[str, Text]:
+    return {
+        "name": Text(member.name, style="bold"),
+        "state": state_text(member.state),
+        "role": Text(member.role),
+        "address": Text(member.address),
+        "workers": Text(str(member.workers) if member.workers else "–"),
+        "load": Text(f"{member.load:.2f}"),
+        "labels": Text(" ".join(f"{key}={value}" for key, value in sorted(member.labels.items()))),
+        "last beat": Text(f"{duration_text(member.last_beat, 0)} ago" if member.last_beat else "now"),
+        "version": Text(member.version),
+    }
 
 
 @click.command()
@@ -123,12 +140,14 @@ def drain(name: str, timeout: float | None, as_json: bool) -> int:
     """
     began = time.monotonic()
     with attached() as node:
-        cluster = Cluster(node)
+        cluster, here = Cluster(node), node.info
         member = cluster.order(name, DRAINING)
         while (why := _still_there(cluster, member)) is not None:
             if timeout is not None and time.monotonic() - began > timeout:
                 raise click.ClickException(f"not within {timeout:g} s: {why}; it goes on draining")
             time.sleep(LOOK_SECONDS)
+    if member.name == here["name"]:  # whoever drains the node that is here does something with this host then
+        wait_until_gone(Path(here["data_dir"]), here["pid"], STOP_SECONDS)
     seconds = round(time.monotonic() - began, 2)
     if as_json:
         print_json(row_of(member) | {"state": "left", "seconds": seconds})

@@ -152,6 +152,14 @@ def node_runs(folder: Path) -> bool:
     return is_locked(folder / "run" / "lock")
 
 
+def is_stopping(folder: Path) -> bool:
+    """Tell whether the node of a data folder is being stopped."""
+    try:
+        return bool(node_runs(folder) and read_node_file(folder).get("stopping"))
+    except NodeDown:
+        return False
+
+
 def is_locked(file: Path) -> bool:
     """Tell whether a process that lives holds the lock of a file."""
     try:

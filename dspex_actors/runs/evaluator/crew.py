@@ -149,7 +149,11 @@ class Crew:
     def far(self) -> dict[str, Ref | None]:
         """The other nodes that may have worked, each with one worker; None: it is being looked for."""
         there = {hand.node: hand.ref for hand in self.hands.values()}
-        return {name: there.get(name) for name, member in self.members.items() if self._may_work(member)}
+        return {member.name: there.get(member.name) for member in self.may_work() if member is not self._me}
+
+    def may_work(self) -> list[Member]:
+        """Return the nodes that are up and may work for the run."""
+        return [member for member in (self._me, *self.members.values()) if self._may_work(member)]
 
     @staticmethod
     def called(node: str, number: int) -> str:
@@ -202,9 +206,7 @@ class Crew:
 
     def _hire(self, member: Member) -> None:
         """Look for the workers of a node that are not here; its first one says how many there are."""
-        if not self._may_work(member):
-            return
-        for number in range(1, self._counts.get(member.name, 1) + 1):
+        for number in range(1, self._counts.get(member.name, 1) + 1) if self._may_work(member) else ():
             name = self.called(member.name, number)
             if name not in self.hands and name not in self._looking:
                 self._look(name)
@@ -240,8 +242,7 @@ class Crew:
     def _others(self, node: str | None = None) -> bool:
         """Whether there are nodes beside this one that can work, and lack nothing."""
         return any(
-            member.name != node and member.name not in self.lacking and member.takes_work and self._may_work(member)
-            for member in (self._me, *self.members.values())
+            member.name != node and member.name not in self.lacking and member.takes_work for member in self.may_work()
         )
 
     def _gone(self, node: str) -> None:

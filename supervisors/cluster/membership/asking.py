@@ -43,7 +43,7 @@ async def ask_door(
             try:
                 reader, writer = await asyncio.open_connection(*address)
             except OSError as error:
-                raise NodeDown(f"no node answers at {where}: {error.strerror or error}") from error
+                raise NodeDown(f"no node answers at {where}: {_words(error)}") from error
             try:
                 line = _Line(reader, writer, codec, where)
                 try:
@@ -55,6 +55,11 @@ async def ask_door(
                 writer.transport.abort()
     except TimeoutError:
         raise CallTimeout(f"the node at {where} has not answered within {seconds:g} s") from None
+
+
+def _words(error: OSError) -> str:
+    """Return what the system says of it: asyncio puts words of its own there, with its arguments."""
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror or error)
 
 
 class _Line:

@@ -279,6 +279,7 @@ class Daemon:
         while True:
             why = self._wait()
             if why == "stop":
+                self.folder.say_stopping(self.log)
                 self.stop()
                 return 0
             if why == "owner gone":

@@ -81,6 +81,11 @@ class NodeFolder:
         self._text = json.dumps(node, indent=2)
         self._try(self._write_node_file, log)
 
+    def say_stopping(self, log: Any) -> None:
+        """Have node.json say that the node is being stopped: who wants one here waits, and starts another."""
+        if self._text:
+            self.tell(json.loads(self._text) | {"stopping": True}, log)
+
     def keep(self, log: Any) -> None:
         """Bring back what has been removed, or could not be written."""
         if self._trouble or not self._is_whole():
