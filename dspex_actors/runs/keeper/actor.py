@@ -198,6 +198,8 @@ class Runs(GenServer):
                 return await self._halt(run_id, "cancelled" if verb == "cancel" else "paused", reason)
             case ("delete", run_id):
                 return await workflows.delete_with_parts(self._journal, run_id, self._halt, self._delete)
+            case ("workflow", "give up", run_id, reason):
+                return await self._halt(run_id, "failed", reason)
             case ("workflow", *rest):
                 reply = workflows.answer(self._journal, tuple(rest), self._datasets.drop)
                 self._look_at_workflows()
@@ -361,15 +363,15 @@ class Runs(GenServer):
             await self._start(run_id)
 
     async def _halt(self, run_id: str, state: Any, reason: str) -> dict[str, Any]:
-        self._row(run_id)
-        row = self._journal.set_state(run_id, state, reason)
+        halted = workflows.halt(self._journal, self._row(run_id), state, reason)
+        await asyncio.gather(*(self._end_evaluator(row) for row in halted))
+        return run_summary(self._row(run_id))
+
+    async def _end_evaluator(self, row: RunRow) -> None:
         with contextlib.suppress(ChildNotFound, NoProcess, ServerExited):
-            await self.terminate_child(EVALUATORS, run_name(run_id))
-        for part in workflows.under_way(self._journal, row):
-            await self._halt(part, state, f"its optimisation is {state}")
-        if state == "cancelled":
+            await self.terminate_child(EVALUATORS, run_name(row.run_id))
+        if row.state == "cancelled":
             self._end_batches(row)
-        return run_summary(self._row(row.run_id))
 
     async def _delete(self, run_id: str) -> None:
         row = self._row(run_id)

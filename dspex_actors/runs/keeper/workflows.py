@@ -7,7 +7,7 @@ Requests, behind "workflow":
     ("step", run_id, epoch, row)                      → None
     ("end", run_id, epoch, state, reason)             → None
     ("limits", run_id, limits)                        → None; its settings that say how it goes on
-    ("give up", run_id, reason)                       → None; nobody can carry it out
+    ("give up", run_id, reason)                       → its summary; nobody can carry it out (answered by the keeper)
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from dspex_actors.errors import ConfigError
 from dspex_actors.journal.base import JournalBase
-from dspex_actors.journal.records import RunRow, RunSpec, StepRow
+from dspex_actors.journal.records import RunRow, RunSpec, RunState, StepRow
 from dspex_actors.journal.sameness import OPTIMISE, WORKFLOW
 from dspex_actors.journal.steps import add_step, begin_anew, end_workflow, forsaken, open_workflow, reopen, set_limits
 from dspex_actors.names import check_run_id, workflow_call
@@ -73,9 +73,6 @@ def answer(journal: JournalBase, request: tuple[Any, ...], drop_dataset: Callabl
             return None
         case ("limits", run_id, limits):
             return set_limits(journal, run_id, limits)
-        case ("give up", run_id, reason):
-            journal.set_state(run_id, "failed", reason)
-            return None
     raise ConfigError(f"workflows do not know the request {request!r:.200}")
 
 
@@ -85,6 +82,17 @@ def pause_forsaken(journal: JournalBase) -> bool:
     An optimisation that is the node's own has a coordinator, which goes on with it.
     """
     return bool(forsaken(journal, lambda holder: NODES in holder or is_alive(holder)))
+
+
+def halt(journal: JournalBase, row: RunRow, state: RunState, reason: str) -> list[RunRow]:
+    """Write down that a run ends or pauses, and with an optimisation the runs of its steps; return what was halted.
+
+    All of it before an evaluator is ended, which takes seconds: none goes on meanwhile, or with another keeper.
+    """
+    halted = [journal.set_state(row.run_id, state, reason)]
+    of_parts: RunState = "cancelled" if state == "cancelled" else "paused"
+    why = f"its optimisation is {state}"
+    return [*halted, *(journal.set_state(part, of_parts, why) for part in under_way(journal, row))]
 
 
 def under_way(journal: JournalBase, row: RunRow) -> list[str]:

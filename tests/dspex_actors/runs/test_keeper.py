@@ -8,10 +8,12 @@ import pytest
 
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import RunSpec
+from dspex_actors.journal.sameness import OPTIMISE
 from dspex_actors.journal.schema import attempt_values
 from dspex_actors.journal.spend import TOLD_SECONDS, Sums
 from dspex_actors.journal.writer import Journal
 from dspex_actors.lm.attempts import Attempt
+from dspex_actors.names import run_name
 from dspex_actors.runs import notes
 from dspex_actors.runs.keeper.actor import Runs
 from dspex_actors.runs.messages import Paid
@@ -83,3 +85,34 @@ def test_a_keeper_that_is_killed_between_the_disk_and_its_answer_books_nothing_t
     assert told(Paid(Ref("127.0.0.1", 1, 5, 1, "third"), 1, sums(1.0))) == 5.0
     with Journal(tmp_path / "journal.db") as journal, journal.reading() as db:
         assert [row[0] for row in db.execute("SELECT worker FROM told")] == ["third"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "state", "of_parts"),
+    [
+        (("pause", "o", "lunch"), "paused", "paused"),
+        (("cancel", "o", "enough"), "cancelled", "cancelled"),
+        (("workflow", "give up", "o", "its server died 9 times"), "failed", "paused"),
+    ],
+)
+def test_all_runs_of_an_optimisation_are_halted_before_the_first_evaluator_is_waited_for(
+    tmp_path, request_, state, of_parts
+):
+    """Else some went on, and were paid for, while others ended, and for good if the keeper was killed meanwhile."""
+    keeper, ending, together = keeper_of(tmp_path), [], asyncio.Event()
+    keeper._journal.create_run(RunSpec(run_id="o", kind=OPTIMISE))
+    for part in ("o.0", "o.1", "o.2"):
+        keeper._journal.create_run(RunSpec(run_id=part, parent_id="o"))
+    keeper._journal.set_state("o.2", "finished")
+
+    async def terminate_child(supervisor, name):
+        ending.append((name, [keeper._journal.get_run(f"o.{number}").state for number in range(3)]))
+        if len(ending) == 3:
+            together.set()
+        await asyncio.wait_for(together.wait(), 10)
+
+    keeper.terminate_child = terminate_child
+    kind, summary = asyncio.run(keeper._reply_to(request_))
+    assert (kind, summary["state"]) == ("ok", state)
+    assert [name for name, _ in ending] == [run_name(run_id) for run_id in ("o", "o.0", "o.1")]
+    assert all(states == [of_parts, of_parts, "finished"] for _, states in ending)
