@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from dspex_actors.client.looking import ENDED, POLL_LAST, look
 from dspex_actors.client.system import POLL_FIRST
-from dspex_actors.errors import AuthError, BudgetExceeded, DspexError, QuotaExhausted, RunInterrupted
+from dspex_actors.errors import BudgetExceeded, DspexError, RunInterrupted
 from dspex_actors.journal.errors import JournalError
 from dspex_actors.journal.records import RunRow
 from dspex_actors.runs.budget import BUDGET, WHOLE_BUDGET
@@ -17,7 +17,7 @@ from dspex_actors.runs.identity.parts import program_identity
 from dspex_actors.runs.optimisations import CANNOT_WIN, NOT_NEEDED
 from dspex_actors.runs.plan.hopeless import is_own_fault
 from dspex_actors.teleprompt.endings import Away, Cancelled, TakenOver
-from dspex_actors.teleprompt.outcomes import outcome
+from dspex_actors.teleprompt.outcomes import outcome, says_nothing
 from dspex_actors.teleprompt.purse import Purse
 from dspex_actors.teleprompt.race import Race
 from dspex_actors.teleprompt.step_runs import How, start
@@ -55,7 +55,7 @@ class _Carrier:
         self._begun: set[str] = set()
         #: Runs that were under way when this began, and that nobody has asked for yet.
         self._before: set[str] = set()
-        #: Bootstraps that an account has ended, and not what they have tried.
+        #: Bootstraps that an account or an outage has ended, and not what they have tried.
         self._spoiled: set[str] = set()
         #: Of tasks that were looked at: whether their runs are through; and what their evaluations ask.
         self._looked: dict[Task, bool] = {}
@@ -332,7 +332,7 @@ class _Carrier:
             raise  # it is no outcome: it goes on another time
         except Exception as error:
             row = self._row(task)
-            if isinstance(task.step, Bootstrap) and isinstance(error, AuthError | QuotaExhausted):
+            if isinstance(task.step, Bootstrap) and says_nothing(error):
                 # It has counted errors that are no example's; what has ended so does not go on, and is made anew.
                 if not is_earlier:
                     raise

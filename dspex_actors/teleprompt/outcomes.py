@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from dspex_actors.client.result import EvaluationResult, Result
 from dspex_actors.client.system import System
-from dspex_actors.errors import RunFailed, failed_as, from_record
+from dspex_actors.errors import AuthError, QuotaExhausted, RunFailed, failed_as, from_record
+from dspex_actors.runs.plan.hopeless import is_hopeless
 from dspex_actors.teleprompt.bootstrap_select import Attempt, Bootstrapped, select
 from dspex_actors.teleprompt.observed import observed
 from dspex_actors.teleprompt.scoring import score_of
 from dspex_actors.teleprompt.steps import Ask, Bootstrap, Evaluate, Observe, Run, Scored
+
+#: What an error has whose bootstrap met nothing but an outage.
+_AWAY = "_is_outage"
 
 
 def outcome(system: System, step: Run, run_id: str) -> Any:
@@ -47,21 +51,41 @@ def bootstrapped(step: Bootstrap, result: EvaluationResult, run_id: str) -> Boot
     Raises:
         RunFailed: it reached `max_errors`; it can be caught as the error that did it, too.
     """
+    looked_at: list[Attempt] = []
     found = select(
-        _attempts(result.results, run_id),
+        _noted(_attempts(result.results, run_id), looked_at),
         max_bootstrapped_demos=step.max_bootstrapped_demos,
         max_errors=step.max_errors,
     )
     if found.fatal is not None:
         index, record = found.fatal
         counted = f"{found.errors} of {step.max_errors} errors" if step.max_errors else "an error"
-        raise failed_as(
+        error = failed_as(
             record,
             f"the bootstrap gave up after {counted}; the last, of example {index:,}: "
             f"{record.get('type')}: {record.get('message')}",
             run_id,
-        ) from from_record(record)
+        )
+        if all(_is_away(one) for attempt in looked_at for one in attempt.errors):
+            vars(error)[_AWAY] = True
+        raise error from from_record(record)
     return found
+
+
+def says_nothing(error: Exception) -> bool:
+    """Tell whether a bootstrap failed by a key, an account, or who answers nobody: it says nothing of its examples."""
+    return isinstance(error, AuthError | QuotaExhausted) or _AWAY in vars(error)
+
+
+def _is_away(record: Mapping[str, Any]) -> bool:
+    """Tell whether an error is that of an outage; one that is none of ours has a traceback, whatever it is called."""
+    return "traceback" not in record and is_hopeless(record.get("type"), record, answered=True)
+
+
+def _noted(attempts: Iterable[Attempt], seen: list[Attempt]) -> Iterator[Attempt]:
+    for attempt in attempts:
+        seen.append(attempt)
+        yield attempt
 
 
 def _attempts(results: Iterable[Result], run_id: str) -> Iterator[Attempt]:

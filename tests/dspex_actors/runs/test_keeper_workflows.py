@@ -127,7 +127,7 @@ def test_what_goes_on_at_another_node_of_one_journal_is_neither_judged_by_a_numb
             with pytest.raises(ConfigError, match="run o is under way on another node that has this journal"):
                 answer(second, request)
         with pytest.raises(Fenced):
-            answer(second, ("give up", "o", "cannot be opened"))
+            workflows.halt(second, second.get_run("o"), "failed", "cannot be opened")
         answer(first, ("step", "o", epoch, STEP))
 
         # It is claimed: nothing that the first one writes counts from then on, and it can be opened at once.

@@ -18,14 +18,17 @@ class Tried(OptimizationCoordinator):
     def __init__(self, fails, standing="running", keeper=True):
         self.fails, self.standing_is, self.keeper = fails, standing, keeper
         self.begun, self.told, self.later = 0, [], []
-        self._journal = SimpleNamespace(standing=self._standing)
+        self._journal = SimpleNamespace(get_run=self._get_run)
 
     log = SimpleNamespace(error=lambda *args, **kwargs: None)
 
-    def _standing(self, run_id):
+    def _get_run(self, run_id, code):
         if isinstance(self.standing_is, Exception):
             raise self.standing_is
-        return self.standing_is, None, 1
+        return SimpleNamespace(state=self.standing_is, owner="")
+
+    async def _owner(self):
+        return ""
 
     async def _begin(self, run_id):
         self.fails -= 1

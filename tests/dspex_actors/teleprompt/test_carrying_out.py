@@ -13,7 +13,7 @@ from dspex_actors.errors import BudgetExceeded, ConfigError, RunFailed, RunInter
 from dspex_actors.journal.errors import JournalError
 from dspex_actors.runs.budget import BUDGET
 from dspex_actors.runs.optimisations import NOT_NEEDED
-from dspex_actors.teleprompt import carry
+from dspex_actors.teleprompt import carry, outcomes
 from dspex_actors.teleprompt.carry import carry_out
 from dspex_actors.teleprompt.endings import Away, TakenOver
 from dspex_actors.teleprompt.outcomes import outcome
@@ -268,6 +268,44 @@ def test_a_bootstrap_that_an_empty_account_has_ended_is_made_anew_when_it_goes_o
     empty.add("night.0b")
     assert carried(node, steps(), budget=20.0) == "night.0bb"
     assert node.cost == 12.0
+
+
+REFUSED = {"type": "CircuitOpen", "message": "not asked: it has been failing", "retryable": True}
+
+
+@pytest.mark.parametrize(
+    ("errors", "is_verdict"),
+    [
+        ([REFUSED, {"type": "Overloaded", "message": "down", "status": 503}], False),
+        ([{"type": "AdapterParseError", "message": "no answer"}, REFUSED], True),
+        ([REFUSED, {"type": "Overloaded", "message": "a fault of the server", "status": 500}], True),
+        ([REFUSED, {"type": "Timeout", "message": "the user's own", "traceback": "..."}], True),
+    ],
+)
+def test_a_bootstrap_that_met_nothing_but_an_outage_is_no_verdict_and_is_made_anew(monkeypatch, errors, is_verdict):
+    node, is_out = Node(), [True]
+
+    def came(system, step, run_id):
+        met = errors if is_out[0] or run_id == "night.0" else []
+        rows = [SimpleNamespace(index=place, prediction=None, error=one) for place, one in enumerate(met)]
+        return outcomes.bootstrapped(step, SimpleNamespace(results=rows), run_id)
+
+    monkeypatch.setattr(carry, "outcome", came)
+
+    def steps():
+        try:
+            return (yield Bootstrap(worded("teach"), EXAMPLES, metric, 2, max_errors=2)).errors
+        except RunFailed:
+            return "left out"
+
+    if is_verdict:
+        assert carried(node, steps()) == "left out"
+        return
+    with pytest.raises(RunFailed, match="gave up after 2 of 2 errors"):
+        carried(node, steps())
+    is_out[0] = False
+    assert carried(node, steps()) == 0
+    assert list(node.rows) == ["night.0", "night.0b"]
 
 
 def test_who_asks_the_same_as_one_that_failed_or_was_given_up_asks_itself():
