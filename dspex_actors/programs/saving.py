@@ -24,6 +24,7 @@ from dspex_actors.errors import ConfigError
 from dspex_actors.foundation.config_errors import ConfigKeyError, ConfigTypeError, ConfigValueError
 from dspex_actors.foundation.files import replaced
 from dspex_actors.programs import saved_lm
+from dspex_actors.programs.reading import read_object
 from dspex_actors.programs.walk import Predictor
 from dspex_actors.signatures.fields import extras
 from dspex_actors.signatures.signature import Signature, SignatureMeta, make_signature
@@ -87,15 +88,7 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: no such file, or it holds no JSON object.
     """
-    try:
-        state = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the saved program {str(path)!r}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigValueError(f"the saved program {str(path)!r} is no JSON: {error}") from None
-    if not isinstance(state, dict):
-        raise ConfigError(f"the saved program {str(path)!r} holds a {type(state).__name__}, not an object")
-    return state
+    return read_object(path, f"the saved program {str(path)!r}")
 
 
 def load(program: Saved, state: Mapping[str, Any], *, trusted: bool = False) -> None:

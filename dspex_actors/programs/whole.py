@@ -25,13 +25,13 @@ from dspex_actors.foundation import moved
 from dspex_actors.foundation.carried import refuse_keys
 from dspex_actors.foundation.config_errors import (
     ConfigFolderError,
-    ConfigNotFoundError,
     ConfigRuntimeError,
     ConfigTypeError,
     ConfigValueError,
 )
 from dspex_actors.foundation.files import replaced, write_whole
 from dspex_actors.programs import recipes
+from dspex_actors.programs.reading import read_bytes, read_object
 from dspex_actors.programs.walk import Part
 from supervisors.wire import pickles
 
@@ -107,12 +107,12 @@ def load(path: str | Path, allow_pickle: bool = False, *, allow_unsafe_lm_state:
             has written it.
     """
     folder = Path(path)
-    about = _read(folder, _ABOUT, str(path))
+    about = read_object(folder / _ABOUT, _called(_ABOUT, path))
     ours = about.get("dspex")
     if ours is not None:
         if not isinstance(ours, dict) or ours.get("program") != _DATA:
             raise ConfigValueError(f"{str(folder / _ABOUT)!r} does not say where the program is: save it again")
-        data = _read(folder, _DATA, str(path))
+        data = read_object(folder / _DATA, _called(_DATA, path))
         try:
             return recipes.read(data, trusted=allow_pickle is True or allow_unsafe_lm_state is True)
         except (ConfigError, RecursionError) as error:
@@ -125,28 +125,13 @@ def load(path: str | Path, allow_pickle: bool = False, *, allow_unsafe_lm_state:
     return _opened(folder, about, path)
 
 
-def _bytes(folder: Path, name: str, path: str) -> bytes:
-    try:
-        return (folder / name).read_bytes()
-    except FileNotFoundError as error:
-        raise ConfigNotFoundError(f"cannot read the program in {path!r}: {name}: {error.strerror}") from None
-    except OSError as error:
-        raise ConfigError(f"cannot read the program in {path!r}: {name}: {error.strerror or error}") from None
-
-
-def _read(folder: Path, name: str, path: str) -> dict[str, Any]:
-    data = _bytes(folder, name, path)
-    try:
-        found = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise ConfigValueError(f"{str(folder / name)!r} is no JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise ConfigValueError(f"{str(folder / name)!r} is no JSON object")
-    return found
+def _called(name: str, path: str | Path) -> str:
+    """Return what errors call a file of a program."""
+    return f"the program in {str(path)!r}: {name}"
 
 
 def _opened(folder: Path, about: dict[str, Any], path: str | Path) -> Any:
-    data = _bytes(folder, _PROGRAM, str(path))
+    data = read_bytes(folder / _PROGRAM, _called(_PROGRAM, path))
     _check_versions(str(path), about.get("dependency_versions"))
     try:
         program = moved.loads(data)
