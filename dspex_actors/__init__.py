@@ -107,6 +107,7 @@ if TYPE_CHECKING:
         KNNFewShot,
         LabeledFewShot,
         MIPROv2,
+        optimize,
     )
     from dspex_actors.types.audio import Audio
     from dspex_actors.types.base import Type
@@ -247,6 +248,7 @@ __all__ = [
     "majority",
     "metrics",
     "operation",
+    "optimize",
     "predict_steps",
     "settings",
     "steps",
@@ -341,6 +343,7 @@ _LATER = {
     "follow": "foundation.following",
     "inspect_history": "lm.history",
     "operation": "foundation.operation",
+    "optimize": "teleprompt",
     "predict_steps": "workflow.predict",
     "track_usage": "programs.usage",
     "streamify": "programs.streaming.streamify",

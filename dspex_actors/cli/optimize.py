@@ -18,6 +18,7 @@ from dspex_actors.cli.targets import choose_lm, load_metric, load_program
 from dspex_actors.client.inputs import check_has_lm
 from dspex_actors.client.optimisations import OptimizationHandle, row_of
 from dspex_actors.config import load_config
+from dspex_actors.dspy.student import as_student, default_lm
 from dspex_actors.errors import ConfigError, RunInterrupted
 from dspex_actors.foundation.home import default_data_dir
 from dspex_actors.names import check_run_id
@@ -118,11 +119,14 @@ def optimize(
     kind = optimizer_class(optimizer)
     _check_metric(kind, metric)
     config = load_config(config_file)
-    loaded = load_program(program, signature, state, own_lm=lm is None)
+    found = load_program(program, signature, state, own_lm=lm is None)
+    loaded = as_student(found)
     if not isinstance(loaded, Module) or not loaded.predictors():
         raise ConfigError(f"program {program}: it has no predictors, so nothing can be optimised")
     scored = None if metric is None else load_metric(metric)
     chosen = choose_lm(config, lm, {"base_url": base_url, "api_key": api_key})
+    if chosen is None and loaded is not found:
+        chosen = default_lm()  # a program of DSPy's: what its file has configured
     check_has_lm(loaded, chosen, _NO_LM)
     prompt = _prompt_lm(kind, prompt_lm, config)
     settings |= prompt

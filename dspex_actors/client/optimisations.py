@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from dspex_actors.client.inputs import check_has_lm, code_of
 from dspex_actors.client.looking import ENDED, PATIENCE_SECONDS, POLL_LAST
 from dspex_actors.client.money import check_prices
+from dspex_actors.dspy.student import DSPyStudent, as_student, asked, default_lm, examples_of, handed_back, is_theirs
 from dspex_actors.errors import BudgetExceeded, ConfigError, RunFailed, RunInterrupted, from_record
 from dspex_actors.journal.errors import JournalError
 from dspex_actors.journal.reader import JournalReader
@@ -247,7 +248,7 @@ class Optimisations:
 
         Args:
             optimizer: a `dspex.COPRO(...)` or another one.
-            student: the program; it stays as it is.
+            student: the program; it stays as it is. One of DSPy's too: what comes of it is one of DSPy's.
             trainset: Examples with their inputs marked, or a path to JSONL or CSV.
             valset: what candidates are scored on, for optimisers that take one; None: the trainset.
             budget: US dollars, or a mapping with some of `usd`, `calls` and `seconds`; None: no limit.
@@ -264,7 +265,11 @@ class Optimisations:
             RunInterrupted: the node is gone.
         """
         self._check_open()
-        lm = lm or program_settings.around("lm") or self.lm or program_settings.lm
+        original, student = student, as_student(student)
+        trainset, valset = examples_of(trainset), examples_of(valset)
+        lm = asked(lm) or program_settings.around("lm") or self.lm or program_settings.lm
+        if lm is None and student is not original:
+            lm = default_lm()
         plan = find(PLAN)(optimizer, student, trainset, valset, budget, run_id, lm, options, unknown_price)
         check_has_lm(student, lm)
         check_prices(self.node, student, lm, plan.settings, plan.lms)
@@ -282,7 +287,7 @@ class Optimisations:
         self._order(found, WORKFLOW, "enlist", spec, force_resume)
         if row_of(self.journal, found).state != "finished":
             begin(self, found)
-        return OptimizationHandle(self, found, student)
+        return OptimizationHandle(self, found, original)
 
     def optimization(self: _Connection, run_id: str, student: Any = None) -> OptimizationHandle:
         """Return the handle of an optimisation of this node.
@@ -359,6 +364,8 @@ def _limits(budget: Any) -> dict[str, Any]:
 
 def _as(student: Any, program: Any) -> Any:
     """Return a program as a copy of the student, whose class this process knows; as it is where they do not fit."""
+    if is_theirs(student) and isinstance(program, DSPyStudent):
+        return handed_back(program, student)
     if not isinstance(student, Module) or not isinstance(program, Module):
         return program
     copy = student.deepcopy()

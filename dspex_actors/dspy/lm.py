@@ -47,7 +47,7 @@ class LM(dspy.BaseLM):  # type: ignore[misc]  # without DSPy it is Any
         """Make or take the LM."""
         if isinstance(model, str):
             self.lm: BaseLM = ours.LM(model, **settings)
-        elif isinstance(model, BaseLM) and not settings:
+        elif (isinstance(model, BaseLM) or _asks_ours(model)) and not settings:
             self.lm = model
         else:
             raise ConfigError(
@@ -114,6 +114,11 @@ class LM(dspy.BaseLM):  # type: ignore[misc]  # without DSPy it is Any
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what it has noted down."""
         return {**vars(self), "history": [], "callbacks": []}
+
+
+def _asks_ours(model: Any) -> bool:
+    """Whether something asks one of ours with other parameters, as optimisers do for another answer."""
+    return isinstance(getattr(model, "_lm", None), BaseLM) and hasattr(type(model), "acall")
 
 
 def _apart(params: dict[str, Any], count: int) -> list[dict[str, Any]]:

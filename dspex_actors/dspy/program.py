@@ -12,7 +12,6 @@ from typing import Any
 from dspex_actors.errors import ConfigError, DspexError
 from dspex_actors.foundation.bridge import in_thread
 from dspex_actors.lm import lm as ours
-from dspex_actors.lm.base import BaseLM
 from dspex_actors.programs.module import Module
 from dspex_actors.settings import settings
 
@@ -38,9 +37,9 @@ def as_program(program: Any) -> Any:
         return program
     module: Any = program.deepcopy()  # type: ignore[attr-defined]
     for number, (_, predictor) in enumerate(module.named_predictors()):
-        predictor.lm = _our_lm(dspy, predictor.lm)
+        predictor.lm = our_lm(dspy, predictor.lm)
         predictor.stage = f"{number:016x}"  # DSPy draws it by lot, and reads it nowhere
-    return DSPyProgram(module, _our_lm(dspy, dspy.settings.lm), dspy.settings.adapter)
+    return DSPyProgram(module, our_lm(dspy, dspy.settings.lm), dspy.settings.adapter)
 
 
 class DSPyProgram(Module):
@@ -63,15 +62,17 @@ class DSPyProgram(Module):
 
     async def aforward(self, **inputs: Any) -> Any:
         """Run it on an event loop, or in a thread where it is not written for one."""
-        with self._around():
-            if _is_async(type(self.module)):
-                return await self.module.acall(**inputs)
-            return await in_thread(lambda: self.module(**inputs))
+        module = self._at_work()
+        with self._around(module):
+            if _is_async(type(module)):
+                return await module.acall(**inputs)
+            return await in_thread(lambda: module(**inputs))
 
     def forward(self, **inputs: Any) -> Any:
         """Run it."""
-        with self._around():
-            return self.module(**inputs)
+        module = self._at_work()
+        with self._around(module):
+            return module(**inputs)
 
     def _ways(self) -> tuple[Any, Any]:
         return self.forward, self.aforward
@@ -90,15 +91,27 @@ class DSPyProgram(Module):
     def _title(self) -> str:
         return type(self.module).__name__
 
+    def _at_work(self) -> Any:
+        """Return the program that a call runs."""
+        return self.module
+
+    def _note(self, module: Any, trace: list[Any]) -> None:
+        """Be told what DSPy has written into its trace in a call, also in one that failed."""
+
+    def _as_ours(self, error: BaseException) -> DspexError | None:
+        """Return the error of ours that one of DSPy's stands for; None: it is another one."""
+        return _behind(error)
+
     @contextmanager
-    def _around(self) -> Iterator[None]:
+    def _around(self, module: Any) -> Iterator[None]:
         """Have DSPy ask the LM of the run; let errors of ours out of those of DSPy's that they stand behind."""
         import dspy
 
         lm = settings.lm or self.lm
-        around: dict[str, Any] = {"trace": [], "disable_history": True}
+        trace: list[Any] = []
+        around: dict[str, Any] = {"trace": trace, "disable_history": True}
         if lm is not None:
-            around["lm"] = _theirs(lm)
+            around["lm"] = theirs(lm)
         if self.adapter is not None:
             around["adapter"] = self.adapter
         try:
@@ -107,22 +120,26 @@ class DSPyProgram(Module):
         except DspexError:
             raise
         except Exception as error:
-            ours = _behind(error)
+            ours = self._as_ours(error)
             if ours is None:
                 raise
             raise ours from error
+        finally:
+            self._note(module, trace)
 
 
-def _theirs(lm: Any) -> Any:
-    """Return an LM as DSPy wants it."""
-    if not isinstance(lm, BaseLM):
+def theirs(lm: Any) -> Any:
+    """Return an LM as DSPy wants it: one of ours, or what asks one of ours with other parameters."""
+    import dspy
+
+    if isinstance(lm, dspy.BaseLM):
         return lm
     from dspex_actors.dspy.lm import LM
 
     return LM(lm)
 
 
-def _our_lm(dspy: Any, lm: Any) -> Any:
+def our_lm(dspy: Any, lm: Any) -> Any:
     """Return what stands for an LM of DSPy's: ours for a `dspy.LM`; one of the user's own stays as it is.
 
     Raises:

@@ -140,6 +140,10 @@ class Module(Part):
         """Return the program whose inputs are this one's; None: its own code says what they are."""
         return None
 
+    def _written(self) -> tuple[list[type], list[type]] | None:
+        """Return the signatures and classes that its code is, for an LM that is shown it; None: those of its parts."""
+        return None
+
     def batch(
         self,
         examples: Iterable[Any],

@@ -9,6 +9,7 @@ from dspex_actors.teleprompt.gepa.optimizer import GEPA
 from dspex_actors.teleprompt.knn_few_shot import KNNFewShot
 from dspex_actors.teleprompt.labeled import LabeledFewShot
 from dspex_actors.teleprompt.mipro.optimizer import MIPROv2
+from dspex_actors.teleprompt.optimizing import optimize
 from dspex_actors.teleprompt.random_search import BootstrapFewShotWithRandomSearch
 from dspex_actors.teleprompt.simba.optimizer import SIMBA
 
@@ -24,4 +25,5 @@ __all__ = [
     "KNNFewShot",
     "LabeledFewShot",
     "MIPROv2",
+    "optimize",
 ]

@@ -31,6 +31,7 @@ from dspex_actors.teleprompt.endings import Away, Cancelled, TakenOver
 from dspex_actors.teleprompt.limits import Limits
 from dspex_actors.teleprompt.step_runs import AT_ONCE
 from dspex_actors.teleprompt.steps import Candidate
+from dspex_actors.teleprompt.trainset import title
 from dspex_actors.workflow.durable import ask, counted
 
 #: It is looked this often whether it is to go on, in seconds.
@@ -202,7 +203,7 @@ def spec_of(
         metric_name="" if optimizer.metric is None else metric_name(optimizer.metric),
         settings={
             "optimizer": optimizer.name,
-            "program": type(student).__name__,
+            "program": title(student),
             **more,
         },
         **told,

@@ -33,7 +33,7 @@ from dspex_actors.teleprompt.optimizer import Optimizer, Options, Program
 from dspex_actors.teleprompt.outcomes import bootstrapped
 from dspex_actors.teleprompt.step_runs import How, start
 from dspex_actors.teleprompt.steps import Bootstrap, Candidate, Steps
-from dspex_actors.teleprompt.trainset import check_gives_something, check_student, checked_lm, read_trainset
+from dspex_actors.teleprompt.trainset import check_gives_something, check_student, checked_lm, read_trainset, title
 
 #: What `max_errors=None` means, as in DSPy.
 MAX_ERRORS = 10
@@ -163,7 +163,7 @@ class BootstrapFewShot(Optimizer):
             with (
                 (system or current_system()).holding(run_id) as at,
                 context(**{"tags": tags} if tags else {}),
-                Optimisation(self.name, type(student).__name__, len(examples), self.settings()) as told,
+                Optimisation(self.name, title(student), len(examples), self.settings()) as told,
             ):
                 money = money_settings(at.journal, run_id, money, budget)
                 lm = None if system is not None else settings.lm

@@ -24,7 +24,7 @@ from dspex_actors.teleprompt.book import is_carried, opened
 from dspex_actors.teleprompt.carry import carry_out
 from dspex_actors.teleprompt.step_runs import How
 from dspex_actors.teleprompt.steps import Candidate, Steps
-from dspex_actors.teleprompt.trainset import check_gives_something, check_inputs, check_student, read_trainset
+from dspex_actors.teleprompt.trainset import check_gives_something, check_inputs, check_student, read_trainset, title
 
 Program = TypeVar("Program", bound=Module)
 
@@ -264,7 +264,7 @@ class Optimizer:
         with (
             opened(self, student, examples, options, lambda run_id: {**tags, "optimisation": run_id}, expected) as book,
             context(tags=book.tags),
-            Optimisation(self.name, type(student).__name__, len(examples), self.settings()) as told,
+            Optimisation(self.name, title(student), len(examples), self.settings()) as told,
             _Bar(self.name, shown=options.get("display_progress", True)) as bar,
         ):
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from dspex_actors.client.inputs import dataset_inputs, input_names
 from dspex_actors.data.opening import open_dataset
+from dspex_actors.dspy.program import DSPyProgram
 from dspex_actors.errors import ConfigError
 from dspex_actors.example import Example
 from dspex_actors.foundation.checks import is_whole
@@ -37,7 +38,12 @@ def check_student(student: Any, what: str = "student") -> None:
         got = f"the class {student.__name__}" if is_class else type(student).__name__
         raise ConfigError(f"{what}: expected a program (dspex.Module), got {got}")
     if not student.predictors():
-        raise ConfigError(f"{what}: {type(student).__name__} has no predictors, so nothing can be optimised")
+        raise ConfigError(f"{what}: {title(student)} has no predictors, so nothing can be optimised")
+
+
+def title(student: Any) -> str:
+    """Return what people call a program: the name of its class, of DSPy's where it is one of DSPy's."""
+    return student._title() if isinstance(student, DSPyProgram) else type(student).__name__
 
 
 def check_gives_something(metric: Any) -> None:

@@ -21,7 +21,7 @@ def number(*parts):
 
 
 def section(text, name):
-    found = re.findall(rf"\[\[ ## {name} ## \]\]\n(.*?)(?=\n\n\[\[ ##|\n\nNow write|\Z)", text, re.S)
+    found = re.findall(rf"\[\[ ## {name} ## \]\]\n(.*?)(?=\n\n\[\[ ##|\n\nNow write|\n\nRespond with|\Z)", text, re.S)
     return found[-1].strip()
 
 
@@ -35,7 +35,7 @@ def answer(messages, rollout):
         shown = "basic_instruction" if "basic_instruction" in system else "attempted_instructions"
         rule = number(number(section(user, shown)), rollout) % 10_000
         return {"proposed_instruction": f"Rule {rule}", "proposed_prefix_for_output_field": f"So {rule % 3}:"}
-    task, question = system.split("your task is:")[1].strip(), section(user, "question")
+    task, question = re.split(r"your (?:task|objective) is:", system)[1].strip(), section(user, "question")
     shown = [section(one["content"], "question") for one in messages[1:-1] if one["role"] == "user"]
     if "[[ ## answer ## ]]" not in system:
         return {"hint": number(task, question, *shown) % 2}

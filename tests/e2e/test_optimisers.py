@@ -136,6 +136,15 @@ def test_a_program_killed_while_it_optimises_goes_on_with_the_same_result_and_as
     assert abs(asked(book) - whole) <= 0.1 * whole
 
 
+def test_one_call_optimises_by_an_optimiser_of_a_name(system):
+    made = COPRO(metric=is_yes, breadth=2, depth=1).compile(one(), trainset=questions(5), display_progress=False)
+    best = dspex.optimize(
+        one(), questions(5), is_yes, "copro", breadth=2, depth=1, run_id="in one call", display_progress=False
+    )
+    assert chosen(best) == chosen(made)
+    assert system.optimization("in one call").status().state == "finished"
+
+
 def test_another_optimisation_under_the_same_id_is_refused_and_told_what_differs(system):
     COPRO(metric=is_yes, breadth=2, depth=1).compile(
         one(), trainset=questions(5), run_id="same", display_progress=False

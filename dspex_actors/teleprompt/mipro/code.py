@@ -24,12 +24,8 @@ def code_of(program: Module) -> str:
 
     Where a source is not at hand (a class of an interactive session), its name and its signatures stand for it.
     """
-    parts: list[str] = []
-    for _, module in program.named_sub_modules():
-        signature = getattr(module, "signature", None)
-        if module.is_predictor and isinstance(signature, type):
-            parts.append(_source(signature) or repr(signature))
-    classes = [type(module) for _, module in program.named_sub_modules()]
+    signatures, classes = _written(program)
+    parts = [_source(signature) or repr(signature) for signature in signatures]
     parts += [
         _source(cls) or f"class {cls.__name__}(Module): ..."
         for cls in reversed(list(dict.fromkeys(classes)))
@@ -40,9 +36,8 @@ def code_of(program: Module) -> str:
 
 def sources_of(program: Module) -> dict[str, str]:
     """Return the sources of a program's classes and signatures, as far as they are at hand, for `known_code`."""
-    modules = [module for _, module in program.named_sub_modules()]
-    things = [*map(type, modules), *(getattr(module, "signature", None) for module in modules if module.is_predictor)]
-    found = {_name(thing): _source(thing) for thing in things if isinstance(thing, type) and thing not in _KNOWN}
+    signatures, classes = _written(program)
+    found = {_name(thing): _source(thing) for thing in (*classes, *signatures) if thing not in _KNOWN}
     return {name: source for name, source in found.items() if source is not None}
 
 
@@ -63,7 +58,17 @@ def known_code(sources: Mapping[str, str]) -> Iterator[None]:
 def call_of(predictor: Any) -> str:
     """Return a predictor as a line: `Predict(question) -> answer`."""
     signature = predictor.signature
-    return f"{type(predictor).__name__}({', '.join(signature.input_fields)}) -> {', '.join(signature.output_fields)}"
+    kind = getattr(predictor, "kind", None) or type(predictor).__name__
+    return f"{kind}({', '.join(signature.input_fields)}) -> {', '.join(signature.output_fields)}"
+
+
+def _written(program: Module) -> tuple[list[type], list[type]]:
+    """Return the signatures of a program, and the classes that it is written in."""
+    if (said := program._written()) is not None:
+        return said
+    modules = [module for _, module in program.named_sub_modules()]
+    signatures = [getattr(module, "signature", None) for module in modules if module.is_predictor]
+    return [one for one in signatures if isinstance(one, type)], [type(module) for module in modules]
 
 
 def _source(cls: type) -> str | None:

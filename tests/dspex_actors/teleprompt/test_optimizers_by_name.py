@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 
+import dspex_actors as dspex
 from dspex_actors import ConfigError
 from dspex_actors.teleprompt import COPRO, BootstrapFewShot, LabeledFewShot
 from dspex_actors.teleprompt.optimizer import Optimizer
@@ -76,3 +77,32 @@ def test_settings_of_a_compile_are_told_from_those_of_the_class_and_go_before_wh
 def test_one_that_needs_a_budget_has_a_light_one_where_none_is_given():
     assert make_optimizer("gepa", metric).auto == "light"
     assert make_optimizer("gepa", metric, {"max_metric_calls": 40}).auto is None
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"program": dspex.Predict}, "program: expected a program"),
+        ({"optimizer": "mirpo"}, "optimizer is invalid: got 'mirpo'"),
+        ({"optimizer": dspex.COPRO}, "optimizer is invalid"),
+        ({"optimizer": "copro", "breath": 3}, "COPRO has no setting breath"),
+        ({"optimizer": "copro", "valset": []}, "valset: COPRO scores candidates on the trainset"),
+        ({"optimizer": dspex.COPRO(), "breath": 3}, "COPRO has no setting breath"),
+    ],
+)
+def test_optimize_refuses_in_one_line(given, words):
+    whole = {"program": dspex.Predict("question -> answer"), "trainset": [], "metric": lambda *it: True, **given}
+    with pytest.raises(dspex.ConfigError) as caught:
+        dspex.optimize(**whole)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_optimize_gives_class_and_compile_what_is_theirs():
+    made = [dspex.Example(question=str(place), answer="yes").with_inputs("question") for place in range(4)]
+    first = dspex.optimize(dspex.Predict("question -> answer"), made, optimizer="labeled", k=2, sample=False)
+    assert [demo.question for demo in first.demos] == ["0", "1"]
+    again = dspex.optimize(
+        dspex.Predict("question -> answer"), made, optimizer=dspex.LabeledFewShot(k=3), k=1, sample=False
+    )
+    assert [demo.question for demo in again.demos] == ["0"]
