@@ -161,6 +161,54 @@ def test_each_command_of_the_manifests_is_one_of_ours():
     assert seen == [(None, "dspex-1.dspex:7400", 7400), ("worker", "dspex-ready:7400", 7400)]
 
 
+def started(container, folder, **environment):
+    """Run what a container runs, with a `dspex` and a `getent` that only say what they are given."""
+    bin_ = folder / "bin"
+    bin_.mkdir(exist_ok=True)
+    for name, text in (("dspex", 'echo dspex "$@"'), ("getent", '[ -e "$KNOWN" ]')):
+        (bin_ / name).write_text(f"#!/bin/sh\n{text}\n")
+        (bin_ / name).chmod(0o755)
+    command = [*container["command"], *container["args"]]
+    known = {"PATH": f"{bin_}:/usr/bin:/bin", "POD_IP": "10.0.0.9", "DSPEX_HOME": str(folder)}
+    done = subprocess.run(command, env=known | environment, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.split()[1:]
+
+
+def test_the_first_pod_makes_the_cluster_the_others_join_it_and_one_that_has_lost_its_volume_joins_anew(tmp_path):
+    full, worker = containers()
+
+    def join(**environment):
+        options = understood(started(full, tmp_path, **environment))
+        assert (options["name"], options["host"], options["port"]) == (environment["POD"], "10.0.0.9", 7400)
+        return options["join"]
+
+    assert join(POD="dspex-1") == join(POD="dspex-2") == "dspex-0.dspex:7400"
+    assert join(POD="dspex-0") is None
+    assert join(POD="dspex-0", KNOWN="/") == "dspex-1.dspex:7400"
+    (tmp_path / "cluster.json").touch()
+    assert join(POD="dspex-0", KNOWN="/") is None
+    assert understood(started(worker, tmp_path, POD="dspex-worker-3"))["role"] == "worker"
+
+
+def test_a_pod_is_no_root_and_writes_only_where_a_volume_is():
+    """A node was started so, as process 1: these two are what it writes to."""
+    image = (DEPLOY / "container" / "Dockerfile").read_text()
+    (user,) = re.search(r"--uid (\d+)", image).groups()
+    for each in (document for document in documents() if document["kind"] == "StatefulSet"):
+        pod = each["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        assert (pod["securityContext"]["runAsNonRoot"], str(pod["securityContext"]["runAsUser"])) == (True, user)
+        assert container["securityContext"]["readOnlyRootFilesystem"]
+        assert not container["securityContext"]["allowPrivilegeEscalation"]
+        env = {each["name"]: each.get("value") for each in container["env"]}
+        writable = [mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")]
+        assert sorted(writable) == ["/data", "/tmp"]
+        assert env["DSPEX_HOME"].startswith("/data/")
+        (key,) = [mount["mountPath"] for mount in container["volumeMounts"] if mount.get("readOnly")]
+        assert env["DSPEX_CLUSTER_KEY_FILE"] == f"{key}/{KEY_FILE}"
+
+
 def test_the_image_starts_a_node_and_asks_how_it_is():
     text = (DEPLOY / "container" / "Dockerfile").read_text()
     entry, command, health = (
