@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from dspex_actors.client.result import EvaluationResult, Result
 from dspex_actors.client.system import System
 from dspex_actors.errors import AuthError, QuotaExhausted, RunFailed, failed_as, from_record
-from dspex_actors.runs.plan.hopeless import is_hopeless
+from dspex_actors.runs.plan.hopeless import is_outage
 from dspex_actors.teleprompt.bootstrap_select import Attempt, Bootstrapped, select
 from dspex_actors.teleprompt.observed import observed
 from dspex_actors.teleprompt.scoring import score_of
@@ -66,7 +66,7 @@ def bootstrapped(step: Bootstrap, result: EvaluationResult, run_id: str) -> Boot
             f"{record.get('type')}: {record.get('message')}",
             run_id,
         )
-        if all(_is_away(one) for attempt in looked_at for one in attempt.errors):
+        if is_outage([one for attempt in looked_at for one in attempt.errors]):
             vars(error)[_AWAY] = True
         raise error from from_record(record)
     return found
@@ -75,11 +75,6 @@ def bootstrapped(step: Bootstrap, result: EvaluationResult, run_id: str) -> Boot
 def says_nothing(error: Exception) -> bool:
     """Tell whether a bootstrap failed by a key, an account, or who answers nobody: it says nothing of its examples."""
     return isinstance(error, AuthError | QuotaExhausted) or _AWAY in vars(error)
-
-
-def _is_away(record: Mapping[str, Any]) -> bool:
-    """Tell whether an error is that of an outage; one that is none of ours has a traceback, whatever it is called."""
-    return "traceback" not in record and is_hopeless(record.get("type"), record, answered=True)
 
 
 def _noted(attempts: Iterable[Attempt], seen: list[Attempt]) -> Iterator[Attempt]:

@@ -7,7 +7,7 @@ times. What counts is the class of our error (`Result.failure`): a user's class 
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,8 @@ _NOT_FOUND = 404
 #: Nobody answers: what each example that fails so has been tried for, call by call and attempt by attempt. Without an
 #: HTTP status, or a gateway answers in the place of a server that it does not reach.
 _AWAY = frozenset({"Overloaded", "Timeout", "DeadlineExceeded", "CircuitOpen"})
+#: Of these who say nothing of the example: a call may take too long since it is what it is.
+_DOWN = frozenset({"Overloaded", "CircuitOpen"})
 _GATEWAY = frozenset({None, 502, 503, 504})
 #: What differs in a provider's words from request to request: numbers, ids.
 _OWN = re.compile(r"\b(?=\w*\d)[\w-]+\b")
@@ -40,9 +42,19 @@ def is_hopeless(failure: str | None, error: Mapping[str, Any], *, answered: bool
     if failure in _ACCOUNT:
         return True
     if failure in _AWAY:
-        # What says that it is final says something of its own example: its program took too long.
-        return error.get("status") in _GATEWAY and error.get("retryable") is not False
+        return _is_away(failure, error)
     return not answered and (failure == "ConfigError" or failure in _REQUEST)
+
+
+def _is_away(failure: str | None, error: Mapping[str, Any]) -> bool:
+    # What says that it is final says something of its own example: its program took too long.
+    return failure in _AWAY and error.get("status") in _GATEWAY and error.get("retryable") is not False
+
+
+def is_outage(errors: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether errors, all that there are, say nothing but that nobody answers."""
+    met = [error.get("type") for error in errors if "traceback" not in error and _is_away(error.get("type"), error)]
+    return len(met) == len(errors) and not _DOWN.isdisjoint(met)
 
 
 def _is_sure(failure: str | None, error: Mapping[str, Any]) -> bool:
@@ -77,7 +89,8 @@ class HopelessRule:
     Args:
         answered: whether an earlier part of the run has answers.
         decides: something hangs on all of its results, as in an optimisation: that a key or an account is refused is
-            no example's result then, also where there are few such and others are answered.
+            no example's result then, also where there are few such and others are answered; nor is that nobody answers
+            where nobody has answered any of them, however few they are.
     """
 
     answered: bool = False
@@ -91,6 +104,9 @@ class HopelessRule:
     _other: bool = field(default=False, init=False)
     _why: str = field(default="", init=False)
     _sure: bool = field(default=True, init=False)
+    #: Whether all that is held back failed since nobody answers, and some of it for no reason of its own.
+    _away: bool = field(default=True, init=False)
+    _down: bool = field(default=False, init=False)
     _common: Hashable = field(default=None, init=False)
     _waited: dict[int, int] = field(default_factory=dict, init=False)
 
@@ -128,6 +144,7 @@ class HopelessRule:
         self._held.append(result)
         self._why = f"{failure}: {error.get('message')}"
         self._sure = self._sure and _is_sure(failure, error)
+        self._away, self._down = self._away and failure in _AWAY, self._down or failure in _DOWN
         if len(self._held) >= IN_A_ROW:
             self.verdict = f"{IN_A_ROW} examples in a row failed with {self._why}"
             self._held.clear()
@@ -145,13 +162,14 @@ class HopelessRule:
     def close(self, *, complete: bool) -> list[Any]:
         """Return what is held back: nothing more comes.
 
-        A run that has nothing but refusals of its key, its account or its model has no result either, however few
-        examples it has: then there is a verdict, and nothing to write down.
+        A run that has nothing but refusals of its key, its account or its model (one that decides: or nobody who
+        answers) has no result either, however few examples it has: then there is a verdict, and nothing to write down.
 
         Args:
             complete: every example has been tried.
         """
-        sure = complete and self._sure and not self.answered and not self._other
+        leaves_no_doubt = self._sure or (self.decides and self._away and self._down)
+        sure = complete and leaves_no_doubt and not self.answered and not self._other
         held = self._let_go()
         if self._refused and complete and self.verdict is None:
             self.verdict = f"{self._refused} examples failed with {self._why}" if self._refused > 1 else self._why
@@ -163,6 +181,6 @@ class HopelessRule:
 
     def _let_go(self) -> list[Any]:
         held, self._held = self._held, []
-        self._sure = True
+        self._sure, self._away, self._down = True, True, False
         self._common = None
         return held

@@ -171,3 +171,25 @@ def test_an_answer_to_anybody_says_that_it_goes_on():
             rule.waited(3, SLOW)
         rule.observe(7, None, None)
     assert rule.verdict is None
+
+
+@pytest.mark.parametrize(
+    ("kinds", "decides", "verdict"),
+    [
+        (["CircuitOpen"] * 3, True, "all 3 examples failed with CircuitOpen"),
+        (["Timeout", "Overloaded"], True, "all 2 examples failed with Overloaded"),
+        (["CircuitOpen"], True, "CircuitOpen: "),
+        (["CircuitOpen"] * 3, False, None),
+        (["Timeout"] * 3, True, None),
+        (["CircuitOpen", None, "CircuitOpen"], True, None),
+        (["CircuitOpen", "AdapterParseError", "CircuitOpen"], True, None),
+    ],
+)
+def test_where_something_hangs_on_all_results_few_examples_that_nobody_answers_have_none(kinds, decides, verdict):
+    rule, out = HopelessRule(decides=decides), []
+    for number, kind in enumerate(kinds):
+        out += rule.observe(number, kind, None if kind is None else {"type": kind, "message": "nobody answers"})
+    out += rule.close(complete=True)
+    assert out == ([] if verdict else list(range(len(kinds))))
+    assert rule.verdict is None if verdict is None else rule.verdict.startswith(verdict)
+    assert not is_own_fault(rule.verdict)

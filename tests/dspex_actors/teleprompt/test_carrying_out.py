@@ -280,6 +280,7 @@ REFUSED = {"type": "CircuitOpen", "message": "not asked: it has been failing", "
         ([{"type": "AdapterParseError", "message": "no answer"}, REFUSED], True),
         ([REFUSED, {"type": "Overloaded", "message": "a fault of the server", "status": 500}], True),
         ([REFUSED, {"type": "Timeout", "message": "the user's own", "traceback": "..."}], True),
+        ([{"type": "Timeout", "message": "60 s", "retryable": True}] * 2, True),
     ],
 )
 def test_a_bootstrap_that_met_nothing_but_an_outage_is_no_verdict_and_is_made_anew(monkeypatch, errors, is_verdict):
