@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dspex_actors.foundation.checks import whole
-from dspex_actors.foundation.config_errors import ConfigTypeError, ConfigValueError
+from dspex_actors.foundation.config_errors import ConfigKeyError, ConfigTypeError, ConfigValueError
 from dspex_actors.programs.module import Module
 from dspex_actors.programs.predict import Predict
 from dspex_actors.programs.recipes import make_as, recipe_of
@@ -91,7 +91,7 @@ class MultiChainComparison(Module):
             )
         reasoning = attempt.get("rationale", attempt.get("reasoning"))
         if not isinstance(reasoning, str | Reasoning) or self.last_key not in attempt:
-            raise ConfigValueError(
+            raise (ConfigValueError if self.last_key in attempt else ConfigKeyError)(
                 f"completions[{place}] is invalid: expected a text `rationale` or `reasoning`, and `{self.last_key}`; "
                 f"it has {', '.join(attempt.keys())}"
             )

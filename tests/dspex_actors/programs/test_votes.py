@@ -205,3 +205,8 @@ def test_vectors_of_another_length_are_refused():
 
     with pytest.raises(ConfigError, match="the vectorizer gives 3 numbers now, and gave 2 before"):
         dspex.KNN(2, TRAINSET, varying)(q="a")
+
+
+def test_an_attempt_without_the_output_is_a_key_error_as_dspys_is():
+    with pytest.raises(KeyError, match="expected a text `rationale`"):
+        dspex.MultiChainComparison("question -> answer", M=1)([dspex.Prediction(rationale="a guess")], question="Q")
