@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
-from dspex_actors.client.looking import ENDED, POLL_LAST, look
+from dspex_actors.client.looking import ENDED, POLL_LAST
 from dspex_actors.client.system import POLL_FIRST
 from dspex_actors.errors import BudgetExceeded, DspexError, RunInterrupted
 from dspex_actors.journal.errors import JournalError
@@ -17,18 +17,15 @@ from dspex_actors.runs.identity.parts import program_identity
 from dspex_actors.runs.optimisations import CANNOT_WIN, NOT_NEEDED
 from dspex_actors.runs.plan.hopeless import is_own_fault
 from dspex_actors.teleprompt.endings import Away, Cancelled, TakenOver
+from dspex_actors.teleprompt.keeper import Keeper
 from dspex_actors.teleprompt.outcomes import outcome, says_nothing
 from dspex_actors.teleprompt.purse import Purse
 from dspex_actors.teleprompt.race import Race
 from dspex_actors.teleprompt.step_runs import How, start
 from dspex_actors.teleprompt.steps import Bootstrap, Evaluate, Scored, Steps
 from dspex_actors.teleprompt.strands import Strands, Task
-from supervisors.client.launch import node_runs
 from supervisors.errors import SupervisorsError
 
-T = TypeVar("T")
-#: The keeper of runs, where it fell and its node did not, is waited for so long, in seconds, and asked this often.
-COME_BACK_SECONDS, PAUSE_SECONDS = 20.0, 0.05
 #: What is added to the id of a run that is made anew.
 ANEW = "b"
 
@@ -44,7 +41,7 @@ def carry_out(steps: Steps, how: How) -> Any:
 
 class _Carrier:
     def __init__(self, steps: Steps, how: How) -> None:
-        self._how, self._system = how, how.system
+        self._how, self._system, self._keeper = how, how.system, Keeper(how)
         self._strands = Strands(steps, how.tell)
         self._purse, self._poll = Purse(how.budget), POLL_FIRST
         self._running: dict[str, Task] = {}
@@ -73,7 +70,7 @@ class _Carrier:
         if self._how.parent_id is None:
             return
         parent, under_way = self._how.parent_id, []
-        for part in self._insist(lambda: self._system.journal.parts_of(parent)):
+        for part in self._keeper.parts(parent):
             self._there.add(part.run_id)
             if part.state in ("running", "paused", "failed"):
                 self._begun.add(part.run_id)
@@ -82,7 +79,7 @@ class _Carrier:
             self._asked[part.run_id] = part.asked
             self._purse.ended(part.run_id, part.cost)
         self._before = set(under_way)
-        kept = [self._keep(self._read(run_id)) for run_id in under_way]
+        kept = [self._keep(self._keeper.row(run_id)) for run_id in under_way]
         if self._how.budget is not None and (None in kept or self._purse.left < 0):
             for run_id in under_way:  # they have larger parts than there are now
                 self._pause(run_id, "its optimisation has another budget")
@@ -97,8 +94,8 @@ class _Carrier:
 
     def _pause(self, run_id: str, why: str) -> None:
         """Pause a run, and take in what it has cost."""
-        self._insist(lambda: self._system._order(run_id, "pause", run_id, why))
-        row = self._read(run_id)
+        self._keeper.pause(run_id, why)
+        row = self._keeper.row(run_id)
         self._purse.ended(run_id, 0.0 if row is None else row.cost)
 
     def run(self) -> Any:
@@ -129,7 +126,7 @@ class _Carrier:
         for run_id in {**self._running, **dict.fromkeys(self._before)}:
             order = partial(self._system._order, run_id, "pause", run_id, "the optimisation was interrupted")
             try:
-                self._insist(order, checks=False) if waits else order()
+                self._keeper.insist(order, checks=False) if waits else order()
             except (RunInterrupted, SupervisorsError):
                 return
             except DspexError:
@@ -184,7 +181,7 @@ class _Carrier:
         money = {} if held is None else {"budget": held, "unknown_price": self._how.unknown_price}
         is_unneeded = row is not None and row.reason == NOT_NEEDED
         try:
-            self._insist(lambda: start(self._how, task.step, run_id, money, force=is_unneeded))
+            self._keeper.insist(lambda: start(self._how, task.step, run_id, money, force=is_unneeded))
         except RunInterrupted:
             raise
         except Exception as error:
@@ -208,27 +205,6 @@ class _Carrier:
         if settings.get(WHOLE_BUDGET, part) > self._how.budget:
             return None  # it would take what there is no more
         return self._purse.keep(row.run_id, part)
-
-    def _insist(self, ask: Callable[[], T], away: Any = (RunInterrupted, JournalError), *, checks: bool = True) -> T:
-        """Ask the keeper of runs, or the journal; one that fell (it raises `away`) is waited for.
-
-        Raises:
-            Away: it is not back, or its node is gone.
-        """
-        until = time.monotonic() + COME_BACK_SECONDS
-        while True:
-            try:
-                return ask()
-            except away as error:
-                if checks:
-                    self._how.check(now=True)
-                if time.monotonic() > until or not node_runs(self._system.data_dir):
-                    raise Away(
-                        f"optimisation {self._how.run_id} is interrupted ({error.message.partition(':')[0]}); connect "
-                        "again, and the same id goes on with it",
-                        run_id=self._how.run_id,
-                    ) from error
-            time.sleep(PAUSE_SECONDS)
 
     def _equal_of(self, task: Task) -> Task | None:
         """Return an earlier task that asks the same: what it comes to is what this one would come to."""
@@ -258,10 +234,7 @@ class _Carrier:
 
     def _row(self, task: Task) -> RunRow | None:
         run_id = self._run_id(task)
-        return self._read(run_id) if run_id in self._there else None
-
-    def _read(self, run_id: str) -> RunRow | None:
-        return self._insist(lambda: self._system.journal.get_run(run_id))
+        return self._keeper.row(run_id) if run_id in self._there else None
 
     # --- following --------------------------------------------------------------------------------------------------
 
@@ -271,7 +244,7 @@ class _Carrier:
         for run_id, task in list(self._running.items()):
             if run_id not in self._running:
                 continue  # it was dropped meanwhile
-            found = self._look_at(run_id)
+            found = self._keeper.look(run_id)
             summary = found["summary"]
             self._asked[run_id] = summary["asked"]
             done, total, cost = done + summary["done"], total + (summary["total"] or 0), cost + summary["spent"]
@@ -289,7 +262,7 @@ class _Carrier:
             elif summary["state"] in ENDED:
                 self._ended(task, run_id)
             else:
-                self._cancel(run_id, CANNOT_WIN)
+                self._keeper.cancel(run_id, CANNOT_WIN)
                 self._come(task, Scored(None, run_id=run_id))
             self._drop()
         if self._how.watch is not None:
@@ -302,9 +275,6 @@ class _Carrier:
                 }
             )
         return came
-
-    def _look_at(self, run_id: str) -> dict[str, Any]:
-        return self._insist(lambda: look(run_id, self._system._ask, self._system.data_dir, self._system.journal))
 
     def _run_short(self, task: Task, run_id: str) -> None:
         """Have a run wait for what others leave; where there is nobody who could, the budget is used up."""
@@ -327,7 +297,7 @@ class _Carrier:
 
     def _ended(self, task: Task, run_id: str, *, is_earlier: bool = False) -> None:
         try:
-            came = self._insist(lambda: outcome(self._system, task.step, run_id), (JournalError,))
+            came = self._keeper.insist(lambda: outcome(self._system, task.step, run_id), (JournalError,))
         except RunInterrupted:
             raise  # it is no outcome: it goes on another time
         except Exception as error:
@@ -378,18 +348,10 @@ class _Carrier:
             for run_id, one in list(self._running.items()):
                 if one is task:
                     del self._running[run_id]
-                    self._cancel(run_id, NOT_NEEDED)
+                    self._keeper.cancel(run_id, NOT_NEEDED)
                     row = self._row(task)
                     self._purse.ended(run_id, 0.0 if row is None else row.cost)
             self._short = {run_id: pair for run_id, pair in self._short.items() if pair[0] is not task}
-
-    def _cancel(self, run_id: str, reason: str) -> None:
-        try:
-            self._insist(lambda: self._system.cancel(run_id, reason))
-        except RunInterrupted:
-            raise  # it goes on, and nobody may have its part
-        except DspexError:
-            pass  # it has just ended
 
 
 def _has_lost(row: RunRow) -> bool:

@@ -13,7 +13,7 @@ from dspex_actors.errors import BudgetExceeded, ConfigError, RunFailed, RunInter
 from dspex_actors.journal.errors import JournalError
 from dspex_actors.runs.budget import BUDGET
 from dspex_actors.runs.optimisations import NOT_NEEDED
-from dspex_actors.teleprompt import carry, outcomes
+from dspex_actors.teleprompt import carry, keeper, outcomes
 from dspex_actors.teleprompt.carry import carry_out
 from dspex_actors.teleprompt.endings import Away, TakenOver
 from dspex_actors.teleprompt.outcomes import outcome
@@ -137,7 +137,8 @@ def quick():
     clock = SimpleNamespace(sleep=lambda seconds: None, monotonic=time.monotonic)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(carry, "time", clock)
-        patched.setattr(carry, "node_runs", lambda folder: True)
+        patched.setattr(keeper, "time", clock)
+        patched.setattr(keeper, "node_runs", lambda folder: True)
         yield
 
 
@@ -332,7 +333,7 @@ def test_a_keeper_that_is_away_for_a_moment_is_waited_for_and_a_node_that_is_gon
     node.away = 3
     assert carried(node, iter_of(lambda: one("a"))).score is not None
     node.away = 3
-    monkeypatch.setattr(carry, "node_runs", lambda folder: False)
+    monkeypatch.setattr(keeper, "node_runs", lambda folder: False)
     with pytest.raises(Away, match=r"night is interrupted \(the node does not answer \(it fell\)\); connect again"):
         carried(node, iter_of(lambda: Together([one("b"), one("c")])))
 
@@ -379,7 +380,7 @@ def test_what_is_not_needed_is_ended_though_its_keeper_is_away_for_a_moment(monk
     assert [row.state for row in node.rows.values()] == ["finished", "cancelled", "cancelled"]
     node = Node()
     node.deaf = 1000
-    monkeypatch.setattr(carry, "COME_BACK_SECONDS", 0.0)
+    monkeypatch.setattr(keeper, "COME_BACK_SECONDS", 0.0)
     with pytest.raises(Away):  # nobody has its part of the budget
         carried(node, steps())
 
