@@ -20,7 +20,7 @@ from dspex_actors.errors import ConfigError
 from dspex_actors.foundation.indexset import IndexSet
 from dspex_actors.journal import log, queries, spend
 from dspex_actors.journal.appending import write_batch
-from dspex_actors.journal.errors import Fenced
+from dspex_actors.journal.errors import Fenced, NotHere
 from dspex_actors.journal.records import STATES, EventRow, Part, ResultRow, RunRow, RunSpec, RunState
 from dspex_actors.journal.sameness import check_goes_on, check_same
 from dspex_actors.journal.schema import (
@@ -220,12 +220,12 @@ class JournalBase:
             force: take it also from a node that has it running, which then writes it no more.
 
         Raises:
-            ConfigError: it is running there.
+            NotHere: it is running there.
         """
         if self.has(row) or row.state == "finished":
             return row
         if row.state == "running" and not force:
-            raise ConfigError(
+            raise NotHere(
                 f"run {row.run_id} is running on another node of this journal: pause it there, or, if that one is "
                 f"gone, take it with `dspex runs resume {row.run_id} --force-resume`"
             )

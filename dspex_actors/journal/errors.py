@@ -8,6 +8,7 @@
      │   └─ JournalReadOnly the file or its file system refuses writing
      ├─ Fenced              the run was claimed by another coordinator: this one writes it no more
      └─ ConfigError
+         ├─ NotHere         the run goes on at another node, or that one has what is missing here
          └─ JournalCorrupt  damaged, not a journal, or written by a newer version
 """
 
@@ -36,6 +37,10 @@ class JournalReadOnly(JournalError):
 
 class Fenced(DspexError):
     """The run was claimed by another coordinator; nothing of the batch was written, and nothing ever will be."""
+
+
+class NotHere(ConfigError):
+    """The run is another node's at present; that says nothing of the run."""
 
 
 class JournalCorrupt(ConfigError):

@@ -12,6 +12,7 @@ from typing import Any
 
 from dspex_actors.errors import ConfigError
 from dspex_actors.journal.base import JournalBase
+from dspex_actors.journal.errors import NotHere
 from dspex_actors.journal.queries import STEP_COLUMNS, locking, no_such_run, number_and_base, run
 from dspex_actors.journal.records import RunRow, RunSpec, RunState, StepRow
 from dspex_actors.journal.sameness import HELD, check_goes_on
@@ -69,13 +70,13 @@ def own(journal: JournalBase, run_id: str) -> None:
     """Have a workflow be this node's where another one that has the journal too has left it.
 
     Raises:
-        ConfigError: it is under way there.
+        NotHere: it is under way there.
     """
     row = journal.get_run(run_id)
     if row is None or journal.has(row):
         return
     if row.state == "running":
-        raise ConfigError(f"run {run_id} is under way on another node that has this journal: pause it there first")
+        raise NotHere(f"run {run_id} is under way on another node that has this journal: pause it there first")
     journal.take_over(row, force=False)
 
 

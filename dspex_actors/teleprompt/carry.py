@@ -10,7 +10,7 @@ from typing import Any
 from dspex_actors.client.looking import ENDED, POLL_LAST
 from dspex_actors.client.system import POLL_FIRST
 from dspex_actors.errors import BudgetExceeded, DspexError, RunInterrupted
-from dspex_actors.journal.errors import JournalError
+from dspex_actors.journal.errors import Fenced, JournalError, NotHere
 from dspex_actors.journal.records import RunRow
 from dspex_actors.runs.budget import BUDGET, WHOLE_BUDGET
 from dspex_actors.runs.identity.parts import program_identity
@@ -182,8 +182,8 @@ class _Carrier:
         is_unneeded = row is not None and row.reason == NOT_NEEDED
         try:
             self._keeper.insist(lambda: start(self._how, task.step, run_id, money, force=is_unneeded))
-        except RunInterrupted:
-            raise
+        except (RunInterrupted, Fenced, NotHere):
+            raise  # it says nothing of the program
         except Exception as error:
             self._how.check(now=True)  # nothing is started for an optimisation that was paused
             self._purse.ended(run_id, 0.0 if row is None else row.cost)

@@ -18,6 +18,7 @@ from typing import Any
 
 from dspex_actors.errors import ConfigError
 from dspex_actors.journal.base import JournalBase
+from dspex_actors.journal.errors import NotHere
 from dspex_actors.journal.records import RunRow, RunSpec, RunState, StepRow
 from dspex_actors.journal.sameness import OPTIMISE, WORKFLOW
 from dspex_actors.journal.steps import add_step, begin_anew, end_workflow, forsaken, open_workflow, reopen, set_limits
@@ -130,7 +131,7 @@ def check_part(journal: JournalBase, spec: dict[str, Any]) -> None:
     if parent is None or not journal.is_far:
         return
     if not journal.has(parent):
-        raise ConfigError(f"optimisation {spec['parent_id']} goes on at another node: nothing is started for it here")
+        raise NotHere(f"optimisation {spec['parent_id']} goes on at another node: nothing is started for it here")
     _take_part(journal, spec["run_id"])
 
 

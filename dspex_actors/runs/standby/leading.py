@@ -18,7 +18,7 @@ from dspex_actors.errors import ConfigError, DspexError
 from dspex_actors.journal.base import JournalBase
 from dspex_actors.journal.copies import Leased, leased_runs, make_whole, set_aside
 from dspex_actors.journal.deleted import delete_copy
-from dspex_actors.journal.errors import Fenced, JournalError
+from dspex_actors.journal.errors import Fenced, JournalError, NotHere
 from dspex_actors.journal.records import RunRow
 from dspex_actors.journal.replicas import REPLICAS, too_few
 from dspex_actors.journal.sameness import HELD
@@ -148,7 +148,7 @@ class Leading:
             force: take it also where its copy here is not in sync, or, without a cluster, from another node.
 
         Raises:
-            ConfigError: it goes on at another node, its copy here is not in sync, or no lease of it can be had.
+            NotHere: it goes on at another node, its copy here is not in sync, or no lease of it can be had.
         """
         if row.state == "finished" or row.spec.kind in HELD or not await self.look():
             return self._journal.take_over(row, force=force)
@@ -160,11 +160,11 @@ class Leading:
             try:
                 run, row = await self._claim(row.run_id, LEASE_SECONDS if self._journal.has(row) else 0.0, force=force)
             except LeaseHeld:
-                raise ConfigError(
+                raise NotHere(
                     f"run {row.run_id} goes on at another node of the cluster: pause it there first"
                 ) from None
             except (SupervisorsError, Fenced) as error:
-                raise ConfigError(f"run {row.run_id} cannot be taken: {error.message}; resume it later") from None
+                raise NotHere(f"run {row.run_id} cannot be taken: {error.message}; resume it later") from None
             await run.first()
             return row
 
@@ -189,7 +189,7 @@ class Leading:
 
         Raises:
             SupervisorsError: the lease cannot be had.
-            ConfigError: the copy here is not in sync.
+            NotHere: the copy here is not in sync.
         """
         name, there = lease_of(run_id), self._journal.get_run(run_id)
         above = 0 if there is None else there.claimed - (there.owner == self._me)
@@ -201,7 +201,7 @@ class Leading:
                 raise ConfigError(f"no run {run_id!r} here: `dspex runs` lists them")
             if not force and not may_claim(self._me, agreed, version, before.claimed, before.owner):
                 names = [self._members[uid].name for uid in agreed or () if uid in self._members]
-                raise ConfigError(
+                raise NotHere(
                     f"the copy of run {run_id} on this node is not in sync: resume it on "
                     f"{' or '.join(names) or 'its node'}, or use --force-resume, which loses what is missing here"
                 )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import dspex_actors as dspex
 from dspex_actors.errors import BudgetExceeded, ConfigError, RunFailed, RunInterrupted, failed_as
-from dspex_actors.journal.errors import JournalError
+from dspex_actors.journal.errors import Fenced, JournalError, NotHere
 from dspex_actors.runs.budget import BUDGET
 from dspex_actors.runs.optimisations import NOT_NEEDED
 from dspex_actors.teleprompt import carry, keeper, outcomes
@@ -243,6 +243,25 @@ def test_an_outage_is_no_verdict_on_a_program_and_a_fault_of_its_own_is():
     node.fails.clear()
     carried(node, steps())
     assert (node.rows["night.0"].state, node.cost) == ("finished", 4.0)
+
+
+@pytest.mark.parametrize("error", [Fenced, NotHere])
+def test_that_a_run_is_another_nodes_is_no_verdict_on_a_program(monkeypatch, error):
+    def steps():
+        try:
+            return (yield one("good")).score
+        except ConfigError:
+            return 0.0
+
+    def refuse(*args, **options):
+        raise error("run night.0 goes on at another node of the cluster")
+
+    node = Node()
+    monkeypatch.setattr(node, "start_run", refuse)
+    with pytest.raises(error, match="goes on at another node"):
+        carried(node, steps())
+    monkeypatch.undo()
+    assert carried(node, steps()) > 0.0
 
 
 def test_a_bootstrap_that_an_empty_account_has_ended_is_made_anew_when_it_goes_on(monkeypatch):
