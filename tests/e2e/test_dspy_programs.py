@@ -113,7 +113,9 @@ def test_a_run_goes_on_with_the_same_program_only(shared):
 def test_errors_are_ours_and_decide_as_ours(shared):
     away = dspex.LM("openai/x", base_url="http://127.0.0.1:9/v1", deadline=0.5, cache=False)
     result = evaluated(shared, Triage(), tickets(2), lm=away)
-    assert (result.failed, result.errors[0].error["type"]) == (2, "DeadlineExceeded")
+    # Which one depends on how many attempts a busy host has made until the deadline: some open the circuit.
+    assert result.failed == 2
+    assert {one.error["type"] for one in result.errors} <= {"DeadlineExceeded", "CircuitOpen"}
 
 
 def test_our_lm_is_dspys_lm(shared):
