@@ -96,7 +96,8 @@ def test_who_waits_goes_on_waiting_for_a_node_that_is_only_slow(journal, monkeyp
     monkeypatch.setattr(
         optimisations, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: None, time=lambda: 0.0)
     )
-    handle = OptimizationHandle(SimpleNamespace(journal=JournalReader(journal.path), _ask=ask), "o")
+    there = SimpleNamespace(journal=JournalReader(journal.path), _ask=ask, data_dir=journal.path.parent)
+    handle = OptimizationHandle(there, "o")
     with pytest.raises(dspex.RunFailed if waits else dspex.RunInterrupted, match="over" if waits else "went away"):
         handle.wait()
 
