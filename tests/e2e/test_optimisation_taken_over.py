@@ -84,3 +84,26 @@ def test_it_goes_on_at_another_node_and_comes_to_what_it_comes_to_undisturbed(jo
         until(lambda: system.node.whereis(f"optimise:{run_id}") is None, 30)
         assert begun.wait(60).signature.instructions == "Answer it."
     system.close()
+
+
+@pytest.mark.soak
+def test_the_node_that_has_just_taken_it_is_killed_too(tmp_path, journal):
+    book, run_id = tmp_path / "book", "killed twice"
+    with contextlib.closing(Joined(tmp_path, 3, first=61, journal=journal.address)) as joined:
+        lm = Scripted(str(book), 0.03)
+        systems = {name: joined.system(lm, name) for name in "abc"}
+        owners = {systems[name]._ask("owner"): name for name in "abc"}
+        optimised.begin("propose", systems["a"], run_id)
+        until(lambda: lines(book) > 0.3 * REQUESTS, 60)
+        claimed = systems["a"].journal.get_run(run_id).claimed
+        joined.kill("a")
+        until(lambda: systems["b"].journal.get_run(run_id).claimed > claimed, TAKEN_SECONDS)
+        second = owners[systems["b"].journal.get_run(run_id).owner]
+        joined.kill(second)
+        [last] = set("bc") - {second}
+        handle = systems[last].optimization(run_id)
+        handle.wait(120)
+        assert owners[systems[last].journal.get_run(run_id).owner] == last
+        assert handle.status().running == 0
+        assert scores(handle) == SCORES
+        assert lines(book) <= REQUESTS + 2 * IN_FLIGHT
