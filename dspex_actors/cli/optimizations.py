@@ -80,7 +80,12 @@ def _find(run_id: str | None) -> Found:
         if not found:
             raise ConfigError(_NONE)
         return found[0]
-    one = find_run(run_id, default_data_dir().absolute())
+    try:
+        one = find_run(run_id, default_data_dir().absolute())
+    except ConfigError as error:
+        raise ConfigError(
+            error.message.replace("no run", "no optimisation").replace("dspex runs", "dspex optimizations")
+        ) from None
     if one.row.spec.kind != OPTIMISE:
         raise ConfigError(f"run {run_id} is no optimisation: see `dspex runs show {run_id}`")
     return one

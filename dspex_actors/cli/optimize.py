@@ -15,9 +15,10 @@ from dspex_actors.cli.optimizations_look import progress_line, show_status, stat
 from dspex_actors.cli.output import console, json_option, print_json
 from dspex_actors.cli.shell import DONE, FAILED, INTERRUPTED, say_error, say_note
 from dspex_actors.cli.targets import choose_lm, load_metric, load_program
-from dspex_actors.client.inputs import check_has_lm
+from dspex_actors.client.inputs import check_has_lm, dataset_inputs
 from dspex_actors.client.optimisations import OptimizationHandle, row_of
 from dspex_actors.config import load_config
+from dspex_actors.data.opening import open_dataset
 from dspex_actors.dspy.student import as_student, default_lm
 from dspex_actors.errors import ConfigError, RunInterrupted
 from dspex_actors.foundation.home import default_data_dir
@@ -26,7 +27,7 @@ from dspex_actors.programs.module import Module
 from dspex_actors.teleprompt.limits import Limits
 from dspex_actors.teleprompt.optimizer import Optimizer
 from dspex_actors.teleprompt.registry import OPTIMIZERS, make_optimizer, optimizer_class, split_settings
-from dspex_actors.teleprompt.trainset import read_trainset
+from dspex_actors.teleprompt.trainset import check_labels, read_trainset
 from supervisors.client.launch import node_runs
 
 #: The progress is looked at this often, in seconds.
@@ -59,6 +60,7 @@ output_option = click.option(
 @click.option("--optimizer", required=True, metavar="NAME", help=f"One of {', '.join(OPTIMIZERS)}.")
 @click.option("--metric", metavar="M", help="exact_match:FIELD, contains:, f1:, numeric:, or pkg.mod:fn.")
 @click.option("--valset", type=click.Path(), metavar="F", help="What candidates are scored on.  [default: DATA]")
+@click.option("--skip-bad-lines", is_flag=True, help="Leave out lines that are not usable.")
 @click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="A setting of the optimiser, as breadth=5.")
 @limit_options
 @output_option
@@ -84,6 +86,7 @@ def optimize(
     optimizer: str,
     metric: str | None,
     valset: str | None,
+    skip_bad_lines: bool,
     pairs: tuple[str, ...],
     budget: float | None,
     max_calls: int | None,
@@ -132,8 +135,9 @@ def optimize(
     settings |= prompt
     of_class, _ = split_settings(optimizer, settings)
     make_optimizer(optimizer, scored, of_class)  # refuses what cannot be made before anything starts
-    train = read_trainset(data, loaded)
-    val = None if valset is None else read_trainset(valset, loaded)
+    train = _examples(data, loaded, "trainset", skip=skip_bad_lines)
+    val = None if valset is None else _examples(valset, loaded, "valset", skip=skip_bad_lines)
+    check_labels(scored, train, "trainset")
     daemon = node_runs(default_data_dir())
     if detach and not daemon:
         raise ConfigError("--detach needs the host's node: `dspex start` first")
@@ -223,6 +227,19 @@ def _tell_detached(handle: OptimizationHandle, as_json: bool) -> int:
     else:
         say_note(f"optimisation {handle.run_id} is under way; `dspex optimizations show {handle.run_id}` shows it")
     return DONE
+
+
+def _examples(path: str, program: Any, what: str, *, skip: bool) -> list[Any]:
+    """Return the examples of a file; lines that are not usable are told, and left out if that is meant."""
+    if not skip:
+        return read_trainset(path, program, what)
+    opened = open_dataset(path, input_names=dataset_inputs(path, program), on_bad_line="skip")
+    found = read_trainset(opened, program, what)
+    if opened.skipped.count:
+        lines = ", ".join(f"{line:,}" for line, _ in opened.skipped.first)
+        count = opened.skipped.count
+        say_note(f"{what}: {count:,} line{' is' if count == 1 else 's are'} left out ({lines})")
+    return found
 
 
 def _check_metric(kind: type[Optimizer], metric: str | None) -> None:

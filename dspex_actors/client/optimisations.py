@@ -24,9 +24,11 @@ from dspex_actors.optimisation.messages import Begin
 from dspex_actors.programs.module import Module
 from dspex_actors.runs.budget import BUDGET
 from dspex_actors.runs.optimisations import (
+    FIGURES,
     Found,
     OptimizationStatus,
     best_of,
+    figures_in,
     found_in,
     program_of,
     status_of,
@@ -278,7 +280,6 @@ class Optimisations:
             **plan.settings,
             **pack_surroundings(lm),
             **({} if max_in_flight is None else {"max_in_flight": max_in_flight}),
-            **({"force_resume": True} if force_resume else {}),
             IN_NODE: True,
         }
         code = code_of({**plan.given, "lm": lm}, "optimiser")
@@ -324,7 +325,7 @@ def row_of(journal: JournalReader, run_id: str, *, code: bool = False) -> RunRow
 
 def status_at(journal: JournalReader, row: RunRow, now: float | None = None) -> OptimizationStatus:
     """Return how an optimisation stands, by its journal."""
-    found, result = found_in(journal.steps(row.run_id))
+    found, result = figures_in(journal.steps(row.run_id, most=FIGURES))
     return status_of(row, found, journal.parts_of(row.run_id), now, result)
 
 

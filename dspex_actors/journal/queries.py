@@ -194,12 +194,20 @@ def existing(db: Any, keys: list[int]) -> set[int]:
     return there
 
 
-def steps(db: Any, run_id: str, after: int = 0) -> list[StepRow]:
-    """Return the finished steps of a run after the first so many, as they ended; none where it had no table."""
+def steps(db: Any, run_id: str, after: int = 0, most: int | None = None) -> list[StepRow]:
+    """Return the finished steps of a run after the first so many, as they ended; none where it had no table.
+
+    Args:
+        db: the journal.
+        run_id: the run.
+        after: see above.
+        most: only so many bytes of what each gave; None: all.
+    """
     if version_of(db) < 3:
         return []
+    columns = STEP_COLUMNS if most is None else STEP_COLUMNS.replace("data", f"substr(data, 1, {int(most)})")
     rows = db.execute(
-        f"SELECT {STEP_COLUMNS} FROM steps WHERE run = (SELECT number FROM runs WHERE run_id = ?) AND place >= ? "
+        f"SELECT {columns} FROM steps WHERE run = (SELECT number FROM runs WHERE run_id = ?) AND place >= ? "
         "ORDER BY place",
         (run_id, after),
     )

@@ -78,9 +78,15 @@ class JournalReader:
             lambda after, n: self.ask(lambda db: queries.attempts(db, run_id, after, n), [])
         )
 
-    def steps(self, run_id: str, after: int = 0) -> list[StepRow]:
-        """Return the finished steps of a durable workflow after the first so many, in the order in which they ended."""
-        return self.ask(lambda db: queries.steps(db, run_id, after), [])
+    def steps(self, run_id: str, after: int = 0, most: int | None = None) -> list[StepRow]:
+        """Return the finished steps of a durable workflow after the first so many, in the order in which they ended.
+
+        Args:
+            run_id: the run.
+            after: see above.
+            most: only so many bytes of what each gave; None: all.
+        """
+        return self.ask(lambda db: queries.steps(db, run_id, after, most), [])
 
     def standing(self, run_id: str) -> tuple[str, str | None, int] | None:
         """Return a run's state, the reason for it, and how often it was opened; None where there is no run."""

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgpack  # type: ignore[import-untyped,unused-ignore]
+
 from dspex_actors.errors import ConfigError
 from dspex_actors.foundation.codec import CodecError, pack, unpack
 from dspex_actors.journal.records import Part, RunRow, StepRow
@@ -18,6 +20,10 @@ from dspex_actors.runs.spec import dump_code, load_code
 
 #: Kinds of steps.
 CANDIDATE, RESULT = "candidate", "result"
+#: So many bytes of a candidate's step have its figures, whatever its optimiser calls it.
+FIGURES = 5000
+#: Names of candidates are not longer.
+NAME_LENGTH = 1000
 #: Why the run of a step ended early.
 CANNOT_WIN, NOT_NEEDED = "the candidate can win no more", "the optimisation needs it no more"
 
@@ -58,7 +64,10 @@ def pack_found(name: str, score: float | None, whole: bool, program: Any, same: 
             state = pack(program.dump_state())
         except Exception:
             state = None  # what is not plain is not told; the program is there all the same
-    return pack({"name": name, "score": score, "whole": whole, "program": code, "state": state, "same": same})
+    # What is large comes last: who only wants figures reads so far (`figures_in`).
+    return pack(
+        {"name": name[:NAME_LENGTH], "score": score, "whole": whole, "same": same, "program": code, "state": state}
+    )
 
 
 def found_in(steps: Iterable[StepRow]) -> tuple[list[Found], Found | None]:
@@ -82,6 +91,45 @@ def found_in(steps: Iterable[StepRow]) -> tuple[list[Found], Found | None]:
         else:
             found.append(one)
     return found, result
+
+
+def figures_in(steps: Iterable[StepRow]) -> tuple[list[Found], Found | None]:
+    """Return the candidates as `found_in`, without their programs.
+
+    Args:
+        steps: with the first `FIGURES` bytes of what each gave, at least.
+    """
+    found: list[Found] = []
+    result = None
+    for row in steps:
+        told = _beginning(row.data)
+        if not told.keys() >= {"name", "score", "whole"}:
+            continue
+        one = Found(
+            len(found) + 1, row.step, told["name"], told["score"], told["whole"], None, None,
+            told.get("same", row.step), row.at,
+        )  # fmt: skip
+        if row.state == RESULT:
+            result = one
+        else:
+            found.append(one)
+    return found, result
+
+
+def _beginning(data: bytes) -> dict[str, Any]:
+    """Return what stands before the program in a candidate's step, also where that is cut short."""
+    unpacker = msgpack.Unpacker(max_buffer_size=0, unicode_errors="surrogatepass")
+    unpacker.feed(data)
+    told: dict[str, Any] = {}
+    try:
+        for _ in range(unpacker.read_map_header()):
+            name = unpacker.unpack()
+            if name in ("program", "state") and told.keys() >= {"same"}:
+                break
+            told[name] = unpacker.unpack()
+    except (ValueError, msgpack.UnpackException):
+        pass  # it is cut short, or was never a candidate's
+    return told
 
 
 def best_of(found: Sequence[Found], result: Found | None = None) -> Found | None:

@@ -21,7 +21,7 @@ from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.sameness import OPTIMISE
 from dspex_actors.programs.module import Module
 from dspex_actors.runs.identity.parts import program_identity
-from dspex_actors.runs.optimisations import Found, best_of, found_in
+from dspex_actors.runs.optimisations import FIGURES, Found, best_of, figures_in
 from dspex_actors.teleprompt.adaptive import LEAST, OTHERWISE, Choice, Facts, Past, choose, takes_feedback
 from dspex_actors.teleprompt.book import carried_id, checked_id
 from dspex_actors.teleprompt.limits import Limits
@@ -182,7 +182,7 @@ def _journal_of(system: System, run_id: str) -> JournalReader:
 
 def _kept(journal: JournalReader, run_id: str) -> Choice | None:
     """Return what an optimisation has chosen when it began; None: it has not chosen yet."""
-    for one in found_in(journal.steps(run_id))[0]:
+    for one in figures_in(journal.steps(run_id, most=FIGURES))[0]:
         strategy, told, why = one.name.removeprefix(_STRATEGY).partition(_WHY)
         if one.name.startswith(_STRATEGY) and told:
             return Choice(strategy, why)
@@ -207,7 +207,7 @@ def _past(system: System, student: Module, run_id: str) -> list[Past]:
             continue
         if row.run_id == run_id or (mine is not None and row.created_at >= mine.created_at):
             continue
-        told = found_in(journal.steps(row.run_id))[0]
+        told = figures_in(journal.steps(row.run_id, most=FIGURES))[0]
         strategy = _strategy_of(str(row.spec.settings.get("optimizer")), told)
         candidates = [one for one in told if one.whole and one.score is not None]
         best = best_of(candidates)

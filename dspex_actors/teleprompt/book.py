@@ -22,16 +22,18 @@ from dspex_actors.journal.index import new_run_id
 from dspex_actors.journal.records import RunSpec, RunState, StepRow
 from dspex_actors.journal.sameness import IN_NODE, OPTIMISE
 from dspex_actors.names import check_run_id
+from dspex_actors.programs.module import Module
 from dspex_actors.runs.budget import BUDGET
 from dspex_actors.runs.identity.parts import data_identity, metric_name, program_identity, run_identity
 from dspex_actors.runs.keeper.workflows import this_process
 from dspex_actors.runs.optimisations import CANDIDATE, RESULT, pack_found
 from dspex_actors.settings import settings
 from dspex_actors.teleprompt.endings import Away, Cancelled, TakenOver
+from dspex_actors.teleprompt.given import Given, given
 from dspex_actors.teleprompt.limits import Limits
 from dspex_actors.teleprompt.step_runs import AT_ONCE
 from dspex_actors.teleprompt.steps import Candidate
-from dspex_actors.teleprompt.trainset import title
+from dspex_actors.teleprompt.trainset import read_trainset, title
 from dspex_actors.workflow.durable import ask, counted
 
 #: It is looked this often whether it is to go on, in seconds.
@@ -66,6 +68,8 @@ class Book:
         self._stopped: str | None = None
         #: Whether its runs are known to be those of this optimisation.
         self.is_known = False
+        #: Its user has gone on with it then as another one: runs of before may be others. Wall-clock seconds.
+        self.forced_at: float | None = None
         #: Whether all of it is written down.
         self.is_finished = False
         #: Runs that are under way at a time.
@@ -106,6 +110,11 @@ class Book:
                 f"optimisation {self.run_id} is paused ({reason or state}); the same id goes on with it",
                 run_id=self.run_id,
             )
+
+    @property
+    def has_told(self) -> bool:
+        """Whether a candidate was written down by this process."""
+        return bool(self._written)
 
     def stop(self, why: str) -> None:
         """Have it pause at the next look; from any thread."""
@@ -179,7 +188,15 @@ def ended_as(error: BaseException) -> tuple[RunState, str]:
 
 
 def spec_of(
-    optimizer: Any, student: Any, examples: Sequence[Any], lm: Any, run_id: str, more: Mapping[str, Any]
+    optimizer: Any,
+    student: Any,
+    examples: Sequence[Any],
+    lm: Any,
+    run_id: str,
+    more: Mapping[str, Any],
+    *,
+    valset: Sequence[Any] | None = None,
+    arguments: Mapping[str, Any] | None = None,
 ) -> RunSpec:
     """Return what an optimisation is, as its run has it.
 
@@ -190,10 +207,14 @@ def spec_of(
         lm: of predictors that have none of their own.
         run_id: its id.
         more: settings that say how it is done.
+        valset: what candidates are scored on; None: that was not said.
+        arguments: further ones of `compile` (`own_arguments`).
     """
     settings = {name: value for name, value in optimizer.settings().items() if name not in HOW}
-    told = run_identity(student, optimizer.metric or _nothing, lm, {"optimizer": optimizer.name, **settings})
-    data = data_identity({"trainset": [dict(example.items()) for example in examples]})
+    further = {name: _program(value) for name, value in (arguments or {}).items()}
+    told = run_identity(student, optimizer.metric or _nothing, lm, {"optimizer": optimizer.name, **settings, **further})
+    sets = {"trainset": examples} | ({} if valset is None else {"valset": valset})
+    data = data_identity({name: [dict(example.items()) for example in rows] for name, rows in sets.items()})
     told["identity"]["dataset"] = data.parts
     return RunSpec(
         run_id=run_id,
@@ -210,10 +231,22 @@ def spec_of(
     )
 
 
+def _valset(found: Given, student: Any) -> Sequence[Any] | None:
+    """Return the examples that candidates are scored on; None: none were given."""
+    if found.valset is None:
+        return None
+    return found.read["valset"] if "valset" in found.read else read_trainset(found.valset, student, "valset")
+
+
 def seconds_of(system: System, run_id: str) -> float:
     """Return how long a run has been under way, up to when it was opened last: a life that was killed counts, too."""
     row = system.journal.get_run(run_id)
     return 0.0 if row is None else row.active_seconds
+
+
+def _program(value: Any) -> Any:
+    """Return the digest of a program, as a teacher, whose own text knows its place in memory; others as they are."""
+    return program_identity(value).digest if isinstance(value, Module) else value
 
 
 def _nothing(example: Any, prediction: Any, trace: Any = None) -> bool:
@@ -269,9 +302,17 @@ def opened(
             or at.lm
             or settings.lm
         )
+        found = given()
+        # An optimiser may keep a part of its trainset for itself: what was given is what it is told by.
+        examples, valset = found.read.get("trainset", examples), _valset(found, student)
+        counts = len(examples), None if valset is None else len(valset)
         if expected is None:
-            expected = optimizer.expected(student)
-        spec = spec_of(optimizer, student, examples, lm, run_id, {"expected": expected, **limits.to_settings()})
+            expected = optimizer.expected(student, *counts, **found.arguments)
+        more = {"expected": expected, "expected_examples": optimizer.expected_examples(student, *counts)}
+        spec = spec_of(
+            optimizer, student, examples, lm, run_id, more | limits.to_settings(),
+            valset=valset, arguments=found.arguments,
+        )  # fmt: skip
         known = at.journal.get_run(run_id)
         if known is not None and known.spec.settings.get(IN_NODE) and known.state not in ("running", "finished"):
             raise ConfigError(

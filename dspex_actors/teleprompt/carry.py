@@ -179,9 +179,9 @@ class _Carrier:
             self._asked[run_id] = row.asked
         held = None if is_over else self._keep(row) or self._purse.hold(run_id, parts)
         money = {} if held is None else {"budget": held, "unknown_price": self._how.unknown_price}
-        is_unneeded = row is not None and row.reason == NOT_NEEDED
+        is_forced = row is not None and (row.reason == NOT_NEEDED or row.created_at < (self._how.forced_at or 0.0))
         try:
-            self._keeper.insist(lambda: start(self._how, task.step, run_id, money, force=is_unneeded))
+            self._keeper.insist(lambda: start(self._how, task.step, run_id, money, force=is_forced))
         except (RunInterrupted, Fenced, NotHere):
             raise  # it says nothing of the program
         except Exception as error:

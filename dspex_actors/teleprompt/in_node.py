@@ -11,6 +11,7 @@ from dspex_actors.errors import ConfigError
 from dspex_actors.foundation.home import HOME
 from dspex_actors.journal.opening import open_reader
 from dspex_actors.runs.identity.source import trust_code_alone
+from dspex_actors.runs.keeper.workflows import FORCED_AT
 from dspex_actors.runs.snapshot import open_settings
 from dspex_actors.runs.spec import load_code
 from dspex_actors.settings import check_settings, inside
@@ -18,6 +19,7 @@ from dspex_actors.teleprompt.book import Book, carried_for, ended_as, seconds_of
 from dspex_actors.teleprompt.endings import Away
 from dspex_actors.teleprompt.limits import Limits
 from dspex_actors.teleprompt.mipro.code import known_code
+from dspex_actors.teleprompt.steps import Candidate
 from dspex_actors.workflow.durable import ask
 from supervisors import Node
 
@@ -54,6 +56,7 @@ class Work:
         limits = Limits.from_settings(row.spec.settings)
         was = seconds_of(self._system, run_id)
         self._book = Book(self._system, run_id, epoch, limits, row.spec.labels, was)
+        self._book.forced_at = self._settings.get(FORCED_AT)
 
     def run(self) -> None:
         """Carry it out, and write down how it ended."""
@@ -61,7 +64,10 @@ class Work:
         try:
             code = known_code(self._given.get("code") or {})
             with inside({**self._values, "lm": self._given["lm"]}), carried_for(book), code:
-                book.keep_result(self._compile())
+                program = self._compile()
+                if not book.has_told:  # nothing was compared: what came of it is what there is to see
+                    book.tell("0", Candidate("result", program, None))
+                book.keep_result(program)
         except Away:
             book.end("running", None)  # nobody has decided anything: another server goes on with it
         except BaseException as error:
@@ -91,7 +97,6 @@ class Work:
             budget=book.limits.usd,
             unknown_price=book.limits.unknown_price,
             tags=book.tags,
-            force_resume=bool(self._settings.get("force_resume")),
         )
 
     def stop(self, why: str) -> None:

@@ -48,3 +48,7 @@ class LabeledFewShot(Optimizer):
         for predictor in program.predictors():
             predictor.demos = rng.sample(examples, size) if sample else examples[:size]
         return program
+
+    def expected(self, student: Any, trainset: int | None = None, valset: int | None = None, **arguments: Any) -> int:
+        """Return how many candidates there are: in a node its result counts as one."""
+        return 1

@@ -22,9 +22,17 @@ from dspex_actors.programs.told import told
 from dspex_actors.settings import check_tags, context, settings
 from dspex_actors.teleprompt.book import is_carried, opened
 from dspex_actors.teleprompt.carry import carry_out
+from dspex_actors.teleprompt.given import note, noting
 from dspex_actors.teleprompt.step_runs import How
 from dspex_actors.teleprompt.steps import Candidate, Steps
-from dspex_actors.teleprompt.trainset import check_gives_something, check_inputs, check_student, read_trainset, title
+from dspex_actors.teleprompt.trainset import (
+    check_gives_something,
+    check_inputs,
+    check_labels,
+    check_student,
+    read_trainset,
+    title,
+)
 
 Program = TypeVar("Program", bound=Module)
 
@@ -95,10 +103,10 @@ class Optimizer:
     metric: Callable[..., Any] | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Have callbacks told of its `compile`."""
+        """Have callbacks told of its `compile`, and what that is given be known to the optimisation."""
         super().__init_subclass__(**options)
         if "compile" in vars(cls):
-            cls.compile = told("compile")(cls.compile)  # type: ignore[method-assign]
+            cls.compile = told("compile")(noting(cls.compile))  # type: ignore[method-assign]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Keep what it is made with: `configure` makes another one of it."""
@@ -168,6 +176,8 @@ class Optimizer:
     def check(self, student: Any, **arguments: Any) -> None:
         """Have `compile` check what it is given, without anything done.
 
+        A `compile` that is not of this package is not called: it may do, and pay, whatever it likes.
+
         Args:
             student: the program.
             **arguments: of `compile`.
@@ -175,6 +185,8 @@ class Optimizer:
         Raises:
             ConfigError: as `compile`.
         """
+        if not type(self).compile.__module__.startswith(f"{__package__}."):
+            return
         with contextlib.suppress(_NoSteps):
             self.planned(student, **arguments)
 
@@ -230,8 +242,10 @@ class Optimizer:
         found = read_trainset(source, student, what)
         if not found:
             raise ConfigError(f"{what}: expected at least one example, got none")
+        check_labels(self.metric, found, what)
         if self.needs_inputs:
             check_inputs(found, what)
+        note(what, found)
         return found
 
     def carry(
@@ -287,6 +301,7 @@ class Optimizer:
                 lm=lm,
                 max_in_flight=options.get("max_in_flight"),
                 force_resume=options.get("force_resume", False) or book.is_known,
+                forced_at=book.forced_at,
                 budget=book.limits.usd,
                 unknown_price=book.limits.unknown_price,
                 tags=book.tags,

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from dspex_actors.errors import ConfigError
 from dspex_actors.journal.records import RunSpec
 from dspex_actors.teleprompt.book import checked_id, spec_of
+from dspex_actors.teleprompt.given import own_arguments
 from dspex_actors.teleprompt.limits import Limits
 from dspex_actors.teleprompt.mipro.code import sources_of
 from dspex_actors.teleprompt.optimizer import Optimizer, Options
@@ -64,7 +65,8 @@ def plan(
     expected = optimizer.expected(student, len(examples), None if scored_on is None else len(scored_on), **options)
     in_all = optimizer.expected_examples(student, len(examples), None if scored_on is None else len(scored_on))
     more = {"expected": expected, "expected_examples": in_all, **limits.to_settings()}
-    spec = spec_of(optimizer, student, examples, lm, checked_id(run_id), more)
+    arguments = own_arguments(optimizer.compile, options)
+    spec = spec_of(optimizer, student, examples, lm, checked_id(run_id), more, valset=scored_on, arguments=arguments)
     given = {
         "optimizer": optimizer,
         "student": student,

@@ -33,6 +33,7 @@ class How:
         lm: for predictors that have none; None: as for `evaluate`.
         max_in_flight: examples at once, of each run; None: as for `evaluate`.
         force_resume: go on with runs of these ids that were others.
+        forced_at: the same for those that were made before then, wall-clock seconds; None: for none.
         budget: US dollars that all runs may cost; None: no limit.
         unknown_price: with a budget: refuse or warn.
         spent: what they have cost so far, USD.
@@ -50,6 +51,7 @@ class How:
     lm: Any = None
     max_in_flight: int | None = None
     force_resume: bool = False
+    forced_at: float | None = None
     budget: float | None = None
     unknown_price: str = "refuse"
     spent: float = 0.0

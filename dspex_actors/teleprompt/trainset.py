@@ -18,6 +18,7 @@ from dspex_actors.dspy.program import DSPyProgram
 from dspex_actors.errors import ConfigError
 from dspex_actors.example import Example
 from dspex_actors.foundation.checks import is_whole
+from dspex_actors.metrics import FieldMetric
 from dspex_actors.programs.module import Module
 
 _log = logging.getLogger(__name__)
@@ -188,6 +189,20 @@ def check_inputs(examples: Iterable[Example], what: str) -> None:
     for place, example in enumerate(examples):
         if example._input_keys is None:
             raise ConfigError(f"{what}[{place}]: its inputs are not marked: write Example(...).with_inputs('question')")
+
+
+def check_labels(metric: Any, examples: Sequence[Any], what: str) -> None:
+    """Refuse a metric that compares a field which no example has: it would fail each one, after it was paid.
+
+    Raises:
+        ConfigError: there is such a field; says which there are.
+    """
+    for name in getattr(metric, "fields", ()) if isinstance(metric, FieldMetric) else ():
+        if not any(name in example for example in examples):
+            there = ", ".join(dict.fromkeys(str(one) for example in examples for one in example.keys()))  # noqa: SIM118
+            raise ConfigError(
+                f"metric {metric!r}: no example of the {what} has a field {name!r}; there are {there:.200}"
+            )
 
 
 def _example(item: Any, place: int, program: Any, what: str) -> Example:

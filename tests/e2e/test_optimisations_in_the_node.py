@@ -68,6 +68,14 @@ def test_its_user_leaves_and_its_parts_and_the_node_are_killed(tmp_path, shared_
 
 
 @pytest.mark.soak
+def test_what_compares_nothing_is_one_candidate_all_the_same(system):
+    handle = system.start_optimization(dspex.LabeledFewShot(2), one(), questions(5), run_id="labelled")
+    assert len(handle.wait(60).demos) == 2
+    status = handle.status()
+    assert (status.state, status.candidates, status.expected) == ("finished", 1, 1)
+    assert len(handle.candidates()[0].state["demos"]) == 2
+
+
 def test_two_of_one_id_are_one(system):
     handles, errors = [], []
 

@@ -10,7 +10,7 @@ from e2e_kit import lines, until
 from optimised import Scripted, Two, chosen, is_yes, one, questions
 
 import dspex_actors as dspex
-from dspex_actors.teleprompt import COPRO, AdaptiveOptimizer
+from dspex_actors.teleprompt import COPRO, GEPA, AdaptiveOptimizer
 
 #: What DSPy 3.4.1 chooses with the same answers: the predictors' instructions and prefixes, score, evaluations.
 COPRO_OF_DSPY = {
@@ -143,6 +143,27 @@ def test_one_call_optimises_by_an_optimiser_of_a_name(system):
     )
     assert chosen(best) == chosen(made)
     assert system.optimization("in one call").status().state == "finished"
+
+
+def test_another_valset_or_argument_is_refused_before_anything_is_asked_and_the_end_is_estimated(system):
+    def compiled(**given):
+        optimizer = GEPA(feedback, max_metric_calls=6)
+        return optimizer.compile(one(), trainset=questions(5), run_id="whole", display_progress=False, **given)
+
+    compiled(valset=questions(3))
+    assert system.journal.get_run("whole").spec.settings["expected_examples"] == 6
+    runs = len(system.journal.list_runs())
+    with pytest.raises(
+        dspex.ConfigError, match=r"run whole is there already with another dataset \(valset has changed"
+    ):
+        compiled(valset=questions(4))
+    with pytest.raises(dspex.ConfigError, match=r"another dataset \(valset is gone\)"):
+        compiled()
+    assert len(system.journal.list_runs()) == runs
+
+
+def feedback(gold, pred, trace=None, pred_name=None, pred_trace=None):
+    return is_yes(gold, pred)
 
 
 def test_another_optimisation_under_the_same_id_is_refused_and_told_what_differs(system):

@@ -13,6 +13,7 @@ Requests, behind "workflow":
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -27,6 +28,8 @@ from supervisors.host import processes
 
 #: While workflows run it is looked this often whether their programs live, in seconds.
 LOOK_SECONDS = 1.0
+#: Of the settings of an optimisation that its user has gone on with as another one: when, wall-clock seconds.
+FORCED_AT = "forced_at"
 #: What a holder has that is a server of the node.
 NODES = "node"
 
@@ -54,7 +57,8 @@ def answer(journal: JournalBase, request: tuple[Any, ...], drop_dataset: Callabl
             check_run_id(spec.get("run_id"))
             known = journal.get_run(spec["run_id"])
             force = force and (known is None or known.state != "running")  # one that is under way is no other
-            row = journal.create_run(RunSpec(**spec), state="paused", force=force)
+            settings = {**spec["settings"], **_forced(known, force=force)}
+            row = journal.create_run(RunSpec(**{**spec, "settings": settings}), state="paused", force=force)
             if force:  # its candidates are told again, and those of another one are none
                 begin_anew(journal, row.spec.run_id)
             if row.state == "cancelled":  # it was forced, and is to go on
@@ -75,6 +79,12 @@ def answer(journal: JournalBase, request: tuple[Any, ...], drop_dataset: Callabl
         case ("limits", run_id, limits):
             return set_limits(journal, run_id, limits)
     raise ConfigError(f"workflows do not know the request {request!r:.200}")
+
+
+def _forced(known: RunRow | None, *, force: bool) -> dict[str, float]:
+    """Return until when runs were made that may be others: force holds for what was there, and for nothing later."""
+    at = time.time() if force else None if known is None else known.spec.settings.get(FORCED_AT)
+    return {} if at is None else {FORCED_AT: at}
 
 
 def pause_forsaken(journal: JournalBase) -> bool:

@@ -6,7 +6,7 @@ import pytest
 
 import dspex_actors as dspex
 from dspex_actors.cli.optimizations_look import differences
-from dspex_actors.cli.optimize import given_settings
+from dspex_actors.cli.optimize import _examples, given_settings
 
 PROGRAM = """
 import dspex_actors as dspex
@@ -23,6 +23,7 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "optimizable.py").write_text(PROGRAM)
     (tmp_path / "rows.jsonl").write_text(json.dumps({"ticket": "no heating", "team": "repairs"}) + "\n")
     (tmp_path / "none.jsonl").write_text("")
+    (tmp_path / "bad.jsonl").write_text(json.dumps({"ticket": "no heating", "team": "repairs"}) + '\n{"ticket\n')
     return tmp_path
 
 
@@ -31,6 +32,9 @@ def folder(tmp_path, monkeypatch):
     [
         ({"--optimizer": "miprov9"}, "optimizer is invalid: got 'miprov9', expected one of labeled, bootstrap"),
         ({"--optimizer": None}, "--optimizer"),
+        ({"--metric": "exact_match:tem"}, "no example of the trainset has a field 'tem'; there are ticket, team"),
+        ({"data": "bad.jsonl"}, "bad.jsonl line 2: not valid JSON"),
+        ({"data": "bad.jsonl", "--skip-bad-lines": "", "-o": "best.txt"}, "--output is invalid"),
         ({"--metric": None}, "metric: COPRO compares programs by it: add --metric M"),
         ({"--metric": "no_such:thing"}, "metric 'no_such:thing'"),
         ({"program": "optimizable:Empty"}, "program optimizable:Empty: it has no predictors"),
@@ -60,6 +64,12 @@ def test_what_cannot_be_optimised_is_one_line_before_a_node_is_started(run, fold
     assert not list(folder.rglob("journal.db"))
 
 
+def test_lines_that_are_not_usable_are_left_out_where_that_is_meant(folder, capfd):
+    found = _examples("bad.jsonl", dspex.Predict("ticket -> team"), "trainset", skip=True)
+    assert [dict(one.inputs().items()) for one in found] == [{"ticket": "no heating"}]
+    assert "trainset: 1 line is left out (2)" in capfd.readouterr().err
+
+
 def test_settings_are_read_as_python_and_as_the_words_of_the_configuration():
     pairs = ("auto=none", "track_stats=False", "minibatch=true", "breadth=5", "log_dir=here")
     assert given_settings(pairs) == {
@@ -70,7 +80,8 @@ def test_settings_are_read_as_python_and_as_the_words_of_the_configuration():
 @pytest.mark.parametrize("verb", ["show", "diff", "resume", "pause", "cancel"])
 def test_an_optimisation_that_there_is_not_is_one_line(run, verb):
     result = run("optimizations", verb, "nope", *(["1"] if verb == "diff" else []))
-    assert (result.exit_code, "nope" in result.stderr) == (2, True)
+    assert (result.exit_code, "no optimisation 'nope'" in result.stderr) == (2, True)
+    assert "`dspex optimizations` lists them" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
 
 

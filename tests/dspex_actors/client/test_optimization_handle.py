@@ -1,19 +1,22 @@
 """Who follows an optimisation reads what is new, and neither programs that it has nor all the examples."""
 
-from dataclasses import replace
+import time
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import pytest
 
 import dspex_actors as dspex
 from dspex_actors.client import optimisations
-from dspex_actors.client.optimisations import OptimizationHandle
+from dspex_actors.client.optimisations import OptimizationHandle, status_at
 from dspex_actors.journal.errors import JournalError
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import RunSpec, StepRow
 from dspex_actors.journal.sameness import OPTIMISE
 from dspex_actors.journal.steps import add_step, end_workflow, open_workflow
 from dspex_actors.journal.writer import Journal
+from dspex_actors.runs.keeper.workflows import FORCED_AT
+from dspex_actors.runs.keeper.workflows import answer as keep
 from dspex_actors.runs.optimisations import CANDIDATE, pack_found
 from supervisors.errors import CallTimeout
 
@@ -31,8 +34,9 @@ class Counting(JournalReader):
         super().__init__(path)
         self.read, self.code = [], []
 
-    def steps(self, run_id, after=0):
-        found = super().steps(run_id, after)
+    def steps(self, run_id, after=0, most=None):
+        found = super().steps(run_id, after, most)
+        self.largest = max(len(row.data) for row in found) if found else 0
         self.read += [row.step for row in found]
         return found
 
@@ -115,3 +119,29 @@ def test_who_waits_waits_for_a_journal_that_is_away_for_a_moment(journal):
     handle = OptimizationHandle(SimpleNamespace(journal=there, _ask=lambda what, timeout: None), "o")
     with pytest.raises(dspex.RunFailed, match="it is over"):
         handle.wait()
+
+
+def test_a_list_reads_no_programs(journal):
+    reader, epoch = Counting(journal.path), opened(journal)
+    program = dspex.Predict("question -> answer")
+    program.demos = [dspex.Example(question="long " * 5000, answer="b")]
+    data = pack_found("large", 60.0, True, program, "large")
+    add_step(journal, "o", epoch, StepRow("large", CANDIDATE, 1, 0.0, 1.0, None, data))
+    tell(journal, epoch, "small", 50.0)
+    status = status_at(reader, reader.get_run("o", code=False))
+    assert (status.best, status.best_score, status.candidates) == ("large", 60.0, 2)
+    assert reader.largest < len(data) / 2
+
+
+def test_force_holds_for_what_was_there_and_a_later_resume_does_not_inherit_it(journal):
+    def enlist(spec, *, force=False):
+        assert keep(journal, ("enlist", asdict(spec), force), lambda row: None) == "paused"
+        return journal.get_run("o").spec.settings.get(FORCED_AT)
+
+    assert enlist(SPEC) is None
+    before = time.time()
+    forced = enlist(replace(SPEC, program_digest="q"), force=True)
+    assert before <= forced <= time.time()
+    assert enlist(replace(SPEC, program_digest="q")) == forced
+    with pytest.raises(dspex.ConfigError, match="another program"):
+        enlist(SPEC)

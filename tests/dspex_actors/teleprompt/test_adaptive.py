@@ -93,7 +93,7 @@ def test_what_was_chosen_when_it_began_is_kept_whatever_is_known_by_now():
     told = Candidate("strategy copro, for 3 examples, for once", STUDENT, None, whole=False)
     step = StepRow("c1", CANDIDATE, 1, 0.0, 5.0, None, pack_found(told.name, None, False, STUDENT, "c1"))
     # Nothing else is looked at: not what has been optimised since, and not a budget that has grown.
-    journal = SimpleNamespace(get_run=lambda run_id: run_id, steps=lambda run_id: [step])
+    journal = SimpleNamespace(get_run=lambda run_id: run_id, steps=lambda run_id, most: [step])
     choice = AdaptiveOptimizer(metric)._choose(
         STUDENT, TRAINSET, SimpleNamespace(journal=journal), "night", {"budget": 1e6}
     )
@@ -111,7 +111,7 @@ def test_earlier_optimisations_are_those_of_the_program_as_its_own_run_has_it():
     ]
     rows = {one.run_id: one for one in (row("mine", 5.0, "told there"), row("earlier", 1.0, "told there"))}
     journal = SimpleNamespace(
-        get_run=rows.get, list_runs=lambda **which: list(rows.values()), steps=lambda run_id: found
+        get_run=rows.get, list_runs=lambda **which: list(rows.values()), steps=lambda run_id, most: found
     )
     assert _past(SimpleNamespace(journal=journal), STUDENT, "mine") == [Past("copro", 30.0, 2.0)]
 

@@ -40,7 +40,7 @@ class Node:
 
     def __init__(self):
         self.rows, self.looks, self.kills_at, self.away, self.deaf = {}, 0, None, 0, 0
-        self.starts, self.pauses, self.fails, self.most = [], True, {}, 0
+        self.starts, self.pauses, self.fails, self.most, self.forced = [], True, {}, 0, {}
         self.data_dir = "nowhere"
 
     @property
@@ -63,10 +63,11 @@ class Node:
             raise RunInterrupted("the node does not answer (it fell): connect again")
         row = self.rows.get(run_id)
         self.starts.append((run_id, None if row is None else row.state))
+        self.forced[run_id] = force_resume
         if row is None:
             row = self.rows[run_id] = SimpleNamespace(
-                run_id=run_id, state="running", reason=None, cost=0.0, asked=0, scores=[], total=len(rows),
-                text=program.signature.instructions, spec=SimpleNamespace(settings=settings),
+                run_id=run_id, state="running", reason=None, cost=0.0, asked=0, created_at=0.0, scores=[],
+                total=len(rows), text=program.signature.instructions, spec=SimpleNamespace(settings=settings),
             )  # fmt: skip
         elif row.state == "cancelled" and not force_resume:
             raise ConfigError(f"run {run_id} was cancelled")
@@ -204,6 +205,26 @@ def test_what_was_not_needed_is_not_begun_again_and_a_finished_one_asks_nothing(
     assert {state for _, state in node.starts} <= {"finished"}
 
 
+def test_what_was_there_when_its_user_forced_it_may_be_another_and_what_came_later_may_not():
+    node = Node()
+    node.kills_at = 2
+    with pytest.raises(Killed):
+        carried(node, both(worded("a"), worded("bb")))
+    first, second = sorted(node.rows)
+    node.rows[first].created_at, node.rows[second].created_at = 10.0, 30.0
+    node.kills_at = None
+    carry_out(both(worded("a"), worded("bb")), How(node, "night", parent_id="night", forced_at=20.0))
+    assert node.forced == {first: True, second: False}
+
+
+def both(*programs):
+    return (yield Together([single(program) for program in programs]))
+
+
+def single(program):
+    return (yield Evaluate(program, EXAMPLES, metric))
+
+
 def test_of_equal_ones_the_one_goes_on_that_is_paid_for_in_part():
     def late():
         yield one("before")
@@ -213,7 +234,7 @@ def test_of_equal_ones_the_one_goes_on_that_is_paid_for_in_part():
     for number, text, state, scores in (("0", "before", "finished", [1.0] * 4), ("1", "same", "paused", [1.0])):
         node.rows[f"night.0.1.{number}"] = SimpleNamespace(
             run_id=f"night.0.1.{number}", state=state, reason=None, cost=len(scores), asked=len(scores), scores=scores,
-            total=4, text=text, spec=SimpleNamespace(settings={}),
+            total=4, text=text, created_at=0.0, spec=SimpleNamespace(settings={}),
         )  # fmt: skip
     first, second = carried(node, iter_of(lambda: Together([one("same"), late()])))
     assert first.score == second
@@ -361,7 +382,7 @@ def left_running(node, *places, settings):
     for place in places:
         node.rows[f"night.{place}"] = SimpleNamespace(
             run_id=f"night.{place}", state="running", reason=None, cost=1.0, asked=1, scores=[1.0], total=4,
-            text="old", spec=SimpleNamespace(settings=settings),
+            text="old", created_at=0.0, spec=SimpleNamespace(settings=settings),
         )  # fmt: skip
 
 

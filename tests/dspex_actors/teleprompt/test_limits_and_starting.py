@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+import dspex_actors as dspex
 from dspex_actors import (
     COPRO,
     GEPA,
@@ -12,12 +13,26 @@ from dspex_actors import (
     BootstrapFewShotWithRandomSearch,
     ConfigError,
     Example,
+    LabeledFewShot,
     MIPROv2,
     Predict,
 )
+from dspex_actors.foundation.codec import pack
 from dspex_actors.journal.records import StepRow
-from dspex_actors.runs.optimisations import CANDIDATE, RESULT, best_of, found_in, pack_found, program_of
+from dspex_actors.journal.sameness import differences
+from dspex_actors.runs.optimisations import (
+    CANDIDATE,
+    FIGURES,
+    RESULT,
+    best_of,
+    figures_in,
+    found_in,
+    pack_found,
+    program_of,
+)
+from dspex_actors.teleprompt.given import given
 from dspex_actors.teleprompt.limits import Limits
+from dspex_actors.teleprompt.optimizer import Optimizer
 from dspex_actors.teleprompt.starting import plan
 
 STUDENT = Predict("question -> answer")
@@ -102,10 +117,88 @@ def test_a_plan_says_what_it_is_and_how_many_candidates_to_expect():
     assert (made.spec.run_id, made.spec.kind, made.settings["expected"], made.settings["max_calls"]) == (
         "mine", "optimise", 5, 7,
     )  # fmt: skip
-    same = plan(optimizer.configure(), STUDENT, list(TRAIN), None, None, "mine", None, {}).spec
+    same = plan(optimizer.configure(), STUDENT, list(TRAIN), list(TRAIN), None, "mine", None, {}).spec
     other = plan(optimizer.configure(num_candidate_programs=3), STUDENT, TRAIN, None, None, "mine", None, {}).spec
     assert (same.options_digest, same.dataset_digest) == (made.spec.options_digest, made.spec.dataset_digest)
     assert other.options_digest != same.options_digest
+
+
+def test_the_valset_and_what_compile_is_given_are_parts_of_what_an_optimisation_is():
+    def made(valset=None, **options):
+        optimizer = MIPROv2(metric, auto=None, num_candidates=2)
+        return plan(optimizer, STUDENT, TRAIN * 4, valset, None, "m", None, options).spec
+
+    plain = made(num_trials=4, minibatch=False)
+    assert differences(plain, made(num_trials=4, minibatch=False, seed=None)) == []
+    assert differences(plain, made(num_trials=6, minibatch=False)) == ["settings (num_trials was 4 and is 6)"]
+    assert differences(plain, made(num_trials=4, minibatch=False, view_data_batch_size=10, valset=TRAIN * 2)) == [
+        "dataset (valset is new)"
+    ]
+    scored = made(num_trials=4, minibatch=False, valset=TRAIN * 2)
+    assert differences(scored, made(num_trials=4, minibatch=False, valset=TRAIN)) == ["dataset (valset has changed)"]
+    teachers = [made(num_trials=4, minibatch=False, teacher=STUDENT.deepcopy()) for _ in range(2)]
+    assert differences(*teachers) == []
+    assert differences(plain, teachers[0]) == ["settings (teacher is new)"]
+
+
+def test_what_compile_itself_was_given_is_known_to_its_book(monkeypatch):
+    seen = []
+
+    class Mine(Optimizer):
+        needs_metric = False
+
+        def compile(self, student, *, trainset, rounds=2, seeds=(), valset=None, **options):
+            self.examples(student, trainset)
+            seen.append((given(), list(seeds)))
+
+    Mine().compile(STUDENT, trainset=TRAIN, rounds=2, seeds=iter([1, 2]), valset=TRAIN, run_id="x")
+    found, seeds = seen[0]
+    assert (found.arguments, found.valset, found.read, seeds) == ({"seeds": [1, 2]}, TRAIN, {"trainset": TRAIN}, [1, 2])
+    with pytest.raises(TypeError, match="unexpected keyword argument"):
+        COPRO(None, metric).compile(STUDENT, trainset=TRAIN, rounds=2)
+
+
+def test_a_compile_of_somebody_elses_is_not_called_to_check_what_it_is_given():
+    paid = []
+
+    class Mine(COPRO):
+        def compile(self, student, *, trainset, **options):
+            paid.append("a call")
+            return super().compile(student, trainset=trainset, **options)
+
+    assert plan(Mine(None, metric, breadth=2), STUDENT, TRAIN, None, None, "mine", None, {}).settings["expected"]
+    assert paid == []
+
+
+def test_a_metric_of_a_field_that_no_example_has_is_refused_before_anything_is_paid():
+    words = "metric exact_match:tem: no example of the trainset has a field 'tem'; there are question, answer"
+    with pytest.raises(ConfigError, match=words):
+        plan(COPRO(None, dspex.metrics.exact_match("tem")), STUDENT, TRAIN, None, None, "m", None, {})
+    some = [*TRAIN, Example(question="a").with_inputs("question")]  # one that lacks it is that example's own error
+    plan(COPRO(None, dspex.metrics.exact_match("answer")), STUDENT, some, None, None, "m", None, {})
+
+
+def test_labelled_demos_are_one_candidate():
+    assert plan(LabeledFewShot(2), STUDENT, TRAIN, None, None, "l", None, {}).settings["expected"] == 1
+
+
+def test_figures_are_read_without_programs_also_of_what_was_written_before():
+    program = Predict("question -> answer")
+    program.demos = [Example(question="long " * 5000, answer="b")]
+    old = pack({"name": "old", "score": 40.0, "whole": True, "program": b"p" * 9000, "state": None, "same": "c0"})
+    rows = [
+        StepRow("c0", CANDIDATE, 1, 0.0, 5.0, None, old),
+        step("c1", CANDIDATE, "ü" * 3000, 50.0, True, program, "c1"),
+        step("c2", CANDIDATE, "two", None, False, None, "c1"),
+        step("result", RESULT, "result", 50.0, True, None, "c1"),
+        StepRow("c3", CANDIDATE, 1, 0.0, 5.0, None, b"\x00"),
+    ]
+    cut = [row._replace(data=row.data[:FIGURES]) for row in rows]
+    assert len(cut[1].data) == FIGURES
+    found, result = figures_in(cut)
+    assert [(one.number, one.score, one.whole) for one in found] == [(1, 40.0, True), (2, 50.0, True), (3, None, False)]
+    assert found[1].name == "ü" * 1000
+    assert (result.same, found[2].same) == ("c1", "c1")
 
 
 def step(key, kind, *found):
