@@ -147,6 +147,10 @@ def translated(address: str) -> Iterator[None]:
         raise _ours(address, error) from error
 
 
+#: What a server says to one whom it will not let in the next time either.
+_LETS_NOBODY_IN = re.compile(r"FATAL: .*(does not exist|authentication failed|no pg_hba\.conf entry|not permitted)")
+
+
 def _ours(address: str, error: Any) -> DspexError:
     where = f"the journal at {shown(address)}"
     text = " ".join(str(error).split())[:200]
@@ -157,6 +161,8 @@ def _ours(address: str, error: Any) -> DspexError:
             return JournalReadOnly(f"{where} cannot be written (the server is read-only): use its primary")
         case "42501":
             return JournalReadOnly(f"{where} cannot be written ({text}): grant it to this user")
+        case "" if _LETS_NOBODY_IN.search(text):  # a connection that is refused has no state
+            return JournalError(f"{where} lets this user not in ({text}): see to user, password and database")
         case state if not state or state.startswith(("08", "57P", "25P03")):
             return JournalError(f"{where} does not answer ({text}); what is acknowledged is kept")
     return JournalError(f"{where}: {text} ({error.sqlstate})")

@@ -317,6 +317,9 @@ def test_a_server_that_cannot_be_used_is_refused_in_one_line(server, address, tm
     refused(JournalCorrupt, "newer dspex")
     assert refused_before == [(1,)]
     server.execute("UPDATE dspex.meta SET version = 1")
+    for other in (address.replace("/postgres", "/none"), address.replace("//dspex@", "//nobody@")):
+        with pytest.raises(JournalError, match=r"lets this user not in \(.*does not exist\): see to user"):
+            check_server(other, "a", tmp_path)
     server.kill()
     refused(JournalError, "does not answer")
 
