@@ -18,7 +18,7 @@ from dspex_actors.runs.optimisations import CANNOT_WIN, NOT_NEEDED
 from dspex_actors.runs.plan.hopeless import is_own_fault
 from dspex_actors.teleprompt.endings import Away, Cancelled, TakenOver
 from dspex_actors.teleprompt.keeper import Keeper
-from dspex_actors.teleprompt.outcomes import outcome, says_nothing
+from dspex_actors.teleprompt.outcomes import Tried, outcome, says_nothing
 from dspex_actors.teleprompt.purse import Purse
 from dspex_actors.teleprompt.race import Race
 from dspex_actors.teleprompt.step_runs import How, start
@@ -64,6 +64,7 @@ class _Carrier:
         self._equal: dict[Task, list[Task]] = {}
         self._outcomes: dict[Task, Any] = {}
         self._races: dict[str, Race] = {}
+        self._tried = Tried(how.run_id)
 
     def _take_in(self) -> None:
         """Take in what its runs have cost so far, also those that are asked for later, or never again."""
@@ -111,6 +112,7 @@ class _Carrier:
                     time.sleep(self._poll)
                     self._poll = min(POLL_LAST, self._poll * 1.3)
             self._drop()
+            self._tried.check()
             return self._strands.result
         except BaseException as error:
             if not isinstance(error, Cancelled | TakenOver):  # its runs are cancelled, too; or are another's
@@ -317,6 +319,7 @@ class _Carrier:
             self._come(task, came)
 
     def _fail(self, task: Task, error: Exception) -> None:
+        self._tried.failed(task.step, error)
         self._forget(task)
         for one in (task, *self._equal.pop(task, ())):
             self._strands.failed(one, error)
@@ -326,6 +329,7 @@ class _Carrier:
         self._known = {key: one for key, one in self._known.items() if one is not task}
 
     def _come(self, task: Task, came: Any) -> None:
+        self._tried.see(came)
         if isinstance(task.step, Evaluate):
             self._outcomes[task] = came
             if task.step.race is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from dspex_actors.client.result import EvaluationResult, Result
@@ -12,7 +12,7 @@ from dspex_actors.runs.plan.hopeless import is_outage
 from dspex_actors.teleprompt.bootstrap_select import Attempt, Bootstrapped, select
 from dspex_actors.teleprompt.observed import observed
 from dspex_actors.teleprompt.scoring import score_of
-from dspex_actors.teleprompt.steps import Ask, Bootstrap, Evaluate, Observe, Run, Scored
+from dspex_actors.teleprompt.steps import Ask, Bootstrap, Evaluate, Observe, Observed, Run, Scored
 
 #: What an error has whose bootstrap met nothing but an outage.
 _AWAY = "_is_outage"
@@ -42,7 +42,53 @@ def _scored(result: EvaluationResult) -> Scored:
     rows = [0.0 if one.score is None else float(one.score) for one in result.results]
     # Summed in the order of the examples, as DSPy does: the run's own sum is in that of the answers, and may be off by
     # a digit that decides.
-    return Scored(score_of(rows) if rows else None, rows, result.failed, result.run_id)
+    error = next((one.error for one in result.results if one.error is not None), None)
+    return Scored(score_of(rows) if rows else None, rows, result.failed, result.run_id, error)
+
+
+class Tried:
+    """Whether any example of an optimisation has a score; where none has, no candidate is better than another.
+
+    Args:
+        run_id: the optimisation.
+    """
+
+    def __init__(self, run_id: str | None) -> None:
+        """Nothing was tried."""
+        self._run_id, self._count, self._any, self._why = run_id, 0, False, ""
+
+    def see(self, came: Any) -> None:
+        """Take in what a step came to; of those that score nothing there is nothing to see."""
+        match came:
+            case Scored() if came.subscores:
+                self._take(came.failed < len(came.subscores), came.error)
+            case [Observed(), *_]:
+                errors = [one.error for one in came if one.error is not None]
+                self._take(len(errors) < len(came), errors[0] if errors else None)
+
+    def failed(self, step: Run, error: Exception) -> None:
+        """Take in what a step ended by that came to nothing."""
+        if isinstance(step, Evaluate | Observe):
+            self._count += 1
+            self._why = self._why or str(error)
+
+    def _take(self, is_scored: bool, error: Mapping[str, Any] | None) -> None:
+        self._count, self._any = self._count + 1, self._any or is_scored
+        if error is not None:
+            self._why = self._why or f"{error.get('type')}: {error.get('message')}"
+
+    def check(self) -> None:
+        """Refuse an optimisation in which all examples failed.
+
+        Raises:
+            RunFailed: with the first one's error.
+        """
+        if self._count and not self._any:
+            evaluations = f"each of {self._count:,} evaluations" if self._count > 1 else "the only evaluation"
+            raise RunFailed(
+                f"nothing could be compared: all examples of {evaluations} failed, the first with {self._why}",
+                run_id=self._run_id,
+            )
 
 
 def bootstrapped(step: Bootstrap, result: EvaluationResult, run_id: str) -> Bootstrapped:

@@ -42,12 +42,14 @@ class Scored:
         subscores: the score of each example, in order; empty where it was stopped.
         failed: how many examples failed.
         run_id: the run.
+        error: record of the first example that failed; None: none did.
     """
 
     score: float | None
     subscores: Sequence[float] = ()
     failed: int = 0
     run_id: str | None = None
+    error: Mapping[str, Any] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

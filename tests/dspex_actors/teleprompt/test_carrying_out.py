@@ -102,7 +102,7 @@ class Node:
         row = self.rows[run_id]
         if row.state != "finished":
             raise RunFailed(f"run {run_id} {row.state}: {row.reason}", run_id=run_id)
-        results = [SimpleNamespace(score=score) for score in row.scores]
+        results = [SimpleNamespace(score=score, error=None) for score in row.scores]
         return SimpleNamespace(results=results, failed=0, run_id=run_id, score=-1.0)
 
     def _order(self, run_id, what, _, reason):
@@ -260,10 +260,31 @@ def test_an_outage_is_no_verdict_on_a_program_and_a_fault_of_its_own_is():
     with pytest.raises(RunFailed, match=r"AuthError: no such key \(put that right and resume\)"):
         carried(node, steps())
     node.fails["night.0"] = "all 4 examples failed with ConfigError: metric returned None (put that right and resume)"
-    assert carried(node, steps()) == 0.0
+
+    def two():
+        return [(yield from steps()), (yield one("good")).score]
+
+    assert carried(node, two())[0] == 0.0
     node.fails.clear()
     carried(node, steps())
-    assert (node.rows["night.0"].state, node.cost) == ("finished", 4.0)
+    assert (node.rows["night.0"].state, node.cost) == ("finished", 8.0)
+
+
+def test_where_no_candidate_has_a_score_none_is_chosen():
+    def steps():
+        found = []
+        for text in ("bad", "worse"):
+            try:
+                found.append((yield one(text)).score)
+            except RunFailed:
+                found.append(0.0)
+        return found
+
+    node = Node()
+    for place in (0, 1):
+        node.fails[f"night.{place}"] = "all 4 examples failed with ConfigError: metric returned None (put that right)"
+    with pytest.raises(RunFailed, match=r"nothing could be compared: all examples of each of 2 evaluations failed.*None"):
+        carried(node, steps())
 
 
 @pytest.mark.parametrize("error", [Fenced, NotHere])
