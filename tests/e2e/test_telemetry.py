@@ -97,14 +97,19 @@ def test_by_actor_the_workers_are_told_apart(system):
     assert sum(counts.values()) == total(system, "module.execution.success")  # this program has called some, too
 
 
-@pytest.mark.soak
-def test_progress_of_a_run_is_a_gauge_while_it_runs_and_gone_with_its_evaluator(system):
-    def look(summary):
-        for row in system.telemetry.metrics("run.").get("run.done", ()):
-            seen.add(row["value"])
+def test_progress_of_a_run_is_a_gauge_while_it_runs_and_gone_with_its_evaluator(system, tmp_path):
+    was_seen, seen = str(tmp_path / "seen"), set()
 
-    seen = set()
-    dspex.evaluate(triage(), tickets(800), metric=metric(), system=system, on_progress=look)
+    def last_ones_wait(example, prediction, trace=None):
+        number = int(example.ticket.split()[1])
+        return number < 700 or until(lambda: os.path.exists(was_seen))
+
+    def look(summary):
+        seen.update(row["value"] for row in system.telemetry.metrics("run.").get("run.done", ()))
+        if seen - {0}:
+            open(was_seen, "w").close()
+
+    dspex.evaluate(triage(), tickets(800), metric=last_ones_wait, system=system, on_progress=look)
     assert seen - {0}
     assert max(seen) <= 800
     until(lambda: "run.done" not in system.telemetry.metrics("run."))
