@@ -122,7 +122,7 @@ def connected(address: str) -> Any:
 
 
 @contextmanager
-def whole(raw: Any) -> Iterator[None]:
+def one_transaction(raw: Any) -> Iterator[None]:
     """Carry out the block as one transaction; a connection that is not idle after it is closed, and so made anew.
 
     A server that ends in the middle of a pipeline can leave psycopg in it ("cannot exit pipeline mode while busy"): the

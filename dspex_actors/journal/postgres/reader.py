@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dspex_actors.journal.postgres.address import checked_address
-from dspex_actors.journal.postgres.connection import Connection, connected, translated, whole
+from dspex_actors.journal.postgres.connection import Connection, connected, one_transaction, translated
 from dspex_actors.journal.postgres.tables import SAME_AS, version_there
 from dspex_actors.journal.reader import JournalReader
 
@@ -52,6 +52,6 @@ class PostgresReader(JournalReader):
             if self._raw is None or self._raw.closed:
                 self._raw = connected(self.address)
             raw = self._raw
-            with whole(raw):
+            with one_transaction(raw):
                 raw.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 return empty if version_there(raw, self.address) == 0 else question(Connection(raw, SAME_AS))

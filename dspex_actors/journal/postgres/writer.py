@@ -15,7 +15,7 @@ from pathlib import Path
 from dspex_actors.journal.base import JournalBase
 from dspex_actors.journal.errors import JournalError, JournalReadOnly
 from dspex_actors.journal.postgres.address import checked_address, shown
-from dspex_actors.journal.postgres.connection import LOCK_MS, Connection, connected, translated, whole
+from dspex_actors.journal.postgres.connection import LOCK_MS, Connection, connected, one_transaction, translated
 from dspex_actors.journal.postgres.tables import SAME_AS, make_tables
 from dspex_actors.journal.records import RunRow
 
@@ -82,7 +82,7 @@ class PostgresJournal(JournalBase):
         """Read something, as it is at one moment, locked."""
         with self._lock, translated(self.address):
             db = self._connection()
-            with whole(db.raw):
+            with one_transaction(db.raw):
                 yield db
 
     @contextmanager
@@ -91,7 +91,7 @@ class PostgresJournal(JournalBase):
         with self._lock, translated(self.address):
             self._followed = self._followed if adds else {}
             db = self._connection()
-            with whole(db.raw):
+            with one_transaction(db.raw):
                 yield db
 
     def claim(self, run_id: str, epoch: int, owner: str) -> RunRow:
