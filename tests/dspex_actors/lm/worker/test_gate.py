@@ -244,8 +244,7 @@ def test_the_reservation_of_a_request_that_is_cancelled_is_given_back(turns):
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        await asyncio.sleep(0.01)
-        gate._tell()
+        await wait_until_async(lambda: gate._tell() or worker.settled)
         assert worker.settled == [(7, 0, 0, 0)]
 
     run(body)
