@@ -301,11 +301,12 @@ class WorkerGate:
             late, self._begun_late = self._begun_late, []
             with contextlib.suppress(SupervisorsError):
                 lease = Lease(self._worker.ref, self._ages(), asks, settled, late, spare, count)
-                leased = await self._worker.call(self._owner.target, lease)
+                asked = self._owner.target
+                leased = await self._worker.call(asked, lease)
                 if isinstance(leased, Owned):
                     for one in waiting.values() if leased.owner is None else ():
                         one.waits_for(f"a turn of {self._model}: {leased.why}")
-                    if await self._owner.heed(leased):
+                    if await self._owner.heed(leased, asked):
                         self.join()
                     continue
                 if leased is not None:  # it has understood

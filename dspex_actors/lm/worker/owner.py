@@ -82,12 +82,16 @@ class Owner:
         self._forget()
         await self.find()
 
-    async def heed(self, told: Owned) -> bool:
+    async def heed(self, told: Owned, asked: str | Ref) -> bool:
         """Take in whose the limits are, from a process that was asked for turns; return whether another one is asked.
 
         Where nobody's are known some time passes.
+
+        Args:
+            told: what it has answered.
+            asked: who was asked. A cast may have told the same meanwhile: then `target` is another one already.
         """
-        if self.moved(told):
+        if self.moved(told) or self.target != asked:
             return True
         await asyncio.sleep(AGAIN_SECONDS)
         with contextlib.suppress(Overloaded, SupervisorsError):

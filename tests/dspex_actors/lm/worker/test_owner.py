@@ -75,6 +75,25 @@ def test_who_is_asked_first_says_whose_the_limits_are_and_is_asked_again_when_th
     asyncio.run(body())
 
 
+@pytest.mark.parametrize("cast", [None, OWNER])
+@pytest.mark.parametrize("answer", [None, OWNER])
+def test_where_a_cast_has_told_of_the_owner_before_the_answer_comes_that_one_is_asked(answer, cast, monkeypatch):
+    monkeypatch.setattr(owners, "AGAIN_SECONDS", 0.001)
+    deployment = dspex.LM("openai/x").deployment
+    owner = Owner(worker_that(lambda *_: THERE), deployment_of("openai/x"), {})
+
+    async def body():
+        await owner.find()
+        asked = owner.target
+        if cast is not None:  # the same process tells it to all of its workers
+            owner.moved(Owned(deployment, cast))
+        is_known = OWNER in (answer, cast)
+        assert await owner.heed(Owned(deployment, answer), asked) is is_known
+        assert owner.target == (OWNER if is_known else asked)
+
+    asyncio.run(body())
+
+
 def test_where_the_coordinators_node_is_gone_the_client_actor_here_is_asked():
     owner = Owner(worker_that(lambda *_: NoProcess("gone")), deployment_of("openai/x"), {"r": EVALUATOR})
 
