@@ -25,6 +25,7 @@ from dspex_actors.runs.optimisations import FIGURES, Found, best_of, figures_in
 from dspex_actors.teleprompt.adaptive import LEAST, OTHERWISE, Choice, Facts, Past, choose, takes_feedback
 from dspex_actors.teleprompt.book import carried_id, checked_id
 from dspex_actors.teleprompt.limits import Limits
+from dspex_actors.teleprompt.made_of import PLAIN, told_as
 from dspex_actors.teleprompt.optimizer import Optimizer, Options, Program
 from dspex_actors.teleprompt.registry import OPTIMIZERS, make_optimizer, name_of
 from dspex_actors.teleprompt.steps import Candidate, Steps
@@ -85,8 +86,8 @@ class AdaptiveOptimizer(Optimizer):
 
     def settings(self) -> dict[str, Any]:
         """Return its settings that are plain data."""
-        told = {f"{name}.{key}": str(value) for name, one in self._settings.items() for key, value in one.items()}
-        return {"strategies": self.strategies, **told}
+        told = told_as("settings", self._settings)
+        return {"strategies": self.strategies} | {name: one for name, one in told.items() if isinstance(one, PLAIN)}
 
     def lms(self) -> list[Any]:
         """Return the LMs that the optimisers ask of which it has settings."""

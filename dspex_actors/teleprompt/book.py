@@ -22,7 +22,6 @@ from dspex_actors.journal.index import new_run_id
 from dspex_actors.journal.records import RunSpec, RunState, StepRow
 from dspex_actors.journal.sameness import IN_NODE, OPTIMISE
 from dspex_actors.names import check_run_id
-from dspex_actors.programs.module import Module
 from dspex_actors.runs.budget import BUDGET
 from dspex_actors.runs.identity.parts import data_identity, metric_name, program_identity, run_identity
 from dspex_actors.runs.keeper.workflows import this_process
@@ -31,6 +30,7 @@ from dspex_actors.settings import settings
 from dspex_actors.teleprompt.endings import Away, Cancelled, TakenOver
 from dspex_actors.teleprompt.given import Given, given
 from dspex_actors.teleprompt.limits import Limits
+from dspex_actors.teleprompt.made_of import settings_of, told_as
 from dspex_actors.teleprompt.step_runs import AT_ONCE
 from dspex_actors.teleprompt.steps import Candidate
 from dspex_actors.teleprompt.trainset import read_trainset, title
@@ -40,8 +40,6 @@ from dspex_actors.workflow.durable import ask, counted
 LOOK_SECONDS = 0.25
 #: What is added to an optimisation's id to name the runs of its steps is not longer than that.
 LONGEST_ID = 100
-#: Settings of optimisers that say how one is done, and not what it is: it goes on with others, too.
-HOW = frozenset({"log_dir", "num_threads", "track_best_outputs", "track_stats", "verbose", "warn_on_score_mismatch"})
 #: The optimisation that this code is carried out for, if somebody else has opened it.
 _opened: ContextVar[Book | None] = ContextVar("dspex_optimisation", default=None)
 
@@ -210,9 +208,10 @@ def spec_of(
         valset: what candidates are scored on; None: that was not said.
         arguments: further ones of `compile` (`own_arguments`).
     """
-    settings = {name: value for name, value in optimizer.settings().items() if name not in HOW}
-    further = {name: _program(value) for name, value in (arguments or {}).items()}
-    told = run_identity(student, optimizer.metric or _nothing, lm, {"optimizer": optimizer.name, **settings, **further})
+    made = {"optimizer": optimizer.name, **settings_of(optimizer)}
+    for name, value in (arguments or {}).items():
+        made |= told_as(name, value)
+    told = run_identity(student, optimizer.metric or _nothing, lm, made, how=frozenset())
     sets = {"trainset": examples} | ({} if valset is None else {"valset": valset})
     data = data_identity({name: [dict(example.items()) for example in rows] for name, rows in sets.items()})
     told["identity"]["dataset"] = data.parts
@@ -242,11 +241,6 @@ def seconds_of(system: System, run_id: str) -> float:
     """Return how long a run has been under way, up to when it was opened last: a life that was killed counts, too."""
     row = system.journal.get_run(run_id)
     return 0.0 if row is None else row.active_seconds
-
-
-def _program(value: Any) -> Any:
-    """Return the digest of a program, as a teacher, whose own text knows its place in memory; others as they are."""
-    return program_identity(value).digest if isinstance(value, Module) else value
 
 
 def _nothing(example: Any, prediction: Any, trace: Any = None) -> bool:

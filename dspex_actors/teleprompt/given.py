@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, TypeVar, cast
 
+from dspex_actors.teleprompt.made_of import HOW, is_as_unsaid
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 #: Arguments that are told elsewhere, or say nothing of what is done.
-_ELSEWHERE = frozenset(
-    {"self", "student", "trainset", "valset", "requires_permission_to_run", "provide_traceback"}
-    | {"max_in_flight", "run_id", "display_progress", "system", "force_resume", "budget", "unknown_price", "tags"}
+_ELSEWHERE = HOW | frozenset(
+    {"self", "student", "trainset", "valset", "requires_permission_to_run"}
+    | {"run_id", "system", "force_resume", "budget", "unknown_price", "tags"}
 )
 _NOTED: ContextVar[Given | None] = ContextVar("dspex_given", default=None)
 
@@ -43,7 +45,7 @@ def own_arguments(function: Callable[..., Any], arguments: Mapping[str, Any]) ->
     return {
         name: value
         for name, value in arguments.items()
-        if name not in _ELSEWHERE and not _is(value, defaults.get(name, inspect.Parameter.empty))
+        if name not in _ELSEWHERE and not is_as_unsaid(value, defaults.get(name, inspect.Parameter.empty))
     }
 
 
@@ -89,9 +91,3 @@ def _given(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
 
 def _kept(name: str, value: Any) -> Any:
     return list(value) if isinstance(value, Iterator) and name not in _ELSEWHERE else value
-
-
-def _is(value: Any, default: Any) -> bool:
-    return value is default or (
-        type(value) is type(default) and isinstance(value, int | float | str) and value == default
-    )

@@ -23,6 +23,7 @@ from dspex_actors.settings import check_tags, context, settings
 from dspex_actors.teleprompt.book import is_carried, opened
 from dspex_actors.teleprompt.carry import carry_out
 from dspex_actors.teleprompt.given import note, noting
+from dspex_actors.teleprompt.made_of import PLAIN
 from dspex_actors.teleprompt.step_runs import How
 from dspex_actors.teleprompt.steps import Candidate, Steps
 from dspex_actors.teleprompt.trainset import (
@@ -222,8 +223,7 @@ class Optimizer:
 
     def settings(self) -> dict[str, Any]:
         """Return its settings that are plain data; its events show them."""
-        plain = (bool, int, float, str, type(None))
-        return {name: value for name, value in vars(self).items() if name[0] != "_" and isinstance(value, plain)}
+        return {name: value for name, value in vars(self).items() if name[0] != "_" and isinstance(value, PLAIN)}
 
     def examples(self, student: Any, source: Any, what: str = "trainset") -> list[Example]:
         """Return the examples of a dataset, after a look at the program that they are for.

@@ -68,20 +68,23 @@ def metric_name(metric: Any) -> str:
     return getattr(metric, "__name__", None) or type(metric).__name__
 
 
-def run_identity(program: Any, metric: Any, lm: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+def run_identity(
+    program: Any, metric: Any, lm: Any, options: Mapping[str, Any], *, how: frozenset[str] = HOW
+) -> dict[str, Any]:
     """Return the identity of a run as the fields of its `RunSpec`.
 
     Args:
         program: a Module, or any callable program.
         metric: a callable.
         lm: the LM of predictors that have none of their own; None: there is none.
-        options: the settings; those that only say how it is done are left out.
+        options: the settings.
+        how: names of those that only say how it is done; they are left out.
     """
     found = {
         "program": program_identity(program),
         "metric": metric_identity(metric),
         "LM": lm_identity(lm),
-        "settings": options_identity(options),
+        "settings": options_identity(options, how),
     }
     return {
         "program_digest": found["program"].digest,
@@ -139,10 +142,10 @@ def lm_identity(lm: Any) -> Identity:
     return Identity(_callable_parts(canon, lm))
 
 
-def options_identity(options: Mapping[str, Any]) -> Identity:
+def options_identity(options: Mapping[str, Any], how: frozenset[str] = HOW) -> Identity:
     """Return what settings are, one by one; those that are not set are none of them."""
     canon = Canon()
-    told = {name: _shown(canon, value) for name, value in options.items() if name not in HOW}
+    told = {name: _shown(canon, value) for name, value in options.items() if name not in how}
     return Identity({name: text for name, text in told.items() if text not in _UNSET})
 
 
