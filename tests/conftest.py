@@ -7,7 +7,9 @@ with all their examples. It forks nothing (warm.py): what tests start there star
 import gc
 import itertools
 import os
+import sys
 import time
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -17,6 +19,9 @@ from property_kit import examples
 from dspex_actors import configure, settings
 from dspex_actors.client import system
 
+# What a kit asserts says what it found, as a test's own assertions do.
+kits = {path.stem for path in Path(__file__).parent.rglob("*kit*.py")}
+pytest.register_assert_rewrite(*kits - sys.modules.keys())
 # Tests start programs by the hundred: each would compile every module anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # How long an example takes says how busy the machine is, and nothing about what is tested.

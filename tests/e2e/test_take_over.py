@@ -72,3 +72,18 @@ def test_the_run_of_a_node_that_is_gone_goes_on_at_another_and_each_example_has_
     assert len(asked) - COUNT <= open_then + LET_OUT, (len(asked), open_then)
     assert len(server.asked_twice(since=claimed)) <= LET_OUT
     assert set(result.nodes) == {"a", "b"}
+
+
+def test_the_run_of_a_node_that_is_killed_and_back_before_anybody_has_taken_it_goes_on(joined, server):
+    system = System(Node.attach(joined.nodes["a"].data_dir), server.lm(), own=False)
+    run = system.start_run(
+        "evaluate", triage(), tickets(300), metric(), settings={"max_in_flight": IN_FLIGHT, "deadline": 60.0}
+    )
+    reader = joined.journal_of("b")
+    until(lambda: reader.get_run(run).done > 30)
+    joined.kill("a")  # its daemon, too; what starts nodes starts it again at once
+    joined.start_again("a")
+    until(lambda: reader.get_run(run).state != "running", 60, lambda: reader.get_run(run))
+    row = reader.get_run(run)
+    assert (row.state, row.done, row.failed) == ("finished", 300, 0), row.reason
+    system.close()

@@ -99,8 +99,9 @@ class Runs(GenServer):
         same_daemon = marker.exists() and marker.read_text() == node["uid"]
         marker.write_text(node["uid"])
         # Where this process, or the whole node under the same daemon, fell and is back, its runs go on by themselves.
-        self._begins_with = "revive" if same_daemon else "pause"
-        if same_daemon or not self._pause("the node was stopped or killed"):
+        goes_on = same_daemon or self._takeover.is_shared
+        self._begins_with = "revive" if goes_on else "pause"
+        if goes_on or not self._pause("the node was stopped or killed"):
             self.send_after(0.0, self._begins_with)
         self.spawn(tell_cluster(self, workers, lambda: len(self._watched), look=self._leading.attend))
 

@@ -24,6 +24,7 @@ from dspex_actors.names import RUNS
 from dspex_actors.runs.datasets.store import Copies
 from dspex_actors.runs.keeper.optimising import revive
 from supervisors import GenServer, Ref
+from supervisors.cluster.handle import others_of
 from supervisors.cluster.membership.messages import (
     FULL,
     MEMBERSHIP,
@@ -74,6 +75,11 @@ class TakeOver:
     def others(self) -> list[str]:
         """The other nodes that are up and write this journal."""
         return [node for node in self._owners if self._members[node].is_up]
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other nodes go on with what this one leaves: it does so itself, too, if it is back before them."""
+        return self._journal.is_far and bool(others_of(Path(self._keeper.node["data_dir"])))
 
     def begin(self) -> None:
         """Have the membership tell of nodes; nothing where this node's journal is its own."""
