@@ -7,12 +7,14 @@ belongs to (`epoch`): after another one has opened it, what it still brings is r
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 from dspex_actors.errors import ConfigError
+from dspex_actors.journal import log
 from dspex_actors.journal.base import JournalBase
-from dspex_actors.journal.errors import NotHere
+from dspex_actors.journal.errors import Fenced, NotHere
 from dspex_actors.journal.queries import STEP_COLUMNS, locking, no_such_run, number_and_base, run
 from dspex_actors.journal.records import RunRow, RunSpec, RunState, StepRow
 from dspex_actors.journal.sameness import HELD, check_goes_on
@@ -85,14 +87,16 @@ def set_limits(journal: JournalBase, run_id: str, limits: dict[str, Any]) -> Non
 
     Raises:
         ConfigError: there is no such run, or it is under way on another node.
+        Fenced: another node has just claimed it.
     """
     own(journal, run_id)
     with journal.transaction() as db:
+        log.change(db, run_id, journal.owner)
         row = run(db, run_id)
         if row is None:
             raise no_such_run(run_id)
         settings = {name: value for name, value in {**row.spec.settings, **limits}.items() if value is not None}
-        db.execute("UPDATE runs SET settings = ?, seq = seq + 1 WHERE run_id = ?", (to_json(settings), run_id))
+        db.execute("UPDATE runs SET settings = ? WHERE run_id = ?", (to_json(settings), run_id))
 
 
 def _check_free(journal: JournalBase, run_id: str, is_alive: IsAlive) -> None:
@@ -115,8 +119,9 @@ def _process(holder: dict[str, Any]) -> dict[str, Any]:
 def _held_by(journal: JournalBase, run_id: str, holder: dict[str, Any]) -> RunRow:
     journal.set_state(run_id, "running")
     with journal.transaction() as db:
+        log.change(db, run_id, journal.owner)  # between the two another node may have claimed it
         held = to_json({**holder, _OWNER: journal.owner})
-        db.execute("UPDATE runs SET holder = ?, seq = seq + 1 WHERE run_id = ?", (held, run_id))
+        db.execute("UPDATE runs SET holder = ? WHERE run_id = ?", (held, run_id))
     return journal.next_epoch(run_id)
 
 
@@ -144,13 +149,18 @@ def add_step(journal: JournalBase, run_id: str, epoch: int, row: StepRow) -> Non
 
 
 def begin_anew(journal: JournalBase, run_id: str) -> None:
-    """Forget the steps of a run that goes on as another one; those of one that is finished stay."""
+    """Forget the steps of a run that goes on as another one; those of one that is finished stay.
+
+    Raises:
+        Fenced: it is another node's.
+    """
     with journal.transaction() as db:
         row = run(db, run_id)
         if row is not None and row.state != "finished":
+            log.change(db, run_id, journal.owner)
             number, _ = number_and_base(db, run_id)
             db.execute("DELETE FROM steps WHERE run = ?", (number,))
-            db.execute("UPDATE runs SET done = 0, succeeded = 0, seq = seq + 1 WHERE number = ?", (number,))
+            db.execute("UPDATE runs SET done = 0, succeeded = 0 WHERE number = ?", (number,))
 
 
 def end_workflow(journal: JournalBase, run_id: str, epoch: int, state: RunState, reason: str | None) -> None:
@@ -207,5 +217,6 @@ def forsaken(journal: JournalBase, is_alive: IsAlive) -> list[str]:
         if holder is not None and is_alive(_process(from_json(holder))):
             going_on.append(run_id)
         else:
-            journal.set_state(run_id, "paused", "its program ended")
+            with contextlib.suppress(Fenced):  # another node has claimed it meanwhile, and goes on with it
+                journal.set_state(run_id, "paused", "its program ended")
     return going_on

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from dspex_actors.errors import ConfigError
+from dspex_actors.journal import steps
 from dspex_actors.journal.errors import Fenced
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import RunSpec, StepRow
@@ -166,3 +167,52 @@ def test_the_runs_of_an_optimisation_are_where_that_is(tmp_path):
         first.create_run(replace(part, run_id="o.2"))
         check_part(second, asdict(part) | {"run_id": "o.2"})
         assert second.get_run("o.2").owner == "b"
+
+
+def test_what_another_node_has_claimed_at_the_same_moment_is_changed_by_it_alone(tmp_path, monkeypatch):
+    """Whether a run is this node's is asked before: in between another one that has the journal too may claim it."""
+    optimisation = RunSpec(run_id="o", kind=OPTIMISE, settings={IN_NODE: True})
+    path = tmp_path / "journal.db"
+    with Journal(path, owner="a") as first, Journal(path, owner="b") as second:
+        first.create_run(optimisation, state="paused")
+        epoch = answer(first, ("reopen", "o", this_process()))
+        answer(first, ("step", "o", epoch, STEP))
+        second.take_over(second.get_run("o"), force=True)
+        there, steps_there = second.get_run("o"), JournalReader(path).steps("o")
+        monkeypatch.setattr(steps, "own", lambda journal, run_id: None)
+        for change in (
+            lambda: steps.set_limits(first, "o", {"budget": 9.0}),
+            lambda: steps.begin_anew(first, "o"),
+        ):
+            with pytest.raises(Fenced):
+                change()
+        assert (second.get_run("o"), JournalReader(path).steps("o")) == (there, steps_there)
+
+        def claimed_meanwhile(run_id, state, reason=None):
+            return second.take_over(second.get_run(run_id), force=True)
+
+        second.set_state("o", "paused")
+        first.take_over(first.get_run("o"), force=False)
+        monkeypatch.setattr(first, "set_state", claimed_meanwhile)
+        with pytest.raises(Fenced):
+            steps.reopen(first, "o", {"pid": 1, "born": 1}, lambda holder: False)
+        with second.reading() as db:
+            (holder,) = db.execute("SELECT holder FROM runs WHERE run_id = 'o'").fetchone()
+        assert '"pid":1,' not in holder.replace(" ", "")
+
+
+def test_of_the_forsaken_ones_another_node_claims_some_and_the_keeper_goes_on(tmp_path, monkeypatch):
+    path, ended = tmp_path / "journal.db", {"pid": 1 << 30, "born": 1}
+    with Journal(path, owner="a") as first, Journal(path, owner="b") as second:
+        for run_id in ("w1", "w2"):
+            answer(first, ("open", SPEC | {"run_id": run_id}, ended, True))
+        set_state = first.set_state
+
+        def late(run_id, *rest):
+            if second.get_run("w1").owner == "a":
+                second.take_over(second.get_run("w1"), force=True)
+            return set_state(run_id, *rest)
+
+        monkeypatch.setattr(first, "set_state", late)
+        assert not pause_forsaken(first)
+        assert [first.get_run(run_id).state for run_id in ("w1", "w2")] == ["running", "paused"]
