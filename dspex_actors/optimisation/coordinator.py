@@ -11,9 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dspex_actors.errors import ConfigError, DspexError
+from dspex_actors.errors import ConfigError, DspexError, from_record
 from dspex_actors.foundation.branches import branch_spec, why_not_started
-from dspex_actors.journal.errors import JournalError
 from dspex_actors.journal.opening import open_reader
 from dspex_actors.journal.sameness import OPTIMISE, WORKFLOW, is_nodes_own
 from dspex_actors.names import OPTIMISATIONS, OPTIMISERS, RUNS
@@ -68,7 +67,7 @@ class OptimizationCoordinator(GenServer):
         """Begin with what is to go on, also when the keeper has taken it over; bring a server back that died."""
         match message:
             case "revive":
-                await self._revive()
+                self.spawn(self._revive())  # the keeper may take its time, and others ask meanwhile
             case Down(ref=Ref() as ref, reason=reason):
                 run_id = self._watched.pop(ref, None)
                 if run_id is not None:
@@ -81,7 +80,7 @@ class OptimizationCoordinator(GenServer):
         try:
             owner = await self._owner()
             rows = self._journal.list_runs(state="running", kind=OPTIMISE)
-        except (JournalError, SupervisorsError):
+        except (DspexError, SupervisorsError):
             self.send_after(REVIVE_SECONDS, "revive")
             return
         going_on = set(self._watched.values())
@@ -94,9 +93,12 @@ class OptimizationCoordinator(GenServer):
 
         Raises:
             SupervisorsError: the keeper of runs is away.
+            DspexError: what it says in place of an answer.
         """
         kind, owner = await self.call(RUNS, ("owner",))
-        return str(owner) if kind == "ok" else ""
+        if kind == "error":
+            raise from_record(owner)
+        return str(owner)
 
     async def _answer(self, run_id: str, caller: Caller) -> None:
         try:
@@ -159,13 +161,13 @@ class OptimizationCoordinator(GenServer):
         await self._bring_back(run_id)
 
     async def _goes_on(self, run_id: str) -> bool:
-        """Tell whether an optimisation is to go on here; where the journal is away nobody has said anything else."""
+        """Tell whether an optimisation is to go on here; where journal or keeper are away nobody has said otherwise."""
         try:
             row = self._journal.get_run(run_id, code=False)
             if row is None or row.state != "running":
                 return False
             return row.owner in ("", await self._owner())
-        except (JournalError, SupervisorsError):
+        except (DspexError, SupervisorsError):
             return True
 
     async def _bring_back(self, run_id: str) -> None:

@@ -7,9 +7,27 @@ import pytest
 
 from dspex_actors import ConfigError
 from dspex_actors.journal.errors import JournalError
+from dspex_actors.journal.records import RunSpec
+from dspex_actors.journal.sameness import IN_NODE, OPTIMISE
 from dspex_actors.optimisation import coordinator
 from dspex_actors.optimisation.coordinator import OptimizationCoordinator
 from supervisors.errors import NoProcess
+
+
+class Asking(OptimizationCoordinator):
+    """A coordinator with an optimisation that is this node's, and a keeper that answers so."""
+
+    def __init__(self, keeper):
+        spec = RunSpec(run_id="night", kind=OPTIMISE, settings={IN_NODE: True})
+        row = SimpleNamespace(run_id="night", state="running", owner="a", spec=spec)
+        self._journal = SimpleNamespace(get_run=lambda run_id, code: row, list_runs=lambda **which: [row])
+        self._watched, self.call, self.spawned, self.later = {}, keeper, [], []
+
+    def spawn(self, coroutine):
+        self.spawned.append(coroutine)
+
+    def send_after(self, seconds, message):
+        self.later.append(message)
 
 
 class Tried(OptimizationCoordinator):
@@ -62,3 +80,35 @@ def test_it_is_given_up_only_after_several_tries_and_never_silently(monkeypatch,
     monkeypatch.setattr(coordinator, "AGAIN_SECONDS", (0.0,) * 5)
     asyncio.run(tried._bring_back("night"))
     assert (tried.begun, len(tried.told), tried.later) == (begun, told, later)
+
+
+def test_a_keeper_that_cannot_say_whose_it_is_has_said_nothing():
+    """Else what it has just taken over was nobody's, and stood still until the node was started again."""
+
+    async def full(name, request):
+        return "error", JournalError("no space").to_record()
+
+    async def main():
+        asking = Asking(full)
+        await asking._revive()
+        assert (asking.spawned, asking.later) == ([], ["revive"])
+        assert await asking._goes_on("night")
+
+    asyncio.run(main())
+
+
+def test_who_asks_is_answered_while_the_keeper_takes_its_time():
+    async def main():
+        answers = asyncio.Event()
+
+        async def slow(name, request):
+            await answers.wait()
+            return "ok", "a"
+
+        asking = Asking(slow)
+        await asyncio.wait_for(asking.handle_info("revive"), 10)
+        answers.set()
+        await asking.spawned.pop()
+        asking.spawned.pop().close()
+
+    asyncio.run(main())
