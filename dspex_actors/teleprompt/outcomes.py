@@ -39,10 +39,13 @@ def outcome(system: System, step: Run, run_id: str) -> Any:
 
 
 def _scored(result: EvaluationResult) -> Scored:
-    rows = [0.0 if one.score is None else float(one.score) for one in result.results]
+    rows: list[float] = []
+    error = None
+    for one in result.results:  # once: they are read from the journal as they are gone through
+        rows.append(0.0 if one.score is None else float(one.score))
+        error = error or one.error
     # Summed in the order of the examples, as DSPy does: the run's own sum is in that of the answers, and may be off by
     # a digit that decides.
-    error = next((one.error for one in result.results if one.error is not None), None)
     return Scored(score_of(rows) if rows else None, rows, result.failed, result.run_id, error)
 
 
@@ -97,9 +100,9 @@ def bootstrapped(step: Bootstrap, result: EvaluationResult, run_id: str) -> Boot
     Raises:
         RunFailed: it reached `max_errors`; it can be caught as the error that did it, too.
     """
-    looked_at: list[Attempt] = []
+    errors: list[Mapping[str, Any]] = []
     found = select(
-        _noted(_attempts(result.results, run_id), looked_at),
+        _with_errors(_attempts(result.results, run_id), errors),
         max_bootstrapped_demos=step.max_bootstrapped_demos,
         max_errors=step.max_errors,
     )
@@ -112,7 +115,7 @@ def bootstrapped(step: Bootstrap, result: EvaluationResult, run_id: str) -> Boot
             f"{record.get('type')}: {record.get('message')}",
             run_id,
         )
-        if is_outage([one for attempt in looked_at for one in attempt.errors]):
+        if is_outage(errors):
             vars(error)[_AWAY] = True
         raise error from from_record(record)
     return found
@@ -123,9 +126,10 @@ def says_nothing(error: Exception) -> bool:
     return isinstance(error, AuthError | QuotaExhausted) or _AWAY in vars(error)
 
 
-def _noted(attempts: Iterable[Attempt], seen: list[Attempt]) -> Iterator[Attempt]:
+def _with_errors(attempts: Iterable[Attempt], errors: list[Mapping[str, Any]]) -> Iterator[Attempt]:
+    """Give attempts, and keep of each nothing but its errors: what it has written may be large."""
     for attempt in attempts:
-        seen.append(attempt)
+        errors.extend(attempt.errors)
         yield attempt
 
 

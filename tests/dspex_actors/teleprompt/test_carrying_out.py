@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -369,6 +370,34 @@ def test_a_bootstrap_that_met_nothing_but_an_outage_is_no_verdict_and_is_made_an
     is_out[0] = False
     assert carried(node, steps()) == 0
     assert list(node.rows) == ["night.0", "night.0b"]
+
+
+def test_of_what_teachers_wrote_nothing_is_kept_but_errors_and_results_are_gone_through_once():
+    """They are as many as there are examples, and are read from the journal a page at a time."""
+    alive, read = weakref.WeakSet(), []
+
+    class Large:
+        pass
+
+    class Results:
+        def __iter__(self):
+            read.append(len(alive))
+            for place in range(20):
+                large = Large()
+                alive.add(large)
+                fields = {"success": False, "steps": [("self", {"q": large}, {})], "errors": []}
+                del large
+                yield SimpleNamespace(index=place, prediction=fields, error=None, score=1.0)
+                del fields
+                read.append(len(alive))
+
+    step = Bootstrap(worded("teach"), EXAMPLES, metric, 2, max_errors=2)
+    outcomes.bootstrapped(step, SimpleNamespace(results=Results()), "r")
+    assert len(read) == 21
+    assert max(read) <= 2
+    read.clear()
+    assert outcomes._scored(SimpleNamespace(results=Results(), failed=0, run_id="r")).score == 100.0
+    assert len(read) == 21
 
 
 def test_who_asks_the_same_as_one_that_failed_or_was_given_up_asks_itself():
