@@ -74,8 +74,10 @@ class Keeping:
             with contextlib.suppress(JournalError):
                 if looks % int(TIDY_SECONDS / LOOK_SECONDS) == 0:
                     await asyncio.to_thread(self._tidy)
-                for row in await asyncio.to_thread(self._running):
+                rows = await asyncio.to_thread(self._running)
+                for row in rows:
                     await self._spread(row)
+                self._forget(rows)
             looks += 1
             await asyncio.sleep(LOOK_SECONDS)
 
@@ -98,6 +100,11 @@ class Keeping:
                     keeper = await self._keeper.call(MEMBERSHIP, Lookup(node, RUNS))
                     self._keeper.cast(keeper, KeepCopy(run_id, _whole(row), self._me))
                     told.add(node)
+
+    def _forget(self, running: list[RunRow]) -> None:
+        """Forget who was told of runs that have ended without a result, or pause: what goes on is told anew."""
+        named = {run_id for row in running for run_id in (_whose(row), row.run_id)}
+        self._told = {run_id: nodes for run_id, nodes in self._told.items() if run_id in named}
 
     def drop(self, row: RunRow) -> None:
         """Have nothing more kept of the dataset of a run, here and elsewhere."""
@@ -163,6 +170,9 @@ class Keeping:
             is_old = self._copies.age_of(run_id, time.time()) > GONE_SECONDS
             if not self._is_needed(run_id) or (is_old and self._journal.get_run(run_id) is None):
                 self._copies.drop_all_of(run_id)
+        for digest, (path, _) in list(self._held.items()):
+            if not path.exists():
+                self._held.pop(digest, None)
 
     # --- giving -----------------------------------------------------------------------------------------------------
 
@@ -184,7 +194,7 @@ class Keeping:
     def _hold(self, descriptor: dict[str, Any]) -> Held:
         _, path = self._copies.open(descriptor)
         looks = _looks(path)
-        for digest, known in self._held.items():
+        for digest, known in list(self._held.items()):  # as it is now: other threads add to it
             if known == (path, looks):
                 return Held(digest, looks[0])
         digest = digest_of(path)

@@ -240,6 +240,55 @@ def test_some_nodes_are_told_to_keep_a_running_runs_dataset_and_again_when_they_
     assert [to for to, _ in node.sent][NODES:] == [node.sent[NODES][0], told[0]]
 
 
+def test_several_nodes_that_ask_for_datasets_at_once_are_all_answered(world, tmp_path):
+    """An error here ended the keeper of runs, and with it what it was asked."""
+    keeping_ = world.keepers["a"]
+    files = [tmp_path / f"{name}.jsonl" for name in "abc"]
+    for path in files:
+        path.write_text(f'{{"q": "{path.name}"}}\n')
+
+    class Meanwhile:
+        """What a file looks like; being asked whether it is the same has another one be added."""
+
+        def __eq__(self, other):
+            keeping_._held[f"{len(keeping_._held)}"] = (files[2], (0, 0))
+            return False
+
+        __hash__ = None
+
+    keeping_._held["first"] = (files[0], Meanwhile())
+    for path in files[:2]:
+        opened = open_dataset(path)
+        assert keeping_._hold({"digest": opened.digest, **opened.descriptor}).size == path.stat().st_size
+
+
+def test_nothing_is_remembered_of_runs_that_go_on_no_more_nor_of_files_that_are_gone(world, tmp_path):
+    node, journal = world.nodes["a"], Far("running", "running")
+    keeping_ = Keeping(node, journal, lambda row: ["n0"])
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"q": "x"}\n')
+    opened = open_dataset(path)
+    keeping_._hold({"digest": opened.digest, **opened.descriptor})
+
+    async def look():
+        task = asyncio.create_task(keeping_._keep_looking())
+        sent = len(node.sent)
+        while len(node.sent) == sent or not keeping_._told:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        task.cancel()
+
+    asyncio.run(look())
+    assert (set(keeping_._told), len(keeping_._held)) == ({"r0", "r1"}, 1)
+    journal.rows["r0"].state = "cancelled"
+    path.unlink()
+    keeping_._told.pop("r1")  # so that it is told again, and the look is seen
+    asyncio.run(look())
+    assert (set(keeping_._told), keeping_._held) == ({"r1"}, {})
+    journal.rows["r0"].state = "running"
+    asyncio.run(look())
+    assert set(keeping_._told) == {"r0", "r1"}
+
+
 def test_what_runs_of_an_optimisation_share_goes_to_the_same_nodes_and_stays_there_until_it_is_over(world, tmp_path):
     made = spool([{"q": f"{n}"} for n in range(9)], tmp_path / "night-0123abcd.spool", ["q"])
     node, journal = world.nodes["a"], Far("running", "running", "running")
