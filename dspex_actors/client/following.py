@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dspex_actors.client.looking import COME_BACK_SECONDS, PATIENCE_SECONDS, POLL_LAST, look
+from dspex_actors.client.looking import COME_BACK_SECONDS, PATIENCE_SECONDS, POLL_LAST, look, wait_for_end
 from dspex_actors.errors import ConfigError, DspexError, RunInterrupted, from_record
 from dspex_actors.foundation.home import HOME
 from dspex_actors.journal.errors import JournalError
@@ -75,6 +75,14 @@ class Following:
                 self.close()
                 return self._elsewhere()
             time.sleep(POLL_LAST)
+
+    def wait(self, seconds: float) -> None:
+        """Return when the run has ended, after so many seconds at the latest."""
+        wait_for_end([self._run_id], self._ask if self._node is None else self._ask_there, seconds)
+
+    def _ask_there(self, *request: Any, timeout: float) -> Any:
+        assert self._node is not None
+        return _asked(self._node, request, timeout)
 
     def _elsewhere(self) -> dict[str, Any]:
         """Find a node of the cluster that has the run; return what it says of it.
@@ -146,10 +154,7 @@ class Following:
 
     def _portion(self, request: Any) -> list[Any]:
         assert self._node is not None
-        kind, value = self._node.call(RUNS, request, PATIENCE_SECONDS)
-        if kind == "error":
-            raise from_record(value)
-        portion: list[Any] = value
+        portion: list[Any] = _asked(self._node, request, PATIENCE_SECONDS)
         return portion
 
     def order(self, *request: Any) -> bool:
@@ -169,8 +174,12 @@ class Following:
 
 
 def _progress(node: Node, run_id: str, timeout: float) -> dict[str, Any]:
-    kind, value = node.call(RUNS, ("progress", run_id), timeout)
+    found: dict[str, Any] = _asked(node, ("progress", run_id), timeout)
+    return found
+
+
+def _asked(node: Node, request: Any, timeout: float) -> Any:
+    kind, value = node.call(RUNS, request, timeout)
     if kind == "error":
         raise from_record(value)
-    found: dict[str, Any] = value
-    return found
+    return value

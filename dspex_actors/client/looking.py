@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from dspex_actors.errors import RunInterrupted
+from dspex_actors.errors import DspexError, RunInterrupted
 from dspex_actors.journal.errors import JournalError
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import RunRow
 from dspex_actors.journal.summary import run_summary
 from supervisors.client.launch import node_runs
-from supervisors.errors import CallTimeout, NodeDown, NoProcess, ServerExited
+from supervisors.errors import CallTimeout, NodeDown, NoProcess, ServerExited, SupervisorsError
 
-POLL_LAST = 0.25
+#: A run that is waited for is looked at this often, in seconds: at first often, then less often. Its end is told.
+POLL_FIRST, POLL_LAST = 0.05, 0.25
+#: A keeper of runs that has not answered so many seconds after it should have is looked at.
+LATE_SECONDS = 1.0
 #: How long a node that fell is waited for before a run counts as interrupted, in seconds; and one that is there and
 #: does not answer.
 COME_BACK_SECONDS, PATIENCE_SECONDS = 4.0, 60.0
@@ -53,6 +56,26 @@ def look(run_id: str, ask: Callable[..., Any], data_dir: Path, journal: JournalR
                     return {"summary": run_summary(row), "note": {}}
                 raise RunInterrupted("the node went away", run_id=run_id) from None
             time.sleep(0.05)
+
+
+def wait_for_end(run_ids: Iterable[str], ask: Callable[..., Any], seconds: float) -> None:
+    """Return when one of some runs has ended, after so many seconds at the latest; what has become of it is looked at.
+
+    A keeper of runs that cannot be asked, or is of an earlier version, has its askers sleep.
+
+    Args:
+        run_ids: the runs.
+        ask: asks the keeper of runs.
+        seconds: how long.
+    """
+    until, asked = time.monotonic() + seconds, list(run_ids)
+    if not asked:  # nothing is under way: who waits, waits for something else
+        time.sleep(seconds)
+        return
+    try:
+        ask("wait", asked, seconds, timeout=seconds + LATE_SECONDS)
+    except (DspexError, SupervisorsError):
+        time.sleep(max(0.0, until - time.monotonic()))
 
 
 def _row(run_id: str, journal: JournalReader) -> RunRow | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -12,7 +11,7 @@ from dspex_actors.client.ecosystems import Ecosystems
 from dspex_actors.client.following import Following
 from dspex_actors.client.full import check_full
 from dspex_actors.client.inputs import check_has_lm, code_of, dataset_inputs, plain_numbers, with_inputs
-from dspex_actors.client.looking import ENDED, POLL_LAST
+from dspex_actors.client.looking import ENDED, POLL_FIRST, POLL_LAST
 from dspex_actors.client.money import check_prices, why_paused
 from dspex_actors.client.optimisations import Optimisations
 from dspex_actors.client.own_books import Reporting
@@ -42,9 +41,6 @@ from dspex_actors.runs.snapshot import pack_surroundings
 from dspex_actors.settings import settings as program_settings
 from supervisors import Node
 from supervisors.errors import NodeDown, SupervisorsError
-
-#: A run's progress is asked for at first often, then less often, in seconds.
-POLL_FIRST = 0.01
 
 _current: list[System] = []
 
@@ -262,7 +258,7 @@ class System(NodeParts, Ecosystems, Optimisations):
                     raise
                 if summary["state"] in ENDED:
                     return self._ended(run_id, following.results())
-                time.sleep(poll)
+                following.wait(poll)
                 poll = min(POLL_LAST, poll * 1.3)
 
     def _ended(self, run_id: str, journal: JournalReader | None = None) -> EvaluationResult:

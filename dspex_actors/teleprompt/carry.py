@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from dspex_actors.client.looking import ENDED, POLL_LAST
-from dspex_actors.client.system import POLL_FIRST
+from dspex_actors.client.looking import ENDED, POLL_FIRST, POLL_LAST
 from dspex_actors.errors import BudgetExceeded, DspexError, RunInterrupted
 from dspex_actors.journal.errors import Fenced, JournalError, NotHere
 from dspex_actors.journal.records import RunRow
@@ -109,7 +107,7 @@ class _Carrier:
                 if self._before:
                     self._pause_forgotten()
                 if not self._look() and not self._strands.over:
-                    time.sleep(self._poll)
+                    self._keeper.wait(self._running, self._poll)
                     self._poll = min(POLL_LAST, self._poll * 1.3)
             self._drop()
             self._tried.check()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from dspex_actors.client.looking import look
+from dspex_actors.client.looking import look, wait_for_end
 from dspex_actors.errors import DspexError, RunInterrupted
 from dspex_actors.journal.errors import JournalError
 from dspex_actors.journal.records import Part, RunRow
@@ -62,6 +62,10 @@ class Keeper:
     def look(self, run_id: str) -> dict[str, Any]:
         """Return how a run stands."""
         return self.insist(lambda: look(run_id, self._system._ask, self._system.data_dir, self._system.journal))
+
+    def wait(self, run_ids: Iterable[str], seconds: float) -> None:
+        """Return when one of some runs has ended, after so many seconds at the latest."""
+        wait_for_end(run_ids, self._system._ask, seconds)
 
     def pause(self, run_id: str, why: str) -> None:
         """Pause a run."""

@@ -8,6 +8,7 @@ Requests (all plain data):
     ("cancel"|"pause", run_id, reason)  → run row
     ("open", run_id)                    → what its evaluator needs to begin or go on
     ("progress", run_id)                → summary, note
+    ("wait", run_ids, seconds)          → those that have ended, as soon as one has; none when the time is up
     ("list", limit)                     → summaries
     ("workflow", ...)                   → as `workflows` says
 and of evaluators what stands in `runs.messages`.
@@ -23,7 +24,6 @@ from typing import Any
 
 from dspex_actors.errors import ConfigError, DspexError
 from dspex_actors.foundation import collector
-from dspex_actors.foundation.branches import branch_spec, why_not_started
 from dspex_actors.journal.budget import set_budget
 from dspex_actors.journal.copies import check_order
 from dspex_actors.journal.errors import JournalError
@@ -33,45 +33,25 @@ from dspex_actors.journal.rows import unpacked_rows
 from dspex_actors.journal.sameness import HELD, check_goes_on
 from dspex_actors.journal.store import Appended, Batch
 from dspex_actors.journal.summary import run_summary
-from dspex_actors.names import EVALUATORS, check_run_id, run_name
+from dspex_actors.names import check_run_id
 from dspex_actors.observe.reporting import report_from_actor
 from dspex_actors.runs import notes
 from dspex_actors.runs.datasets.keeping import Keeping
 from dspex_actors.runs.datasets.messages import DropCopy, GetCopy, GetPiece, KeepCopy
-from dspex_actors.runs.evaluator.actor import Evaluator
 from dspex_actors.runs.keeper import workflows
 from dspex_actors.runs.keeper.batches import end_batches
+from dspex_actors.runs.keeper.evaluators import AWAY_SECONDS, Evaluators
 from dspex_actors.runs.keeper.opened import opened
 from dspex_actors.runs.keeper.takeover import TakeOver
 from dspex_actors.runs.keeper.telling import tell_cluster
+from dspex_actors.runs.keeper.waiting import Waiting
 from dspex_actors.runs.messages import Add, End, Note, Paid
 from dspex_actors.runs.standby.answering import answer_coordinator, answer_reader
 from dspex_actors.runs.standby.leading import Leading
 from dspex_actors.runs.standby.messages import DropRun, OfCoordinator, OfReader
-from supervisors import NO_REPLY, ChildSpec, Down, ExitReason, GenServer
+from supervisors import NO_REPLY, Down, ExitReason, GenServer
 from supervisors.cluster.leases.handle import LeaseEnded
 from supervisors.cluster.membership.messages import NodeChanged, NodeDown, NodeUp
-from supervisors.errors import (
-    AlreadyPresent,
-    AlreadyStarted,
-    ChildNotFound,
-    ChildRestarting,
-    ChildRunning,
-    NoProcess,
-    ServerExited,
-    SupervisorsError,
-)
-from supervisors.first_use import ensure_branch
-from supervisors.host import processes
-
-#: An evaluator that has ended is cleared away at this interval, in seconds, so many times at most.
-CLEAR_SECONDS, CLEAR_TRIES = 0.05, 200
-#: A run whose evaluator has died more often than this within this many seconds is given up.
-MAX_FALLS, FALL_SECONDS = 8, 60.0
-#: What could not be done because the journal was away is tried again after so many seconds.
-AWAY_SECONDS = 0.5
-#: While its branch of the tree is being restarted an evaluator cannot be started: how often to try, and how long apart.
-START_TRIES, START_SECONDS = 100, 0.05
 
 
 class Runs(GenServer):
@@ -80,21 +60,20 @@ class Runs(GenServer):
     async def init(self, workers: int, replicas: int | None = None) -> None:
         """Open the journal; go on with what was running, or mark it as paused after a new start of the node."""
         report_from_actor(self)
-        self._workers = workers
         collector.expect_many()
         node = self.node
         data_dir = Path(node["data_dir"])
         self._journal = open_journal(data_dir)
         self._notes: dict[str, dict[str, Any]] = {}
-        self._watched: dict[Any, str] = {}
-        self._falls: dict[str, list[float]] = {}
         self._looks_at_workflows = False
+        self._waiting = Waiting(self, self._is_under_way)
         self._takeover = TakeOver(self, self._journal, self._go_on)
         self._takeover.begin()
         self._datasets = Keeping(self, self._journal, lambda row: self._leading.copies_of(row) or self._takeover.others)
         self._datasets.begin()
         self._leading = Leading(self, self._journal, self._go_on, replicas, self._datasets.begin)
         self._leading.afterwards.deleted = self._deleted
+        self._evaluators = Evaluators(self, self._journal, workers, self._leading.has, self._halt)
         marker = data_dir / "run" / "runs.daemon"
         same_daemon = marker.exists() and marker.read_text() == node["uid"]
         marker.write_text(node["uid"])
@@ -103,7 +82,7 @@ class Runs(GenServer):
         self._begins_with = "revive" if goes_on else "pause"
         if goes_on or not self._pause("the node was stopped or killed"):
             self.send_after(0.0, self._begins_with)
-        self.spawn(tell_cluster(self, workers, lambda: len(self._watched), look=self._leading.attend))
+        self.spawn(tell_cluster(self, workers, lambda: self._evaluators.count, look=self._leading.attend))
 
     async def terminate(self, reason: ExitReason) -> None:
         """Close the journal; where the node is stopped, runs that are under way are paused first.
@@ -126,6 +105,8 @@ class Runs(GenServer):
 
     async def handle_call(self, request: Any, caller: Any) -> Any:
         """Answer one request; an error of ours travels as its record."""
+        if isinstance(request, tuple) and request[0] == "wait" and len(request) == 3:
+            return self._wait(caller, *request[1:])
         if self._leading.is_on or (isinstance(request, tuple) and request[0] in ("cancel", "pause", "delete")):
             # Beside everything else: an evaluator that is being ended brings its last results, copies take their time.
             self.spawn(self._reply_later(request, caller))
@@ -134,6 +115,17 @@ class Runs(GenServer):
             self.spawn(self._datasets.give(request, caller))
             return NO_REPLY
         return await self._reply_to(request)
+
+    def _wait(self, caller: Any, run_ids: Any, seconds: Any) -> Any:
+        try:
+            self._waiting.ask(caller, run_ids, seconds)
+        except DspexError as error:
+            return "error", error.to_record()
+        return NO_REPLY
+
+    def _is_under_way(self, run_id: str) -> bool:
+        row = self._journal.follow_run(run_id)
+        return row is not None and row.state == "running"
 
     async def _reply_later(self, request: Any, caller: Any) -> None:
         self.reply(caller, await self._reply_to(request))
@@ -194,6 +186,7 @@ class Runs(GenServer):
                     self._datasets.drop(row)
                     self._end_batches(row)
                 self._notes.pop(run_id, None)
+                self._waiting.changed(run_id)
                 return None
             case (("cancel" | "pause") as verb, run_id, reason):
                 return await self._halt(run_id, "cancelled" if verb == "cancel" else "paused", reason)
@@ -247,7 +240,7 @@ class Runs(GenServer):
                     if row.spec.kind in HELD or not self._leading.has(row):
                         continue  # its program goes on with it, or another node, or who gets its lease
                     with contextlib.suppress(ConfigError):  # it is written down why
-                        await self._start(row.run_id)
+                        await self._evaluators.start(row.run_id)
             case NodeUp() | NodeDown() | NodeChanged() if self._journal.is_far:
                 self._takeover.hear(message)
             case NodeUp() | NodeDown() | NodeChanged() | LeaseEnded():
@@ -258,11 +251,9 @@ class Runs(GenServer):
                 if goes_on:
                     self._look_at_workflows()
             case ("ended", run_id, reason):
-                self.spawn(self._after_end(run_id, reason))
+                self._evaluators.ended(run_id, reason)
             case Down(ref=ref, reason=reason):
-                run_id = self._watched.pop(ref, None)
-                if run_id is not None:
-                    await self._take(("ended", run_id, reason))
+                self._evaluators.down(ref, reason)
 
     def _look_at_workflows(self) -> None:
         if not self._looks_at_workflows:
@@ -280,97 +271,17 @@ class Runs(GenServer):
     async def _go_on(self, row: RunRow) -> dict[str, Any]:
         if row.state != "finished":
             row = self._journal.set_state(row.run_id, "running")
-            await self._start(row.run_id)
+            await self._evaluators.start(row.run_id)
         return run_summary(row)
-
-    async def _start(self, run_id: str) -> None:
-        spec = ChildSpec(
-            run_name(run_id),
-            Evaluator,
-            args=(run_id, self._workers),
-            restart="transient",
-            name=run_name(run_id),
-            shutdown=10.0,
-        )
-        for _ in range(START_TRIES):
-            await ensure_branch(self, branch_spec(EVALUATORS))
-            try:
-                ref = await self.start_child(EVALUATORS, spec)
-            except AlreadyStarted as error:
-                ref = error.ref
-            except (AlreadyPresent, NoProcess, ServerExited):
-                # Ended and not cleared away yet, or its supervisor is at it, or that is being restarted itself.
-                if not await self._clear(run_id):
-                    await asyncio.sleep(START_SECONDS)
-                continue
-            except SupervisorsError as error:
-                self._journal.set_state(run_id, "failed", f"its evaluator did not start: {error}")
-                raise ConfigError(f"the run {run_id} cannot start: {why_not_started(error)}") from None
-            if ref is not None and processes.has_ended(ref.pid, ref.born):
-                await asyncio.sleep(START_SECONDS)  # its supervisor does not know yet
-                continue
-            if ref is not None:
-                self._watched[ref] = run_id
-                self.monitor(ref)
-            return
-        self._journal.set_state(run_id, "failed", "its evaluator did not start; see `dspex logs`")
-        raise ConfigError(f"the run {run_id} cannot start: see `dspex logs`")
-
-    async def _clear(self, run_id: str) -> bool:
-        """Forget an ended evaluator's child spec; return whether that is possible now."""
-        try:
-            await self.delete_child(EVALUATORS, run_name(run_id))
-        except ChildNotFound:
-            return True
-        except (NoProcess, ServerExited, ChildRestarting, ChildRunning):
-            return False
-        return True
-
-    async def _clear_away(self, run_id: str) -> None:
-        """Forget an ended evaluator's child spec, as soon as its supervisor has noticed the end too."""
-        if await self.whereis(EVALUATORS) is None:
-            return  # there was none since the node started
-        for _ in range(CLEAR_TRIES):
-            if await self._clear(run_id):
-                return
-            await asyncio.sleep(CLEAR_SECONDS)
-            row = self._journal.get_run(run_id)
-            if row is not None and row.state == "running":
-                return  # resumed meanwhile: it has an evaluator again
-
-    async def _after_end(self, run_id: str, reason: Any) -> None:
-        """Clear away an evaluator that has ended for good; one that died comes back, its supervisor dead or not."""
-        try:
-            row = self._journal.get_run(run_id)
-        except JournalError:
-            self.send_after(AWAY_SECONDS, ("ended", run_id, reason))
-            return
-        if row is None or row.state != "running" or not self._leading.has(row):
-            self._falls.pop(run_id, None)
-            await self._clear_away(run_id)
-            return
-        now = time.monotonic()
-        falls = self._falls[run_id] = [
-            *(at for at in self._falls.get(run_id, ()) if now - at < FALL_SECONDS),
-            now,
-        ]
-        if len(falls) > MAX_FALLS:
-            why = f"its evaluator died {len(falls)} times within {FALL_SECONDS:g} s, last of: {reason}"
-            self._falls.pop(run_id)
-            await self._halt(run_id, "failed", why)
-            await self._clear(run_id)
-            return
-        with contextlib.suppress(ConfigError):  # it is written down why
-            await self._start(run_id)
 
     async def _halt(self, run_id: str, state: Any, reason: str) -> dict[str, Any]:
         halted = workflows.halt(self._journal, self._row(run_id), state, reason)
+        self._waiting.changed(*(row.run_id for row in halted))
         await asyncio.gather(*(self._end_evaluator(row) for row in halted))
         return run_summary(self._row(run_id))
 
     async def _end_evaluator(self, row: RunRow) -> None:
-        with contextlib.suppress(ChildNotFound, NoProcess, ServerExited):
-            await self.terminate_child(EVALUATORS, run_name(row.run_id))
+        await self._evaluators.end(row.run_id)
         if row.state == "cancelled":
             self._end_batches(row)
 
@@ -378,7 +289,7 @@ class Runs(GenServer):
         row = self._row(run_id)
         if row.state == "running":
             raise ConfigError(f"run {run_id} is running: pause or cancel it first")
-        await self._clear_away(run_id)  # its evaluator may still be bringing its last results
+        await self._evaluators.clear_away(run_id)  # its evaluator may still be bringing its last results
         row = self._row(run_id)
         if row.state == "running":
             raise ConfigError(f"run {run_id} was resumed meanwhile: pause or cancel it first")
@@ -390,6 +301,7 @@ class Runs(GenServer):
         self._datasets.drop(row)
         notes.clear(self._journal.path.parent, row.run_id)
         self._notes.pop(row.run_id, None)
+        self._waiting.changed(row.run_id)
 
     def _end_batches(self, row: RunRow) -> None:
         if row.spec.settings.get("batch") is not None:

@@ -16,6 +16,8 @@ from dspex_actors.lm.attempts import Attempt
 from dspex_actors.names import run_name
 from dspex_actors.runs import notes
 from dspex_actors.runs.keeper.actor import Runs
+from dspex_actors.runs.keeper.evaluators import Evaluators
+from dspex_actors.runs.keeper.waiting import Waiting
 from dspex_actors.runs.messages import Paid
 from dspex_actors.runs.standby.leading import Leading
 from supervisors import ExitReason, Ref
@@ -26,6 +28,7 @@ def keeper_of(folder):
     keeper = Runs.__new__(Runs)
     keeper._journal, keeper._notes = Journal(folder / "journal.db"), {}
     keeper._leading = Leading(SimpleNamespace(node={"data_dir": folder}), keeper._journal, None, None)
+    keeper._waiting = Waiting(keeper, keeper._is_under_way)
     return keeper
 
 
@@ -39,7 +42,7 @@ def test_runs_are_paused_when_the_node_is_stopped_and_not_when_their_keeper_cras
     assert JournalReader(tmp_path / "journal.db").get_run("r").state == state
 
 
-def test_what_is_noted_beside_the_journal_goes_with_its_run(tmp_path, monkeypatch):
+def test_what_is_noted_beside_the_journal_goes_with_its_run(tmp_path):
     """And a run that was resumed while its end was waited for stays."""
     keeper = keeper_of(tmp_path)
     dropped = []
@@ -52,7 +55,7 @@ def test_what_is_noted_beside_the_journal_goes_with_its_run(tmp_path, monkeypatc
         if run_id == "s":
             keeper._journal.set_state("s", "running")
 
-    monkeypatch.setattr(keeper, "_clear_away", resumed)
+    keeper._evaluators = SimpleNamespace(clear_away=resumed)
     assert asyncio.run(keeper._reply_to(("delete", "r"))) == ("ok", None)
     assert "resumed meanwhile" in asyncio.run(keeper._reply_to(("delete", "s")))[1]["message"]
     assert [keeper._journal.get_run(run_id) is None for run_id in ("r", "s")] == [True, False]
@@ -112,6 +115,7 @@ def test_all_runs_of_an_optimisation_are_halted_before_the_first_evaluator_is_wa
         await asyncio.wait_for(together.wait(), 10)
 
     keeper.terminate_child = terminate_child
+    keeper._evaluators = Evaluators(keeper, keeper._journal, 1, keeper._leading.has, keeper._halt)
     kind, summary = asyncio.run(keeper._reply_to(request_))
     assert (kind, summary["state"]) == ("ok", state)
     assert [name for name, _ in ending] == [run_name(run_id) for run_id in ("o", "o.0", "o.1")]
