@@ -7,6 +7,7 @@ import time
 import click
 
 from dspex_actors.cli import connection
+from dspex_actors.cli.finding import OPTIMISATIONS, find, limit_option, tell_newest
 from dspex_actors.cli.optimizations_look import (
     candidate_record,
     differences,
@@ -16,19 +17,17 @@ from dspex_actors.cli.optimizations_look import (
     status_record,
 )
 from dspex_actors.cli.optimize import check_output, follow, handle_of, limit_options, output_option
-from dspex_actors.cli.output import console, json_option, print_json
-from dspex_actors.cli.shell import DONE, FAILED, MISUSED, LazyGroup, say_error, say_note
+from dspex_actors.cli.output import json_option, print_json
+from dspex_actors.cli.runs_end import halt
+from dspex_actors.cli.shell import DONE, FAILED, LazyGroup, say_note
 from dspex_actors.client.optimisations import status_at
 from dspex_actors.errors import ConfigError
-from dspex_actors.foundation.home import default_data_dir
-from dspex_actors.journal.index import Found, all_runs, find_run
-from dspex_actors.journal.sameness import OPTIMISE
+from dspex_actors.journal.index import Found
 from dspex_actors.journal.summary import run_summary
 from dspex_actors.runs.optimisations import Found as Candidate
-from dspex_actors.runs.optimisations import best_of, found_in
+from dspex_actors.runs.optimisations import OptimizationStatus, best_of, found_in
 
 _HERE = "dspex_actors.cli.optimizations"
-_NONE = "no optimisations yet: `dspex optimize PROGRAM DATA --optimizer NAME --metric M` makes one"
 
 
 @click.group(
@@ -42,53 +41,22 @@ _NONE = "no optimisations yet: `dspex optimize PROGRAM DATA --optimizer NAME --m
         "cancel": (f"{_HERE}:cancel", "end it for good"),
     },
 )
-@click.option("--limit", type=click.IntRange(1), metavar="N", default=20, show_default=True, help="The newest so many.")
+@limit_option
 @json_option
 @click.pass_context
 def optimizations(ctx: click.Context, limit: int, as_json: bool) -> int:
     """List optimisations, newest first; or show, compare, resume or end one."""
     if ctx.invoked_subcommand is not None:
         return DONE
-    found, broken = _all(limit)
-    statuses = [status_at(one.reader, one.row, time.time()) for one in found]
-    if as_json:
-        print_json([
-            status_record(status) | {"journal": str(one.reader.path)}
-            for status, one in zip(statuses, found, strict=False)
-        ])  # fmt: skip
-    elif statuses:
-        show_list(statuses)
-    elif not broken:
-        console().print(_NONE)
-    for error in broken:
-        say_error(error.message)
-    return MISUSED if broken else DONE
+    return tell_newest(OPTIMISATIONS, limit, as_json, lambda one: status_record(_status(one)), _show_list)
 
 
-def _all(limit: int) -> tuple[list[Found], list[ConfigError]]:
-    """Return the newest optimisations, at most so many."""
-    found, broken = all_runs(default_data_dir().absolute(), kind=OPTIMISE, limit=limit)
-    return list(found), list(broken)
+def _show_list(found: list[Found]) -> None:
+    show_list([_status(one) for one in found])
 
 
-def _find(run_id: str | None) -> Found:
-    """Return an optimisation and the journal that has it; without an id the newest one."""
-    if run_id is None:
-        found, broken = _all(1)
-        if not found and broken:
-            raise broken[0]
-        if not found:
-            raise ConfigError(_NONE)
-        return found[0]
-    try:
-        one = find_run(run_id, default_data_dir().absolute())
-    except ConfigError as error:
-        raise ConfigError(
-            error.message.replace("no run", "no optimisation").replace("dspex runs", "dspex optimizations")
-        ) from None
-    if one.row.spec.kind != OPTIMISE:
-        raise ConfigError(f"run {run_id} is no optimisation: see `dspex runs show {run_id}`")
-    return one
+def _status(one: Found) -> OptimizationStatus:
+    return status_at(one.reader, one.row, time.time())
 
 
 def _candidates(one: Found) -> tuple[list[Candidate], Candidate | None]:
@@ -101,12 +69,12 @@ def _candidates(one: Found) -> tuple[list[Candidate], Candidate | None]:
 @json_option
 def show_one(run_id: str | None, as_json: bool) -> int:
     """Show an optimisation: its figures, and its candidates, the best first. Without an id the newest."""
-    return show_found(_find(run_id), as_json)
+    return show_found(find(run_id, OPTIMISATIONS), as_json)
 
 
 def show_found(one: Found, as_json: bool) -> int:
     """Show an optimisation; return the exit status."""
-    status, (candidates, _) = status_at(one.reader, one.row, time.time()), _candidates(one)
+    status, (candidates, _) = _status(one), _candidates(one)
     if as_json:
         parts = [part._asdict() for part in one.reader.parts_of(one.row.run_id)]
         print_json(run_summary(one.row, time.time()) | status_record(status, candidates) | {"parts": parts})
@@ -122,7 +90,7 @@ def show_found(one: Found, as_json: bool) -> int:
 @json_option
 def diff(run_id: str, first: str, second: str, as_json: bool) -> int:
     """Compare two candidates by their numbers in `show`, or "best": instructions, fields, demos."""
-    candidates, result = _candidates(_find(run_id))
+    candidates, result = _candidates(find(run_id, OPTIMISATIONS))
     a, b = (_candidate(candidates, result, text) for text in (first, second))
     found = differences(a.state, b.state)
     if as_json:
@@ -164,7 +132,7 @@ def resume(
     Limits that are given hold from now on, what was spent included; the others stay as they were.
     """
     check_output(output)
-    one = _find(run_id)
+    one = find(run_id, OPTIMISATIONS)
     given = {"usd": budget, "calls": max_calls, "seconds": max_seconds}
     settings = one.row.spec.settings
     there = {"usd": "budget", "calls": "max_calls", "seconds": "max_seconds"}
@@ -180,12 +148,7 @@ def resume(
 @json_option
 def pause(run_id: str, as_json: bool) -> int:
     """Pause an optimisation: what is in flight is given up, what was answered stays."""
-    one = _find(run_id)
-    if one.row.state == "running":
-        with connection.over(one.folder) as system:
-            handle_of(system, run_id).pause("by dspex optimizations pause")
-    elif one.row.state != "paused":
-        raise ConfigError(f"optimisation {run_id} is {one.row.state}: there is nothing to pause")
+    halt("pause", run_id, OPTIMISATIONS)
     return _tell(run_id, as_json, f"go on with `dspex optimizations resume {run_id}`")
 
 
@@ -194,18 +157,13 @@ def pause(run_id: str, as_json: bool) -> int:
 @json_option
 def cancel(run_id: str, as_json: bool) -> int:
     """End an optimisation for good; its candidates stay."""
-    one = _find(run_id)
-    if one.row.state == "finished":
-        raise ConfigError(f"optimisation {run_id} is finished: there is nothing to cancel")
-    if one.row.state != "cancelled":
-        with connection.over(one.folder) as system:
-            handle_of(system, run_id).cancel("by dspex optimizations cancel")
+    halt("cancel", run_id, OPTIMISATIONS)
     return _tell(run_id, as_json, f"its candidates: `dspex optimizations show {run_id}`")
 
 
 def _tell(run_id: str, as_json: bool, advice: str) -> int:
-    one = _find(run_id)
-    status = status_at(one.reader, one.row, time.time())
+    one = find(run_id, OPTIMISATIONS)
+    status = _status(one)
     if as_json:
         print_json(status_record(status))
     else:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from dspex_actors.cli import connection
 from dspex_actors.cli.evaluate import budget_option, force_option, show_interrupted, show_result
+from dspex_actors.cli.finding import RUNS, find, limit_option, tell_newest
 from dspex_actors.cli.output import (
     REPORT_WIDTH,
     RUN_STYLES,
@@ -25,13 +26,12 @@ from dspex_actors.cli.output import (
     show,
     table,
 )
-from dspex_actors.cli.shell import DONE, FAILED, INTERRUPTED, MISUSED, LazyGroup, say_error, say_note
+from dspex_actors.cli.shell import DONE, FAILED, INTERRUPTED, LazyGroup, say_note
 from dspex_actors.client.report import report
-from dspex_actors.errors import ConfigError, RunFailed, RunInterrupted
+from dspex_actors.errors import RunFailed, RunInterrupted
 from dspex_actors.foundation.durations import duration_text
 from dspex_actors.foundation.files import replaced
-from dspex_actors.foundation.home import default_data_dir
-from dspex_actors.journal.index import Found, all_runs, as_it_is, find_run
+from dspex_actors.journal.index import Found, as_it_is
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import RunRow
 from dspex_actors.journal.sameness import OPTIMISE, WORKFLOW
@@ -56,7 +56,7 @@ _HERE = "dspex_actors.cli.runs"
         "delete": (f"{_HERE}_end:delete", "remove it and its results"),
     },
 )
-@click.option("--limit", type=click.IntRange(1), metavar="N", default=20, show_default=True, help="The newest so many.")
+@limit_option
 @json_option
 @click.pass_context
 def runs(ctx: click.Context, limit: int, as_json: bool) -> int:
@@ -66,19 +66,10 @@ def runs(ctx: click.Context, limit: int, as_json: bool) -> int:
     """
     if ctx.invoked_subcommand is not None:
         return DONE
-    found, broken = all_runs(default_data_dir().absolute(), limit=limit)
-    if as_json:
-        print_json([run_summary(row, time.time()) | {"journal": str(reader.path)} for reader, row in found])
-    elif found:
-        _show_list([row for _, row in found])
-    elif not broken:
-        console().print("no runs yet: `dspex evaluate PROGRAM DATA --metric M` makes one")
-    for error in broken:
-        say_error(error.message)
-    return MISUSED if broken else DONE
+    return tell_newest(RUNS, limit, as_json, lambda one: run_summary(one.row, time.time()), _show_list)
 
 
-def _show_list(rows: list[RunRow]) -> None:
+def _show_list(found: list[Found]) -> None:
     right: dict[str, Any] = {"justify": "right", "no_wrap": True}
     shown = table(
         ("run", {"no_wrap": True}),
@@ -90,7 +81,7 @@ def _show_list(rows: list[RunRow]) -> None:
         ("started", {"no_wrap": True}),
         ("metric", {"overflow": "ellipsis"}),
     )
-    for row in rows:
+    for _, row in found:
         figures = run_summary(row, time.time())
         of = "" if figures["total"] in (None, row.done) else f"/{figures['total']:,}"
         score = figures["score"]
@@ -105,24 +96,6 @@ def _show_list(rows: list[RunRow]) -> None:
             Text(row.spec.metric_name or "–", style="dim"),
         )
     show(shown)
-
-
-def find(run_id: str | None) -> Found:
-    """Return a run and the journal that has it; without an id the newest one.
-
-    Raises:
-        ConfigError: there is none.
-        JournalCorrupt: it is not found, and a journal cannot be read.
-    """
-    home = default_data_dir().absolute()
-    if run_id is not None:
-        return find_run(run_id, home)
-    found, damaged = all_runs(home, limit=1)
-    if found:
-        return found[0]
-    if damaged:
-        raise damaged[0]
-    raise ConfigError("no runs yet: `dspex evaluate PROGRAM DATA --metric M` makes one")
 
 
 @click.command("show")

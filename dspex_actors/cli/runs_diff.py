@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 from rich.text import Text
 
+from dspex_actors.cli.finding import find
 from dspex_actors.cli.output import REPORT_WIDTH, grid, json_option, print_json, show, table
-from dspex_actors.cli.runs import find
 from dspex_actors.cli.shell import DONE
 from dspex_actors.errors import ConfigError
 from dspex_actors.foundation.home import default_data_dir

@@ -1,14 +1,15 @@
-"""`dspex runs pause|cancel|delete`: ending runs, whether their node runs or not."""
+"""`dspex runs pause|cancel|delete`: ending runs, optimisations too, whether their node runs or not."""
 
 from __future__ import annotations
 
 import time
+from typing import Literal
 
 import click
 
 from dspex_actors.cli import connection
+from dspex_actors.cli.finding import RUNS, Sort, find
 from dspex_actors.cli.output import json_option, print_json
-from dspex_actors.cli.runs import find
 from dspex_actors.cli.shell import DONE, say_note
 from dspex_actors.errors import ConfigError
 from dspex_actors.journal.index import Found
@@ -17,18 +18,34 @@ from dspex_actors.journal.sameness import OPTIMISE, WORKFLOW
 from dspex_actors.journal.summary import run_summary
 from dspex_actors.names import optimization_command, run_command, workflow_call
 
+#: Of what pauses or cancels: the states in which there is nothing to do, and those in which it is refused.
+_HALTS = {"pause": ({"paused"}, {"finished", "failed", "cancelled"}), "cancel": ({"cancelled"}, {"finished"})}
+
+
+def halt(verb: Literal["pause", "cancel"], run_id: str, sort: Sort) -> Found:
+    """Pause or cancel a run where that is not so already; return it as it was found.
+
+    Raises:
+        ConfigError: there is none, it is over, or it is another node's.
+        RunInterrupted: its node does not answer.
+    """
+    found = find(run_id, sort)
+    done, refused = _HALTS[verb]
+    if found.row.state in refused:
+        removes = " (`dspex runs delete` removes it)" if verb == "cancel" else ""
+        raise ConfigError(f"{sort.name} {run_id} is {found.row.state}: there is nothing to {verb}{removes}")
+    if found.row.state not in done:
+        with connection.over(found.folder) as system:
+            system._order(run_id, verb, run_id, f"by {sort.command} {verb}")
+    return found
+
 
 @click.command()
 @click.argument("run_id", metavar="RUN")
 @json_option
 def pause(run_id: str, as_json: bool) -> int:
     """Pause a running run: what is in flight is given up, what was answered stays. `runs resume` goes on."""
-    found = find(run_id)
-    if found.row.state == "running":
-        with connection.over(found.folder) as system:
-            system.pause(run_id, "by dspex runs pause")
-    elif found.row.state != "paused":
-        raise ConfigError(f"run {run_id} is {found.row.state}: there is nothing to pause")
+    found = halt("pause", run_id, RUNS)
     ways = {WORKFLOW: workflow_call(run_id), OPTIMISE: optimization_command("resume", run_id)}
     going_on = ways.get(found.row.spec.kind) or run_command("resume", run_id)
     return _tell(run_id, as_json, f"resume with `{going_on}`")
@@ -39,12 +56,7 @@ def pause(run_id: str, as_json: bool) -> int:
 @json_option
 def cancel(run_id: str, as_json: bool) -> int:
     """End a run for good: what was answered stays, and it goes on only with `runs resume --force-resume`."""
-    found = find(run_id)
-    if found.row.state == "finished":
-        raise ConfigError(f"run {run_id} is finished: there is nothing to cancel (`dspex runs delete` removes it)")
-    if found.row.state != "cancelled":
-        with connection.over(found.folder) as system:
-            system.cancel(run_id, "by dspex runs cancel")
+    found = halt("cancel", run_id, RUNS)
     if found.row.spec.kind == OPTIMISE:
         return _tell(run_id, as_json, f"its candidates so far: {optimization_command('show', run_id)}")
     return _tell(run_id, as_json, f"its results so far: {run_command('export', run_id)}")

@@ -92,12 +92,22 @@ def find_run(run_id: str, home: Path) -> Found:
     Raises:
         ConfigError: no journal has it; JournalCorrupt if one of them cannot be read.
     """
+    found = look_for(run_id, home)
+    if found is None:
+        raise ConfigError(f"no run {run_id!r} under {home}: `dspex runs` lists them")
+    return found
+
+
+def look_for(run_id: str, home: Path) -> Found | None:
+    """Return a run, wherever it is under `home`; None: no journal has it.
+
+    Raises:
+        JournalCorrupt: none has it, and one of them cannot be read.
+    """
     found, damaged = _look_for(run_id, home)
-    if found is not None:
-        return found
-    if damaged is not None:
+    if found is None and damaged is not None:
         raise damaged
-    raise ConfigError(f"no run {run_id!r} under {home}: `dspex runs` lists them")
+    return found
 
 
 def folder_of(run_id: str, home: Path) -> Path | None:

@@ -77,6 +77,11 @@ def test_settings_are_read_as_python_and_as_the_words_of_the_configuration():
     }  # fmt: skip
 
 
+def test_its_id_is_told_as_it_was_given(run):
+    stderr = run("optimizations", "show", "no run of dspex runs").stderr
+    assert "no optimisation 'no run of dspex runs' under" in stderr
+
+
 @pytest.mark.parametrize("verb", ["show", "diff", "resume", "pause", "cancel"])
 def test_an_optimisation_that_there_is_not_is_one_line(run, verb):
     result = run("optimizations", verb, "nope", *(["1"] if verb == "diff" else []))

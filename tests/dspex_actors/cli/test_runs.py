@@ -3,13 +3,20 @@
 import json
 import os
 import sys
+from collections import defaultdict
+from types import SimpleNamespace
 
 import pytest
 import warm
 
+from dspex_actors.cli import connection
+from dspex_actors.client.system import System
 from dspex_actors.data.fields import pack_example
 from dspex_actors.foundation.codec import pack
 from dspex_actors.foundation.files import replaced
+from dspex_actors.foundation.home import default_data_dir
+from dspex_actors.journal import index
+from dspex_actors.journal.errors import Fenced
 from dspex_actors.journal.records import ResultRow, RunSpec, StepRow
 from dspex_actors.journal.steps import add_step, end_workflow, open_workflow
 from dspex_actors.journal.writer import Journal
@@ -189,3 +196,27 @@ def test_a_workflow_has_nothing_to_compare(workflows):
 def test_a_paused_workflow_is_said_to_go_on_in_its_program(workflows):
     found = workflows("runs", "pause", "half")
     assert "it has 1 finished step; resume with `workflow.run(data, durable=True, run_id='half')`" in found.stderr
+
+
+@pytest.mark.parametrize("verb", ["pause", "cancel"])
+def test_a_run_that_goes_on_at_another_node_is_not_said_to_have_been_ended(runs, monkeypatch, verb):
+    """It went on, and was paid for: the node's refusal was told to nobody, with status 0."""
+
+    class There:
+        def __enter__(self):
+            info = defaultdict(str, data_dir=".", role="full")
+            return System(SimpleNamespace(info=info, call=self.call), None, own=False)
+
+        def __exit__(self, *error):
+            pass
+
+        def call(self, name, request, timeout):
+            assert request[:2] == (verb, "there")
+            return "error", Fenced("run there belongs to another node now").to_record()
+
+    with Journal(default_data_dir() / "journal.db") as journal:
+        journal.create_run(RunSpec(run_id="there"))
+    monkeypatch.setattr(index, "as_it_is", lambda row, folder: row)
+    monkeypatch.setattr(connection, "over", lambda folder: There())
+    result = runs("runs", verb, "there")
+    assert (result.exit_code, result.stderr) == (1, "error: run there belongs to another node now\n")
