@@ -17,7 +17,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
+from itertools import takewhile
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, TypeVar
 
@@ -28,6 +28,7 @@ from supervisors.terms.errors import CallFailed, SpecError, SupervisorsError
 from supervisors.terms.showing import shown_error
 from supervisors.terms.spec import ChildSpec, SealedStart, SupervisorSpec
 from supervisors.wire import fresh, imports
+from supervisors.wire.origin import look_at_modules as look_at_each
 from supervisors.wire.origin import travels_by_value as travels_by_value
 
 T = TypeVar("T")
@@ -36,14 +37,44 @@ _SEALED_KWARGS = "sealed"
 _registering = threading.RLock()
 
 
-@lru_cache(maxsize=1)
-def _by_value_modules(count: int) -> tuple[ModuleType, ...]:
-    """Return the modules that travel by value; `count`, how many are loaded, is only the cache's key."""
-    return tuple(
-        module
-        for module in list(sys.modules.values())
-        if isinstance(module, ModuleType) and module.__name__ != "__main__" and travels_by_value(module)
-    )
+class _Seen:
+    """Which of the loaded modules travel by value. Only those that came since are looked at.
+
+    In a process that was forked each look at a module copies pages that were shared: 4 MB for all of them.
+    """
+
+    def __init__(self) -> None:
+        self._by_value: dict[str, ModuleType] = {}
+        self._last: str | None = None
+
+    def by_value(self) -> tuple[ModuleType, ...]:
+        """Return those that travel by value, oldest first."""
+        new = self._newer()
+        self._by_value = {name: module for name, module in self._by_value.items() if sys.modules.get(name) is module}
+        for name in reversed(new):
+            module = sys.modules.get(name)
+            if isinstance(module, ModuleType) and module.__name__ != "__main__" and travels_by_value(module):
+                self._by_value[name] = module
+        if new:  # one that is odd has raised, and will again
+            self._last = new[0]
+        return tuple(self._by_value.values())
+
+    def _newer(self) -> list[str]:
+        """Return the names that came after the last one of before, newest first; all where that is not there now."""
+        try:
+            return list(takewhile(lambda name: name != self._last, reversed(sys.modules)))
+        except RuntimeError:  # another thread imports
+            return list(sys.modules)[::-1]
+
+
+_seen = _Seen()
+
+
+def look_at_modules() -> None:
+    """Find out of every module that is loaded whether it travels by value; for a node, before it forks."""
+    look_at_each()
+    with _registering, contextlib.suppress(Exception):  # one that is odd is an error where something is sent
+        _seen.by_value()
 
 
 class _Step:
@@ -248,7 +279,8 @@ def dumps(value: Any) -> bytes:
 
 
 def _with_modules_by_value(dump: Callable[[], T]) -> T:
-    by_value = _by_value_modules(len(sys.modules))
+    with _registering:
+        by_value = _seen.by_value()
     if not by_value:
         return dump()
     # cloudpickle knows such modules by a list of the whole process: one thread at a time, and left as it was.

@@ -11,7 +11,8 @@ import pytest
 import dspex_actors
 import supervisors
 from dspex_actors.app import PRELOAD
-from supervisors.runtime.node.own import PRELOADED
+from dspex_actors.workers.node import APP as APP_OF_WORKER
+from supervisors.runtime.node.own import PRELOADED, PRELOADED_BY_WORKER
 
 FACES = [supervisors, dspex_actors]
 
@@ -75,3 +76,22 @@ def test_a_node_of_ours_has_loaded_what_programs_import_before_it_forks():
     places = (dspex_actors._LATER | dspex_actors._MODULES).values()
     programs = {place for place in places if place.partition(".")[0] not in ("client", "workflow", "testing")}
     assert {f"dspex_actors.{place}" for place in programs} | {"json_repair"} <= loaded
+
+
+#: What a node of a role has not loaded while it is idle: it would be in the memory of each of its processes.
+FOR_PEOPLE = {"click", "rich", "dspex_actors.cli", "dspex_actors.web", "dspy", "openai", "httpx", "psycopg", "numpy"}
+FOR_CALLS = {"pydantic", "aiohttp", "sqlite3", "json_repair", "dspex_actors.lm", "dspex_actors.programs"}
+FOR_RUNS = {"dspex_actors.runs", "dspex_actors.journal", "dspex_actors.teleprompt", "supervisors.cluster.leases.server"}
+
+
+@pytest.mark.parametrize(
+    ("loads", "unneeded"),
+    [
+        ((*PRELOADED, *PRELOAD), FOR_PEOPLE),
+        ((*PRELOADED_BY_WORKER, APP_OF_WORKER.partition(":")[0]), FOR_PEOPLE | FOR_CALLS | FOR_RUNS),
+    ],
+    ids=["full", "worker"],
+)
+def test_an_idle_node_has_not_loaded_what_it_has_no_use_for(loads, unneeded):
+    loaded = loaded_by("".join(f"import {name}\n" for name in ("supervisors.runtime.node.__main__", *loads)))
+    assert unneeded.isdisjoint(loaded)

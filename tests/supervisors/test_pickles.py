@@ -184,3 +184,27 @@ def test_a_context_variable_of_a_library_that_a_script_uses_is_the_one_there():
     assert found is carried
     assert mine is not own["mine"]
     assert mine.get() == 3
+
+
+def test_who_sends_looks_only_at_modules_that_came_since(monkeypatch):
+    """Each look at a module copies pages that a process which was forked has in common with others."""
+    looked_at = []
+
+    def look(module):
+        looked_at.append(module.__name__)
+        return module.__name__ in ("came", "stays")
+
+    pickles.look_at_modules()
+    monkeypatch.setattr(pickles, "travels_by_value", look)
+    before = pickles._seen.by_value()
+    assert pickles.loads(pickles.dumps([1])) == [1]
+    assert looked_at == []
+    stays, came = ModuleType("stays"), ModuleType("came")
+    monkeypatch.setitem(sys.modules, "stays", stays)
+    monkeypatch.setitem(sys.modules, "came", came)
+    assert pickles._seen.by_value() == (*before, stays, came)
+    assert looked_at == ["stays", "came"]
+    monkeypatch.delitem(sys.modules, "came")  # the newest: all are looked at again, and it is forgotten
+    assert pickles._seen.by_value() == (*before, stays)
+    monkeypatch.delitem(sys.modules, "stays")
+    assert pickles._seen.by_value() == before

@@ -42,7 +42,7 @@ from supervisors.terms.errors import SpecError, SupervisorsError
 from supervisors.terms.reason import SHUTDOWN
 from supervisors.terms.ref import Ref
 from supervisors.version import __version__
-from supervisors.wire import imports, origin
+from supervisors.wire import imports, pickles
 from supervisors.wire.clock import Clock
 from supervisors.wire.keys import inherit_key
 
@@ -166,7 +166,7 @@ class Daemon:
             names = [thread.name for thread in threading.enumerate()]
             raise StartRefusedError(f"preloading started threads ({names}); a process with threads must not fork")
         imports.preloaded()
-        origin.look_at_modules()
+        pickles.look_at_modules()
         meters.share()
         # What is loaded by now stays for ever: collectors of the children need not walk it, nor copy its pages. The
         # little garbage among it is not looked for, which would take as long as a tenth of the imports.
@@ -226,7 +226,6 @@ class Daemon:
 
     def _root_spec(self) -> Any:
         from supervisors.terms.spec import SupervisorSpec
-        from supervisors.wire.pickles import seal
 
         node = self._node()
         try:
@@ -239,7 +238,7 @@ class Daemon:
             app = getattr(importlib.import_module(module), function)(self.config.app_config, node)
         children = own_children(node, self.door.fileno(), self._joining, app)
         # The root lets its children fall often before it gives up: then the daemon starts the whole node anew.
-        return seal(
+        return pickles.seal(
             SupervisorSpec(
                 children=tuple(children), strategy="one_for_one", intensity=intensity(self.config.role), period=10.0
             )
