@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dspex_actors.example import Example
 from dspex_actors.programs.module import Module
+from dspex_actors.teleprompt.gepa.ahead import Ahead
 from dspex_actors.teleprompt.gepa.instructions import InstructionProposer
 from dspex_actors.teleprompt.gepa.reflection import Feedback, Proposing, takes, words
 from dspex_actors.teleprompt.gepa.trajectories import Chosen, FailedPrediction, choose, trajectories
@@ -58,6 +59,7 @@ class Adapter:
     def __init__(self, task: Task, ask: Callable[[Step], Any], rng: random.Random) -> None:
         """Keep them."""
         self.task, self._ask, self._rng, self._warns = task, ask, rng, task.warn
+        self.ahead = Ahead()
         # An attribute and not a method: gepa asks whether it is None.
         self.propose_new_texts = self._propose
 
@@ -74,13 +76,32 @@ class Adapter:
     def evaluate(self, batch: Sequence[Example], candidate: Mapping[str, str], capture_traces: bool = False) -> Any:
         """Score a candidate on examples."""
         step = self._observe(batch, candidate, capture_traces)
+        self.ahead.given(len(batch))
         return self._evaluated(step, self._ask(step), capture_traces)
 
     def batch_evaluate(self, items: Sequence[tuple[Any, Any]], *, capture_traces: bool = True) -> list[Any]:
-        """Score several candidates, each on its examples, at once."""
-        steps = [self._observe(batch, candidate, capture_traces) for candidate, batch in items]
-        came = [self._ask(steps[0])] if len(steps) == 1 else self._ask(Together(steps))
-        return [self._evaluated(step, seen, capture_traces) for step, seen in zip(steps, came, strict=True)]
+        """Score several candidates, each on its examples, at once; with them what will be asked for next."""
+        found, ahead = [self.ahead.take(candidate, batch) for candidate, batch in items], self.ahead.next()
+        #: For each candidate: the examples to ask for, and where each goes; to no item: ahead.
+        asked: list[tuple[Any, list[Example], list[tuple[int, int] | None]]] = []
+        for number, (candidate, batch) in enumerate(items):
+            lacking = [place for place, seen in enumerate(found[number]) if seen is None]
+            if lacking:
+                asked.append((candidate, [batch[place] for place in lacking], [(number, place) for place in lacking]))
+        if asked:
+            _add(ahead, asked)
+            steps = [self._observe(examples, candidate, capture_traces) for candidate, examples, _ in asked]
+            came = [self._ask(steps[0])] if len(steps) == 1 else self._ask(Together(steps))
+            for (candidate, examples, places), seen in zip(asked, came, strict=True):
+                for example, place, one in zip(examples, places, seen, strict=True):
+                    if place is None:
+                        self.ahead.put(candidate, example, one)
+                    else:
+                        found[place[0]][place[1]] = one
+        return [
+            self._evaluated(self._observe(batch, candidate, capture_traces), list(filter(None, seen)), capture_traces)
+            for (candidate, batch), seen in zip(items, found, strict=True)
+        ]
 
     def _observe(self, batch: Sequence[Example], candidate: Mapping[str, str], traced: bool) -> Observe:
         # Traces are for reflection, and nobody reflects on examples that are only scored.
@@ -206,6 +227,17 @@ class Adapter:
         """Tell of a candidate with its score on all examples (a callback of gepa's)."""
         score = round(100 * event["average_score"], 2)
         self._ask(Candidate(f"candidate {event['candidate_idx']}", self.build_program(event["candidate"]), score))
+
+
+def _add(ahead: Iterable[tuple[Any, Example]], asked: list[Any]) -> None:
+    """Add what is foreseen to what is to be asked: a candidate that is asked anyway is asked for more."""
+    for candidate, example in ahead:
+        same = next((one for one in asked if one[0] == candidate), None)
+        if same is None:
+            asked.append((candidate, [example], [None]))
+        else:
+            same[1].append(example)
+            same[2].append(None)
 
 
 def _form(program: Module, name: str) -> str:

@@ -23,6 +23,7 @@ from dspex_actors.foundation.files import replaced
 from dspex_actors.lm.base import BaseLM
 from dspex_actors.teleprompt.asking import asking
 from dspex_actors.teleprompt.gepa.adapter import Adapter, Task
+from dspex_actors.teleprompt.gepa.ahead import foreseeing
 from dspex_actors.teleprompt.gepa.instructions import InstructionProposer
 from dspex_actors.teleprompt.gepa.kwargs import check_selection, check_selector, checked_kwargs
 from dspex_actors.teleprompt.gepa.reflection import Scoring, takes
@@ -257,6 +258,8 @@ class GEPA(Optimizer):
         from dspex_actors.teleprompt.gepa.engine import optimize
 
         more = dict(self.gepa_kwargs)
+        if more.get("sampling_strategy") is None:
+            more["sampling_strategy"] = foreseeing(adapter.ahead, calls)
         found = optimize()(
             seed_candidate={name: one.signature.instructions for name, one in adapter.task.student.named_predictors()},
             trainset=trainset,
