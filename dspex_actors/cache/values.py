@@ -24,6 +24,7 @@ from dspex_actors.cache.store import tenant_number
 from dspex_actors.errors import ConfigError
 from dspex_actors.foundation.cache_settings import CacheSettings, cache_folder, check_ttl, in_force, travelling
 from dspex_actors.foundation.codec import CodecError, HoldsObjects, pack, unpack
+from dspex_actors.foundation.driving import adrive, drive
 from dspex_actors.settings import settings
 
 #: Whether another process still computes is looked at after so many seconds, then less and less often.
@@ -79,57 +80,44 @@ def get_or_compute(
     data_dir: Path, key: Any, function: Callable[[], Any], ttl: float | None, wait: float | None = None
 ) -> Any:
     """Return what is kept under a key, or what the function returns, which is kept; see `NodeCache.get_or_compute`."""
-    steps = _steps(data_dir, key, function, ttl, wait)
-    answer: Any = None
-    error: BaseException | None = None
-    while True:
-        try:
-            step = steps.send(answer) if error is None else steps.throw(error)
-        except StopIteration as done:
-            return done.value
-        answer = error = None
-        if isinstance(step, Pause):
-            time.sleep(step.seconds)
-        elif isinstance(step, Wait):
-            with contextlib.suppress(TimeoutError):
-                step.flight.result(step.seconds)
-        elif isinstance(step, Write):
-            step.place.flush(WRITE_SECONDS)
-        else:
-            try:
-                answer = function()
-            except BaseException as caught:
-                error = caught
+
+    def do(step: Compute | Pause | Wait | Write) -> Any:
+        match step:
+            case Pause(seconds):
+                return time.sleep(seconds)
+            case Wait(flight, seconds):
+                with contextlib.suppress(TimeoutError):
+                    return flight.result(seconds)
+            case Write(place):
+                return place.flush(WRITE_SECONDS)
+            case Compute():
+                return function()
+        return None
+
+    return drive(_steps(data_dir, key, function, ttl, wait), do)
 
 
 async def aget_or_compute(
     data_dir: Path, key: Any, function: Callable[[], Any], ttl: float | None, wait: float | None = None
 ) -> Any:
     """Do what `get_or_compute` does, on an event loop; the function may be async."""
-    steps = _steps(data_dir, key, function, ttl, wait)
-    answer: Any = None
-    error: BaseException | None = None
-    while True:
-        try:
-            step = steps.send(answer) if error is None else steps.throw(error)
-        except StopIteration as done:
-            return done.value
-        answer = error = None
-        try:
-            if isinstance(step, Pause):
-                await asyncio.sleep(step.seconds)
-            elif isinstance(step, Wait):
+
+    async def do(step: Compute | Pause | Wait | Write) -> Any:
+        match step:
+            case Pause(seconds):
+                return await asyncio.sleep(seconds)
+            case Wait(flight, seconds):
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(step.seconds):
-                        await asyncio.shield(asyncio.wrap_future(step.flight))
-            elif isinstance(step, Write):
-                await asyncio.to_thread(step.place.flush, WRITE_SECONDS)
-            else:
+                    async with asyncio.timeout(seconds):
+                        return await asyncio.shield(asyncio.wrap_future(flight))
+            case Write(place):
+                return await asyncio.to_thread(place.flush, WRITE_SECONDS)
+            case Compute():
                 answer = function()
-                if hasattr(answer, "__await__"):
-                    answer = await answer
-        except BaseException as caught:
-            error = caught
+                return await answer if hasattr(answer, "__await__") else answer
+        return None
+
+    return await adrive(_steps(data_dir, key, function, ttl, wait), do)
 
 
 def _steps(data_dir: Path, key: Any, function: Any, ttl: float | None, wait: float | None) -> Steps:

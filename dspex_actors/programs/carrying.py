@@ -8,6 +8,7 @@ from typing import Any
 
 from dspex_actors.foundation.bridge import in_thread, is_async, on_background_loop
 from dspex_actors.foundation.config_errors import ConfigRuntimeError
+from dspex_actors.foundation.driving import adrive, drive
 from dspex_actors.programs.at_once import Outcome, arun_at_once, run_at_once
 from dspex_actors.programs.steps import Ask, Parallel, Steps, Tool, not_a_step
 from dspex_actors.programs.tool_use import ause, use
@@ -26,43 +27,13 @@ def carry(steps: Steps) -> Any:
         What it returns; what it raises is raised here.
     """
     _check_new(steps)
-    answer: Any = None
-    error: BaseException | None = None
-    try:
-        while True:
-            try:
-                step = steps.send(answer) if error is None else steps.throw(error)
-            except StopIteration as done:
-                return done.value
-            answer = error = None
-            try:
-                answer = _done(step)
-            except BaseException as problem:
-                error = problem
-    finally:
-        error = None  # its traceback holds this frame
-        steps.close()
+    return drive(steps, _done)
 
 
 async def acarry(steps: Steps) -> Any:
     """Carry steps out without blocking the event loop; as `carry`."""
     _check_new(steps)
-    answer: Any = None
-    error: BaseException | None = None
-    try:
-        while True:
-            try:
-                step = steps.send(answer) if error is None else steps.throw(error)
-            except StopIteration as done:
-                return done.value
-            answer = error = None
-            try:
-                answer = await _adone(step)
-            except BaseException as problem:
-                error = problem
-    finally:
-        error = None
-        steps.close()
+    return await adrive(steps, _adone)
 
 
 def _check_new(steps: Steps) -> None:

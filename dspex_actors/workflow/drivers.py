@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dspex_actors.client.inputs import input_names
+from dspex_actors.foundation import driving
 from dspex_actors.foundation.bridge import Interrupted, contained, in_background_loop, in_thread, on_background_loop
 from dspex_actors.programs.module import Module
 from dspex_actors.workflow.engine import Call, Effect, Save, Steps, Sub, Together
@@ -25,18 +26,7 @@ END_SECONDS = 2.0
 
 def drive(steps: Steps, keep: Keep) -> dict[str, Any]:
     """Carry a workflow out in this thread; return what it gives."""
-    send: Callable[[], Effect] = lambda: next(steps)  # noqa: E731
-    try:
-        while True:
-            effect = send()
-            try:
-                value = _carried_out(effect, keep)
-            except BaseException as error:  # the workflow has to know of an interrupt too
-                send = _thrower(steps, error)
-            else:
-                send = _sender(steps, value)
-    except StopIteration as done:
-        return done.value  # type: ignore[no-any-return]
+    return driving.drive(steps, lambda effect: _carried_out(effect, keep))
 
 
 def _carried_out(effect: Effect, keep: Keep) -> Any:
@@ -53,18 +43,7 @@ def _carried_out(effect: Effect, keep: Keep) -> Any:
 
 async def adrive(steps: Steps, keep: Keep) -> dict[str, Any]:
     """Carry a workflow out on this event loop; return what it gives."""
-    send: Callable[[], Effect] = lambda: next(steps)  # noqa: E731
-    try:
-        while True:
-            effect = send()
-            try:
-                value = await _acarried_out(effect, keep)
-            except BaseException as error:
-                send = _thrower(steps, error)
-            else:
-                send = _sender(steps, value)
-    except StopIteration as done:
-        return done.value  # type: ignore[no-any-return]
+    return await driving.adrive(steps, lambda effect: _acarried_out(effect, keep))
 
 
 async def _acarried_out(effect: Effect, keep: Keep) -> Any:
@@ -105,14 +84,6 @@ async def _cancelled(tasks: Any) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _sender(steps: Steps, value: Any) -> Callable[[], Effect]:
-    return lambda: steps.send(value)
-
-
-def _thrower(steps: Steps, error: BaseException) -> Callable[[], Effect]:
-    return lambda: steps.throw(error)
 
 
 # --- what a step calls ------------------------------------------------------------------------------------------------

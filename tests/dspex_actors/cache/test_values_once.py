@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -372,3 +373,23 @@ def test_a_file_that_others_open_just_now_is_waited_for():
     assert db.asked == 4
     with pytest.raises(sqlite3.OperationalError):
         store._use_log(Opening(1, sqlite3.SQLITE_READONLY))
+
+
+@pytest.mark.parametrize("step", ["write", "pause"])
+def test_who_is_interrupted_while_it_waits_leaves_nobody_waiting(data_dir, monkeypatch, step):
+    """In a notebook the traceback is kept, and with it the call: what it had begun was begun for ever."""
+    interrupted = []
+
+    def interrupt(*args):
+        interrupted.append(args)
+        raise KeyboardInterrupt
+
+    if step == "write":
+        monkeypatch.setattr(values.Place, "flush", interrupt)
+    else:
+        monkeypatch.setattr(values, "_lead", lambda *args: (yield values.Pause(1.0)))
+        monkeypatch.setattr(values, "time", SimpleNamespace(sleep=interrupt, monotonic=time.monotonic))
+    with pytest.raises(KeyboardInterrupt) as caught:
+        get_or_compute(data_dir, "a", lambda: 1, None)
+    assert (len(interrupted), values._flights) == (1, {})
+    assert caught.value.__traceback__ is not None
