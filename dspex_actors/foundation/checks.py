@@ -6,6 +6,7 @@ import inspect
 from typing import Any
 
 from dspex_actors.errors import ConfigError
+from dspex_actors.foundation.config_errors import ConfigValueError
 
 
 def is_whole(value: Any, least: int) -> bool:
@@ -20,7 +21,7 @@ def whole(name: str, value: Any, least: int) -> int:
         ConfigError: it is something else; names it, what is legal and what was given.
     """
     if not is_whole(value, least):
-        raise ConfigError(f"{name}: expected a whole number of at least {least}, got {value!r}")
+        raise ConfigValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
     return int(value)
 
 

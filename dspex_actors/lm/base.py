@@ -28,7 +28,7 @@ from dspex_actors.lm.attempts import (
 )
 from dspex_actors.lm.capabilities import NOTHING, Capabilities, capabilities_of
 from dspex_actors.lm.content.parts import Part, Text, Thinking, ToolCall
-from dspex_actors.lm.history import HISTORY, show
+from dspex_actors.lm.history import HISTORY, Entries, show
 from dspex_actors.lm.own_stream import OwnSource, WholeSource, whole
 from dspex_actors.lm.reply import LMReply
 from dspex_actors.lm.stream import LMStream, Source
@@ -61,6 +61,8 @@ class BaseLM:
     books_calls: ClassVar[bool] = True
     #: Who hears of its calls (`BaseCallback`s), beside those of the settings.
     callbacks: Sequence[Any] = ()
+    #: Its calls in this process, oldest first, as DSPy's entries.
+    history: Any = Entries(HISTORY.of_lm)
 
     def __init__(self, model: str | None = None, **kwargs: Any) -> None:
         """Keep name and parameters."""

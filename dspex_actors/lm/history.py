@@ -14,7 +14,7 @@ import time
 import uuid
 import weakref
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, NamedTuple, TextIO
 
@@ -109,6 +109,22 @@ class History:
 
 
 HISTORY = History()
+
+
+class Entries:
+    """The attribute `history` of an LM or a program; one that keeps something of its own under that name has that.
+
+    Args:
+        find: gives the calls of one of them.
+    """
+
+    def __init__(self, find: Callable[[Any], list[dict[str, Any]]]) -> None:
+        """Keep the function."""
+        self._find = find
+
+    def __get__(self, one: Any, owner: type) -> Any:
+        """Return the calls, oldest first; of the class this attribute."""
+        return self if one is None else self._find(one)
 
 
 def inspect_history(n: int = 1, file: TextIO | None = None) -> None:

@@ -21,7 +21,7 @@ import copy
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self, TextIO, cast
+from typing import Any, Self, cast
 
 from dspex_actors.errors import ConfigError
 from dspex_actors.example import Prediction
@@ -31,16 +31,17 @@ from dspex_actors.foundation.config_errors import ConfigValueError
 from dspex_actors.foundation.operation import part
 from dspex_actors.foundation.tap import current_tap
 from dspex_actors.foundation.telemetry.recorded import ModuleRun
-from dspex_actors.lm.history import HISTORY, show
+from dspex_actors.lm.history import HISTORY
 from dspex_actors.programs import saving, walk
 from dspex_actors.programs.carrying import acarry, carry
 from dspex_actors.programs.parallel import Parallel, inputs_of
 from dspex_actors.programs.parameters import parameters_of, update_parameters
-from dspex_actors.programs.walk import Part, Predictor, copied
+from dspex_actors.programs.remembered import Remembered
+from dspex_actors.programs.walk import Predictor, copied
 from dspex_actors.settings import check_lm, record_calls, settings
 
 
-class Module(Part):
+class Module(Remembered):
     """Base of programs: define `forward` (sync) or `aforward` (async), or both, or `steps` for both at once.
 
     Calling works either way: `program(...)` and `await program.acall(...)`. With only one of the two
@@ -110,10 +111,6 @@ class Module(Part):
             if tap is not None:
                 tap.status("module_end_status_message", result)
         return _booked(self, result, calls)
-
-    def inspect_history(self, n: int = 1, file: TextIO | None = None) -> None:
-        """Print the last LM calls that its calls have made in this process, as `dspex.inspect_history` does."""
-        show(HISTORY.of_module(self), n, file)
 
     def _title(self) -> str:
         """Return what its calls are called as operations."""

@@ -8,7 +8,7 @@ else.
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
@@ -53,6 +53,9 @@ class Request(NamedTuple):
     signature: Any = None
 
 
+Spec = str | type[Signature] | Mapping[str, Any]
+
+
 class Predict(Module):
     """Ask an LM for a signature's outputs.
 
@@ -66,14 +69,16 @@ class Predict(Module):
 
     Args:
         signature: a string, a Signature class, or a dict of fields.
+        callbacks: who hears of its calls, beside those of the settings.
         **config: parameters of every LM call, such as `temperature` and `max_tokens`; `n` asks for so many answers,
             `prediction.completions`.
     """
 
     is_predictor: ClassVar[bool] = True
 
-    def __init__(self, signature: str | type[Signature] | Mapping[str, Any], **config: Any) -> None:
+    def __init__(self, signature: Spec, callbacks: Sequence[Any] | None = None, **config: Any) -> None:
         """Make a predictor without demos and without an LM of its own."""
+        super().__init__(callbacks)
         self.signature: type[Signature] = make_signature(signature)
         check_outputs(self.signature.__name__, self.signature.output_fields)  # what cannot be read is refused now
         self.config: dict[str, Any] = config

@@ -22,6 +22,7 @@ from dspex_actors.client.money import money_settings
 from dspex_actors.client.system import System, current_system
 from dspex_actors.errors import ConfigError
 from dspex_actors.foundation.checks import is_whole, whole
+from dspex_actors.foundation.config_errors import ConfigValueError
 from dspex_actors.foundation.optimisation import Optimisation
 from dspex_actors.programs.module import Module
 from dspex_actors.runs.budget import check_budget
@@ -309,7 +310,9 @@ def _checked_pool(pool: Any) -> tuple[int, int] | None:
         return None
     pair = list(pool) if isinstance(pool, list | tuple) else []
     if len(pair) != 2 or not all(is_whole(one, 1) for one in pair) or pair[0] > pair[1]:
-        raise ConfigError(f"teacher_pool is invalid: got {pool!r:.100}, expected (min, max), 1 <= min <= max, or None")
+        raise ConfigValueError(
+            f"teacher_pool is invalid: got {pool!r:.100}, expected (min, max), 1 <= min <= max, or None"
+        )
     return pair[0], pair[1]
 
 
@@ -336,7 +339,7 @@ def _threshold(value: Any) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-        raise ConfigError(f"metric_threshold: expected a number or None, got {value!r}")
+        raise ConfigValueError(f"metric_threshold: expected a number or None, got {value!r}")
     return float(value)
 
 

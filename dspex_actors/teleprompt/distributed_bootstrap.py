@@ -11,9 +11,10 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Unpack
 
-from dspex_actors.errors import ConfigError, RunFailed
+from dspex_actors.errors import RunFailed
 from dspex_actors.example import Example
 from dspex_actors.foundation.checks import whole
+from dspex_actors.foundation.config_errors import ConfigValueError
 from dspex_actors.programs.module import Module
 from dspex_actors.teleprompt.bootstrap import MAX_ERRORS, BootstrapFewShot, check_pair
 from dspex_actors.teleprompt.bootstrap_select import Bootstrapped, student_demos
@@ -241,5 +242,5 @@ class DistributedBootstrap(Optimizer):
 
 def _share(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= float(value) <= 1:
-        raise ConfigError(f"{name} is invalid: got {value!r:.100}, expected a number from 0 to 1")
+        raise ConfigValueError(f"{name} is invalid: got {value!r:.100}, expected a number from 0 to 1")
     return float(value)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar, cast
 
+from dspex_actors.foundation.bridge import is_async
 from dspex_actors.teleprompt.made_of import HOW, is_as_unsaid
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -52,17 +54,34 @@ def own_arguments(function: Callable[..., Any], arguments: Mapping[str, Any]) ->
 def noting(function: Function) -> Function:
     """Have what a `compile` is given be known to what it calls (`given`); a decorator."""
 
+    # What wraps it is pickled by value with a class of the user's, so it names nothing but functions of this module.
     @functools.wraps(function)
     def calls(*args: Any, **kwargs: Any) -> Any:
-        # What can be read once only is read here: `compile` reads it again.
-        kwargs = {name: _kept(name, value) for name, value in kwargs.items()}
-        token = _NOTED.set(_given(function, args, kwargs))
-        try:
+        kwargs = _readable(kwargs)
+        with _noted(function, args, kwargs):
             return function(*args, **kwargs)
-        finally:
-            _NOTED.reset(token)
 
-    return cast("Function", calls)
+    @functools.wraps(function)
+    async def acalls(*args: Any, **kwargs: Any) -> Any:
+        kwargs = _readable(kwargs)
+        with _noted(function, args, kwargs):
+            return await function(*args, **kwargs)
+
+    return cast("Function", acalls if is_async(function) else calls)
+
+
+def _readable(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments; what can be read once only is read here: `compile` reads it again."""
+    return {name: _kept(name, value) for name, value in kwargs.items()}
+
+
+@contextmanager
+def _noted(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[None]:
+    token = _NOTED.set(_given(function, args, kwargs))
+    try:
+        yield
+    finally:
+        _NOTED.reset(token)
 
 
 def given() -> Given:

@@ -16,6 +16,7 @@ from dspex_actors.client.shared import Shared
 from dspex_actors.client.system import System
 from dspex_actors.errors import ConfigError
 from dspex_actors.example import Example
+from dspex_actors.foundation.config_errors import ConfigValueError
 from dspex_actors.foundation.optimisation import Optimisation
 from dspex_actors.programs.module import Module
 from dspex_actors.programs.told import told
@@ -241,7 +242,7 @@ class Optimizer:
             check_gives_something(getattr(self, "metric_fn", self.metric))
         found = read_trainset(source, student, what)
         if not found:
-            raise ConfigError(f"{what}: expected at least one example, got none")
+            raise ConfigValueError(f"{what}: expected at least one example, got none")
         check_labels(self.metric, found, what)
         if self.needs_inputs:
             check_inputs(found, what)

@@ -13,9 +13,10 @@ import random
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Unpack
 
-from dspex_actors.errors import ConfigError, RunFailed
+from dspex_actors.errors import RunFailed
 from dspex_actors.example import Example
 from dspex_actors.foundation.checks import whole
+from dspex_actors.foundation.config_errors import ConfigValueError
 from dspex_actors.programs.module import Module
 from dspex_actors.teleprompt.bootstrap import BootstrapFewShot, check_pair, checked_teacher_settings
 from dspex_actors.teleprompt.candidates import Candidates
@@ -185,5 +186,5 @@ def _score(name: str, value: Any) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-        raise ConfigError(f"{name} is invalid: got {value!r:.100}, expected a score from 0 to 100, or None")
+        raise ConfigValueError(f"{name} is invalid: got {value!r:.100}, expected a score from 0 to 100, or None")
     return float(value)

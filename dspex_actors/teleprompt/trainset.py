@@ -18,6 +18,7 @@ from dspex_actors.dspy.program import DSPyProgram
 from dspex_actors.errors import ConfigError
 from dspex_actors.example import Example
 from dspex_actors.foundation.checks import is_whole
+from dspex_actors.foundation.config_errors import ConfigValueError
 from dspex_actors.metrics import FieldMetric
 from dspex_actors.programs.module import Module
 
@@ -60,7 +61,9 @@ def check_gives_something(metric: Any) -> None:
     ends = [place for place, one in enumerate(steps) if one.opname in ("RETURN_VALUE", "RETURN_CONST")]
     if ends and all(_is_none(steps, place) for place in ends):
         name = getattr(metric, "__name__", type(metric).__name__)
-        raise ConfigError(f"the metric is invalid: {name} returns None, whatever it is given; add a `return` to it")
+        raise ConfigValueError(
+            f"the metric is invalid: {name} returns None, whatever it is given; add a `return` to it"
+        )
 
 
 def _is_none(steps: Sequence[dis.Instruction], place: int) -> bool:
@@ -76,7 +79,7 @@ def checked_threads(count: Any) -> int | None:
         ConfigError: it is neither None nor a whole number from 1.
     """
     if count is not None and not is_whole(count, 1):
-        raise ConfigError(f"num_threads is invalid: got {count!r:.100}, expected a whole number from 1, or None")
+        raise ConfigValueError(f"num_threads is invalid: got {count!r:.100}, expected a whole number from 1, or None")
     return count  # type: ignore[no-any-return]
 
 
@@ -93,7 +96,7 @@ def checked_seeds(name: str, value: Any, there: Sequence[int]) -> list[int]:
     found = [seed for seed in there if any(seed == one for one in asked)]
     if not found:
         got = asked if several else value
-        raise ConfigError(f"{name} is invalid: got {got!r:.100}, expected seeds from {there[0]} to {there[-1]}")
+        raise ConfigValueError(f"{name} is invalid: got {got!r:.100}, expected seeds from {there[0]} to {there[-1]}")
     return found
 
 
@@ -105,7 +108,7 @@ def checked_lm(name: str, lm: Any) -> Any:
     """
     if lm is not None and not (callable(lm) and hasattr(lm, "acall")):
         hint = f"dspex.LM({lm!r})" if isinstance(lm, str) else "dspex.LM('provider/model')"
-        raise ConfigError(f"{name} is invalid: got {lm!r:.100}, expected an LM, as {hint}, or None")
+        raise ConfigValueError(f"{name} is invalid: got {lm!r:.100}, expected an LM, as {hint}, or None")
     return lm
 
 
@@ -117,7 +120,7 @@ def temperature(name: str, value: Any) -> float:
     """
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not 0 <= value < math.inf:
-        raise ConfigError(f"{name} is invalid: got {value!r:.100}, expected a number from 0")
+        raise ConfigValueError(f"{name} is invalid: got {value!r:.100}, expected a number from 0")
     return float(value)
 
 
@@ -130,7 +133,7 @@ def checked_folder(name: str, folder: Any) -> Path | None:
     if folder is None:
         return None
     if not isinstance(folder, str | os.PathLike) or isinstance(os.fspath(folder), bytes):
-        raise ConfigError(f"{name} is invalid: got {folder!r:.100}, expected the path of a folder, or None")
+        raise ConfigValueError(f"{name} is invalid: got {folder!r:.100}, expected the path of a folder, or None")
     return Path(folder).absolute()
 
 
@@ -148,7 +151,7 @@ def make_folder(name: str, folder: Path | None) -> None:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        raise ConfigError(
+        raise ConfigValueError(
             f"{name} is invalid: got {folder}, where nothing can be written ({error.strerror}); expected another folder"
         ) from None
 

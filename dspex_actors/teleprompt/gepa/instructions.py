@@ -6,9 +6,9 @@ from typing import Any
 
 from dspex_actors.adapters.base import Adapter
 from dspex_actors.adapters.json import JSONAdapter
-from dspex_actors.errors import ConfigError
 from dspex_actors.example import Prediction
 from dspex_actors.foundation.checks import whole
+from dspex_actors.foundation.config_errors import ConfigValueError
 from dspex_actors.programs.module import Module
 from dspex_actors.programs.predict import Predict
 from dspex_actors.settings import context
@@ -70,9 +70,9 @@ class InstructionProposer(Module):
             ("base_instructions", base_instructions),
         ):
             if text is not None and not isinstance(text, str):
-                raise ConfigError(f"{name} is invalid: got {text!r:.100}, expected a text or None")
+                raise ConfigValueError(f"{name} is invalid: got {text!r:.100}, expected a text or None")
         if adapter is not None and not isinstance(adapter, Adapter):
-            raise ConfigError(f"adapter is invalid: got {adapter!r:.100}, expected a dspex.Adapter or None")
+            raise ConfigValueError(f"adapter is invalid: got {adapter!r:.100}, expected a dspex.Adapter or None")
         self.max_chars = None if max_chars is None else whole("max_chars", max_chars, 1)
         self.adapter = adapter or JSONAdapter()
         self._more: dict[str, str] = {}

@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from dspex_actors.errors import ConfigError
 from dspex_actors.foundation.checks import is_whole
 from dspex_actors.foundation.config_errors import ConfigTypeError, ConfigValueError
 
@@ -31,7 +30,7 @@ def check_selection(value: Any) -> None:
         ConfigError: it is neither a name of gepa's nor an object with its method.
     """
     if not (value in SELECTIONS if isinstance(value, str) else _has(value, "select_candidate_idx")):
-        raise ConfigError(
+        raise ConfigValueError(
             f"candidate_selection_strategy is invalid: got {value!r:.100}, expected one of {', '.join(SELECTIONS)}, or "
             "an object with select_candidate_idx"
         )
@@ -44,7 +43,7 @@ def check_selector(value: Any) -> None:
         ConfigError: it is neither a name of gepa's nor a function.
     """
     if not (value in SELECTORS if isinstance(value, str) else _can_be_called(value)):
-        raise ConfigError(
+        raise ConfigValueError(
             f"component_selector is invalid: got {value!r:.100}, expected round_robin, all, or a function as gepa's"
         )
 
@@ -69,7 +68,7 @@ def checked_kwargs(given: Any) -> dict[str, Any]:
             raise ConfigValueError(f"gepa_kwargs: {name} has no meaning here; see instruction_proposer, budget")
         if name not in there:
             names = ", ".join(one for one in there if one not in (*_OURS, *_NONE))
-            raise ConfigError(f"gepa_kwargs: gepa.optimize has no argument {name!r:.80}: there are {names}")
+            raise ConfigValueError(f"gepa_kwargs: gepa.optimize has no argument {name!r:.80}: there are {names}")
         is_good, expected = _VALUES.get(name, (_is_any, ""))
         if not is_good(value):
             raise ConfigValueError(f"gepa_kwargs: {name} is invalid: got {value!r:.100}, expected {expected}")

@@ -18,7 +18,7 @@ from dspex_actors.errors import ConfigError
 from dspex_actors.example import Example
 from dspex_actors.foundation.checks import whole
 from dspex_actors.foundation.codec import to_plain
-from dspex_actors.foundation.config_errors import ConfigTypeError
+from dspex_actors.foundation.config_errors import ConfigTypeError, ConfigValueError
 from dspex_actors.foundation.files import replaced
 from dspex_actors.lm.base import BaseLM
 from dspex_actors.teleprompt.asking import asking
@@ -124,9 +124,9 @@ class GEPA(Optimizer):
         told = {name: value for name, value in budgets.items() if value is not None}
         if len(told) != 1:
             got = " and ".join(told) or "none of them"
-            raise ConfigError(f"GEPA takes exactly one of auto, max_full_evals and max_metric_calls; got {got}")
+            raise ConfigValueError(f"GEPA takes exactly one of auto, max_full_evals and max_metric_calls; got {got}")
         if auto is not None and (not isinstance(auto, str) or auto not in AUTO):
-            raise ConfigError(f"auto is invalid: got {auto!r:.100}, expected one of {', '.join(AUTO)}")
+            raise ConfigValueError(f"auto is invalid: got {auto!r:.100}, expected one of {', '.join(AUTO)}")
         self.auto = auto
         self.max_full_evals = None if max_full_evals is None else whole("max_full_evals", max_full_evals, 1)
         self.max_metric_calls = None if max_metric_calls is None else whole("max_metric_calls", max_metric_calls, 1)
@@ -137,7 +137,7 @@ class GEPA(Optimizer):
         self.skip_perfect_score = bool(skip_perfect_score)
         self.add_format_failure_as_feedback = bool(add_format_failure_as_feedback)
         if instruction_proposer is not None and not callable(instruction_proposer):
-            raise ConfigError(
+            raise ConfigValueError(
                 f"instruction_proposer is invalid: got {instruction_proposer!r:.100}, expected a function"
             )
         self.custom_instruction_proposer = instruction_proposer
@@ -162,7 +162,7 @@ class GEPA(Optimizer):
             "use_mlflow": use_mlflow,
         }
         if track_best_outputs and not track_stats:
-            raise ConfigError("track_best_outputs needs track_stats=True: the outputs are in detailed_results")
+            raise ConfigValueError("track_best_outputs needs track_stats=True: the outputs are in detailed_results")
         self.track_best_outputs = bool(track_best_outputs)
         self.warn_on_score_mismatch = bool(warn_on_score_mismatch)
         self.seed = 0 if seed is None else whole("seed", seed, 0)
@@ -301,5 +301,5 @@ class _Log:
 
 def _finite(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ConfigError(f"{name} is invalid: got {value!r:.100}, expected a finite number")
+        raise ConfigValueError(f"{name} is invalid: got {value!r:.100}, expected a finite number")
     return float(value)

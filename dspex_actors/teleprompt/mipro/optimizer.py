@@ -12,9 +12,10 @@ from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any, Unpack
 
-from dspex_actors.errors import ConfigError, RunFailed
+from dspex_actors.errors import RunFailed
 from dspex_actors.example import Example
 from dspex_actors.foundation.checks import whole
+from dspex_actors.foundation.config_errors import ConfigValueError
 from dspex_actors.lm.base import BaseLM
 from dspex_actors.programs.module import Module
 from dspex_actors.runs.identity.canon import Noted
@@ -109,7 +110,7 @@ class MIPROv2(Optimizer):
     ) -> None:
         """Check the settings."""
         if auto is not None and (not isinstance(auto, str) or auto not in AUTO):
-            raise ConfigError(f"auto is invalid: got {auto!r:.100}, expected one of {', '.join(AUTO)}, or None")
+            raise ConfigValueError(f"auto is invalid: got {auto!r:.100}, expected one of {', '.join(AUTO)}, or None")
         self.metric = metric
         self.prompt_model = checked_lm("prompt_model", prompt_model)
         self.task_model = checked_lm("task_model", task_model)
@@ -179,7 +180,7 @@ class MIPROv2(Optimizer):
             RunInterrupted, BudgetExceeded: as of `Optimizer.carry`.
         """
         if requires_permission_to_run:
-            raise ConfigError(
+            raise ConfigValueError(
                 "requires_permission_to_run is invalid: got True, expected None: nothing is asked any more"
             )
         examples = self.examples(student, trainset)

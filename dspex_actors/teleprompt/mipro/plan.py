@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from dspex_actors.errors import ConfigError
+from dspex_actors.foundation.config_errors import ConfigValueError
 
 #: By `auto`: candidates, and how many examples of the valset are scored on at most.
 AUTO = {"light": (6, 100), "medium": (12, 300), "heavy": (18, 1000)}
@@ -83,7 +83,7 @@ def make_plan(
     """
     if auto is not None:
         if num_candidates is not None or num_trials is not None:
-            raise ConfigError(
+            raise ConfigValueError(
                 f"num_candidates and num_trials are invalid: got {num_candidates} and {num_trials}, expected None "
                 f"beside auto={auto!r}, which decides them; give auto=None, or leave them out"
             )
@@ -94,19 +94,19 @@ def make_plan(
         instructions = candidates if zero_shot else candidates // 2
     else:
         if num_candidates is None:
-            raise ConfigError(
+            raise ConfigValueError(
                 "num_candidates is invalid: got None, expected a whole number of at least 1 with auto=None"
             )
         if num_trials is None:
             good = trials_for(num_candidates, predictors, zero_shot=zero_shot)
-            raise ConfigError(
+            raise ConfigValueError(
                 f"num_trials is invalid: got None, expected a whole number from 1 with auto=None; for "
                 f"num_candidates={num_candidates} about {good}"
             )
         candidates = instructions = num_candidates
         trials, val_size = num_trials, None
     if minibatch and minibatch_size > val_count:
-        raise ConfigError(
+        raise ConfigValueError(
             f"minibatch_size is invalid: got {minibatch_size}, expected at most the {val_count} examples of the valset"
         )
     return Plan(trials, instructions, candidates, val_size, minibatch_size if minibatch else None, full_every)
@@ -119,5 +119,5 @@ def split_at(count: int) -> int:
         ConfigError: it is too small to be split.
     """
     if count < 2:
-        raise ConfigError(f"trainset: expected at least 2 examples where there is no valset, got {count}")
+        raise ConfigValueError(f"trainset: expected at least 2 examples where there is no valset, got {count}")
     return count - min(VAL_MOST, max(1, int(count * VAL_SHARE)))

@@ -12,9 +12,9 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, Unpack
 
-from dspex_actors.errors import ConfigError
 from dspex_actors.example import Example
 from dspex_actors.foundation.checks import whole
+from dspex_actors.foundation.config_errors import ConfigValueError
 from dspex_actors.lm.base import BaseLM
 from dspex_actors.programs.module import Module
 from dspex_actors.teleprompt.bootstrap import checked_teacher_settings
@@ -121,7 +121,7 @@ class SIMBA(Optimizer):
         """
         examples = self.examples(student, trainset)
         if len(examples) < self.bsize:
-            raise ConfigError(
+            raise ConfigValueError(
                 f"trainset: expected at least bsize={self.bsize} examples, got {len(examples)}; give a smaller bsize"
             )
         steps = self._steps(student, examples, whole("seed", seed, 0))
@@ -231,5 +231,5 @@ def _buckets(trajectories: Sequence[Trajectory], size: int) -> list[list[Traject
 
 def _above_0(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        raise ConfigError(f"{name} is invalid: got {value!r:.100}, expected a number above 0")
+        raise ConfigValueError(f"{name} is invalid: got {value!r:.100}, expected a number above 0")
     return float(value)

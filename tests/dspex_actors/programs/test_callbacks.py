@@ -92,14 +92,37 @@ def test_callbacks_of_the_settings_hear_of_every_call_and_who_made_it(way):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_program_and_an_lm_may_have_their_own_and_errors_are_told(way):
-    program, lm, ours, theirs = dspex.Predict("question -> other"), Canned(), Notes(), Notes()
-    program.callbacks, lm.callbacks = [ours], [theirs]
+    lm, ours, theirs = Canned(), Notes(), Notes()
+    program, lm.callbacks = dspex.Predict("question -> other", callbacks=[ours]), [theirs]
     adapter = dspex.ChatAdapter(use_json_adapter_fallback=False)
     with dspex.context(lm=lm, adapter=adapter), pytest.raises(dspex.AdapterParseError):
         called(way, program, question="Q")
     assert [row[:2] for row in ours.rows] == [("module start", "Predict"), ("module end", "AdapterParseError")]
     assert [row[:2] for row in theirs.rows] == [("lm start", "Canned"), ("lm end", "LMReply")]
     assert not cloudpickle.loads(cloudpickle.dumps(program)).callbacks, "they stay where they were given"
+
+
+def test_a_program_is_made_with_callbacks_of_its_own():
+    class Bare(dspex.Module):
+        def forward(self, question):
+            return question
+
+    class Inside(Bare):
+        def __init__(self, callbacks=None):
+            super().__init__(callbacks)
+            self.inner = dspex.Predict("question -> answer", callbacks=callbacks)
+
+    for program, heard in ((Bare([one := Notes()]), one), (Bare(callbacks=[two := Notes()]), two)):
+        assert program("Q") == "Q"
+        assert [row[:2] for row in heard.rows] == [("module start", "Bare"), ("module end", "str")]
+    inside = Inside(callbacks=[three := Notes()])
+    with dspex.context(lm=Canned()):
+        inside.inner(question="Q")
+    assert [row[:2] for row in three.rows] == [("module start", "Predict"), ("module end", "Prediction")]
+    assert inside.inner.config == {}, "no parameter of its calls"
+    assert not Bare().callbacks
+    with pytest.raises(ConfigError, match="callbacks is invalid: got 'notes', expected a list"):
+        Bare(callbacks="notes")
 
 
 def test_what_a_callback_raises_is_logged_and_changes_nothing(caplog):

@@ -218,3 +218,26 @@ def test_examples_of_which_nobody_has_said_what_is_an_input_are_refused(name):
 def test_an_ensemble_of_what_are_no_programs_is_refused(programs):
     with pytest.raises(ConfigError, match="programs"):
         dspex.Ensemble().compile(programs)
+
+
+def _refused(metric):
+    """What DSPy refuses by a ValueError, too."""
+    train = [dspex.Example(question=str(number), answer="a").with_inputs("question") for number in range(3)]
+    program, by_hand = dspex.Predict("question -> answer"), {"auto": None, "num_candidates": 2}
+    yield lambda: dspex.COPRO(metric=metric, breadth=1)
+    yield lambda: dspex.MIPROv2(metric=metric, auto="huge")
+    yield lambda: dspex.MIPROv2(metric=metric, num_candidates=3).compile(program, trainset=train)
+    yield lambda: dspex.MIPROv2(metric=metric, auto=None).compile(program, trainset=train)
+    yield lambda: dspex.MIPROv2(metric=metric, **by_hand).compile(program, trainset=train)
+    yield lambda: dspex.MIPROv2(metric=metric, **by_hand).compile(program, trainset=train, valset=train, num_trials=2)
+    yield lambda: dspex.MIPROv2(metric=metric).compile(program, trainset=train[:1])
+    yield lambda: dspex.MIPROv2(metric=metric).compile(program, trainset=[])
+    yield lambda: dspex.MIPROv2(metric=metric).compile(program, trainset=train, valset=[])
+    yield lambda: dspex.BootstrapFewShotWithRandomSearch(metric=metric).compile(program, trainset=train, restrict=[99])
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_who_catches_what_dspy_raises_catches_it_here(number):
+    with pytest.raises(ValueError) as error:  # noqa: PT011 - what is said stands in the tests above
+        list(_refused(lambda example, prediction, trace=None: 1))[number]()
+    assert isinstance(error.value, ConfigError)
