@@ -62,6 +62,12 @@ class Scripted(dspex.BaseLM):
         return "\n\n".join(f"[[ ## {name} ## ]]\n{value}" for name, value in found.items())
 
 
+def connected(shared_host):
+    """Give a connection to the file's daemon, whose LM answers so: `system = pytest.fixture(connected)`."""
+    with dspex.connect(home=shared_host.home, lm=Scripted()) as system:
+        yield system
+
+
 def one():
     return dspex.Predict(dspex.Signature("question -> answer", "Answer it."))
 

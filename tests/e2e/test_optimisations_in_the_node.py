@@ -10,7 +10,7 @@ import optimised
 import pytest
 from click.testing import CliRunner
 from e2e_kit import lines, metric, tickets, triage, until
-from optimised import Scripted, chosen, is_yes, one, questions
+from optimised import Scripted, chosen, connected, is_yes, one, questions
 from test_optimisers import SEARCH_OF_DSPY
 
 import dspex_actors as dspex
@@ -24,11 +24,7 @@ REQUESTS = 251
 #: Examples at once of each run, and runs at once.
 IN_FLIGHT = 4 * 8
 
-
-@pytest.fixture
-def system(shared_host):
-    with dspex.connect(home=shared_host.home, lm=Scripted()) as connected:
-        yield connected
+system = pytest.fixture(connected)
 
 
 def scores(handle):
@@ -67,7 +63,6 @@ def test_its_user_leaves_and_its_parts_and_the_node_are_killed(tmp_path, shared_
     assert lines(book) <= REQUESTS + 5 * IN_FLIGHT
 
 
-@pytest.mark.soak
 def test_what_compares_nothing_is_one_candidate_all_the_same(system):
     handle = system.start_optimization(dspex.LabeledFewShot(2), one(), questions(5), run_id="labelled")
     assert len(handle.wait(60).demos) == 2
@@ -76,6 +71,7 @@ def test_what_compares_nothing_is_one_candidate_all_the_same(system):
     assert len(handle.candidates()[0].state["demos"]) == 2
 
 
+@pytest.mark.soak
 def test_two_of_one_id_are_one(system):
     handles, errors = [], []
 

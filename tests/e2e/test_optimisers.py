@@ -7,7 +7,7 @@ import optimised
 import pytest
 import warm
 from e2e_kit import lines, until
-from optimised import Scripted, Two, chosen, is_yes, one, questions
+from optimised import Scripted, Two, chosen, connected, is_yes, one, questions
 
 import dspex_actors as dspex
 from dspex_actors.teleprompt import COPRO, GEPA, AdaptiveOptimizer
@@ -24,11 +24,7 @@ COPRO_OF_DSPY = {
 SEARCH_OF_DSPY = [["q27", "q21", "q15", "q1", "q37", "q13"], ["q27", "q21", "q15", "q1", "q23", "q10"]]
 SCORES_OF_DSPY = {0: 42.5, 3: 42.5, 4: 40.0, -1: 35.0, 1: 27.5, -3: 10.0, -2: 10.0, 2: 5.0}
 
-
-@pytest.fixture
-def system(shared_host):
-    with dspex.connect(home=shared_host.home, lm=Scripted()) as connected:
-        yield connected
+system = pytest.fixture(connected)
 
 
 @pytest.mark.parametrize(
@@ -114,17 +110,14 @@ def test_a_program_killed_while_it_optimises_goes_on_with_the_same_result_and_as
 ):
     book, undisturbed = tmp_path / "book", tmp_path / "undisturbed"
 
-    def asked(path):
-        return lines(path)
-
     with dspex.connect(home=shared_host.home, lm=Scripted(str(undisturbed))):
         expected = chosen(getattr(optimised, way)(run_id=f"undisturbed {way}"))
-    whole = asked(undisturbed)
+    whole = lines(undisturbed)
     command = [sys.executable, optimised.__file__, str(shared_host.home), way, str(book), f"killed {way}"]
     for share in (0.3, 0.6):
         with warm.Popen(command, cwd=Path(optimised.__file__).parent) as program:
             try:
-                until(lambda least=share * whole: asked(book) > least, 120)
+                until(lambda least=share * whole: lines(book) > least, 120)
                 assert program.poll() is None
             finally:
                 program.kill()
@@ -133,7 +126,7 @@ def test_a_program_killed_while_it_optimises_goes_on_with_the_same_result_and_as
         runs = [run for run in system.runs() if run["run_id"].startswith(f"killed {way}.")]
     assert {run["state"] for run in runs} <= {"finished", "cancelled"}
     # A candidate that is beaten is stopped sooner or later, and so may be another share of them.
-    assert abs(asked(book) - whole) <= 0.1 * whole
+    assert abs(lines(book) - whole) <= 0.1 * whole
 
 
 def test_one_call_optimises_by_an_optimiser_of_a_name(system):

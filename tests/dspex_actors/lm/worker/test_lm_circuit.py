@@ -377,8 +377,11 @@ def test_failures_of_an_earlier_epoch_do_not_open_it_again(run):
         await asyncio.gather(*calls)
         for _ in range(20):
             circuit.ended(Overloaded("old"), answered=False, probe=None, epoch=0)
-        await asyncio.sleep(0.1)
-        assert world.owner.stats() == {"state": "closed", "failures": 0, "retry_after": 0.0, "reason": None}
+        world.told.clear()
+        circuit.ended(Overloaded("new"), answered=False, probe=None, epoch=circuit.epoch)
+        await until(lambda: world.owner.stats()["failures"])
+        assert [told.failed for told in world.told] == [1]
+        assert (world.owner.stats()["state"], world.owner.stats()["failures"]) == ("closed", 1)
 
     run(body)
 
