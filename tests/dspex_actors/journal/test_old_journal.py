@@ -28,7 +28,7 @@ resumes = pytest.mark.skipif(
 @pytest.fixture
 def old(home):
     """Put the old journal into the test's DSPEX_HOME, as the journal of a node that is gone."""
-    folder = home / "embedded" / "20261125-212457-13436-7e22"
+    folder = home / "embedded" / "20261127-051214-15740-7d1d"
     shutil.copytree(DATA, folder)
     for path in (home, home / "embedded", folder, folder / "spool"):
         path.chmod(0o700)
