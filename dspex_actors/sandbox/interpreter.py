@@ -17,6 +17,7 @@ from dspex_actors.foundation.config_errors import ConfigTypeError, ConfigValueEr
 from dspex_actors.foundation.late import TIMEOUT, limited
 from dspex_actors.foundation.operation import part
 from dspex_actors.sandbox.checks import (
+    NO_VARIABLES,
     REQUIRED,
     checked_tools,
     checked_variables,
@@ -245,7 +246,7 @@ class PythonInterpreter:
         self._child = child
         for code in self.prelude:
             try:
-                self._run(code, {}, max(self.timeout, _PRELUDE_SECONDS))
+                self._run(code, NO_VARIABLES, max(self.timeout, _PRELUDE_SECONDS))
             except (CodeExecutionError, SyntaxError) as error:
                 self._end_child()
                 raise CodeInterpreterError(f"the code that comes first does not run: {error}") from error
@@ -266,7 +267,7 @@ class PythonInterpreter:
 
         Args:
             code: Python.
-            variables: by name, JSON data, set before.
+            variables: by name, set before: JSON data, sets, pydantic models, dates and the like.
 
         Returns:
             A FinalOutput where it called SUBMIT, else the value of its last expression, else what it printed, else
@@ -275,11 +276,12 @@ class PythonInterpreter:
         Raises:
             CodeExecutionError: it raised, took too long, or too much.
             SyntaxError: it is no Python.
-            CodeInterpreterError: the interpreter is at work already, or cannot be started.
+            CodeInterpreterError: the interpreter is at work already, or cannot be started; a variable cannot be given
+                to it (a ConfigError, too).
         """
         if not isinstance(code, str):
             raise ConfigTypeError(f"code is invalid: got {code!r:.80}, expected a text")
-        given = checked_variables(variables or {}, self.tools)
+        given = checked_variables({} if variables is None else variables, self.tools)
         if not self._busy.acquire(blocking=False):
             raise CodeInterpreterError("the interpreter is running other code: use one for each thread")
         try:
@@ -301,7 +303,7 @@ class PythonInterpreter:
 
         child = self._child
         deadline = time.monotonic() + limit
-        request = {"type": "run", "code": code, "variables": variables, "tools": list(self.tools)}
+        request = {"type": "run", "code": code, **variables, "tools": list(self.tools)}
         try:
             child.send({**request, "outputs": self._outputs}, deadline)
             while (answer := child.receive(deadline))["type"] == "tool":

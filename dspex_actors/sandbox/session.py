@@ -71,7 +71,8 @@ class Session:
         """Run a piece of code.
 
         Args:
-            request: `code`, `variables`, `tools` and `outputs` (the fields of SUBMIT; None: one value).
+            request: `code`, `variables`, `literals` (variables as Python), `tools` and `outputs` (the fields of SUBMIT;
+                None: one value).
 
         Returns:
             A message: `result`, `final`, `syntax` or `error`.
@@ -80,6 +81,7 @@ class Session:
             self._names.pop(name, None)
         self._tools = request["tools"]
         self._names.update(request["variables"])
+        self._names.update({name: ast.literal_eval(text) for name, text in request["literals"].items()})
         self._names.update({name: self._tool(name) for name in self._tools})
         self._names.update(__builtins__=dict(vars(builtins)), SUBMIT=_submit(request["outputs"]))
         os.chdir(self._home)
@@ -96,7 +98,7 @@ class Session:
             answer = {"type": "error", "error": told(error)}
         finally:
             sys.stdout, sys.stderr = before
-        return {**answer, "printed": screen.text().rstrip("\n")}
+        return {**answer, "printed": screen.text()}
 
     def _run(self, code: str) -> dict[str, Any]:
         try:

@@ -158,7 +158,7 @@ def test_code_act_runs_code_with_its_tools_until_it_is_finished(way):
     assert (found.answer, found.reasoning) == ("7", "r")
     assert found.trajectory == {
         "generated_code_0": "x = cube(x=3)\nprint(x)",
-        "code_output_0": '"27"',
+        "code_output_0": '"27\\n"',
         "generated_code_1": "1 / 0",
         "observation_1": "The code has failed: ZeroDivisionError: division by zero (line 1)",
         "generated_code_2": "size(x, 2)",

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import copy
+import datetime
 import fcntl
 import os
 import pickle
@@ -13,9 +14,11 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 import dspex_actors as dspex
 from dspex_actors.foundation import late
@@ -44,7 +47,7 @@ def alive(pid):
     ("code", "given"),
     [
         ("1 + 1", 2),
-        ("print('a'); print('b')", "a\nb"),
+        ("print('a'); print('b')", "a\nb\n"),
         ("print('a')\n'value'", "value"),
         ("x = 3", None),
         ("", None),
@@ -54,9 +57,9 @@ def alive(pid):
         ("float('nan')", "nan"),
         ("twice(x=21)", 42),
         ("twice([1])", [1, 1]),
-        ("import sys; print('e', file=sys.stderr)", "e"),
+        ("import sys; print('e', file=sys.stderr)", "e\n"),
         ("import os; os.write(1, b'nobody hears this')", 17),
-        ("print('\\u2028ä')", "\u2028ä"),
+        ("print('\\u2028ä')", "\u2028ä\n"),
         ("SUBMIT({'answer': 4})", dspex.FinalOutput({"output": {"answer": 4}})),
         ("try:\n    SUBMIT(1)\nexcept Exception:\n    pass\n2", dspex.FinalOutput({"output": 1})),
     ],
@@ -333,6 +336,34 @@ def test_settings_that_are_none_are_refused_before_anything_starts(how, told):
         dspex.PythonInterpreter(**how)
 
 
+class Point(BaseModel):
+    x: int
+    day: datetime.date
+
+
+@pytest.mark.parametrize(
+    ("value", "code", "given"),
+    [
+        ((1, (2, 3)), "value", [1, [2, 3]]),
+        ({3, 1, 2}, "value", [1, 2, 3]),
+        (frozenset({1, "a"}), "len(value), sorted(map(str, value))", [2, ["1", "a"]]),
+        ({"tags": [{"b", "a"}]}, "value", {"tags": [["a", "b"]]}),
+        (Point(x=1, day=datetime.date(2024, 1, 2)), "value['day'], value['x']", ["2024-01-02", 1]),
+        ([datetime.date(2024, 1, 2), Decimal("1.5")], "value", ["2024-01-02", "1.5"]),
+        ({1: "a", None: {2.5: "b"}}, "value[1], value[None][2.5]", ["a", "b"]),
+        ([{True: {"deep": 1}}], "value[0][True]", {"deep": 1}),
+    ],
+)
+def test_variables_have_dspys_forms_and_keys_stay_what_they_are(python, value, code, given):
+    assert python(code, {"value": value}) == given
+
+
+def test_a_variable_that_cannot_be_given_is_what_dspy_raises_too(python):
+    for variables in ({"for": 1}, {"x": object()}, {"x": {(1, 2): 3}}):
+        with pytest.raises(dspex.CodeInterpreterError, match="variables is invalid"):
+            python("1", variables)
+
+
 @pytest.mark.parametrize(
     "variables", [{"a b": 1}, {"twice": 1}, {"SUBMIT": 1}, {"x": object()}, {"x": float("nan")}, [1]]
 )
@@ -382,7 +413,7 @@ def test_a_tool_that_hangs_is_an_error_in_the_code(kind, monkeypatch):
 
     def use():
         with dspex.PythonInterpreter(tools={"hangs": hangs}, tool_timeout=0.05 if kind == "told" else None) as made:
-            return made("try:\n    hangs()\nexcept Exception as error:\n    print(error)")
+            return made("try:\n    hangs()\nexcept Exception as error:\n    print(error, end='')")
 
     if kind == "told":
         assert use() == "TimeoutError: hangs has not answered within 0.05 s"
