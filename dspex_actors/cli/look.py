@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dspex_actors.cli import processes
+from dspex_actors.cli.health import journal_line, journal_state
 from dspex_actors.cli.output import (
     console,
     counted,
@@ -57,11 +58,15 @@ def attached() -> Node:
 @click.command()
 @json_option
 def status(as_json: bool) -> int:
-    """Say whether the node is healthy. Exit status 0: it is; 1: degraded; 2: it does not answer."""
+    """Say whether the node is healthy. Exit status 0: it is; 1: degraded, or its journal is away; 2: no answer."""
     with attached() as node:
         found = node.status()
         found["notes"] = notes_here(node, found["name"])
+        found["journal"] = journal = journal_state(node)
         tree = node.tree()
+    if journal is not None and (line := journal_line(journal)) is not None:
+        found["state"] = "degraded"
+        found["notes"] = [*found["notes"], line]
     if as_json:
         print_json(found)
     else:

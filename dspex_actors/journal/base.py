@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from dspex_actors.errors import ConfigError
+from dspex_actors.errors import ConfigError, DspexError
 from dspex_actors.foundation.indexset import IndexSet
 from dspex_actors.journal import log, queries, spend
 from dspex_actors.journal.appending import write_batch
@@ -57,6 +57,7 @@ class JournalBase:
         self._clock = clock
         self._lock = threading.RLock()
         self._followed: dict[str, RunRow] = {}  # as they are now: somebody asks for their progress
+        self._trouble_since: float | None = None
 
     #: Whether the journal is asked over a network.
     is_far = False
@@ -84,6 +85,20 @@ class JournalBase:
     @abstractmethod
     def close(self) -> None:
         """Close the journal."""
+
+    @abstractmethod
+    def check_there(self) -> None:
+        """Raise the DspexError that says why what is written would not be kept; waits for no other call."""
+
+    def trouble(self) -> tuple[str, float] | None:
+        """Return why the journal cannot be used, and since when that is known (seconds since 1970); None: it can."""
+        try:
+            self.check_there()
+        except DspexError as error:
+            self._trouble_since = self._trouble_since or self._clock()
+            return error.message, self._trouble_since
+        self._trouble_since = None
+        return None
 
     def __enter__(self) -> Self:
         """Return the journal."""

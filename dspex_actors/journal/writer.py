@@ -19,7 +19,7 @@ from pathlib import Path
 
 from dspex_actors.journal import queries
 from dspex_actors.journal.base import JournalBase
-from dspex_actors.journal.errors import corrupt, translated
+from dspex_actors.journal.errors import JournalError, corrupt, translated
 from dspex_actors.journal.migrations import VERSION, index_claims, keep_copy, migrate, version_of
 
 _BUSY_MS = 5_000
@@ -53,6 +53,7 @@ class Journal(JournalBase):
             # SQLite gives -wal and -shm the mode of the main file, so that one is made before SQLite sees it.
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+            self._file = os.stat(self.path)
             try:
                 self._prepare()
             except BaseException:
@@ -69,6 +70,16 @@ class Journal(JournalBase):
             problem = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
         if problem != "ok":
             raise corrupt(self.path, f"is damaged ({_one_line(problem)})")
+
+    def check_there(self) -> None:
+        """Look whether the file at the path is the one that is open."""
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.stat(self.path), self._file):
+                return
+        raise JournalError(
+            f"the journal {self.path} was removed or replaced while it is in use, so what is written is lost: "
+            "`dspex stop`, put it back from a copy if there is one, and `dspex start`"
+        )
 
     def close(self) -> None:
         """Close the file; the write-ahead log is folded into it."""

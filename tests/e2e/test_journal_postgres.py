@@ -96,6 +96,30 @@ def test_a_run_goes_on_when_its_server_comes_back_and_bad_servers_start_nothing(
 
 
 @pytest.mark.soak
+def test_status_says_that_the_server_is_away_and_a_probe_leaves_the_node_alone(postgres, home):
+    assert command("start", "--workers", 1, "--journal", postgres.address).returncode == 0
+    try:
+        assert json.loads(command("status", "--json").stdout)["journal"]["state"] == "well"
+        postgres.kill()
+        for _ in range(2):
+            told = command("status")
+            assert (told.returncode, told.stderr) == (1, "")  # degraded: not ready, and not restarted
+            said = " ".join(told.stdout.split())
+            assert said.index("degraded") < said.index("does not answer") < said.index("go on by themselves")
+        found = json.loads(command("status", "--json").stdout)
+        assert (found["state"], found["journal"]["state"], found["journal"]["place"]) == ("degraded", "away", "server")
+        assert found["journal"]["since"] > 1e9
+        assert "postgresql://dspex@127.0.0.1" in found["notes"][-1]
+        postgres.start()
+        back = json.loads(command("status", "--json").stdout)
+        assert (back["state"], back["notes"], back["journal"]["since"]) == ("healthy", [], None)
+    finally:
+        command("stop")
+        if postgres.process is None:
+            postgres.start()
+
+
+@pytest.mark.soak
 def test_a_run_of_a_node_that_stands_still_goes_on_at_another_and_the_first_one_writes_no_more(
     postgres, server, tmp_path, monkeypatch
 ):

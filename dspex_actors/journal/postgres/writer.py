@@ -7,10 +7,12 @@ batch, and it counts once. Which node a run belongs to stands in its row: a node
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from dspex_actors.journal.base import JournalBase
 from dspex_actors.journal.errors import JournalError, JournalReadOnly
@@ -56,11 +58,18 @@ class PostgresJournal(JournalBase):
             JournalError: the server cannot be reached.
         """
         with self._lock, translated(self.address):
-            db = self._connection()
-            if db.raw.execute("SHOW transaction_read_only").fetchone()[0] == "on":
-                raise JournalReadOnly(
-                    f"the journal at {shown(self.address)} cannot be written (the server is read-only): use its primary"
-                )
+            self._refuse_read_only(self._connection().raw)
+
+    def _refuse_read_only(self, raw: Any) -> None:
+        if raw.execute("SHOW transaction_read_only").fetchone()[0] == "on":
+            raise JournalReadOnly(
+                f"the journal at {shown(self.address)} cannot be written (the server is read-only): use its primary"
+            )
+
+    def check_there(self) -> None:
+        """Connect to the server anew, and look whether it can be written."""
+        with contextlib.closing(connected(self.address)) as raw, translated(self.address):
+            self._refuse_read_only(raw)
 
     def _connection(self) -> Connection:
         if self._db is not None and not self._db.raw.closed:
@@ -73,7 +82,9 @@ class PostgresJournal(JournalBase):
             make_tables(raw, self.address)
         except JournalError as error:
             self._failed = time.monotonic(), error
+            self._trouble_since = self._trouble_since or self._clock()
             raise
+        self._trouble_since = None
         self._failed, self._db = None, Connection(raw, SAME_AS)
         return self._db
 

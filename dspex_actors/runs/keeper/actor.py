@@ -10,6 +10,7 @@ Requests (all plain data):
     ("progress", run_id)                → summary, note
     ("wait", run_ids, seconds)          → those that have ended, as soon as one has; none when the time is up
     ("list", limit)                     → summaries
+    ("journal",)                        → place (file, server), state (well, away), why and since when it is away
     ("workflow", ...)                   → as `workflows` says
 and of evaluators what stands in `runs.messages`.
 """
@@ -52,6 +53,9 @@ from dspex_actors.runs.standby.messages import DropRun, OfCoordinator, OfReader
 from supervisors import NO_REPLY, Down, ExitReason, GenServer
 from supervisors.cluster.leases.handle import LeaseEnded
 from supervisors.cluster.membership.messages import NodeChanged, NodeDown, NodeUp
+
+#: Requests that take their time, or during which an evaluator brings its last results: others are answered meanwhile.
+BESIDE = ("cancel", "pause", "delete", "journal")
 
 
 class Runs(GenServer):
@@ -107,8 +111,8 @@ class Runs(GenServer):
         """Answer one request; an error of ours travels as its record."""
         if isinstance(request, tuple) and request[0] == "wait" and len(request) == 3:
             return self._wait(caller, *request[1:])
-        if self._leading.is_on or (isinstance(request, tuple) and request[0] in ("cancel", "pause", "delete")):
-            # Beside everything else: an evaluator that is being ended brings its last results, copies take their time.
+        if self._leading.is_on or (isinstance(request, tuple) and request[0] in BESIDE):
+            # Beside everything else; copies take their time, too.
             self.spawn(self._reply_later(request, caller))
             return NO_REPLY
         if isinstance(request, GetCopy | GetPiece):
@@ -160,6 +164,10 @@ class Runs(GenServer):
                 return self._journal.pay(worker.uid, batch, rows, time.time())
             case ("owner",):
                 return self._journal.owner
+            case ("journal",):
+                why, since = await asyncio.to_thread(self._journal.trouble) or (None, None)
+                place = "server" if self._journal.is_far else "file"
+                return {"place": place, "state": "well" if why is None else "away", "why": why, "since": since}
             case ("progress", run_id):
                 return self._progress(run_id)
             case ("open", run_id):

@@ -365,3 +365,15 @@ def test_a_run_that_is_continued_takes_the_lm_settings_and_place_that_are_good_n
     assert row.state == state
     found = (row.spec.lm, row.spec.settings, row.spec.dataset, row.spec.program, row.spec.metric)
     assert found == ((*now.values(), b"2", b"3") if taken else (None, {}, {}, b"", b""))
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_that_was_removed_while_it_is_open_is_told(tmp_path, replaced):
+    with Journal(tmp_path / "journal.db") as journal:
+        assert journal.trouble() is None
+        (tmp_path / "journal.db").rename(tmp_path / "elsewhere")
+        if replaced:
+            Journal(tmp_path / "journal.db").close()
+        assert "removed or replaced while it is in use" in journal.trouble()[0]
+        (tmp_path / "elsewhere").replace(tmp_path / "journal.db")
+        assert journal.trouble() is None

@@ -406,3 +406,28 @@ def test_runs_are_copied_there_and_back(address, tmp_path):
         contents = [content_of(one, run_id) for one in (source, there, JournalReader(tmp_path / "two.db"))]
         assert contents[0] == contents[1] == contents[2]
     assert there.get_run("all").owner == ""
+
+
+def test_a_server_that_is_away_is_told_with_since_when_and_forgotten_when_it_is_back(server, address, tmp_path):
+    now = 1000.0
+    with PostgresJournal(address, owner="a", folder=tmp_path, clock=lambda: now) as journal:
+        journal.open()
+        assert journal.trouble() is None
+        server.kill()
+        why, since = journal.trouble()
+        assert ("does not answer" in why, "\n" in why, since) == (True, False, 1000.0)
+        now = 1060.0
+        assert journal.trouble()[1] == 1000.0
+        server.start("-c", "default_transaction_read_only=on")
+        assert "read-only" in journal.trouble()[0]
+        server.kill()
+        server.start()
+        assert journal.trouble() is None
+        now = 1090.0
+        server.kill()
+        with pytest.raises(JournalError):
+            journal.check()  # the connection of before
+        with pytest.raises(JournalError):
+            journal.check()
+        now = 1120.0
+        assert journal.trouble()[1] == 1090.0  # known since somebody wanted to use it
