@@ -6,7 +6,6 @@ there), and the key, which all of them share. So nothing is asked of the cluster
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -156,15 +155,6 @@ class Following:
         assert self._node is not None
         portion: list[Any] = _asked(self._node, request, PATIENCE_SECONDS)
         return portion
-
-    def order(self, *request: Any) -> bool:
-        """Have a node of the cluster do something with the run; return whether one has."""
-        for member in others_of(self._data_dir):
-            with contextlib.suppress(SupervisorsError), Node.attach(self._data_dir, HOME, at=member.address) as node:
-                kind, _ = node.call(RUNS, request, COME_BACK_SECONDS)
-                if kind == "ok":
-                    return True
-        return False
 
     def close(self) -> None:
         """Leave the other node."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
+from dspex_actors.client.elsewhere import Carried, have_done
 from dspex_actors.client.inputs import check_has_lm, code_of
-from dspex_actors.client.looking import ENDED, PATIENCE_SECONDS, POLL_LAST
+from dspex_actors.client.looking import ENDED, POLL_LAST
 from dspex_actors.client.money import check_prices
 from dspex_actors.dspy.student import DSPyStudent, as_student, asked, default_lm, examples_of, handed_back, is_theirs
 from dspex_actors.errors import BudgetExceeded, ConfigError, RunFailed, RunInterrupted, from_record
@@ -37,7 +39,6 @@ from dspex_actors.runs.snapshot import pack_surroundings
 from dspex_actors.settings import check_tags
 from dspex_actors.settings import settings as program_settings
 from supervisors import Node
-from supervisors.cluster.handle import where_else
 from supervisors.errors import CallTimeout, NodeDown, NoProcess, ServerExited
 from supervisors.first_use import ensure_outside
 
@@ -108,6 +109,9 @@ class OptimizationHandle:
     def wait(self, timeout: float | None = None) -> Any:
         """Wait for its end, and return the best program, as `compile` does.
 
+        Where this connection's node dies, and others have its journal too, one of them goes on with it: that is waited
+        for.
+
         Args:
             timeout: seconds; None: as long as it takes. It goes on after one.
 
@@ -117,6 +121,12 @@ class OptimizationHandle:
             BudgetExceeded: its budget is used up; `resume` with a larger one goes on.
             RunInterrupted: it was paused, or the node went away; `resume` goes on.
         """
+        with contextlib.closing(Carried(self._system, self.run_id)) as carried:
+            state, reason = self._wait(carried, timeout)
+        return self._ended(state, reason)
+
+    def _wait(self, carried: Carried, timeout: float | None) -> tuple[str, str | None]:
+        """Return the state in which it has ended, and why."""
         until = None if timeout is None else time.monotonic() + timeout
         poll = 0.02
         while True:
@@ -128,17 +138,21 @@ class OptimizationHandle:
                 raise ConfigError(f"no optimisation {self.run_id!r} here: system.optimizations() lists them")
             state, reason, _ = standing
             if state in ENDED:
-                return self._ended(state, reason)
+                return state, reason
             if until is not None and time.monotonic() > until:
                 raise TimeoutError(f"optimisation {self.run_id} is still under way after {timeout:g} seconds")
-            self._check_node()
+            carried.check()
             time.sleep(poll)
             poll = min(POLL_LAST, poll * 1.3)
 
     def pause(self, reason: str = "paused") -> None:
-        """Pause it: what is in flight is given up, what was answered stays. `resume` goes on."""
+        """Pause it: what is in flight is given up, what was answered stays. `resume` goes on.
+
+        Raises:
+            NotHere: it is carried out by a node which does not answer.
+        """
         self._row()
-        self._system._order(self.run_id, "pause", self.run_id, reason)
+        have_done(self._system, "pause", self.run_id, reason)
 
     def resume(self, *, budget: Any = None) -> OptimizationHandle:
         """Go on with it, where it was left off; one that is under way, or finished, stays as it is.
@@ -170,9 +184,13 @@ class OptimizationHandle:
         return self
 
     def cancel(self, reason: str = "cancelled") -> None:
-        """End it for good: it goes on only under another id."""
+        """End it for good: it goes on only under another id.
+
+        Raises:
+            NotHere: it is carried out by a node which does not answer.
+        """
         self._row()
-        self._system._order(self.run_id, "cancel", self.run_id, reason)
+        have_done(self._system, "cancel", self.run_id, reason)
 
     def _row(self, *, code: bool = False) -> RunRow:
         return row_of(self._system.journal, self.run_id, code=code)
@@ -184,24 +202,6 @@ class OptimizationHandle:
         known = [*known, *self._system.journal.steps(self.run_id, len(known))]
         self._read = (row.created_at, known)
         return known
-
-    def _check_node(self) -> None:
-        """Refuse to wait for a node that is gone."""
-        asked = time.monotonic()
-        while True:
-            try:
-                self._system._ask("owner", timeout=COME_BACK_SECONDS)
-                return
-            except (NoProcess, ServerExited, CallTimeout, NodeDown) as error:
-                # One that is there and only slow is no reason to leave.
-                patience = PATIENCE_SECONDS if isinstance(error, CallTimeout) else COME_BACK_SECONDS
-                if time.monotonic() - asked > patience or isinstance(error, NodeDown):
-                    raise RunInterrupted(
-                        "the node went away; what was answered is safe. Go on with "
-                        f"system.optimization({self.run_id!r}).resume(){where_else(self._system.data_dir)}",
-                        run_id=self.run_id,
-                    ) from None
-                time.sleep(0.05)
 
     def _ended(self, state: str, reason: str | None) -> Any:
         if state == "finished":

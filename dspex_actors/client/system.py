@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from dspex_actors.client.ecosystems import Ecosystems
+from dspex_actors.client.elsewhere import have_done
 from dspex_actors.client.following import Following
 from dspex_actors.client.full import check_full
 from dspex_actors.client.inputs import check_has_lm, code_of, dataset_inputs, plain_numbers, with_inputs
@@ -24,6 +25,7 @@ from dspex_actors.data.opening import from_descriptor, open_dataset
 from dspex_actors.errors import ConfigError, DspexError, RunFailed, RunInterrupted, from_record
 from dspex_actors.foundation.codec import gathering_classes
 from dspex_actors.foundation.home import default_data_dir
+from dspex_actors.journal.errors import NotHere
 from dspex_actors.journal.index import find_run, folder_of, list_runs, new_run_id
 from dspex_actors.journal.opening import open_reader
 from dspex_actors.journal.reader import JournalReader
@@ -40,7 +42,7 @@ from dspex_actors.runs.identity.parts import dataset_parts, metric_name, run_ide
 from dspex_actors.runs.snapshot import pack_surroundings
 from dspex_actors.settings import settings as program_settings
 from supervisors import Node
-from supervisors.errors import NodeDown, SupervisorsError
+from supervisors.errors import SupervisorsError
 
 _current: list[System] = []
 
@@ -323,7 +325,7 @@ class System(NodeParts, Ecosystems, Optimisations):
     def _resume_here(self, run_id: str, shows: bool, on_progress: Any, *money: Any, force: bool) -> EvaluationResult:
         if force:
             self._take_dataset_as_it_is(run_id)
-        self._order(run_id, "resume", run_id, force, *money)
+        have_done(self, "resume", run_id, force, *money)
         try:
             return self.wait_run(run_id, on_progress, shows)
         except KeyboardInterrupt:
@@ -342,16 +344,21 @@ class System(NodeParts, Ecosystems, Optimisations):
             self._order(run_id, "dataset", run_id, descriptor, digest, parts)
 
     def pause(self, run_id: str, reason: str = "interrupted") -> None:
-        """Pause a run: what is in flight is given up, what was answered stays."""
-        with contextlib.suppress(SupervisorsError, DspexError):
-            try:
-                self._ask("pause", run_id, reason)
-            except NodeDown:
-                Following(run_id, self._ask, self.data_dir, self.journal).order("pause", run_id, reason)
+        """Pause a run: what is in flight is given up, what was answered stays. One of another node is paused there.
+
+        Raises:
+            NotHere: it is that of a node which does not answer.
+        """
+        try:
+            have_done(self, "pause", run_id, reason)
+        except NotHere:
+            raise
+        except DspexError:
+            pass  # it has just ended, or its node is gone
 
     def cancel(self, run_id: str, reason: str = "cancelled") -> None:
-        """End a run for good: it goes on only where that is forced."""
-        self._order(run_id, "cancel", run_id, reason)
+        """End a run for good: it goes on only where that is forced. One of another node is cancelled there."""
+        have_done(self, "cancel", run_id, reason)
 
     def delete(self, run_id: str) -> None:
         """Remove a run, its results and the copy of its examples from the journal, and all its copies on other nodes.

@@ -100,6 +100,8 @@ def halt(journal: JournalBase, row: RunRow, state: RunState, reason: str) -> lis
 
     All of it before an evaluator is ended, which takes seconds: none goes on meanwhile, or with another keeper.
     """
+    if journal.is_far and row.state not in ("running", "finished"):
+        journal.take_over(row, force=False)  # another node has left it, and may be gone
     halted = [journal.set_state(row.run_id, state, reason)]
     of_parts: RunState = "cancelled" if state == "cancelled" else "paused"
     why = f"its optimisation is {state}"

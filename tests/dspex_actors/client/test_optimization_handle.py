@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 import dspex_actors as dspex
-from dspex_actors.client import optimisations
+from dspex_actors.client import elsewhere, optimisations
 from dspex_actors.client.optimisations import OptimizationHandle, status_at
 from dspex_actors.journal.errors import JournalError
 from dspex_actors.journal.reader import JournalReader
@@ -97,9 +97,9 @@ def test_who_waits_goes_on_waiting_for_a_node_that_is_only_slow(journal, monkeyp
             raise CallTimeout("runs")
         end_workflow(journal, "o", epoch, "failed", "it is over")
 
-    monkeypatch.setattr(
-        optimisations, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: None, time=lambda: 0.0)
-    )
+    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: None, time=lambda: 0.0)
+    monkeypatch.setattr(optimisations, "time", clock)
+    monkeypatch.setattr(elsewhere, "time", clock)
     there = SimpleNamespace(journal=JournalReader(journal.path), _ask=ask, data_dir=journal.path.parent)
     handle = OptimizationHandle(there, "o")
     with pytest.raises(dspex.RunFailed if waits else dspex.RunInterrupted, match="over" if waits else "went away"):
