@@ -6,7 +6,7 @@ A candidate's program is there twice: as its state, plain data for people, and p
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,8 @@ CANDIDATE, RESULT = "candidate", "result"
 FIGURES = 5000
 #: Names of candidates are not longer.
 NAME_LENGTH = 1000
+#: What a candidate's step tells; another release may tell more.
+_TOLD = frozenset({"name", "score", "whole", "same", "program", "state"})
 #: Why the run of a step ended early.
 CANNOT_WIN, NOT_NEEDED = "the candidate can win no more", "the optimisation needs it no more"
 
@@ -72,25 +74,19 @@ def pack_found(name: str, score: float | None, whole: bool, program: Any, same: 
 
 def found_in(steps: Iterable[StepRow]) -> tuple[list[Found], Found | None]:
     """Return the candidates among an optimisation's steps, in their order, and its result."""
-    found: list[Found] = []
-    result = None
     states: dict[str, Any] = {}
-    for row in steps:
+
+    def read(row: StepRow) -> dict[str, Any] | None:
         try:
             data = unpack(row.data)
             state = states.get(data["same"]) if data["state"] is None else unpack(data["state"])
+            told = {name: data[name] for name in _TOLD}
         except (CodecError, KeyError, TypeError):
-            continue
+            return None
         states[row.step] = state
-        one = Found(
-            len(found) + 1, row.step, data["name"], data["score"], data["whole"], state, data["program"], data["same"],
-            row.at,
-        )  # fmt: skip
-        if row.state == RESULT:
-            result = one
-        else:
-            found.append(one)
-    return found, result
+        return told | {"state": state}
+
+    return _candidates(steps, read)
 
 
 def figures_in(steps: Iterable[StepRow]) -> tuple[list[Found], Found | None]:
@@ -99,16 +95,25 @@ def figures_in(steps: Iterable[StepRow]) -> tuple[list[Found], Found | None]:
     Args:
         steps: with the first `FIGURES` bytes of what each gave, at least.
     """
+
+    def read(row: StepRow) -> dict[str, Any] | None:
+        told = {"same": row.step, **_beginning(row.data), "program": None, "state": None}
+        return {name: told[name] for name in _TOLD} if told.keys() >= _TOLD else None
+
+    return _candidates(steps, read)
+
+
+def _candidates(
+    steps: Iterable[StepRow], read: Callable[[StepRow], dict[str, Any] | None]
+) -> tuple[list[Found], Found | None]:
+    """Return the candidates and the result; `read` gives the fields of one that a step tells, None: it tells none."""
     found: list[Found] = []
     result = None
     for row in steps:
-        told = _beginning(row.data)
-        if not told.keys() >= {"name", "score", "whole"}:
+        told = read(row)
+        if told is None:
             continue
-        one = Found(
-            len(found) + 1, row.step, told["name"], told["score"], told["whole"], None, None,
-            told.get("same", row.step), row.at,
-        )  # fmt: skip
+        one = Found(number=len(found) + 1, key=row.step, at=row.at, **told)
         if row.state == RESULT:
             result = one
         else:
@@ -127,7 +132,7 @@ def _beginning(data: bytes) -> dict[str, Any]:
             if name in ("program", "state") and told.keys() >= {"same"}:
                 break
             told[name] = unpacker.unpack()
-    except (ValueError, msgpack.UnpackException):
+    except (ValueError, TypeError, msgpack.UnpackException):
         pass  # it is cut short, or was never a candidate's
     return told
 

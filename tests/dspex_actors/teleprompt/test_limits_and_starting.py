@@ -185,13 +185,15 @@ def test_labelled_demos_are_one_candidate():
 def test_figures_are_read_without_programs_also_of_what_was_written_before():
     program = Predict("question -> answer")
     program.demos = [Example(question="long " * 5000, answer="b")]
-    old = pack({"name": "old", "score": 40.0, "whole": True, "program": b"p" * 9000, "state": None, "same": "c0"})
+    old = pack(
+        {"more": 1, "name": "old", "score": 40.0, "whole": True, "program": b"p" * 9000, "state": None, "same": "c0"}
+    )
     rows = [
         StepRow("c0", CANDIDATE, 1, 0.0, 5.0, None, old),
         step("c1", CANDIDATE, "ü" * 3000, 50.0, True, program, "c1"),
         step("c2", CANDIDATE, "two", None, False, None, "c1"),
         step("result", RESULT, "result", 50.0, True, None, "c1"),
-        StepRow("c3", CANDIDATE, 1, 0.0, 5.0, None, b"\x00"),
+        *(StepRow("c3", CANDIDATE, 1, 0.0, 5.0, None, other) for other in (b"\x00", b"\x81\x80\x01", b"")),
     ]
     cut = [row._replace(data=row.data[:FIGURES]) for row in rows]
     assert len(cut[1].data) == FIGURES
