@@ -83,3 +83,17 @@ class Server:
     def remove(self):
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def postgres_of_module():
+    """Return a fixture: a server for all tests of a file, removed at the end."""
+
+    @pytest.fixture(scope="module")
+    def server():
+        made = Server()
+        try:
+            yield made.start()
+        finally:
+            made.remove()
+
+    return server

@@ -9,7 +9,7 @@ import signal
 import pytest
 from cluster_kit_e2e import Joined, server_of_module
 from e2e_kit import metric, tickets, triage, until
-from postgres_kit import Server
+from postgres_kit import postgres_of_module
 
 from dspex_actors.client.system import System
 from dspex_actors.names import run_name
@@ -21,11 +21,7 @@ COUNT = 600
 DATA = "/proc/self/cwd/tickets.jsonl"
 
 
-@pytest.fixture(scope="module")
-def journal():
-    made = Server().start()
-    yield made
-    made.remove()
+journal = postgres_of_module()
 
 
 server = server_of_module("--latency-ms", "40")

@@ -8,19 +8,14 @@ import sys
 import pytest
 import warm
 from e2e_kit import Background, Host, check_whole, metric, tickets, triage, until
-from postgres_kit import Server
+from postgres_kit import postgres_of_module
 
 import dspex_actors as dspex
 from dspex_actors.client.connect import connect
 from dspex_actors.journal.opening import choose_journal
 from supervisors.client.launch import node_runs
 
-
-@pytest.fixture(scope="module")
-def postgres():
-    made = Server().start()
-    yield made
-    made.remove()
+postgres = postgres_of_module()
 
 
 def command(*arguments, **env):

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from cluster_kit_e2e import Joined
 from e2e_kit import lines, metric, tickets, triage, until
 from optimised import Scripted
-from postgres_kit import Server
+from postgres_kit import postgres_of_module
 from test_optimisations_in_the_node import REQUESTS, SCORES, scores
 
 import dspex_actors as dspex
@@ -26,11 +26,7 @@ TAKEN_SECONDS = 15.0
 IN_FLIGHT = 4 * 8
 
 
-@pytest.fixture(scope="module")
-def journal():
-    made = Server().start()
-    yield made
-    made.remove()
+journal = postgres_of_module()
 
 
 @pytest.fixture

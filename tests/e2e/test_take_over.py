@@ -8,7 +8,7 @@ import pytest
 from cluster_kit_e2e import Joined
 from counted_kit import Counted
 from e2e_kit import metric, tickets, triage, until
-from postgres_kit import Server
+from postgres_kit import postgres_of_module
 
 from dspex_actors.client.system import System
 from supervisors import Node
@@ -18,11 +18,7 @@ COUNT, IN_FLIGHT = 900, 24
 LET_OUT = 3
 
 
-@pytest.fixture(scope="module")
-def journal():
-    made = Server().start()
-    yield made
-    made.remove()
+journal = postgres_of_module()
 
 
 @pytest.fixture

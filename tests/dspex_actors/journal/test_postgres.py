@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from postgres_kit import Server
+from postgres_kit import postgres_of_module
 
 from dspex_actors.errors import ConfigError
 from dspex_actors.journal import log, spend
@@ -24,12 +24,7 @@ from dspex_actors.journal.writer import Journal
 from dspex_actors.lm.attempts import Attempt
 from supervisors.testing import wait_until
 
-
-@pytest.fixture(scope="module")
-def server():
-    made = Server().start()
-    yield made
-    made.remove()
+server = postgres_of_module()
 
 
 @pytest.fixture

@@ -7,16 +7,9 @@ import pytest
 from supervisors import errors
 from supervisors.cluster.leases import postgres
 from supervisors.cluster.leases.postgres import PostgresStore
-from tests.postgres_kit import Server
+from tests.postgres_kit import postgres_of_module
 
-
-@pytest.fixture(scope="module")
-def server():
-    server = Server()
-    try:
-        yield server.start()
-    finally:
-        server.remove()
+server = postgres_of_module()
 
 
 @pytest.fixture
