@@ -32,14 +32,20 @@ def check_values(values: Mapping[str, Any]) -> None:
             raise _invalid(name, value, "an adapter, dspex.ChatAdapter() for example, or None")
         if name == "callbacks" and not (isinstance(value, list | tuple) and all(map(_is_callback, value))):
             raise _invalid(name, value, "a list of BaseCallbacks, objects of it")
-        if name == "interpreter_factory" and value is not None and not callable(value):
-            raise _invalid(name, value, "a function that makes interpreters, or None")
+        if name == "interpreter_factory" and value is not None and not _makes_interpreters(value):
+            raise _invalid(name, value, "a function that makes an interpreter for each call, or None")
 
 
 def _is_adapter(value: Any) -> bool:
     return not isinstance(value, type) and all(
         callable(getattr(value, name, None)) for name in ("format", "prepare", "read")
     )
+
+
+def _makes_interpreters(value: Any) -> bool:
+    """Whether it can; an interpreter itself can be called, too, and runs code then."""
+    is_one = not isinstance(value, type) and callable(getattr(value, "execute", None))
+    return callable(value) and not is_one
 
 
 def _is_callback(value: Any) -> bool:

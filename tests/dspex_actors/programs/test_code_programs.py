@@ -251,6 +251,7 @@ def with_default(width: int, height: int = HEIGHT) -> int:
         (lambda: dspex.ProgramOfThought("q -> answer", interpreter_factory=Noted()), "interpreter_factory is invalid"),
         (lambda: dspex.ProgramOfThought("q -> answer", interpreter_factory=None), "interpreter_factory is invalid"),
         (lambda: dspex.configure(interpreter_factory="deno"), "interpreter_factory is invalid"),
+        (lambda: dspex.configure(interpreter_factory=dspex.PythonInterpreter()), "expected a function that makes an"),
         (lambda: dspex.ProgramOfThought("q -> answer")(interpreter=Noted(), q="?"), "goes first"),
         (lambda: dspex.ProgramOfThought("q -> answer")(Callable_(), q="?"), "interpreter is invalid"),
         (lambda: dspex.CodeAct("q, trajectory -> answer", []), "field 'trajectory' of its own"),
