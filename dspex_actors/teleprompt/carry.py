@@ -54,11 +54,12 @@ class _Carrier:
         self._spoiled: set[str] = set()
         #: Of tasks that were looked at: whether their runs are through; and what their evaluations ask.
         self._looked: dict[Task, bool] = {}
-        self._keys: dict[Task, tuple[Any, ...]] = {}
+        self._keys: dict[Task, int] = {}
+        self._asks: dict[tuple[Any, ...], int] = {}
         #: Runs whose part of the budget is used up, each with what was left when it was.
         self._short: dict[str, tuple[Task, float]] = {}
         #: Evaluations by what they ask, tasks that wait for an equal one, and what those that are through came to.
-        self._known: dict[tuple[Any, ...], Task] = {}
+        self._known: dict[int, Task] = {}
         self._equal: dict[Task, list[Task]] = {}
         self._outcomes: dict[Task, Any] = {}
         self._races: dict[str, Race] = {}
@@ -137,10 +138,7 @@ class _Carrier:
     def _start_some(self) -> None:
         """Start what there is room for, after all that was through before: that may say that the rest is not needed."""
         todo = self._strands.todo
-        while known := [task for task in todo if self._is_answered(task)]:
-            for task in known:
-                if task in todo:
-                    self._start(task)
+        self._start_answered()
         for run_id, (task, left) in list(self._short.items()):
             if self._purse.left > left or not self._running:
                 del self._short[run_id]
@@ -148,19 +146,31 @@ class _Carrier:
         while todo and len(self._running) < self._how.at_once():
             # What has begun goes first: of equal ones that are asked for it is the one that is paid for in part.
             self._start(next((one for one in todo if self._run_id(one) in self._begun), todo[0]))
+            self._start_answered()
+
+    def _start_answered(self) -> None:
+        todo = self._strands.todo
+        while known := [task for task in todo if self._is_answered(task)]:
+            for task in known:
+                if task in todo:
+                    self._start(task)
 
     def _is_answered(self, task: Task) -> bool:
-        """Tell whether nothing is left to do for a task. What was not needed is not answered: it may be needed now."""
+        """Tell whether nothing is left to start for a task: it is through, or an equal one is, or is under way.
+
+        What was not needed is not answered: it may be needed now.
+        """
         if task not in self._looked:
             row = self._row(task)
             self._looked[task] = row is not None and (row.state == "finished" or _has_lost(row))
-        return self._looked[task] or self._equal_of(task) in self._outcomes
+        equal = self._equal_of(task)
+        return self._looked[task] or equal in self._outcomes or equal in self._running.values()
 
     def _start(self, task: Task) -> None:
         self._strands.todo.remove(task)
         row, equal = self._row(task), self._equal_of(task)
         if equal is None and isinstance(task.step, Evaluate):
-            self._known.setdefault(self._key(task), task)
+            self._known[self._key(task)] = task
         if equal is not None:
             if equal in self._outcomes:
                 self._come(task, self._outcomes[equal])
@@ -211,19 +221,18 @@ class _Carrier:
         if not isinstance(task.step, Evaluate):
             return None
         earlier = self._known.get(self._key(task))
-        race = earlier.step.race if earlier is not None and isinstance(earlier.step, Evaluate) else None
-        # One that may be stopped in a race says nothing to those outside.
-        return earlier if race in (None, task.step.race) else None
+        if earlier is not None and isinstance(earlier.step, Evaluate):
+            came = self._outcomes.get(earlier)
+            if came is not None and came.score is None and earlier.step.race != task.step.race:
+                return None  # one that was stopped in a race says nothing to those outside
+        return earlier
 
-    def _key(self, task: Task) -> tuple[Any, ...]:
-        """Return what an evaluation asks; of other tasks something of their own."""
+    def _key(self, task: Task) -> int:
+        """Return a number for what an evaluation asks."""
         step = task.step
-        if task not in self._keys:
-            self._keys[task] = (
-                (program_identity(step.program).digest, id(step.examples), id(step.metric), id(step.lm))
-                if isinstance(step, Evaluate)
-                else (id(task),)
-            )
+        if task not in self._keys and isinstance(step, Evaluate):
+            asks = program_identity(step.program).digest, *map(id, (step.metric, step.lm, *step.examples))
+            self._keys[task] = self._asks.setdefault(asks, len(self._asks))
         return self._keys[task]
 
     def _run_id(self, task: Task) -> str:
@@ -338,6 +347,10 @@ class _Carrier:
     def _loses(self, task: Task, summary: Mapping[str, Any]) -> bool:
         step = task.step
         race = self._races.get(step.race) if isinstance(step, Evaluate) and step.race is not None else None
+        if isinstance(step, Evaluate) and any(
+            isinstance(one.step, Evaluate) and one.step.race != step.race for one in self._equal.get(task, ())
+        ):
+            return False  # somebody outside of the race waits for its score
         return race is not None and race.is_lost(_place(task), summary)
 
     def _drop(self) -> None:

@@ -12,7 +12,8 @@ MOST, ROUNDED = 1.0, 0.005 / 100
 class Race:
     """Candidates that are scored on the same examples; the best wins, and of equals the one that was named first.
 
-    A metric may give more than 1 for an example: as soon as that is seen nobody is beaten before the end.
+    A metric may give more than 1 for an example: as soon as that is seen nobody is beaten before the end. Who was
+    stopped before it was seen stays stopped, so with such a metric it is not sure that the best one wins.
     """
 
     def __init__(self) -> None:

@@ -45,7 +45,8 @@ class BootstrapFewShotWithRandomSearch(Optimizer):
     best wins, and of equals the one with the smallest seed.
 
     What differs: all candidates are made and scored at once, and one that cannot win any more is stopped (its score is
-    None). Which one wins is the same.
+    None). Which one wins is the same, as long as the metric gives no example more than 1 and the answers are the same:
+    without a cache an LM that draws lots may answer a candidate otherwise each time. Equal candidates are scored once.
 
     Args:
         metric: `metric(example, prediction, trace=None)`; in a bootstrap it is given a trace.

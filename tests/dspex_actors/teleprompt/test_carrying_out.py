@@ -228,6 +228,47 @@ def single(program):
     return (yield Evaluate(program, EXAMPLES, metric))
 
 
+def _raced_and_asked_again(when):
+    """Give a race of good and bad, and an evaluation of bad that is in no race: with it, or afterwards."""
+
+    def bad(race):
+        return Evaluate(worded(BAD), list(EXAMPLES), metric, race)
+
+    race = [Evaluate(worded(GOOD), EXAMPLES, metric, "r"), bad("r")]
+    if when == "meanwhile":
+        return (yield Together([*race, bad(None)]))
+    return [*(yield Together(race)), (yield bad(None)), (yield bad("another"))]
+
+
+#: The first has more of the examples right than the second.
+GOOD, BAD = sorted(
+    (f"{'x' * more}{letter}" for more in range(6) for letter in "abcdef"),
+    key=lambda text: -sum(hash_of(text, place) % 2 for place in range(4)),
+)[:: len("abcdef") * 6 - 1]
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_an_evaluation_outside_of_a_race_waits_for_an_equal_one_in_it_and_pays_nothing(at_once):
+    node = Node()
+    *_, inside, outside = carried(node, _raced_and_asked_again("meanwhile"), at_once=at_once)
+    assert outside.score is not None
+    assert inside == outside
+    assert len(node.rows) == 2
+    assert node.cost == 2 * len(EXAMPLES)
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_one_that_was_stopped_in_a_race_is_asked_again_once_and_one_that_was_not_never(at_once):
+    node = Node()
+    good, inside, outside, another = carried(node, _raced_and_asked_again("afterwards"), at_once=at_once)
+    assert good.score > outside.score == another.score
+    if inside.score is None:
+        assert len(node.rows) == 3
+    else:
+        assert len(node.rows) == 2
+        assert node.cost == 2 * len(EXAMPLES)
+
+
 def test_of_equal_ones_the_one_goes_on_that_is_paid_for_in_part():
     def late():
         yield one("before")
