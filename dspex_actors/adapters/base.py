@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from pydantic.fields import FieldInfo
@@ -23,6 +23,7 @@ from dspex_actors.adapters.values import render_value
 from dspex_actors.errors import AdapterParseError
 from dspex_actors.example import Example
 from dspex_actors.foundation.config_errors import ConfigValueError
+from dspex_actors.foundation.setting_checks import check_values
 from dspex_actors.signatures.signature import Signature, SignatureMeta
 from dspex_actors.types.base import Type
 from dspex_actors.types.reasoning import Reasoning
@@ -76,10 +77,13 @@ class Adapter(ABC):
     native_response_types: tuple[type[Type], ...] = (Reasoning,)
     #: Whether a model may ask for several tools at once; None: as the provider does.
     parallel_tool_calls: bool | None = None
+    #: Who hears of `format` and `parse` (`BaseCallback`s), beside those of the settings.
+    callbacks: Sequence[Any] = ()
 
     def __init__(
         self,
         *,
+        callbacks: Sequence[Any] | None = None,
         use_native_function_calling: bool | None = None,
         native_response_types: Iterable[type[Type]] | None = None,
         parallel_tool_calls: bool | None = None,
@@ -87,13 +91,17 @@ class Adapter(ABC):
         """Make the adapter; a subclass with an `__init__` of its own must call this one.
 
         Args:
+            callbacks: see the class's attribute; they stay in this process.
             use_native_function_calling: see the class's attribute; None: as the class has it.
             native_response_types: see the class's attribute; None: as the class has it.
             parallel_tool_calls: see the class's attribute.
 
         Raises:
-            ConfigValueError: a flag is neither True nor False.
+            ConfigValueError: a flag is neither True nor False; callbacks are no list of such.
         """
+        if callbacks is not None:
+            check_values({"callbacks": callbacks})
+            self.callbacks = list(callbacks)
         self._plans = type(self).__dict__.get("shared_plans") or Plans()
         # What is not given stays with the class: an adapter as it comes is told alike by all versions.
         if use_native_function_calling is not None:
@@ -104,8 +112,8 @@ class Adapter(ABC):
             self.parallel_tool_calls = flag("parallel_tool_calls", parallel_tool_calls)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle without the plans: they are made again where the adapter lands."""
-        return {name: value for name, value in self.__dict__.items() if name != "_plans"}
+        """Pickle without plans and callbacks: the former are made again where the adapter lands."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_plans", "callbacks")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Unpickle with plans of its own."""

@@ -228,7 +228,7 @@ class Predict(Module):
             kinds.add(type(adapter))
             before = calls_booked()
             reading, told = adapter.prepare(signature, inputs, lm, params)
-            callbacks = settings.heard_by()
+            callbacks = settings.heard_by(getattr(adapter, "callbacks", ()))
             if callbacks:
                 about = {"signature": reading, "demos": demos, "inputs": inputs}
                 messages = heard(

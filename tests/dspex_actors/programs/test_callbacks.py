@@ -125,6 +125,20 @@ def test_a_program_is_made_with_callbacks_of_its_own():
         Bare(callbacks="notes")
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_an_adapter_may_have_its_own(way):
+    notes = Notes()
+    adapter = dspex.ChatAdapter(callbacks=[notes])
+    with dspex.context(lm=Canned(), adapter=adapter):
+        called(way, dspex.Predict("question -> answer"), question="Q")
+    assert [row[0] for row in notes.rows] == [
+        "adapter_format start", "adapter_format end", "adapter_parse start", "adapter_parse end",
+    ]  # fmt: skip
+    assert not cloudpickle.loads(cloudpickle.dumps(adapter)).callbacks, "they stay where they were given"
+    with pytest.raises(ConfigError, match="callbacks is invalid"):
+        dspex.JSONAdapter(callbacks=3)
+
+
 def test_what_a_callback_raises_is_logged_and_changes_nothing(caplog):
     class Fails(dspex.BaseCallback):
         def on_module_start(self, call_id, instance, inputs):
