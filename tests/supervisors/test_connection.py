@@ -373,6 +373,8 @@ def test_a_node_whose_file_or_folder_was_removed_is_found_again(node, folder):
     for each in folder.iterdir():
         shutil.rmtree(each) if each.is_dir() else each.unlink()
     folder.rmdir()
+    with pytest.raises(errors.NodeDown, match="already"):
+        Node.start(data_dir=folder)  # before it is brought back, or after
     node._client.abort()
     assert node.call("c", ("echo", 2)) == 2  # over the address of before
     until((folder / "node.json").exists)
@@ -380,6 +382,19 @@ def test_a_node_whose_file_or_folder_was_removed_is_found_again(node, folder):
         Node.start(data_dir=folder)
     with Node.attach(folder) as other:
         assert other.call("c", ("echo", 3)) == 3
+
+
+def test_a_node_whose_folder_is_moved_stops_and_says_why_and_is_started_where_it_is(tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    with Node.start(data_dir=old) as node:
+        daemon = node.info["pid"]
+        until(lambda: "node started" in (old / "logs" / "node.jsonl").read_text())
+        old.rename(new)
+        until(lambda: not alive(daemon))
+        assert not old.exists()
+        assert "moved away or replaced under it" in (new / "logs" / "node.jsonl").read_text()
+        with Node.start(data_dir=new) as again:
+            assert again.info["pid"] != daemon
 
 
 @pytest.mark.parametrize(

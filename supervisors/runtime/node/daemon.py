@@ -78,9 +78,10 @@ class Daemon:
         self.data_dir = Path(config.data_dir)
         self.lifeline = lifeline
         self.logs = self.data_dir / "logs"
-        self.folder = NodeFolder(self.data_dir, makes_key=config.join is None)
+        self.folder = NodeFolder(self.data_dir)
         if not self.folder.lock_in_turn():
             raise StartRefusedError("running")
+        self.folder.open_key(makes_key=config.join is None)
         inherit_key(self.folder.key)
         self._open_door()
         keep_private(self.door.fileno())
@@ -99,6 +100,7 @@ class Daemon:
         os.set_blocking(self._signal_read, False)
         os.set_blocking(self._signal_write, False)
         self._stop_asked = self._stop_now = self._owner_gone = self._boots = False
+        self._status = 0
 
     def _open_door(self) -> None:
         config = self.config
@@ -280,7 +282,7 @@ class Daemon:
             if why == "stop":
                 self.folder.say_stopping(self.log)
                 self.stop()
-                return 0
+                return self._status
             if why == "owner gone":
                 self.end_all()
                 return 0
@@ -313,7 +315,10 @@ class Daemon:
         while True:
             self._sleep(1.0)
             self.system.tend()
-            self.folder.keep(self.log)
+            if (lost := self.folder.keep(self.log)) is not None and not self._stop_asked:
+                self.log.critical("the node stops", why=lost)
+                self._status = EXIT_FAILED
+                return "stop"
             if self._stop_asked:
                 return "stop"
             if self._owner_gone:
