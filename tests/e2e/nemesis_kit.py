@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import threading
 import time
+from functools import partial
 
 import psutil
 import psycopg
@@ -19,8 +20,10 @@ from net_kit import Net
 from postgres_kit import Server
 
 from dspex_actors.client.system import System
+from dspex_actors.errors import DspexError
 from dspex_actors.journal.copying import content_of
 from dspex_actors.journal.opening import open_reader, set_place
+from dspex_actors.lm.control.client import client_name
 from supervisors.errors import SupervisorsError
 
 #: What has been done is over, and all is as it should be, within so many seconds: a deadline, not a figure.
@@ -239,7 +242,7 @@ class Run:
     def check(self):
         """What must hold of the run: it ends, with one result for each example, and so on."""
         try:
-            until(lambda: self._state() not in ("running", None), 3 * WHOLE_SECONDS, lambda: str(self.row))
+            until(lambda: self._state() not in ("running", None), 2 * WHOLE_SECONDS, self._why)
         finally:
             self.watch.close()
         done, state, _, _ = self.row
@@ -252,6 +255,19 @@ class Run:
             assert self.world.lm.most_in(seconds, self.first) <= RPS * (seconds + 1), seconds
         asked = len(self.world.lm.asked()) - self.first
         return {"asked twice": asked - self.count, "epochs": len(self.watch.owners)}
+
+    def _why(self):
+        """Return what each node says of the run, and of its LM's limits."""
+        said = [str(self.row)]
+        for name, place in self.world.places.items():
+            asked = partial(self.world.system(name)._ask, "progress", self.id)
+            limits = partial(place.node.call, client_name(self.world.lm.lm(rps=RPS).deployment), "stats")
+            for what, ask in (("run", asked), ("limits", limits)):
+                try:
+                    said.append(f"{name} {what}: {ask()}")
+                except (DspexError, SupervisorsError) as error:
+                    said.append(f"{name} {what}: {error}")
+        return "\n".join(said)
 
     def _state(self):
         with contextlib.suppress(psycopg.Error, ValueError):

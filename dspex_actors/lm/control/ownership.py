@@ -30,6 +30,8 @@ from supervisors.errors import CallTimeout, LeaseHeld, LeaseLost, NoMajority, Su
 
 #: What the lease of a deployment is called; for how long it is given, in seconds.
 LIMITS, TTL_SECONDS = "lm:", 10.0
+#: A lease that somebody has so long after its holder was said to have ended is renewed, in seconds.
+GONE_SECONDS = TTL_SECONDS + 2.0
 #: Who does not own looks this often, in seconds, whether somebody does.
 LOOK_SECONDS = 1.0
 #: Members are asked what they have given while they were alone; who does not answer in so many seconds may have.
@@ -65,8 +67,10 @@ class Ownership:
         self._is_writing = False
         self._owner: Ref | None = None
         self._why = ""
-        # Who owned them and has ended: its lease goes on for a while.
+        # Who owned them and is said to have ended: its lease goes on for a while. If it goes on for longer, somebody
+        # renews it: its node was only taken for dead.
         self._gone: Ref | None = None
+        self._gone_until = 0.0
         self._look = asyncio.Event()
 
     async def open(self) -> None:
@@ -123,7 +127,7 @@ class Ownership:
     def hear(self, message: Any) -> None:
         """Take in what comes to handle_info: the end of the lease, or of a process that was followed."""
         if isinstance(message, Down) and message.ref == self._owner:
-            self._gone = message.ref
+            self._gone, self._gone_until = message.ref, clock() + GONE_SECONDS
             self._is(None, "its owner has ended; the next one begins when the lease is over")
             self._look.set()
         elif isinstance(message, LeaseEnded):
@@ -182,7 +186,7 @@ class Ownership:
         lease = await leases.get(name)
         if lease.holder and lease.holder != leases.holder:
             owner = lease.value[0] if lease.value else None
-            if isinstance(owner, Ref) and owner != self._gone:
+            if isinstance(owner, Ref) and (owner != self._gone or clock() > self._gone_until):
                 self._is(owner)
             elif isinstance(owner, Ref):
                 self._is(None, "its owner has ended; the next one begins when the lease is over")

@@ -14,7 +14,7 @@ from dspex_actors.lm.control.messages import HandOver, Owned
 from dspex_actors.lm.control.ownership import LIMITS, Ownership
 from dspex_actors.lm.control.tenure import left_by
 from dspex_actors.lm.deployment import Limits
-from supervisors import Ref
+from supervisors import Down, ExitReason, Ref
 from supervisors.cluster.leases.messages import Acquire, Get, Release, Renew
 from supervisors.cluster.leases.store import Lease
 from supervisors.cluster.membership.messages import MEMBERSHIP, Lookup, Member, Members
@@ -230,6 +230,24 @@ def test_who_does_not_own_them_says_who_does_and_takes_them_when_that_one_is_gon
         assert owner.stats() == {"owner": f"{OTHER.host}:{OTHER.door}", "waits_for": ""}
         store.lease = Lease(NAME, "", 4, 5.0, store.lease.value)
         await until(lambda: owner.owns)
+
+    run(body)
+
+
+def test_an_owner_that_was_only_taken_for_dead_is_followed_again_where_its_lease_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "GONE_SECONDS", 0.3)
+
+    async def body():
+        store = Store()
+        store.lease = Lease(NAME, "other", 4, 5.0, [OTHER, left_by("other", 0.0, None), {}])
+        owner, _ = owner_of(store, tmp_path)
+        await owner.open()
+        await until(lambda: owner.elsewhere().owner == OTHER)
+        owner.hear(Down(OTHER, ExitReason("nodedown")))
+        assert owner.elsewhere().owner is None
+        assert "has ended" in owner.elsewhere().why
+        await until(lambda: owner.elsewhere().owner == OTHER)
+        assert owner._server.monitored == [OTHER, OTHER]  # its end is heard of again
 
     run(body)
 
