@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from dspex_actors.journal import log, queries
@@ -21,16 +21,21 @@ from dspex_actors.journal.base import JournalBase
 from dspex_actors.journal.errors import JournalError
 from dspex_actors.journal.migrations import INDEX_BITS, MAX_INDEX
 from dspex_actors.journal.rows import packed_rows, unpacked_rows
-from dspex_actors.journal.sameness import WORKFLOW
+from dspex_actors.journal.sameness import HELD, OPTIMISE, WORKFLOW
 from dspex_actors.journal.schema import ATTEMPT_COLUMNS, RESULT_COLUMNS, RUN_COLUMNS, Values, insert, span
 from dspex_actors.journal.store import Batch, LogEntry
 from dspex_actors.journal.tally import Tally
 
 #: About so many rows are in a portion.
 ROWS = 1000
+#: Of a step so many bytes count as a row.
+ROW_BYTES = 1024
 #: Why a copy is no whole one: more of it is on its way.
 UNFINISHED = "its copy on this node is not finished"
 _COLUMNS = (*RUN_COLUMNS, "batch")
+#: Of the run's row what is not sent again and again.
+_CODE = ("program", "metric")
+_STEP_COLUMNS = f"place, {queries.STEP_COLUMNS}"
 _AT_ONCE = 500
 
 
@@ -60,8 +65,9 @@ class Portion:
         seq: the number that the copy has with it.
         entries: number, epoch, opening, batch, results, attempts of each; the last two None for a claim.
         rows: of all entries.
-        run: the run's row.
+        run: the run's row; None for its program and metric: they are there.
         is_last: whether nothing was behind it.
+        steps: those of a workflow or an optimisation whose places the entries have.
     """
 
     seq: int
@@ -69,6 +75,7 @@ class Portion:
     rows: bytes
     run: list[Any]
     is_last: bool
+    steps: list[list[Any]] = field(default_factory=list)
 
 
 def stand_of(journal: JournalBase, run_id: str, seq: int | None = None) -> Stand:
@@ -88,21 +95,39 @@ def _stand(db: Any, run_id: str, seq: int | None = None) -> Stand:
     return Stand(at, log.epoch_at(db, number, at), created_at, claimed, not (reason or "").startswith(UNFINISHED))
 
 
-def portion_after(journal: JournalBase, run_id: str, seq: int) -> Portion:
-    """Return what is behind a number, about `ROWS` rows of it."""
+def portion_after(journal: JournalBase, run_id: str, seq: int, *, code: bool = True) -> Portion:
+    """Return what is behind a number, about `ROWS` rows of it.
+
+    Args:
+        journal: that has the run.
+        run_id: the run.
+        seq: the number; 0: all from the beginning.
+        code: with program and metric, which may be much.
+    """
     with journal.reading() as db:
         number, base = queries.number_and_base(db, run_id)
         run = list(db.execute(f"SELECT {', '.join(_COLUMNS)} FROM runs WHERE number = ?", (number,)).fetchone())
+        if not code:
+            for name in _CODE:
+                run[_COLUMNS.index(name)] = None
+        sizes = _sizes_of_steps(db, number) if run[_COLUMNS.index("kind")] in HELD else None
         entries: list[LogEntry] = []
         count, is_last = 0, True
         for entry in log.since(db, run_id, seq, ROWS):
-            if entries and count + len(entry.results) + len(entry.attempts) > 2 * ROWS:
+            rows = (
+                len(entry.results) + len(entry.attempts)
+                if sizes is None
+                else sum(sizes.get(place, 0) for place in entry.results)
+            )
+            if entries and count + rows > 2 * ROWS:
                 is_last = False
                 break
             entries.append(entry)
-            count += len(entry.results) + len(entry.attempts)
+            count += rows
         is_last = is_last and len(entries) < ROWS
-        results = _rows(db, "results", RESULT_COLUMNS, base, {index for one in entries for index in one.results})
+        told = {index for one in entries for index in one.results}
+        steps = [] if sizes is None else _steps(db, number, told)
+        results = [] if sizes is not None else _rows(db, "results", RESULT_COLUMNS, base, told)
         attempts = _rows(db, "attempts", ATTEMPT_COLUMNS, base, {index for one in entries for index in one.attempts})
     plain = [
         [
@@ -114,7 +139,7 @@ def portion_after(journal: JournalBase, run_id: str, seq: int) -> Portion:
         for one in entries
     ]
     last = run[_COLUMNS.index("seq")] if is_last else entries[-1].seq
-    return Portion(last, plain, packed_rows(results, attempts), run, is_last)
+    return Portion(last, plain, packed_rows(results, attempts), run, is_last, steps)
 
 
 def take_batch(journal: JournalBase, run_id: str, epoch: int, seen: Stand, batch: Batch, packed: bytes) -> Stand:
@@ -173,12 +198,14 @@ def take_portion(
             marks = ", ".join("?" * len(_COLUMNS))
             db.execute(f"INSERT INTO runs ({', '.join(_COLUMNS)}) VALUES ({marks})", values)
         else:
-            names = ", ".join(f"{name} = ?" for name in _COLUMNS)
+            names = ", ".join(f"{name} = coalesce(?, {name})" if name in _CODE else f"{name} = ?" for name in _COLUMNS)
             db.execute(f"UPDATE runs SET {names} WHERE run_id = ?", (*values, run_id))
         number, base = queries.number_and_base(db, run_id)
         results, attempts = unpacked_rows(portion.rows)
         db.executemany(insert("results", RESULT_COLUMNS, base), results)
         db.executemany(insert("attempts", ATTEMPT_COLUMNS, base, instead="REPLACE"), attempts)
+        if values[_COLUMNS.index("kind")] in HELD:
+            _take_steps(db, number, portion, values[_COLUMNS.index("done")])
         db.executemany(log.INSERT, [(number, *entry) for entry in portion.entries])
         return _stand(db, run_id)
 
@@ -211,32 +238,43 @@ class Leased(NamedTuple):
 
 
 def leased_runs(journal: JournalBase) -> list[Leased]:
-    """Return the runs of a journal that go on under a lease, here or elsewhere."""
+    """Return the runs of a journal that go on under a lease of their own, here or elsewhere."""
     with journal.reading() as db:
-        found = db.execute("SELECT run_id, kind, owner FROM runs WHERE state = 'running' AND claimed > 0")
+        found = db.execute(  # runs of steps go on where their optimisation is
+            "SELECT run_id, kind, owner FROM runs WHERE state = 'running' AND claimed > 0 AND coalesce(parent_id, '') "
+            "NOT IN (SELECT run_id FROM runs WHERE kind = ? AND claimed > 0)",
+            (OPTIMISE,),
+        )
         return [Leased(*row) for row in found]
 
 
-def stale_runs(journal: JournalBase) -> list[str]:
-    """Return the runs under leases of a journal that do not go on, and whose end is not there: it may be elsewhere."""
+def stale_runs(journal: JournalBase) -> list[tuple[str, str]]:
+    """Return the runs under leases of a journal that do not go on, and whose end is not there: it may be elsewhere.
+
+    With each comes the run whose lease it is: for the steps of an optimisation that.
+    """
     with journal.reading() as db:
         found = db.execute(
-            "SELECT run_id FROM runs WHERE claimed > 0 AND owner != '' AND kind != ? AND state != 'running' "
-            "AND (state != 'finished' OR reason = ?)",
-            (WORKFLOW, UNFINISHED),
+            "SELECT runs.run_id, coalesce(head.run_id, runs.run_id) FROM runs LEFT JOIN runs AS head "
+            "ON head.run_id = runs.parent_id AND head.kind = ? AND head.claimed > 0 "
+            "WHERE runs.claimed > 0 AND runs.owner != '' AND runs.kind != ? "
+            "AND (runs.state != 'running' OR coalesce(head.state, 'running') != 'running') "
+            "AND (runs.state != 'finished' OR runs.reason = ?)",
+            (OPTIMISE, WORKFLOW, UNFINISHED),
         )
-        return [run_id for (run_id,) in found]
+        return [(run_id, head) for run_id, head in found]
 
 
 def set_aside(journal: JournalBase, run_id: str, reason: str) -> None:
-    """Pause a copy that nobody keeps in sync any more: what it says of its run would be wrong for ever.
+    """Pause a copy that nobody keeps in sync any more, and its parts: what it says would be wrong for ever.
 
     Its number stays: only the run's coordinator gives numbers.
     """
     with journal.transaction() as db:
         db.execute(
-            "UPDATE runs SET state = 'paused', reason = ?, running_since = NULL WHERE run_id = ? AND state = 'running'",
-            (reason, run_id),
+            "UPDATE runs SET state = 'paused', reason = ?, running_since = NULL "
+            "WHERE (run_id = ? OR parent_id = ?) AND state = 'running'",
+            (reason, run_id, run_id),
         )
 
 
@@ -246,6 +284,12 @@ def make_whole(journal: JournalBase, run_id: str) -> None:
         if _stand(db, run_id).is_whole:
             return
         number, base = queries.number_and_base(db, run_id)
+        if db.execute("SELECT kind FROM runs WHERE number = ?", (number,)).fetchone()[0] in HELD:
+            steps = "(SELECT count(*) FROM steps WHERE run = number)"
+            db.execute(
+                f"UPDATE runs SET done = {steps}, succeeded = {steps}, reason = NULL WHERE number = ?", (number,)
+            )
+            return
         names = ("done", "succeeded", "failed", "score_sum", "scored", "asked", "cost", "unpriced")
         zeros = ", ".join(f"{name} = 0" for name in names)
         db.execute(f"UPDATE runs SET {zeros}, usage = '{{}}', reason = NULL WHERE number = ?", (number,))
@@ -270,6 +314,28 @@ def _rows(db: Any, table: str, names: Sequence[str], base: int, indices: Iterabl
         rows = db.execute(f"SELECT {', '.join(names)} FROM {table} WHERE key IN ({marks})", some)
         found += [[key & MAX_INDEX, *values] for key, *values in rows]
     return found
+
+
+def _sizes_of_steps(db: Any, number: int) -> dict[int, int]:
+    """Return of each step of a run, by its place, how many rows it counts as."""
+    found = db.execute("SELECT place, length(data) FROM steps WHERE run = ?", (number,))
+    return {place: 1 + size // ROW_BYTES for place, size in found}
+
+
+def _steps(db: Any, number: int, places: Iterable[int]) -> list[list[Any]]:
+    told = ((number, place) for place in sorted(places))
+    statement = f"SELECT {_STEP_COLUMNS} FROM steps WHERE run = ? AND place = ?"
+    return [list(row) for one in told for row in db.execute(statement, one)]
+
+
+def _take_steps(db: Any, number: int, portion: Portion, done: int) -> None:
+    """Put steps in; those of a run that was begun anew under its name take the places of those before."""
+    for step in portion.steps:
+        db.execute("DELETE FROM steps WHERE run = ? AND (place = ? OR step = ?)", (number, *step[:2]))
+        marks = ", ".join("?" * (1 + len(step)))
+        db.execute(f"INSERT INTO steps (run, {_STEP_COLUMNS}) VALUES ({marks})", (number, *step))
+    if portion.is_last:
+        db.execute("DELETE FROM steps WHERE run = ? AND place >= ?", (number, done))
 
 
 def _pages(db: Any, table: str, names: Sequence[str], base: int) -> Iterable[list[Values]]:

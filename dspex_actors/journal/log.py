@@ -1,9 +1,10 @@
 # ruff: noqa: S608 - only constants of this package are put into SQL text; values are always bound
 """The log of a run: a number for each change, the examples of each batch, and who may write.
 
-An entry has no rows, only their examples (8 bytes each): the rows are in their tables, and a copy that catches up is
-given them from there. Changes of the run itself (its state, its total) take a number and no entry: the run's row says
-all of it, and is sent with whatever is behind a copy's number.
+An entry has no rows, only their examples (8 bytes each), or of a workflow or an optimisation the places of its steps:
+the rows are in their tables, and a copy that catches up is given them from there. Changes of the run itself (its
+state, its total) take a number and no entry: the run's row says all of it, and is sent with whatever is behind a copy's
+number.
 """
 
 from __future__ import annotations
@@ -96,6 +97,21 @@ def enter(db: Any, held: Held, batch: Batch, results: Sequence[Values], attempts
     """Write down that a batch is in, with the number behind the run's last; inside the caller's transaction."""
     values = (held.claimed, *batch, _packed(row[0] for row in results), _packed(row[0] for row in attempts))
     db.execute(INSERT, (held.number, held.seq + 1, *values))
+
+
+def enter_steps(db: Any, run_id: str) -> None:
+    """Write down which steps of a run there are that no entry has, if any; inside the caller's transaction.
+
+    Those of one that was copied from another journal, or written by an earlier version, have none.
+    """
+    held = hold(db, run_id, None)
+    known: set[int] = set()
+    for (places,) in db.execute("SELECT results FROM log WHERE run = ? AND results IS NOT NULL", (held.number,)):
+        known.update(_unpacked(places))
+    there = {place for (place,) in db.execute("SELECT place FROM steps WHERE run = ?", (held.number,))}
+    if there - known:
+        enter(db, held, Batch(held.opening, 0), [[place] for place in there - known], [])
+        db.execute("UPDATE runs SET seq = seq + 1 WHERE number = ?", (held.number,))
 
 
 def claim(db: Any, run_id: str, epoch: int, owner: str) -> None:

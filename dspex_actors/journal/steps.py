@@ -19,6 +19,7 @@ from dspex_actors.journal.queries import STEP_COLUMNS, locking, no_such_run, num
 from dspex_actors.journal.records import RunRow, RunSpec, RunState, StepRow
 from dspex_actors.journal.sameness import HELD, check_goes_on
 from dspex_actors.journal.schema import from_json, to_json
+from dspex_actors.journal.store import Batch
 
 #: Whether the process that a holder names lives.
 IsAlive = Callable[[dict[str, Any]], bool]
@@ -99,6 +100,11 @@ def set_limits(journal: JournalBase, run_id: str, limits: dict[str, Any]) -> Non
         db.execute("UPDATE runs SET settings = ? WHERE run_id = ?", (to_json(settings), run_id))
 
 
+def await_next(db: Any, run_id: str) -> None:
+    """Have a run that goes on belong to no process until one opens it; inside the caller's transaction."""
+    db.execute("UPDATE runs SET holder = ? WHERE run_id = ?", (to_json(_NEXT), run_id))
+
+
 def _check_free(journal: JournalBase, run_id: str, is_alive: IsAlive) -> None:
     there = _holder(journal, run_id)
     if there is not None and _is_here(journal, there) and is_alive(_process(there)):
@@ -138,6 +144,9 @@ def add_step(journal: JournalBase, run_id: str, epoch: int, row: StepRow) -> Non
         marks = ", ".join("?" * (2 + len(row)))
         statement = f"INSERT INTO steps (run, place, {STEP_COLUMNS}) VALUES ({marks}) ON CONFLICT DO NOTHING"
         added = db.execute(statement, (number, place, *row)).rowcount
+        if added:
+            held = log.hold(db, run_id, None)
+            log.enter(db, held, Batch(held.opening, 0), [[place]], [])
         db.execute(
             "UPDATE runs SET done = done + ?, succeeded = succeeded + ?, last_result_at = ?, seq = seq + 1 "
             "WHERE number = ?",

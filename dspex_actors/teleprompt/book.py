@@ -38,6 +38,8 @@ from dspex_actors.workflow.durable import ask, counted
 
 #: It is looked this often whether it is to go on, in seconds.
 LOOK_SECONDS = 0.25
+#: A journal that cannot take a candidate in, as one that waits for its copies, is asked again for so many seconds.
+JOURNAL_SECONDS = 20.0
 #: What is added to an optimisation's id to name the runs of its steps is not longer than that.
 LONGEST_ID = 100
 #: The optimisation that this code is carried out for, if somebody else has opened it.
@@ -165,12 +167,29 @@ class Book:
             return
         row = StepRow(key, kind, 1, time.monotonic() - self._began, time.time(), None, data)
         try:
-            ask(self.system, self.run_id, "step", self.run_id, self._epoch, tuple(row))
-        except RunInterrupted as error:
+            self._insist("step", self.run_id, self._epoch, tuple(row))
+        except (RunInterrupted, JournalError) as error:
             raise Away(error.message, run_id=self.run_id) from None
         except ConfigError:
             self.check(now=True)
             raise
+
+    def _insist(self, *request: Any) -> None:
+        """Ask the keeper of runs; where the journal cannot take it in just now, again: written twice it is there once.
+
+        Raises:
+            JournalError: it cannot for so long that another server may try.
+        """
+        until = time.monotonic() + JOURNAL_SECONDS
+        while True:
+            try:
+                ask(self.system, self.run_id, *request)
+                return
+            except JournalError:
+                self.check(now=True)
+                if time.monotonic() > until:
+                    raise
+            time.sleep(LOOK_SECONDS)
 
 
 def ended_as(error: BaseException) -> tuple[RunState, str]:

@@ -31,7 +31,7 @@ from dspex_actors.journal.errors import JournalError
 from dspex_actors.journal.opening import open_journal
 from dspex_actors.journal.records import RunRow, RunSpec
 from dspex_actors.journal.rows import unpacked_rows
-from dspex_actors.journal.sameness import HELD, check_goes_on
+from dspex_actors.journal.sameness import HELD, check_goes_on, is_nodes_own
 from dspex_actors.journal.store import Appended, Batch
 from dspex_actors.journal.summary import run_summary
 from dspex_actors.names import check_run_id
@@ -150,6 +150,7 @@ class Runs(GenServer):
 
     async def _answer(self, request: Any) -> Any:
         self._leading.guard(request)
+        await self._leading.lead(request)
         match request:
             case _ if isinstance(request, OfCoordinator):
                 return answer_coordinator(self._journal, request)
@@ -204,6 +205,9 @@ class Runs(GenServer):
                 return await self._halt(run_id, "failed", reason)
             case ("workflow", *rest):
                 reply = workflows.answer(self._journal, tuple(rest), self._datasets.drop)
+                if rest[0] == "end" and rest[3] != "running" and self._leading.is_on:
+                    for part in workflows.under_way(self._journal, self._row(rest[1])):  # nobody follows it any more
+                        await self._halt(part, "paused", f"its optimisation is {rest[3]}")
                 self._look_at_workflows()
                 return reply
             case ("list", limit):
@@ -243,7 +247,7 @@ class Runs(GenServer):
             case "revive":
                 self._look_at_workflows()
                 rows = self._journal.list_runs(state="running")
-                self._takeover.revive(rows)
+                self._takeover.revive([row for row in rows if self._leading.has(row)])
                 for row in reversed(rows):
                     if row.spec.kind in HELD or not self._leading.has(row):
                         continue  # its program goes on with it, or another node, or who gets its lease
@@ -277,7 +281,9 @@ class Runs(GenServer):
         return row
 
     async def _go_on(self, row: RunRow) -> dict[str, Any]:
-        if row.state != "finished":
+        if is_nodes_own(row.spec):
+            self._takeover.revive([row])
+        elif row.state != "finished":
             row = self._journal.set_state(row.run_id, "running")
             await self._evaluators.start(row.run_id)
         return run_summary(row)

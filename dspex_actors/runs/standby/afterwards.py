@@ -19,7 +19,7 @@ from dspex_actors.journal.deleted import Deleted, delete_copy, forget_deleted
 from dspex_actors.journal.records import RunRow
 from dspex_actors.names import RUNS
 from dspex_actors.runs.standby.claims import lease_of
-from dspex_actors.runs.standby.messages import DropRun, GetDeleted, GetEnd, GetPortion
+from dspex_actors.runs.standby.messages import DropRun, GetDeleted, GetEnd, GetParts, GetPortion
 from dspex_actors.runs.standby.sender import ANSWER_SECONDS, opened
 from supervisors import GenServer, Ref
 from supervisors.cluster.leases.handle import AsyncLeases
@@ -102,12 +102,12 @@ class Afterwards:
     # --- completing -------------------------------------------------------------------------------------------------
 
     async def _complete_stale(self) -> None:
-        for run_id in await asyncio.to_thread(stale_runs, self._journal):
+        for run_id, head in await asyncio.to_thread(stale_runs, self._journal):
             if run_id in self._coordinated or not self._is_due(run_id):
                 continue
-            if (await self._leases.get(lease_of(run_id))).holder:
+            if (await self._leases.get(lease_of(head))).holder:
                 continue
-            agreed, version = await self._keeper.call(LEASES, Read(lease_of(run_id)), timeout=5.0)
+            agreed, version = await self._keeper.call(LEASES, Read(lease_of(head)), timeout=5.0)
             if self._journal.owner not in (agreed or ()):
                 await self.complete(run_id, agreed if version else None)
             else:
@@ -135,28 +135,51 @@ class Afterwards:
             return False
         source = max(sources, key=lambda one: (one.stand.claimed, one.stand.seq))
         async with self._lock(run_id):
-            if run_id in self._coordinated or not await self._take_in(run_id, source):
+            if run_id in self._coordinated or not await self._take_in_parts(run_id, source):
+                return False
+            if not await self._take_in(run_id, source):  # last: until then it is looked at again
                 return False
         self._due.pop(run_id, None)
         self._keeper.log.info("the copy of a run that is over was completed", run=run_id, node=source.name)
         return True
 
     async def _source(self, run_id: str, member: Member, agreed: list[str] | None) -> _Source | None:
-        mine = stand_of(self._journal, run_id)
         try:
             keeper: Ref = await self._keeper.call(MEMBERSHIP, Lookup(member.uid, RUNS))
-            answer = await self._keeper.call(keeper, GetEnd(run_id, mine.seq), ANSWER_SECONDS)
-            state, fields, epoch = opened(answer)
+            state, source = await self._end_at(run_id, keeper, member.name)
         except (SupervisorsError, DspexError):
             return None  # it has no such run, or is just going away
+        has_end = state in ("finished", "cancelled") if agreed is None else state != "running" and member.uid in agreed
+        mine = stand_of(self._journal, run_id)
+        return source if has_end and source is not None and source.stand.created_at == mine.created_at else None
+
+    async def _end_at(self, run_id: str, keeper: Ref, name: str) -> tuple[str, _Source | None]:
+        """Return the state of a run on a node, and the node as its source; None: nothing is there that this one lacks.
+
+        Raises:
+            DspexError: there is no such run.
+        """
+        mine = stand_of(self._journal, run_id)
+        state, fields, epoch = opened(await self._keeper.call(keeper, GetEnd(run_id, mine.seq), ANSWER_SECONDS))
         theirs = Stand(*fields)
-        has_end = state == "finished" if agreed is None else state != "running" and member.uid in agreed
-        if not has_end or not theirs.is_whole or theirs.created_at != mine.created_at:
-            return None
-        is_same = mine.seq <= theirs.seq and mine.epoch == epoch and mine.claimed <= theirs.claimed
-        if theirs.claimed < mine.claimed or (is_same and mine.is_whole and mine[:2] == theirs[:2]):
-            return None  # there is nothing that this one lacks
-        return _Source(theirs, keeper, member.name, is_same)
+        is_same = (
+            mine.created_at in (0.0, theirs.created_at)
+            and mine.seq <= theirs.seq
+            and mine.epoch == epoch
+            and mine.claimed <= theirs.claimed
+        )
+        has_all = is_same and mine.is_whole and mine[:2] == theirs[:2]
+        if not theirs.is_whole or theirs.claimed < mine.claimed or has_all:
+            return state, None
+        return state, _Source(theirs, keeper, name, is_same)
+
+    async def _take_in_parts(self, run_id: str, source: _Source) -> bool:
+        """Bring the copies of what an optimisation has made to where they are on a node; return whether all are."""
+        are_whole = True
+        for part in opened(await self._keeper.call(source.keeper, GetParts(run_id), ANSWER_SECONDS)):
+            _, one = await self._end_at(part, source.keeper, source.name)
+            are_whole &= one is None or await self._take_in(part, one)
+        return are_whole
 
     async def _take_in(self, run_id: str, source: _Source) -> bool:
         anew = not source.is_same

@@ -15,6 +15,7 @@ from dspex_actors.runs.standby.messages import (
     CopyPortion,
     GetDeleted,
     GetEnd,
+    GetParts,
     GetPortion,
     GetStand,
     OfCoordinator,
@@ -52,10 +53,12 @@ def answer_reader(journal: JournalBase, request: OfReader) -> list[Any]:
         case GetPortion(run_id, seq):
             _row(journal, run_id)
             portion = portion_after(journal, run_id, seq)
-            return [portion.seq, portion.entries, portion.rows, portion.run, portion.is_last]
+            return [portion.seq, portion.entries, portion.rows, portion.run, portion.is_last, portion.steps]
         case GetEnd(run_id, seq):
             stand = stand_of(journal, run_id)
             return [_row(journal, run_id).state, list(stand), stand_of(journal, run_id, min(seq, stand.seq)).epoch]
+        case GetParts(run_id):
+            return [part.run_id for part in journal.parts_of(run_id)]
         case GetDeleted(number):
             return [list(one) for one in deleted_after(journal, number)]
 

@@ -1,4 +1,7 @@
-"""One run whose coordinator is this node: its standbys, the set of nodes in sync, and what counts."""
+"""One run whose coordinator is this node: its standbys, the set of nodes in sync, and what counts.
+
+With an optimisation that the node carries out come the runs of its steps: they have its lease, its epoch and its set.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,14 @@ import asyncio
 import hashlib
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
 from dspex_actors.journal.base import JournalBase
 from dspex_actors.journal.copies import stand_of
 from dspex_actors.journal.errors import Fenced, JournalError
 from dspex_actors.journal.store import Batch
-from dspex_actors.runs.standby.core import InSync
+from dspex_actors.runs.standby.core import Copied, InSync
 from dspex_actors.runs.standby.sender import Recent, Sender
 from supervisors import GenServer
 from supervisors.cluster.leases.handle import Holding
@@ -33,12 +37,45 @@ STORE_SECONDS = 0.5
 WAIT_SECONDS = 5.0
 #: The first standby is waited for so many seconds before the run begins.
 FIRST_SECONDS = 3.0
+#: Of runs that are over so many at once are brought to a standby.
+CATCHING_UP = 4
 #: What `dspex nodes` says of copies that are missing has room for so many characters.
 NOTE_CHARACTERS = 110
 
 
+@dataclass(slots=True)
+class _Followed:
+    """One run of those that are kept in sync.
+
+    Args:
+        run_id: the run.
+        copied: how far its copies are.
+        is_over: nothing is written any more, unless it goes on.
+        recent: its last batches.
+        written: numbers and when they were written, of what a standby may lack.
+    """
+
+    run_id: str
+    copied: Copied
+    is_over: bool = False
+    recent: Recent = field(default_factory=Recent)
+    written: deque[tuple[int, float]] = field(default_factory=deque)
+
+    def wrote(self, seq: int) -> bool:
+        """Take note that everything up to a number is in the journal; say whether that is new."""
+        is_new = seq > self.copied.written
+        if is_new:
+            self.copied.wrote(seq)
+            self.written.append((seq, time.monotonic()))
+        return is_new
+
+    def oldest(self, node: str, now: float) -> float:
+        """Return since when a node lacks something."""
+        return next((at for seq, at in self.written if seq > self.copied.known(node)), now)
+
+
 class Coordination:
-    """Keeps a run's copies in sync, from when it was claimed until `end`.
+    """Keeps a run's copies in sync, and those of its parts, from when it was claimed until `end`.
 
     Args:
         server: the keeper of runs.
@@ -50,6 +87,7 @@ class Coordination:
         version: of that value.
         copies: how many nodes are to have the run, this one among them.
         members: returns the members of the cluster.
+        parts: runs that have the same lease, and whether each is over.
     """
 
     def __init__(
@@ -63,59 +101,88 @@ class Coordination:
         version: int,
         copies: int,
         members: Callable[[], list[Member]],
+        parts: Iterable[tuple[str, bool]] = (),
     ) -> None:
         """Begin to look for standbys."""
         self._server, self._journal, self.run_id, self.holding = server, journal, run_id, holding
         self._version, self._copies, self._members = version, copies, members
         self.sync = InSync(me, agreed, stand_of(journal, run_id).seq)
-        self._recent = Recent()
-        self._senders: dict[str, Sender] = {}
-        #: Numbers and when they were written, of what a standby may lack.
-        self._written: deque[tuple[int, float]] = deque()
+        self._followed = {run_id: _Followed(run_id, self.sync)}
+        #: Run and node → who keeps that copy up to date.
+        self._senders: dict[tuple[str, str], Sender] = {}
         self._rests: dict[str, float] = {}
-        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._waiters: list[tuple[_Followed, int, asyncio.Future[None]]] = []
         self._news_event = asyncio.Event()
         self._over = False
         #: Why the set of nodes in sync cannot be changed; None: it can.
         self._trouble: str | None = None
         self.is_fenced = False
+        for part, is_over in parts:
+            self.add(part, is_over=is_over)
         server.spawn(self._attend())
+
+    # --- parts ------------------------------------------------------------------------------------------------------
+
+    @property
+    def run_ids(self) -> list[str]:
+        """The runs that are kept in sync."""
+        return list(self._followed)
+
+    def add(self, run_id: str, *, is_over: bool = False) -> None:
+        """Keep a part in sync, too; one that was over may go on."""
+        one = self._followed.get(run_id)
+        if one is None:
+            copied = self.sync.add(stand_of(self._journal, run_id).seq)
+            one = self._followed[run_id] = _Followed(run_id, copied)
+        one.is_over = is_over
+        for (sent, _), sender in self._senders.items():
+            if sent == run_id:
+                sender.renew()
+        self.note(run_id)
+
+    def is_over(self, run_id: str) -> None:
+        """Take note that a part is written no more."""
+        self._followed[run_id].is_over = True
+        self._news_event.set()
 
     # --- what was written, and what counts --------------------------------------------------------------------------
 
-    def wrote(self, seq: int, batch: Batch, packed: bytes) -> None:
+    def wrote(self, run_id: str, seq: int, batch: Batch, packed: bytes) -> None:
         """Take note that a batch is in this node's journal."""
-        if seq > self.sync.written:
-            if self._senders:
-                self._recent.add(seq, batch, packed)
-            self._note(seq)
+        one = self._followed[run_id]
+        if self._senders and seq > one.copied.written:
+            one.recent.add(seq, batch, packed)
+        self._note(one, seq)
 
-    def note(self) -> None:
-        """Take note of changes of the run in this node's journal."""
-        self._note(stand_of(self._journal, self.run_id).seq)
+    def note(self, run_id: str | None = None) -> None:
+        """Take note of changes of a run in this node's journal; None: of all that are not over."""
+        some = [one for one in self._followed.values() if not one.is_over or one.run_id == self.run_id]
+        for one in some if run_id is None else [self._followed[run_id]]:
+            self._note(one, stand_of(self._journal, one.run_id).seq)
 
-    def _note(self, seq: int) -> None:
-        if seq > self.sync.written:
-            self.sync.wrote(seq)
-            self._written.append((seq, time.monotonic()))
-            for sender in self._senders.values():
-                sender.wake()
+    def _note(self, one: _Followed, seq: int) -> None:
+        if one.wrote(seq):
+            for (run_id, _), sender in self._senders.items():
+                if run_id == one.run_id:
+                    sender.wake()
 
-    async def counted(self) -> None:
-        """Return when all that is written counts.
+    async def counted(self, run_id: str | None = None) -> None:
+        """Return when all that is written of a run counts; None: of all of them.
 
         Raises:
             JournalError: it does not yet; says why.
             Fenced: another coordinator has the run.
         """
-        if self.sync.counted >= self.sync.written and not self.is_fenced:
+        asked = self._followed.values() if run_id is None else [self._followed[run_id]]
+        some = [one for one in asked if self.is_fenced or one.copied.counted < one.copied.written]
+        if not some:
             return
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append((self.sync.written, future))
+        futures = [asyncio.get_running_loop().create_future() for _ in some]
+        self._waiters += [(one, one.copied.written, future) for one, future in zip(some, futures, strict=True)]
         self.news()
         try:
             async with asyncio.timeout(WAIT_SECONDS):
-                await future
+                await asyncio.gather(*futures)
         except TimeoutError:
             raise JournalError(f"the run waits for its copies: {self.why()}") from None
 
@@ -133,29 +200,29 @@ class Coordination:
     def why(self) -> str:
         """Return why what is written does not count, in a few words."""
         names = {member.uid: member.name for member in self._members()}
-        parts = []
-        for node in self.sync.waits_for():
-            sender = self._senders.get(node)
-            trouble = None if sender is None else sender.trouble
-            parts.append(f"{names.get(node, node)} {trouble or 'is behind'}")
+        waits_for = self.sync.waits_for()
+        parts = [f"{names.get(node, node)} {self._trouble_of(node) or 'is behind'}" for node in waits_for]
         if self._trouble is not None:
             parts.append(f"who has it cannot be changed ({self._trouble})")
         return "; ".join(parts) or "they are just being written"
 
+    def _trouble_of(self, node: str) -> str | None:
+        """Return why a node's copies are not kept up to date; None: they are, or nothing is known yet."""
+        return next((one.trouble for (_, there), one in self._senders.items() if there == node and one.trouble), None)
+
     def news(self) -> None:
         """Take note that something has changed: let go on who waits for what counts now."""
         self._news_event.set()
-        counted = self.sync.counted
         left = []
-        for seq, future in self._waiters:
+        for one, seq, future in self._waiters:
             if future.done():
                 continue
             if self.is_fenced:
                 future.set_exception(Fenced(f"run {self.run_id} belongs to another node now"))
-            elif seq <= counted:
+            elif seq <= one.copied.counted:
                 future.set_result(None)
             else:
-                left.append((seq, future))
+                left.append((one, seq, future))
         self._waiters = left
 
     # --- standbys ---------------------------------------------------------------------------------------------------
@@ -177,7 +244,8 @@ class Coordination:
     def lacking(self, nodes: int) -> str:
         """Return how many nodes have all of the run, and why no more, for people; `nodes`: full ones that there are."""
         names = {member.uid: member.name for member in self._members()}
-        troubles = [f"{names.get(node, node)} {one.trouble}" for node, one in self._senders.items() if one.trouble]
+        told = {node: self._trouble_of(node) for _, node in self._senders}
+        troubles = [f"{names.get(node, node)} {trouble}" for node, trouble in told.items() if trouble]
         few = f"the cluster has {nodes} full node{'s' if nodes > 1 else ''}" if nodes < self._copies else ""
         why = few or "; ".join(troubles) or "another node catches up"
         return f"{len(self.sync.agreed)} of {self._copies} copies, {why}"
@@ -223,19 +291,34 @@ class Coordination:
         wanted = self._wanted()
         alive = {member.uid for member in self._members() if member.is_up}
         for node in wanted:
-            if node not in self._senders:
-                self._senders[node] = Sender(
-                    self._server, self._journal, self.run_id, self.holding.epoch, node, self.sync, self._recent,
-                    self.news,
+            for one in self._to_send(node):
+                self._senders[one.run_id, node] = Sender(
+                    self._server, self._journal, one.run_id, self.holding.epoch, node, one.copied, one.recent,
+                    self.news, is_part=one.run_id != self.run_id,
                 )  # fmt: skip
         for node in self.sync.required - {self.sync.me} - alive:
             self._leave_out(node)
-        for node, sender in list(self._senders.items()):
+        for (run_id, node), sender in list(self._senders.items()):
+            one = self._followed[run_id]
             if sender.is_fenced:
                 self.fence()
-            if node not in wanted and (node not in self.sync.required or node not in alive):
+            is_gone = node not in wanted and (node not in self.sync.required or node not in alive)
+            if is_gone and run_id != self.run_id:
+                one.copied.forget(node)  # what is over is looked at again when it is back
+            if is_gone or (_is_settled(one, node) and run_id != self.run_id):
                 sender.end()
-                del self._senders[node]
+                del self._senders[run_id, node]
+
+    def _to_send(self, node: str) -> list[_Followed]:
+        """Return the runs that a node is to be sent, and is not yet; of those that are over a few at a time."""
+        lacking = [
+            one
+            for one in self._followed.values()
+            if (one.run_id, node) not in self._senders and (one.run_id == self.run_id or not _is_settled(one, node))
+        ]
+        under_way = sum(self._followed[run_id].is_over for run_id, there in self._senders if there == node)
+        over = [one for one in lacking if one.is_over and one.run_id != self.run_id]
+        return [one for one in lacking if one not in over] + over[: max(0, CATCHING_UP - under_way)]
 
     def _leave_out(self, node: str) -> None:
         self.sync.leave_out(node)
@@ -243,22 +326,25 @@ class Coordination:
 
     def _leave_out_slow(self) -> None:
         now = time.monotonic()
-        needed = [self.sync.known(node) for node in self.sync.required if node != self.sync.me]
-        while self._written and self._written[0][0] <= min(needed, default=self.sync.written):
-            self._written.popleft()
-        for node in self.sync.required - {self.sync.me}:
-            oldest = next((at for seq, at in self._written if seq > self.sync.known(node)), now)
-            if now - oldest > SLOW_SECONDS:
-                self._leave_out(node)
-        for node, sender in self._senders.items():
-            if sender.trouble is not None and node not in self.sync.required:
-                self._rests[node] = now + REST_SECONDS  # another one comes first, if there is one
-            elif sender.trouble is None and not sender.differs and self._rests.get(node, 0.0) <= now:
+        others = self.sync.required - {self.sync.me}
+        for one in self._followed.values():
+            least = min((one.copied.known(node) for node in others), default=one.copied.written)
+            while one.written and one.written[0][0] <= least:
+                one.written.popleft()
+            for node in others:
+                if now - one.oldest(node, now) > SLOW_SECONDS:
+                    self._leave_out(node)
+        for node in {node for _, node in self._senders}:
+            differs = any(sender.differs for (_, there), sender in self._senders.items() if there == node)
+            if self._trouble_of(node) is not None:
+                if node not in self.sync.required:
+                    self._rests[node] = now + REST_SECONDS  # another one comes first, if there is one
+            elif not differs and self._rests.get(node, 0.0) <= now:
                 self.sync.take_in(node)
 
     async def _agree(self) -> None:
         """Have the store of leases take the set that is wished for, if it is another one."""
-        aim = self.sync.wish(self._senders)
+        aim = self.sync.wish({node for _, node in self._senders})
         if aim is None or self._over:
             return
         self.sync.ask(aim)
@@ -280,6 +366,12 @@ class Coordination:
         except SupervisorsError as error:
             self._trouble = error.message
             await asyncio.sleep(STORE_SECONDS)
+
+
+def _is_settled(one: _Followed, node: str) -> bool:
+    """Whether nothing is to be sent of a run any more: it is over, and the node has all of it."""
+    copied = one.copied
+    return one.is_over and copied.is_known(node) and copied.known(node) >= copied.written
 
 
 def note_of(runs: list[Coordination], nodes: int) -> list[str]:

@@ -5,6 +5,9 @@ under its lease: who claims the run next finds the set as it is then, and must b
 store, agreed or only asked for, is required until the store has answered: what counts is on the disk of each node
 that may claim. A node comes in when it has all that counts, and is required from before it is asked for: what is
 written meanwhile waits for it too, else it would always be one batch behind.
+
+A set may be of several runs, an optimisation and those of its steps: how far a copy is, is told of each run, and a node
+comes in when it has all that counts of all of them.
 """
 
 from __future__ import annotations
@@ -16,44 +19,28 @@ Nodes = frozenset[str]
 NEAR = 8
 
 
-class InSync:
-    """The nodes in sync, as the coordinator of a run has them.
+class Copied:
+    """How far the copies of one run are.
 
     Args:
-        me: this node.
-        agreed: the set in the store.
+        whole: the set that its nodes are of.
         written: the number of the run's last change on this node's disk.
     """
 
-    def __init__(self, me: str, agreed: Iterable[str], written: int) -> None:
+    def __init__(self, whole: InSync, written: int) -> None:
         """Know of no copy yet."""
-        self.me = me
-        self.agreed: Nodes = frozenset(agreed) | {me}
+        self._whole = whole
         self.written = written
         #: What counted for a coordinator before is not known here, but that this node has it: it was in the set.
         self._before = written
-        #: Sets that were asked for, and may be in the store or get there.
-        self._asked: list[Nodes] = []
-        #: What is waited for, and not asked for yet.
-        self._joining: set[str] = set()
         self._has: dict[str, int] = {}
-        self._out: set[str] = set()
         self._counted = 0
-
-    @property
-    def required(self) -> Nodes:
-        """The nodes that must have a batch before it counts."""
-        return self._possible | self._joining
-
-    @property
-    def _possible(self) -> Nodes:
-        """The nodes that are in the store's set, or may be."""
-        return self.agreed.union(*self._asked)
 
     @property
     def counted(self) -> int:
         """The number up to which everything is on the disks of all who may claim the run."""
-        others = [self._has.get(node, 0) for node in self.required if node != self.me]
+        whole = self._whole
+        others = [self._has.get(node, 0) for node in whole.required if node != whole.me]
         self._counted = max(self._counted, min([self.written, *others]))
         return self._counted
 
@@ -63,9 +50,10 @@ class InSync:
         return max(self.counted, self._before)
 
     @property
-    def is_sure(self) -> bool:
-        """Whether it is known which set is in the store."""
-        return not self._asked
+    def lacking(self) -> set[str]:
+        """The nodes without which what is written does not count."""
+        whole = self._whole
+        return {node for node in whole.required if node != whole.me and self._has.get(node, 0) < self.written}
 
     def wrote(self, seq: int) -> None:
         """Take note that everything up to a number is on this node's disk."""
@@ -79,9 +67,72 @@ class InSync:
         """Take note that a node has this much, and no more, of what is here."""
         self._has[node] = seq
 
+    def forget(self, node: str) -> None:
+        """Take note that nothing is known of a node any more."""
+        self._has.pop(node, None)
+
     def known(self, node: str) -> int:
         """Return up to which number a node is known to have everything; 0: nothing is known."""
         return self._has.get(node, 0)
+
+    def is_known(self, node: str) -> bool:
+        """Whether it is known how much a node has."""
+        return node in self._has
+
+    def leave_out(self, node: str) -> None:
+        """Have a node taken out of the set, for all its runs: it is down, too slow, or has something else."""
+        self._whole.leave_out(node)
+
+    def is_left_out(self, node: str) -> bool:
+        """Whether a node cannot claim the run: it may be given another content."""
+        return self._whole.is_left_out(node)
+
+
+class InSync(Copied):
+    """The nodes in sync, as the coordinator of a run has them, and how far the copies of that run are.
+
+    Args:
+        me: this node.
+        agreed: the set in the store.
+        written: the number of the run's last change on this node's disk.
+    """
+
+    def __init__(self, me: str, agreed: Iterable[str], written: int) -> None:
+        """Know of no copy yet."""
+        super().__init__(self, written)
+        self.me = me
+        self.agreed: Nodes = frozenset(agreed) | {me}
+        #: Sets that were asked for, and may be in the store or get there.
+        self._asked: list[Nodes] = []
+        #: What is waited for, and not asked for yet.
+        self._joining: set[str] = set()
+        self._out: set[str] = set()
+        self._runs: list[Copied] = [self]
+
+    def add(self, written: int) -> Copied:
+        """Have the set be that of a further run, too; `written`: as above, of that one."""
+        self._runs.append(Copied(self, written))
+        return self._runs[-1]
+
+    @property
+    def required(self) -> Nodes:
+        """The nodes that must have a batch before it counts."""
+        return self._possible | self._joining
+
+    @property
+    def _possible(self) -> Nodes:
+        """The nodes that are in the store's set, or may be."""
+        return self.agreed.union(*self._asked)
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether it is known which set is in the store."""
+        return not self._asked
+
+    @property
+    def all_counts(self) -> bool:
+        """Whether all that is written of all runs counts."""
+        return all(run.counted >= run.written for run in self._runs)
 
     def leave_out(self, node: str) -> None:
         """Have a node taken out of the set: it is down, too slow, or has something else."""
@@ -99,7 +150,7 @@ class InSync:
 
     def waits_for(self) -> list[str]:
         """Return the nodes without which what is written does not count, by name."""
-        return sorted(node for node in self.required if node != self.me and self._has.get(node, 0) < self.written)
+        return sorted(set().union(*(run.lacking for run in self._runs)))
 
     def wish(self, wanted: Iterable[str]) -> Nodes | None:
         """Return the set to ask the store for; None: it is as it should be.
@@ -107,9 +158,12 @@ class InSync:
         Args:
             wanted: nodes that are to be in it.
         """
-        wanted = {node for node in wanted if node in self._has and node not in self._out}
-        self._joining = {node for node in wanted - self._possible if self._has[node] >= self.written - NEAR}
-        able = {node for node in wanted if self._has[node] >= self.least}
+        runs = self._runs
+        wanted = {node for node in wanted if node not in self._out and all(run.is_known(node) for run in runs)}
+        self._joining = {
+            node for node in wanted - self._possible if all(run.known(node) >= run.written - NEAR for run in runs)
+        }
+        able = {node for node in wanted if self._is_able(node)}
         aim = (self.agreed - self._out) | able | {self.me}
         if aim == self.agreed and self.is_sure:
             return None
@@ -118,7 +172,7 @@ class InSync:
     def ask(self, nodes: Nodes) -> None:
         """Take note that the store is about to be asked for a set."""
         assert self.me in nodes
-        assert all(self._has.get(node, -1) >= self.least for node in nodes - self._possible)
+        assert all(self._is_able(node) for node in nodes - self._possible)
         self._asked.append(nodes)
 
     def settled(self, nodes: Iterable[str]) -> None:
@@ -126,3 +180,7 @@ class InSync:
         self.agreed = frozenset(nodes) | {self.me}
         self._asked.clear()
         self._joining -= self.agreed
+
+    def _is_able(self, node: str) -> bool:
+        """Whether a node has all that counts of all runs."""
+        return all(run.is_known(node) and run.known(node) >= run.least for run in self._runs)

@@ -16,30 +16,26 @@ from typing import Any
 
 from dspex_actors.errors import ConfigError, DspexError
 from dspex_actors.journal.base import JournalBase
-from dspex_actors.journal.copies import Leased, leased_runs, make_whole, set_aside
+from dspex_actors.journal.copies import make_whole
 from dspex_actors.journal.deleted import delete_copy
 from dspex_actors.journal.errors import Fenced, JournalError, NotHere
+from dspex_actors.journal.family import claim_family, head_of, rest_of
 from dspex_actors.journal.records import RunRow
 from dspex_actors.journal.replicas import REPLICAS, too_few
-from dspex_actors.journal.sameness import HELD
+from dspex_actors.journal.sameness import HELD, is_nodes_own
 from dspex_actors.journal.store import Appended, Batch
 from dspex_actors.runs.datasets.store import Copies
 from dspex_actors.runs.messages import NO_ROWS, Add, End
 from dspex_actors.runs.standby.afterwards import Afterwards
-from dspex_actors.runs.standby.claims import lease_of, may_claim
+from dspex_actors.runs.standby.claims import asked_of, lease_of, may_claim
 from dspex_actors.runs.standby.coordination import Coordination, note_of
+from dspex_actors.runs.standby.looking import LOOK_SECONDS, Looking
 from supervisors import GenServer, Ref
 from supervisors.cluster.leases.handle import AsyncLeases, LeaseEnded
 from supervisors.cluster.leases.messages import LEASES, Delete, Put, Read
 from supervisors.cluster.membership.messages import FULL, MEMBERSHIP, Member, NodeChanged, NodeDown, NodeUp, Subscribe
 from supervisors.errors import LeaseHeld, SupervisorsError
 
-#: Runs that nobody seems to coordinate are looked for this often, in seconds.
-LOOK_SECONDS = 1.0
-#: A run that nobody has a lease of, though its node is up, may be taken after so many seconds.
-FREE_SECONDS = 6.0
-#: A copy that is in sync no more, of a run that nobody coordinates, is set aside after so many seconds.
-ASIDE_SECONDS = 20.0
 #: So many batches of a run with copies are on their way at once.
 DEPTH = 4
 #: A lease is waited for so many seconds when a run is to begin.
@@ -48,7 +44,7 @@ LEASE_SECONDS = 10.0
 LAST_SECONDS = 2.0
 
 
-class Leading:
+class Leading(Looking):
     """Runs under leases, for the keeper of runs of one node.
 
     Args:
@@ -75,6 +71,7 @@ class Leading:
         self._leases = AsyncLeases(keeper)
         self._membership: Ref | None = None
         self._members: dict[str, Member] = {}
+        #: Runs and those of their steps → who keeps them in sync: the same one for all of an optimisation.
         self._runs: dict[str, Coordination] = {}
         self._claiming: dict[str, asyncio.Lock] = {}
         self._free_since: dict[str, float] = {}
@@ -86,10 +83,6 @@ class Leading:
     def is_on(self) -> bool:
         """Whether this node is in a cluster whose nodes have each their own journal."""
         return self._membership is not None
-
-    @property
-    def _me(self) -> str:
-        return self._journal.owner
 
     # --- the cluster ------------------------------------------------------------------------------------------------
 
@@ -119,7 +112,7 @@ class Leading:
         """Do what `look` does; return what people should know of this node's runs: nothing, or one line."""
         await self.look()
         nodes = 1 + len(self._others())
-        return note_of(list(self._runs.values()), nodes) or (too_few(self._told, nodes) if self.is_on else [])
+        return note_of(self._led, nodes) or (too_few(self._told, nodes) if self.is_on else [])
 
     def hear(self, message: Any) -> None:
         """Take in what the membership, or the server of leases, tells."""
@@ -128,12 +121,16 @@ class Leading:
                 self._members[member.uid] = member
                 if isinstance(message, NodeUp):
                     self.afterwards.is_up(member)
-                for run in self._runs.values():
+                for run in self._led:
                     run.news()
             case LeaseEnded(name=name, epoch=epoch):
-                for run_id, run in list(self._runs.items()):
+                for run in self._led:
                     if run.holding.name == name and run.holding.epoch == epoch:
-                        self._keeper.spawn(self._claim_again(run_id))
+                        self._keeper.spawn(self._claim_again(run.run_id))
+
+    @property
+    def _led(self) -> list[Coordination]:
+        return [run for run_id, run in self._runs.items() if run.run_id == run_id]
 
     def _others(self) -> list[Member]:
         return [m for m in self._members.values() if m.uid != self._me and m.role == FULL and m.is_up]
@@ -150,8 +147,11 @@ class Leading:
         Raises:
             NotHere: it goes on at another node, its copy here is not in sync, or no lease of it can be had.
         """
-        if row.state == "finished" or row.spec.kind in HELD or not await self.look():
+        is_held = row.spec.kind in HELD and not is_nodes_own(row.spec)
+        if row.state == "finished" or is_held or not await self.look():
             return self._journal.take_over(row, force=force)
+        if (head := head_of(self._journal, row)) != row.run_id:
+            return await self._take_part(row, head)
         if not row.claimed and self._journal.has(row) and (self._replicas == 1 or not self._others()):
             return row
         async with self._lock(row.run_id):
@@ -168,13 +168,43 @@ class Leading:
             await run.first()
             return row
 
+    async def _take_part(self, row: RunRow, head: str) -> RunRow:
+        """Have a run of an optimisation be under the lease of that.
+
+        Raises:
+            NotHere: the optimisation is not led here.
+        """
+        async with self._lock(head):
+            run, above = self._runs.get(head), self._journal.get_run(head)
+            if run is None:
+                if row.claimed or above is None or above.claimed:
+                    raise NotHere(f"run {row.run_id} goes on with optimisation {head}, which does not go on here now")
+                return row
+            if row.claimed != run.holding.epoch:
+                row = self._journal.claim(row.run_id, run.holding.epoch, self._me)
+            self._runs[row.run_id] = run
+            run.add(row.run_id)
+            return row
+
+    async def lead(self, request: Any) -> None:
+        """Have a node's optimisation be this node's before something is done with it, or begun for it.
+
+        Raises:
+            NotHere: as `take`.
+        """
+        run_id, states = asked_of(request)
+        row = None if run_id is None or run_id in self._runs else self._journal.get_run(run_id)
+        if row is not None and is_nodes_own(row.spec) and row.state in states and (row.claimed or "running" in states):
+            await self.take(row, force=False)
+
     async def delete(self, row: RunRow) -> None:
         """Delete a run; of one that was under a lease, all copies.
 
         Raises:
             ConfigError: it goes on elsewhere, or that cannot be told now.
         """
-        if row.claimed and await self.look():
+        above = self._journal.get_run(head_of(self._journal, row))
+        if (row.claimed or (above is not None and above.claimed)) and await self.look():
             await self.afterwards.delete(row)
         elif self._journal.is_far:
             self._journal.delete_run(row.run_id)
@@ -192,7 +222,8 @@ class Leading:
             NotHere: the copy here is not in sync.
         """
         name, there = lease_of(run_id), self._journal.get_run(run_id)
-        above = 0 if there is None else there.claimed - (there.owner == self._me)
+        family = [] if there is None else [there, *rest_of(self._journal, there)]
+        above = max((one.claimed - (one.owner == self._me) for one in family), default=0)
         holding = await self._leases.acquire(name, wait=wait, above=above)
         try:
             agreed, version = await self._keeper.call(LEASES, Read(name), timeout=5.0)
@@ -208,23 +239,32 @@ class Leading:
             if not version:  # a run that was under a lease, and of which nothing is said, is over: nobody claims it
                 version = await self._keeper.call(LEASES, Put(name, [self._me], 0, name, holding.epoch), timeout=5.0)
                 agreed = [self._me]
-            make_whole(self._journal, run_id)
-            row = self._journal.claim(run_id, holding.epoch, self._me)
+            for one in (before, *rest_of(self._journal, before)):
+                make_whole(self._journal, one.run_id)
+            row = claim_family(self._journal, before, holding.epoch, self._me)
         except BaseException:
             await holding.release()
             raise
-        self._lost.discard(run_id)
+        parts = [(part.run_id, part.state != "running") for part in rest_of(self._journal, row)]
+        self._lost -= {run_id, *(part for part, _ in parts)}
         old = self._runs.get(run_id)
         if old is not None and old.holding.epoch == holding.epoch:
             old.holding = holding  # it was only late: what was asked for under this epoch may still come true
             return old, row
         if old is not None:
+            self._forget(old)
             old.end()
-        run = self._runs[run_id] = Coordination(
+        run = Coordination(
             self._keeper, self._journal, run_id, holding, self._me, agreed or [], version, self._replicas,
-            lambda: list(self._members.values()),
+            lambda: list(self._members.values()), parts,
         )  # fmt: skip
+        self._runs.update(dict.fromkeys(run.run_ids, run))
         return run, row
+
+    def _forget(self, run: Coordination) -> None:
+        for run_id in run.run_ids:
+            if self._runs.get(run_id) is run:
+                del self._runs[run_id]
 
     def copies_of(self, row: RunRow) -> list[str]:
         """Return the names of the nodes that may go on with a run of this one."""
@@ -258,14 +298,14 @@ class Leading:
         match request:
             case Add(run_id, epoch):
                 self.may_write(run_id, epoch)
-            case End(run_id) | ("open", run_id):
+            case End(run_id) | ("open", run_id) | ("workflow", "step" | "end" | "give up", run_id, *_):
                 row = self._journal.get_run(run_id)
                 self.may_write(run_id, 0 if row is None else row.claimed)
 
     def wrote(self, run_id: str, appended: Appended, batch: Batch, packed: bytes) -> None:
         """Take note that a batch is in this node's journal."""
         if (run := self._runs.get(run_id)) is not None:
-            run.wrote(appended.seq, batch, packed)
+            run.wrote(run_id, appended.seq, batch, packed)
 
     async def settled(self, request: Any) -> None:
         """Return when what a request has changed is on the disks of all who have to have it.
@@ -276,28 +316,57 @@ class Leading:
         """
         ends = False
         match request:
-            case Add(run_id) | ("open" | "dataset", run_id, *_):
+            case Add(run_id) | ("open" | "dataset", run_id, *_) | ("workflow", "reopen" | "step", run_id, *_):
                 run = self._runs.get(run_id)
-            case End(run_id) | ("cancel" | "pause", run_id, *_):
+            case (
+                End(run_id)
+                | ("cancel" | "pause", run_id, *_)
+                | ("workflow", "end" | "give up" | "limits", run_id, *_)
+                | ("workflow", "enlist", {"run_id": run_id}, _)
+            ):
                 run, ends = self._runs.get(run_id), True
             case _:
                 return
         if run is None:
             return
+        which = None if run.run_id == run_id and not isinstance(request, Add) else run_id
         if not isinstance(request, Add):
-            run.note()
+            run.note(which)
         elif request.rows == NO_ROWS:
             run.check_own()
-        await run.counted()
-        if ends:
-            row = self._journal.get_run(run_id)
-            if row is None or row.state != "running":
+        try:
+            await run.counted(which)
+        finally:
+            if ends:
+                await self._let_go(run, run_id)
+
+    async def _let_go(self, run: Coordination, run_id: str) -> None:
+        """End what a request has ended: of parts, that they are looked at; of all, as soon as it counts."""
+        row = self._journal.get_run(run_id)
+        if row is not None and row.state == "running":
+            return
+        if run.run_id != run_id:
+            run.is_over(run_id)
+        elif run.sync.all_counts:
+            await self._end(run)
+        else:
+            self._keeper.spawn(self._end_later(run))
+
+    async def _end_later(self, run: Coordination) -> None:
+        """Let go of a run that is over when all of it counts, unless it goes on before."""
+        while self._runs.get(run.run_id) is run and not run.is_fenced:
+            row = self._journal.get_run(run.run_id)
+            if row is not None and row.state == "running":
+                return
+            if run.sync.all_counts:
                 await self._end(run)
+                return
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def _end(self, run: Coordination) -> None:
         """Let go of a run that is over, or paused."""
         if self._runs.get(run.run_id) is run:
-            del self._runs[run.run_id]
+            self._forget(run)
             run.end()
             row = self._journal.get_run(run.run_id)
             if row is None or row.state == "finished":  # nobody claims it any more
@@ -307,91 +376,13 @@ class Leading:
 
     async def stop(self, why: str) -> None:
         """Pause what this node coordinates, and have that in the copies: the node is being stopped."""
-        runs = list(self._runs.values())
-        for run in runs:
-            row = self._journal.get_run(run.run_id)
+        runs = self._led
+        for run_id, run in list(self._runs.items()):
+            row = self._journal.get_run(run_id)
             if row is not None and row.state == "running":
-                self._journal.set_state(run.run_id, "paused", why)
-            run.note()
+                self._journal.set_state(run_id, "paused", why)
+                run.note(run_id)
         with contextlib.suppress(DspexError, SupervisorsError, TimeoutError):
             async with asyncio.timeout(LAST_SECONDS):
                 await asyncio.gather(*(run.counted() for run in runs), return_exceptions=True)
                 await asyncio.gather(*(self._end(run) for run in runs), return_exceptions=True)
-
-    # --- take-over --------------------------------------------------------------------------------------------------
-
-    async def _keep_looking(self) -> None:
-        while True:
-            try:
-                for run in leased_runs(self._journal):
-                    if run.run_id not in self._runs and run.kind not in HELD:
-                        try:
-                            await self._look_at(run)
-                        except DspexError as error:  # of this one; the others need not wait for it
-                            self._keeper.log.info("a run is looked at later", run=run.run_id, why=error.message)
-            except (DspexError, SupervisorsError) as error:
-                self._keeper.log.info("runs of other nodes are looked at later", why=error.message)
-            await asyncio.sleep(LOOK_SECONDS)
-
-    async def _look_at(self, leased: Leased) -> None:
-        """Go on with a run that nobody coordinates, if this node may."""
-        run_id, now = leased.run_id, time.monotonic()
-        owner = self._members.get(leased.owner)
-        is_gone = leased.owner == self._me or owner is None or not owner.is_up
-        since = self._free_since.setdefault(run_id, now)
-        if self._lock(run_id).locked():
-            return
-        if not is_gone and now < since + FREE_SECONDS:
-            return
-        lease = await self._leases.get(lease_of(run_id))
-        if lease.holder:
-            self._free_since[run_id] = now
-            return
-        agreed, version = await self._keeper.call(LEASES, Read(lease_of(run_id)), timeout=5.0)
-        if not may_claim(self._me, agreed, version, 1, leased.owner):
-            is_complete = await self.afterwards.complete(run_id, agreed if version else None)
-            if not is_complete and now > since + ASIDE_SECONDS:
-                set_aside(self._journal, run_id, "it went on at another node, and its copy here is not in sync")
-            return
-        await self._go_on_with(run_id, leased.owner)
-
-    async def _go_on_with(self, run_id: str, owner: str) -> None:
-        row = self._journal.get_run(run_id)
-        if row is None:
-            return
-        try:
-            await asyncio.to_thread(self._copies.open, row.spec.dataset)
-        except (DspexError, OSError) as error:
-            self._keeper.log.warning("a run is not taken over: its dataset is not here", run=run_id, why=str(error))
-            self._free_since[run_id] = time.monotonic()
-            return
-        async with self._lock(run_id):
-            if run_id in self._runs:
-                return
-            try:
-                _, row = await self._claim(run_id, 0.0)
-            except (ConfigError, Fenced, LeaseHeld):
-                return  # another node has it
-        self._free_since.pop(run_id, None)
-        if owner != self._me:
-            name = self._members[owner].name if owner in self._members else owner
-            self._keeper.log.warning("a run is taken over from a node that is down", run=run_id, node=name)
-        with contextlib.suppress(ConfigError, Fenced):  # it is written down why; another node has it
-            await self._go_on(row)
-
-    async def _claim_again(self, run_id: str) -> None:
-        """Acquire the lease of a run again that this node has lost: with another epoch, if nobody else has had it."""
-        self._keeper.log.warning("the lease of a run is lost", run=run_id)
-        while (run := self._runs.get(run_id)) is not None:
-            async with self._lock(run_id):
-                try:
-                    await self._claim(run_id, 0.0)
-                    return
-                except (ConfigError, Fenced, LeaseHeld):
-                    self._runs.pop(run_id, None)
-                    self._lost.add(run_id)
-                    run.fence()
-                    return
-                except SupervisorsError:
-                    pass
-            await asyncio.sleep(LOOK_SECONDS)

@@ -55,7 +55,7 @@ class CopyPortion:
         portion: the fields of a `Portion`.
     """
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     run_id: str
     epoch: int
@@ -74,7 +74,7 @@ class GetPortion:
         seq: the number; 0: all from the beginning.
     """
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     run_id: str
     seq: int
@@ -106,6 +106,20 @@ class GetDeleted:
     number: int
 
 
+@message(303)
+@dataclass(frozen=True, slots=True)
+class GetParts:
+    """Which runs an optimisation has made → their ids.
+
+    Args:
+        run_id: the optimisation.
+    """
+
+    VERSION: ClassVar[int] = 1
+
+    run_id: str
+
+
 @message(302)
 @dataclass(frozen=True, slots=True)
 class DropRun:
@@ -125,4 +139,4 @@ class DropRun:
 #: What a run's coordinator asks.
 OfCoordinator = GetStand | CopyBatch | CopyPortion
 #: What a program on another host, or another keeper, wants to know.
-OfReader = GetPortion | GetEnd | GetDeleted
+OfReader = GetPortion | GetEnd | GetParts | GetDeleted

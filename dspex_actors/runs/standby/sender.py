@@ -14,7 +14,7 @@ from dspex_actors.journal.copies import Portion, Stand, portion_after, stand_of
 from dspex_actors.journal.errors import Fenced, JournalError
 from dspex_actors.journal.store import Batch
 from dspex_actors.names import RUNS
-from dspex_actors.runs.standby.core import InSync
+from dspex_actors.runs.standby.core import Copied
 from dspex_actors.runs.standby.messages import CopyBatch, CopyPortion, GetStand
 from supervisors import GenServer, Ref
 from supervisors.cluster.membership.messages import MEMBERSHIP, Lookup
@@ -62,9 +62,11 @@ class Sender:
         run_id: the run.
         epoch: of its coordinator.
         node: uid of the standby.
-        sync: what the coordinator knows of all of them; told how far the copy is.
+        sync: what the coordinator knows of all copies of the run; told how far this one is.
         recent: the last batches.
         news: called whenever something has changed.
+        is_part: it is a run of an optimisation: another run of its name is one that was made by a coordinator of
+            before, and nowhere but there.
     """
 
     def __init__(
@@ -74,16 +76,20 @@ class Sender:
         run_id: str,
         epoch: int,
         node: str,
-        sync: InSync,
+        sync: Copied,
         recent: Recent,
         news: Callable[[], None],
+        *,
+        is_part: bool = False,
     ) -> None:
         """Begin to look for the standby."""
         self._server, self._journal, self._run_id, self._epoch = server, journal, run_id, epoch
-        self.node, self._sync, self._recent, self._news = node, sync, recent, news
+        self.node, self._sync, self._recent, self._news, self._is_part = node, sync, recent, news, is_part
         self._there = asyncio.Event()
         self._answers: deque[tuple[Stand, Any, Exception | None]] = deque()
         self._session = 0
+        #: Whether program and metric of the run may be others than those of the copy.
+        self._lacks_code = True
         self._over = False
         #: Why the copy is not kept up to date; None: it is, or nothing is known yet.
         self.trouble: str | None = None
@@ -96,6 +102,10 @@ class Sender:
     def wake(self) -> None:
         """Look whether there is something to send."""
         self._there.set()
+
+    def renew(self) -> None:
+        """Send program and metric once more: the run goes on, perhaps with others."""
+        self._lacks_code = True
 
     def end(self) -> None:
         """Send nothing more."""
@@ -137,7 +147,7 @@ class Sender:
         self.differs = False
         self._sync.begins_at(self.node, 0 if anew else seen.seq)
         self._news()
-        is_whole, flying = seen.is_whole and not anew, 0
+        is_whole, flying, self._lacks_code = seen.is_whole and not anew, 0, True
         while not self._over:
             while flying < WINDOW and (seen.seq < self._sync.written or anew or not is_whole):
                 request, seen, is_whole = self._next(seen, is_whole, anew)
@@ -146,6 +156,7 @@ class Sender:
                 answered = partial(self._answered, self._session, seen)
                 self._server.call_then(keeper, request, answered, ANSWER_SECONDS)
                 if isinstance(request, CopyPortion):
+                    self._lacks_code = False
                     await asyncio.sleep(0)  # others have their turn
             await self._wait()
             while self._answers:
@@ -176,10 +187,13 @@ class Sender:
             DspexError: it is none.
         """
         mine = stand_of(self._journal, self._run_id)
-        if theirs.created_at not in (0.0, mine.created_at):
+        is_other = theirs.created_at not in (0.0, mine.created_at)
+        if is_other and not self._is_part:
             raise DspexError(f"has another run of the name {self._run_id}")
         if theirs.claimed > self._epoch:
             raise Fenced(f"run {self._run_id} was claimed with epoch {theirs.claimed}")
+        if is_other:
+            return False
         if theirs.seq > mine.seq:
             return False
         return stand_of(self._journal, self._run_id, theirs.seq).epoch == theirs.epoch
@@ -191,9 +205,9 @@ class Sender:
             batch, packed = kept
             request = CopyBatch(self._run_id, self._epoch, list(seen), *batch, packed)
             return request, seen._replace(seq=seen.seq + 1), True
-        portion: Portion = portion_after(self._journal, self._run_id, 0 if anew else seen.seq)
+        portion: Portion = portion_after(self._journal, self._run_id, 0 if anew else seen.seq, code=self._lacks_code)
         after = stand_of(self._journal, self._run_id, portion.seq)
-        plain = [portion.seq, portion.entries, portion.rows, portion.run, portion.is_last]
+        plain = [portion.seq, portion.entries, portion.rows, portion.run, portion.is_last, portion.steps]
         return CopyPortion(self._run_id, self._epoch, list(seen), anew, plain), after, portion.is_last
 
 

@@ -2,14 +2,18 @@
 
 import pytest
 
+from dspex_actors.errors import ConfigError
 from dspex_actors.journal import copies, log
 from dspex_actors.journal.copies import Stand, make_whole, portion_after, stand_of, take_batch, take_portion
 from dspex_actors.journal.copying import content_of
 from dspex_actors.journal.errors import Fenced
+from dspex_actors.journal.family import claim_family, head_of
 from dspex_actors.journal.reader import JournalReader
-from dspex_actors.journal.records import ResultRow, RunSpec
+from dspex_actors.journal.records import ResultRow, RunSpec, StepRow
 from dspex_actors.journal.rows import packed_rows
+from dspex_actors.journal.sameness import IN_NODE, OPTIMISE
 from dspex_actors.journal.schema import attempt_values, values_of_result
+from dspex_actors.journal.steps import add_step, begin_anew, forsaken
 from dspex_actors.journal.store import Batch
 from dspex_actors.journal.writer import Journal
 from dspex_actors.lm.attempts import Attempt
@@ -173,3 +177,134 @@ def test_runs_under_leases_are_not_paused_by_the_start_of_their_node(here):
     here.is_leased = True
     assert here.pause_interrupted("stopped") == ["s"]
     assert here.get_run("r").state == "running"
+
+
+@pytest.fixture
+def optimised(here):
+    """Have an optimisation in the first journal, with its candidates and two runs."""
+    here.create_run(RunSpec(run_id="o", kind=OPTIMISE, program=b"code", settings={IN_NODE: True}))
+    for run_id in ("o.0", "o.1"):
+        here.create_run(RunSpec(run_id=run_id, parent_id="o"))
+    here.set_state("o.0", "finished")
+    tell(here, "c1", "c2")
+    return here
+
+
+def tell(journal, *names, data=b"d", run_id="o"):
+    for name in names:
+        add_step(journal, run_id, journal.get_run(run_id).epoch, StepRow(name, "candidate", 1, 0.5, 3.0, None, data))
+
+
+def steps_of(journal):
+    return JournalReader(journal.path).steps("o")
+
+
+def follow(here, there, *, anew=False, code=True, epoch=4):
+    """Bring the copy of an optimisation up to date; return how many portions it took."""
+    count, seq = 0, 0 if anew else stand_of(there, "o").seq
+    while True:
+        portion = portion_after(here, "o", seq, code=code)
+        seq = take_portion(there, "o", epoch, stand_of(there, "o"), portion, anew=anew).seq
+        anew, count = False, count + 1
+        if portion.is_last:
+            return count
+
+
+def alike(here, there):
+    assert steps_of(here) == steps_of(there)
+    assert here.get_run("o") == there.get_run("o")
+    assert here.log_since("o", 0) == there.log_since("o", 0)
+
+
+@pytest.fixture
+def running(optimised):
+    claim_family(optimised, optimised.get_run("o"), 4, "a")
+    return optimised
+
+
+def test_the_candidates_of_an_optimisation_are_copied_as_they_are_told_and_its_code_is_not_sent_each_time(
+    running, there
+):
+    follow(running, there)
+    alike(running, there)
+    tell(running, "c3", "c3")  # what is told twice is there once
+    portion = portion_after(running, "o", stand_of(there, "o").seq, code=False)
+    assert [step[1] for step in portion.steps] == ["c3"]
+    assert b"code" not in portion.run
+    follow(running, there, code=False)
+    alike(running, there)
+    assert there.get_run("o").spec.program == b"code"
+    assert [one.step for one in steps_of(there)] == ["c1", "c2", "c3"]
+
+
+def test_many_large_candidates_come_in_portions_and_what_is_there_of_them_can_be_made_whole(
+    running, there, monkeypatch
+):
+    monkeypatch.setattr(copies, "ROWS", 2)
+    tell(running, *(f"d{number}" for number in range(6)), data=b"x" * 4096)
+    take_portion(there, "o", 4, Stand(), portion_after(running, "o", 0))
+    assert not stand_of(there, "o").is_whole
+    make_whole(there, "o")
+    assert there.get_run("o").done == len(steps_of(there)) < 8
+    assert follow(running, there, anew=True) > 3
+    alike(running, there)
+
+
+def test_an_optimisation_that_was_begun_anew_has_no_candidates_of_before_in_its_copy(running, there):
+    tell(running, "c3")
+    follow(running, there)
+    running.set_state("o", "paused")
+    begin_anew(running, "o")
+    with pytest.raises(ConfigError, match="is paused"):  # it is written down all the same
+        tell(running, "e1")
+    follow(running, there)
+    alike(running, there)
+    assert [one.step for one in steps_of(there)] == ["e1"]
+
+
+def test_candidates_of_before_it_was_under_a_lease_are_copied_too(optimised, there):
+    """It was begun alone by an earlier release, which had no entries for them, or its journal was copied."""
+    with optimised.transaction() as db:
+        db.execute("DELETE FROM log WHERE run = (SELECT number FROM runs WHERE run_id = 'o')")
+    claim_family(optimised, optimised.get_run("o"), 4, "a")
+    before = optimised.log_since("o", 0)
+    claim_family(optimised, optimised.get_run("o"), 4, "a")
+    assert optimised.log_since("o", 0) == before
+    follow(optimised, there)
+    alike(optimised, there)
+    assert len(steps_of(there)) == 2
+
+
+def test_who_claims_an_optimisation_claims_its_runs_and_pauses_what_another_node_had_under_way(running):
+    family = ("o", "o.0", "o.1")
+    assert [running.get_run(one).claimed for one in family] == [4, 0, 4]
+    row = claim_family(running, running.get_run("o"), 6, "b")
+    assert (row.claimed, row.owner, row.state) == (6, "b", "running")
+    part = running.get_run("o.1")
+    assert (part.claimed, part.owner, part.state, part.reason) == (
+        6,
+        "b",
+        "paused",
+        "its optimisation goes on at another node",
+    )
+    assert running.get_run("o.0").state == "finished"
+    running.owner = "b"
+    assert forsaken(running, lambda holder: "node" in holder) == ["o"]  # a server for it is on its way
+    running.claim("o.1", 9, "c")
+    with pytest.raises(Fenced):
+        claim_family(running, running.get_run("o"), 8, "b")
+    assert running.get_run("o").claimed == 6  # all or nothing
+
+
+def test_a_run_of_an_optimisation_is_looked_at_with_it_and_by_itself_only_where_that_is_a_programs(running):
+    assert [run.run_id for run in copies.leased_runs(running)] == ["r", "o"]
+    assert [head_of(running, running.get_run(one)) for one in ("o", "o.1", "r")] == ["o", "o", "r"]
+    running.create_run(RunSpec(run_id="p", kind=OPTIMISE))
+    running.create_run(RunSpec(run_id="p.0", parent_id="p"))
+    running.claim("p.0", 1, "a")
+    assert head_of(running, running.get_run("p.0")) == "p.0"
+    assert [run.run_id for run in copies.leased_runs(running)] == ["r", "o", "p.0"]
+    # What ended while this node was away is asked for: of a run of steps also where it seems to go on.
+    assert copies.stale_runs(running) == []
+    running.set_state("o", "paused")
+    assert copies.stale_runs(running) == [("o", "o"), ("o.1", "o")]

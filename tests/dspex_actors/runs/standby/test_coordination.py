@@ -84,15 +84,20 @@ class World:
     def down(self, name, state="down"):
         self.members[name] = Member(name, name, "h", 1, state=state)
 
-    def begin(self, copies=2):
+    def begin(self, copies=2, parts=()):
         journal = self.journals["a"]
+        for run_id, state in parts:
+            journal.create_run(RunSpec(run_id=run_id, parent_id="r"))
+            self.write_part(run_id)
+            journal.set_state(run_id, state)
         journal.create_run(RunSpec(run_id="r"))
         journal.claim("r", 7, "a")
         journal.next_epoch("r")
         holding = SimpleNamespace(name="run:r", epoch=7)
         self.run = Coordination(
-            self, journal, "r", holding, "a", self.set, self.version, copies, lambda: list(self.members.values())
-        )
+            self, journal, "r", holding, "a", self.set, self.version, copies, lambda: list(self.members.values()),
+            [(run_id, state == "finished") for run_id, state in parts],
+        )  # fmt: skip
         self.number = 0
         return self.run
 
@@ -102,10 +107,24 @@ class World:
             row = ResultRow(index=self.number, score=1.0, example=b"e", worker="a/w", at=1.0)
             packed = packed_rows([values_of_result(row)], [])
             appended = self.journals["a"].append("r", 7, Batch(1, self.number), *unpacked_rows(packed))
-            self.run.wrote(appended.seq, Batch(1, self.number), packed)
+            self.run.wrote("r", appended.seq, Batch(1, self.number), packed)
 
-    def same(self, *names):
-        found = [content_of(JournalReader(self.journals[name].path), "r") for name in names]
+    def write_part(self, run_id, count=3):
+        journal = self.journals["a"]
+        rows = [ResultRow(index=at, score=1.0, example=b"e", worker="a/w", at=1.0) for at in range(count)]
+        journal.append(
+            run_id, journal.get_run(run_id).claimed, Batch(1, 1), [values_of_result(row) for row in rows], []
+        )
+
+    def part(self, run_id):
+        """Have a run of a step begin, under the lease of the whole."""
+        journal = self.journals["a"]
+        journal.create_run(RunSpec(run_id=run_id, parent_id="r"))
+        journal.claim(run_id, 7, "a")
+        self.run.add(run_id)
+
+    def same(self, *names, run="r"):
+        found = [content_of(JournalReader(self.journals[name].path), run) for name in names]
         return found[0] is not None and found == found[:1] * len(found)
 
     def close(self):
@@ -270,5 +289,110 @@ def test_a_copy_with_another_content_is_begun_anew_only_when_it_is_out_of_the_se
         await until(lambda: journal.get_run("r").claimed == 10 and world.set == ["a", "b"])
         await run.counted()
         assert world.same("a", "b")
+
+    run_with(world, story)
+
+
+def test_who_is_in_the_set_of_an_optimisation_has_its_runs_too_those_that_are_over_first(world, monkeypatch):
+    monkeypatch.setattr(module, "CATCHING_UP", 2)
+    over = [(f"r.{number}", "finished") for number in range(9)]
+
+    async def story():
+        world.down("c")
+        world.full.add("b")
+        run = world.begin(parts=[*over, ("r.9", "running")])
+        await asyncio.sleep(0.1)
+        assert world.set == ["a"]
+        world.full.clear()
+        await until(lambda: world.set == ["a", "b"])
+        assert all(world.same("a", "b", run=part) for part, _ in [*over, ("r.9", "running")])
+        await until(lambda: len(run._senders) == 2)  # of what is over nobody keeps looking
+
+    run_with(world, story)
+
+
+def test_what_is_written_of_a_run_of_an_optimisation_counts_when_the_nodes_of_the_whole_have_it(world, monkeypatch):
+    monkeypatch.setattr(module, "WAIT_SECONDS", 0.3)
+
+    async def story():
+        world.down("c")
+        run = world.begin()
+        await run.first()
+        world.part("r.0")
+        await run.counted("r.0")
+        assert world.same("a", "b", run="r.0")
+        world.silent.add("b")
+        world.write_part("r.0")
+        run.note("r.0")
+        await run.counted("r")  # the others do not wait for it
+        with pytest.raises(JournalError, match="b is behind"):
+            await run.counted("r.0")
+        with pytest.raises(JournalError, match="b is behind"):
+            await run.counted()
+        world.silent.clear()
+        await run.counted()
+        assert world.same("a", "b", run="r.0")
+
+    run_with(world, story)
+
+
+def test_a_node_that_lacks_something_of_one_run_for_too_long_is_out_for_all(world, monkeypatch):
+    """Else it could go on with the optimisation, and pay again for what it lacks."""
+
+    async def story():
+        run = world.begin()
+        await run.first()
+        [standby] = set(world.set) - {"a"}
+        [other] = {"b", "c"} - {standby}
+        world.part("r.0")
+        await run.counted()
+        world.full.add(standby)
+        world.write_part("r.0")
+        run.note("r.0")
+        await run.counted()
+        assert standby not in world.set
+        await until(lambda: other in world.set)
+        assert world.same("a", other, run="r.0")
+        assert not world.same("a", standby, run="r.0")
+
+    run_with(world, story)
+
+
+def test_a_run_that_was_made_under_a_name_by_who_died_gives_way_to_that_of_the_set(world):
+    """Nobody else had it; the next coordinator has made it again."""
+
+    async def story():
+        world.down("c")
+        world.journals["b"].create_run(RunSpec(run_id="r.0", parent_id="r"))
+        world.journals["b"].claim("r.0", 6, "b")
+        run = world.begin()
+        await run.first()
+        assert world.set == ["a", "b"]
+        world.part("r.0")
+        world.write_part("r.0")
+        run.note("r.0")
+        await run.counted()
+        await until(lambda: world.set == ["a", "b"])
+        assert world.same("a", "b", run="r.0")
+
+    run_with(world, story)
+
+
+def test_a_step_that_goes_on_is_sent_with_its_program_once_more(world):
+    async def story():
+        world.down("c")
+        run = world.begin()
+        await run.first()
+        world.part("r.0")
+        await run.counted()
+        journal = world.journals["a"]
+        journal.set_state("r.0", "paused")
+        run.note("r.0")
+        await run.counted()
+        journal.create_run(RunSpec(run_id="r.0", parent_id="r", program=b"as it is opened here"))
+        journal.set_state("r.0", "running")
+        run.add("r.0")
+        await run.counted()
+        assert world.journals["b"].get_run("r.0").spec.program == b"as it is opened here"
 
     run_with(world, story)

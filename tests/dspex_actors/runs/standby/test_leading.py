@@ -10,7 +10,7 @@ from dspex_actors.journal.errors import JournalError, JournalFull
 from dspex_actors.journal.records import RunSpec
 from dspex_actors.journal.writer import Journal
 from dspex_actors.runs.messages import NO_ROWS, Add
-from dspex_actors.runs.standby import leading as module
+from dspex_actors.runs.standby import looking as module
 from dspex_actors.runs.standby.coordination import Coordination
 from dspex_actors.runs.standby.leading import Leading
 from supervisors.cluster.leases.messages import Read
@@ -20,9 +20,9 @@ class Counted(Coordination):
     """All that was written counts."""
 
     def __init__(self, *, held):
-        self.holding, self.counts = SimpleNamespace(held=held), 0
+        self.run_id, self.holding, self.counts = "r", SimpleNamespace(held=held), 0
 
-    async def counted(self):
+    async def counted(self, run_id):
         self.counts += 1
 
 
