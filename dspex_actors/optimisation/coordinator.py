@@ -43,7 +43,10 @@ def coordinator_spec() -> ChildSpec:
 
 
 class OptimizationCoordinator(GenServer):
-    """Keeps the optimisations of a node going. It takes what stands in `messages`."""
+    """Keeps the optimisations of a node going. It takes what stands in `messages`.
+
+    The journal is read in threads: a server that is slow, or away, holds up nobody who asks meanwhile.
+    """
 
     def init(self) -> None:
         """Go on with what was under way when a coordinator before this one died."""
@@ -79,7 +82,7 @@ class OptimizationCoordinator(GenServer):
         """Go on with what is this node's, of a journal that others may have, too."""
         try:
             owner = await self._owner()
-            rows = self._journal.list_runs(state="running", kind=OPTIMISE)
+            rows = await asyncio.to_thread(self._journal.list_runs, state="running", kind=OPTIMISE)
         except (DspexError, SupervisorsError):
             self.send_after(REVIVE_SECONDS, "revive")
             return
@@ -128,7 +131,7 @@ class OptimizationCoordinator(GenServer):
                 ref = await self.start_child(OPTIMISERS, spec)
             except AlreadyStarted as error:
                 ref = error.ref
-                found = self._journal.standing(run_id)
+                found = await asyncio.to_thread(self._journal.standing, run_id)
                 if found is None or found[0] != "running":  # it was paused, and its server is about to end
                     if time.monotonic() > until:
                         raise ConfigError(f"optimisation {run_id} is just being paused: try again") from None
@@ -163,7 +166,7 @@ class OptimizationCoordinator(GenServer):
     async def _goes_on(self, run_id: str) -> bool:
         """Tell whether an optimisation is to go on here; where journal or keeper are away nobody has said otherwise."""
         try:
-            row = self._journal.get_run(run_id, code=False)
+            row = await asyncio.to_thread(self._journal.get_run, run_id, code=False)
             if row is None or row.state != "running":
                 return False
             return row.owner in ("", await self._owner())

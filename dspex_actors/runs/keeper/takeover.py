@@ -154,7 +154,7 @@ class TakeOver:
         seen: dict[str, int] = {}
         while not self._members[node].is_up:
             try:
-                running = self._journal.list_runs(state="running")
+                running = await asyncio.to_thread(self._journal.list_runs, state="running")
             except JournalError:
                 await asyncio.sleep(AGAIN_SECONDS)
                 continue
@@ -195,7 +195,7 @@ class TakeOver:
             self._keeper.log.warning("a run is not taken over: its dataset is not here", run=row.run_id, why=str(error))
             return
         try:
-            claimed = self._journal.take_over(row, force=True)
+            claimed = await asyncio.to_thread(self._journal.take_over, row, force=True)
         except (Fenced, ConfigError):
             return  # another node has it
         self._keeper.log.warning("a run is taken over from a node that is down", run=row.run_id, node=node)

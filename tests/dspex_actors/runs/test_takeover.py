@@ -1,6 +1,7 @@
 """Runs of a node that is down, while the journal comes and goes too."""
 
 import asyncio
+import threading
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -193,3 +194,31 @@ def test_an_optimisation_brings_its_runs_along_and_is_left_while_one_of_them_is_
     # One that its program carries out ends with that; what it has begun goes on, as any run.
     assert [one.run_id for one in takeover._to_take(running, "down")] == ["o", "p.1"]
     assert takeover._written(own, running) == 8
+
+
+def test_the_keeper_answers_others_while_the_journal_takes_its_time_over_a_take_over(monkeypatch):
+    monkeypatch.setattr(takeover.Copies, "open", lambda self, descriptor: None)
+    asked, goes_on = [], threading.Event()
+
+    class Slow(Journal):
+        def use(self, what):
+            asked.append(what)
+            loop.call_soon_threadsafe(goes_on.set)
+            assert goes_on.wait(20), "the keeper's loop stood still"
+            goes_on.clear()
+
+    log = SimpleNamespace(warning=lambda *args, **about: None)
+    journal, went_on, loop = Slow(), [], None
+
+    async def go_on(row):
+        went_on.append(row.run_id)
+
+    async def main():
+        taker = TakeOver(SimpleNamespace(node={"name": "me", "data_dir": "."}, log=log), journal, go_on)
+        taker._members = {"me": Member("me", "u", "h", 1), "down": Member("down", "v", "h", 2, state="down")}
+        nonlocal loop
+        loop = asyncio.get_running_loop()
+        await taker._take("down", "other")
+
+    asyncio.run(main())
+    assert (asked, went_on) == (["list", "r", "s"], ["r"])

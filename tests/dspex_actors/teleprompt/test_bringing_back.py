@@ -7,10 +7,12 @@ import pytest
 
 from dspex_actors import ConfigError
 from dspex_actors.journal.errors import JournalError
+from dspex_actors.journal.postgres.reader import PostgresReader
 from dspex_actors.journal.records import RunSpec
 from dspex_actors.journal.sameness import IN_NODE, OPTIMISE
 from dspex_actors.optimisation import coordinator
 from dspex_actors.optimisation.coordinator import OptimizationCoordinator
+from dspex_actors.optimisation.messages import UnderWay
 from supervisors.errors import NoProcess
 
 
@@ -110,5 +112,32 @@ def test_who_asks_is_answered_while_the_keeper_takes_its_time():
         answers.set()
         await asking.spawned.pop()
         asking.spawned.pop().close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("what", ["what goes on", "whether one goes on"])
+def test_who_asks_is_answered_while_a_postgresql_server_takes_its_time(tmp_path, what):
+    """The server stands in the loop of the coordinator: were that held up, nobody would be there to let it go on."""
+    pytest.importorskip("psycopg")
+
+    async def main():
+        async def keeper(name, request):
+            return "ok", "a"
+
+        asking, answers = Asking(keeper), []
+
+        async def takes_its_time(reader, writer):
+            await reader.read(1)
+            answers.append(asking.handle_call(UnderWay(), None))
+            writer.close()  # and is gone in the end
+
+        async with await asyncio.start_server(takes_its_time, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            asking._journal = PostgresReader(f"postgresql://dspex@127.0.0.1:{port}/postgres", tmp_path / "journal.json")
+            await (asking._revive() if what == "what goes on" else asking._goes_on("night"))
+        assert answers
+        assert answers == [("ok", [])] * len(answers)
+        assert asking.later == (["revive"] if what == "what goes on" else [])
 
     asyncio.run(main())
