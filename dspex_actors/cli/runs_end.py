@@ -11,6 +11,7 @@ from dspex_actors.cli import connection
 from dspex_actors.cli.finding import RUNS, Sort, find
 from dspex_actors.cli.output import json_option, print_json
 from dspex_actors.cli.shell import DONE, say_note
+from dspex_actors.client.elsewhere import have_done
 from dspex_actors.errors import ConfigError
 from dspex_actors.journal.index import Found
 from dspex_actors.journal.records import RunRow
@@ -36,7 +37,7 @@ def halt(verb: Literal["pause", "cancel"], run_id: str, sort: Sort) -> Found:
         raise ConfigError(f"{sort.name} {run_id} is {found.row.state}: there is nothing to {verb}{removes}")
     if found.row.state not in done:
         with connection.over(found.folder) as system:
-            system._order(run_id, verb, run_id, f"by {sort.command} {verb}")
+            have_done(system, verb, run_id, f"by {sort.command} {verb}")
     return found
 
 

@@ -204,9 +204,9 @@ class DSPyStudent(DSPyProgram):
             part.set_on(there[path])
 
     def _at_work(self) -> Any:
-        """Return the program that a call runs. It is made anew when something of a predictor has changed."""
+        """Return the program that a call runs. It is made anew when something of a predictor is another one."""
         has = [one for part in self.parts.values() for one in (part.signature, part.config, part.lm, None, *part.demos)]
-        key = [id(one) for one in has]
+        key = [*map(id, has), *(dict(part.config) for part in self.parts.values())]
         known = _at_work.get(self)
         if known is None or known[0] != key:
             module = self.module.deepcopy()
@@ -265,7 +265,7 @@ class DSPyStudent(DSPyProgram):
 
 
 #: The programs that calls run, by student: what was set on them, and they.
-_at_work: WeakKeyDictionary[DSPyStudent, tuple[list[int], list[Any], Any]] = WeakKeyDictionary()
+_at_work: WeakKeyDictionary[DSPyStudent, tuple[list[Any], list[Any], Any]] = WeakKeyDictionary()
 #: What a student is made of; all else was noted down on it.
 _OWN = frozenset({"module", "lm", "adapter", "state", "parts", "_compiled", "callbacks"})
 

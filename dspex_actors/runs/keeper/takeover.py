@@ -70,6 +70,7 @@ class TakeOver:
         self._learning: set[str] = set()
         #: When others went down, in seconds of the loop's clock.
         self._fell: dict[str, float] = {}
+        self._is_reviving = False
 
     @property
     def others(self) -> list[str]:
@@ -177,8 +178,15 @@ class TakeOver:
 
     def revive(self, running: Sequence[RunRow]) -> None:
         """Have this node's coordinator go on with the optimisations among runs that are its own."""
-        if any(is_nodes_own(row.spec) and self._journal.has(row) for row in running):
-            self._keeper.spawn(revive(self._keeper))
+        if not self._is_reviving and any(is_nodes_own(row.spec) and self._journal.has(row) for row in running):
+            self._is_reviving = True
+            self._keeper.spawn(self._revive())
+
+    async def _revive(self) -> None:
+        try:
+            await revive(self._keeper)  # it looks at all there is then, also at what came meanwhile
+        finally:
+            self._is_reviving = False
 
     def _may_be_cut_off(self) -> bool:
         """Whether more others have just gone than are left, this node among them."""

@@ -47,11 +47,13 @@ CREATE TABLE IF NOT EXISTS {SCHEMA}.kept (
 _MAKING = 7_203_466_117
 _ROW = "holder, epoch, ttl, value, renewals"
 #: Of each table: the column whose greatest is kept, and which rows are there for it alone. The oldest are those that
-#: were written longest ago: xmin is the number of the transaction that did it.
+#: were written longest ago: xmin is the number of the transaction that did it. Only they are locked: who wants one that
+#: is kept waits for nobody. One that somebody has acquired meanwhile is free no more, and stays.
 _BOUND = {"leases": ("epoch", "holder = ''"), "kept": ("version", "value = ''")}
 _FORGET = """
 WITH old AS (DELETE FROM {schema}.{table} WHERE name IN (
-    SELECT name FROM {schema}.{table} WHERE {free} AND name <> '' ORDER BY age(xmin) OFFSET {kept}
+    SELECT name FROM {schema}.{table} WHERE {free} AND name IN (
+        SELECT name FROM {schema}.{table} WHERE {free} AND name <> '' ORDER BY age(xmin) OFFSET {kept})
     FOR UPDATE SKIP LOCKED) RETURNING {bound})
 INSERT INTO {schema}.{table} AS t (name, {bound}) SELECT '', max({bound}) FROM old HAVING count(*) > 0
     ON CONFLICT (name) DO UPDATE SET {bound} = greatest(t.{bound}, excluded.{bound})

@@ -1,6 +1,7 @@
 """Runs of a node that is down, while the journal comes and goes too."""
 
 import asyncio
+import contextlib
 import threading
 from dataclasses import replace
 from types import SimpleNamespace
@@ -222,3 +223,28 @@ def test_the_keeper_answers_others_while_the_journal_takes_its_time_over_a_take_
 
     asyncio.run(main())
     assert (asked, went_on) == (["list", "r", "s"], ["r"])
+
+
+def test_a_coordinator_that_does_not_start_is_tried_for_by_one(monkeypatch):
+    own = SimpleNamespace(spec=RunSpec(run_id="o", kind="optimise", settings={"in_node": True}))
+    spawned, tries = [], []
+
+    async def revive(keeper):
+        tries.append(None)
+        if len(tries) == 2:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(takeover, "revive", revive)
+    keeper = SimpleNamespace(node={"name": "me", "data_dir": "."}, spawn=spawned.append)
+    taker = TakeOver(keeper, SimpleNamespace(is_far=True, has=lambda row: True), None)
+
+    def ended():
+        with contextlib.suppress(asyncio.CancelledError):
+            asyncio.run(spawned.pop())
+
+    for _ in range(3):
+        for _ in range(3):
+            taker.revive([own])
+        assert len(spawned) == 1
+        ended()
+    assert len(tries) == 3

@@ -147,6 +147,22 @@ def test_demos_that_change_between_calls_are_those_of_the_next_call():
     assert seen == [2, 4, 6]
 
 
+def test_parameters_that_change_between_calls_are_those_of_the_next_call():
+    seen = []
+
+    class Noting(dspex.BaseLM):
+        def forward(self, messages, **params):
+            seen.append(params.get("temperature"))
+            return "[[ ## answer ## ]]\nyes"
+
+    student = as_student(One())
+    with dspex.context(lm=Noting()):
+        student(question="a")
+        student.parts["say"].config["temperature"] = 0.25
+        student(question="a")
+    assert seen[1] == 0.25 != seen[0]
+
+
 def test_an_answer_that_cannot_be_read_is_told_as_ours_with_whose_it_was():
     class Silent(dspex.BaseLM):
         def forward(self, messages, **params):

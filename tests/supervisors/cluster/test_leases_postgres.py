@@ -271,6 +271,25 @@ def test_rows_that_nobody_needs_go_and_what_begins_anew_begins_above_them(using,
     using(2, main)
 
 
+def test_only_what_is_forgotten_is_locked_meanwhile_and_what_somebody_holds_is_not_waited_for(
+    using, server, monkeypatch
+):
+    monkeypatch.setattr(postgres, "KEPT_FREE", 2)
+
+    async def main(one, two):
+        for name in "abcde":
+            await one.acquire(name, "x", 60.0, b"")
+            await one.release(name, "x", 1)
+        db, other = await one._connected(), await two._connected()
+        async with db.transaction(), other.transaction():
+            await other.execute(f"SELECT FROM {postgres.SCHEMA}.leases WHERE name = 'b' FOR UPDATE")
+            await one._forget(db)
+            left = f"SELECT name FROM {postgres.SCHEMA}.leases WHERE name <> '' FOR UPDATE SKIP LOCKED"
+            assert sorted(name for (name,) in await (await other.execute(left)).fetchall()) == ["b", "d", "e"]
+
+    using(2, main)
+
+
 def test_what_is_refused_or_has_ended_makes_no_row(using, server):
     async def main(store):
         await store.release("a", "x", 1)
