@@ -219,4 +219,5 @@ def test_a_run_that_goes_on_at_another_node_is_not_said_to_have_been_ended(runs,
     monkeypatch.setattr(index, "as_it_is", lambda row, folder: row)
     monkeypatch.setattr(connection, "over", lambda folder: There())
     result = runs("runs", verb, "there")
-    assert (result.exit_code, result.stderr) == (1, "error: run there belongs to another node now\n")
+    told = f"error: run there is that of a node which this one does not know: {verb} it there\n"
+    assert (result.exit_code, result.stderr) == (2, told)
