@@ -51,13 +51,15 @@ def have_done(system: _Connection, verb: str, run_id: str, *more: Any) -> Any:
         RunInterrupted: the node is gone, or does not answer.
     """
     until = time.monotonic() + FIND_SECONDS
+    advice: NotHere | None = None
     while True:
         is_here = True
         try:
             return system._ask(verb, run_id, *more)
-        except (Fenced, NotHere):
+        except (Fenced, NotHere) as error:
             if verb == "resume" and place_of(system.data_dir) is None:
                 raise
+            advice = error if isinstance(error, NotHere) else None
         except NodeDown:
             is_here = False
         except SupervisorsError as error:
@@ -74,6 +76,8 @@ def have_done(system: _Connection, verb: str, run_id: str, *more: Any) -> Any:
                 silent.append(member)
         is_hopeless = len(silent) == len(others) and not (is_here and others)
         if is_hopeless or time.monotonic() > until:
+            if is_here and not silent and advice is not None:
+                raise advice  # no other node is known that could have it: what this one says can be done
             raise _nobody(verb, run_id, silent, is_here=is_here)
         time.sleep(POLL_LAST)
 

@@ -65,6 +65,9 @@ def test_where_nobody_has_it_one_line_says_which_node_does_not_answer(cluster, m
     del cluster.answers["a"], cluster.answers["b"]
     with pytest.raises(NotHere, match="run r is that of a node which this one does not know: cancel it there"):
         have_done(cluster.system, "cancel", "r", "why")
+    cluster.answers["own"] = NotHere("take it with --force-resume")
+    with pytest.raises(NotHere, match="take it with --force-resume"):
+        have_done(cluster.system, "resume", "r", False)
 
 
 def test_one_that_is_alone_and_gone_is_told_at_once(cluster):
