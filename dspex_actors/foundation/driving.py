@@ -23,23 +23,20 @@ def drive(steps: Generator[Step, Any, Result], do: Callable[[Step], Any]) -> Res
     Returns:
         What the work returns; what it raises is raised here.
     """
-    answer: Any = None
-    error: BaseException | None = None
+    coroutine = adrive(steps, _at_once(do))
     try:
-        while True:
-            try:
-                step = steps.send(answer) if error is None else steps.throw(error)
-            except StopIteration as done:
-                result: Result = done.value
-                return result
-            answer = error = None
-            try:
-                answer = do(step)
-            except BaseException as problem:
-                error = problem
-    finally:
-        error = None  # its traceback holds this frame
-        steps.close()
+        coroutine.send(None)
+    except StopIteration as done:
+        result: Result = done.value
+        return result
+    raise AssertionError("a step that is done at once waits for nothing")
+
+
+def _at_once(do: Callable[[Step], Any]) -> Callable[[Step], Awaitable[Any]]:
+    async def done(step: Step) -> Any:
+        return do(step)
+
+    return done
 
 
 async def adrive(steps: Generator[Step, Any, Result], do: Callable[[Step], Awaitable[Any]]) -> Result:
@@ -59,5 +56,5 @@ async def adrive(steps: Generator[Step, Any, Result], do: Callable[[Step], Await
             except BaseException as problem:
                 error = problem
     finally:
-        error = None
+        error = None  # its traceback holds this frame
         steps.close()
