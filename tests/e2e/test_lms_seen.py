@@ -168,9 +168,12 @@ def test_a_second_request_wins_where_the_first_is_late_and_the_late_one_is_given
     hedges = len(rows) - count
     assert 1 <= hedges <= SHARE * count
     assert count <= server.requests <= len(rows)  # a second one may be given up before the server has seen it
-    # A second one may lose against a first that has just come; who loses is cancelled, and paid by nobody twice.
+    # Who loses is cancelled; but two answers may come at the same moment, and then both are paid, and both are noted.
     outcomes = [row.outcome for row in rows]
-    assert (outcomes.count("answered"), outcomes.count("cancelled")) == (count, hedges)
+    answered = outcomes.count("answered")
+    assert count <= answered <= count + hedges
+    assert outcomes.count("cancelled") == len(rows) - answered
+    assert all(row.cost == pytest.approx(EACH) for row in rows if row.outcome == "answered")
     until(lambda: server.given_up >= 1)
     assert all(row.cost is None for row in rows if row.outcome == "cancelled")
     assert sum(row.cost for row in rows if row.outcome == "answered") == pytest.approx(count * EACH)
