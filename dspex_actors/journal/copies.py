@@ -19,6 +19,7 @@ from dspex_actors.journal import log, queries
 from dspex_actors.journal.appending import write_batch
 from dspex_actors.journal.base import JournalBase
 from dspex_actors.journal.errors import JournalError
+from dspex_actors.journal.family import leave_parts
 from dspex_actors.journal.migrations import INDEX_BITS, MAX_INDEX
 from dspex_actors.journal.rows import packed_rows, unpacked_rows
 from dspex_actors.journal.sameness import HELD, OPTIMISE, WORKFLOW
@@ -35,6 +36,7 @@ UNFINISHED = "its copy on this node is not finished"
 _COLUMNS = (*RUN_COLUMNS, "batch")
 #: Of the run's row what is not sent again and again.
 _CODE = ("program", "metric")
+_STATE = _COLUMNS.index("state")
 _STEP_COLUMNS = f"place, {queries.STEP_COLUMNS}"
 _AT_ONCE = 500
 
@@ -194,6 +196,8 @@ def take_portion(
         values[_COLUMNS.index("seq")] = portion.seq
         if not portion.is_last:
             values[_COLUMNS.index("reason")] = UNFINISHED
+            if values[_STATE] == "finished":
+                values[_STATE] = "paused"  # else it would be answered from, by what is there of it
         if anew or stand == Stand():
             marks = ", ".join("?" * len(_COLUMNS))
             db.execute(f"INSERT INTO runs ({', '.join(_COLUMNS)}) VALUES ({marks})", values)
@@ -206,8 +210,16 @@ def take_portion(
         db.executemany(insert("attempts", ATTEMPT_COLUMNS, base, instead="REPLACE"), attempts)
         if values[_COLUMNS.index("kind")] in HELD:
             _take_steps(db, number, portion, values[_COLUMNS.index("done")])
+        if values[_COLUMNS.index("kind")] == OPTIMISE:
+            leave_parts(db, run_id, values[_COLUMNS.index("claimed")])
         db.executemany(log.INSERT, [(number, *entry) for entry in portion.entries])
         return _stand(db, run_id)
+
+
+def parent_of(portion: Portion) -> str | None:
+    """Return the run that the run of a portion is a step of; None: of none."""
+    parent: str | None = portion.run[_COLUMNS.index("parent_id")]
+    return parent
 
 
 def check_order(journal: JournalBase, run_id: str, before: Batch) -> None:
@@ -268,13 +280,14 @@ def stale_runs(journal: JournalBase) -> list[tuple[str, str]]:
 def set_aside(journal: JournalBase, run_id: str, reason: str) -> None:
     """Pause a copy that nobody keeps in sync any more, and its parts: what it says would be wrong for ever.
 
-    Its number stays: only the run's coordinator gives numbers.
+    Its number stays: only the run's coordinator gives numbers. So does that it is not finished.
     """
     with journal.transaction() as db:
         db.execute(
-            "UPDATE runs SET state = 'paused', reason = ?, running_since = NULL "
+            "UPDATE runs SET state = 'paused', running_since = NULL, "
+            "reason = CASE WHEN reason = ? THEN reason ELSE ? END "
             "WHERE (run_id = ? OR parent_id = ?) AND state = 'running'",
-            (reason, run_id, run_id),
+            (UNFINISHED, reason, run_id, run_id),
         )
 
 

@@ -62,6 +62,40 @@ def claim_family(journal: JournalBase, row: RunRow, epoch: int, owner: str) -> R
     return claimed
 
 
+def check_head(journal: JournalBase, parent_id: str | None, epoch: int) -> None:
+    """Refuse a run of an optimisation that comes from a coordinator of before.
+
+    The run may be new here, so that nothing of its own says who has it.
+
+    Args:
+        journal: a node's own.
+        parent_id: what the run is a step of; None: of nothing.
+        epoch: of the coordinator.
+
+    Raises:
+        Fenced: another one has claimed the optimisation here with a greater epoch.
+    """
+    if parent_id is None:
+        return
+    with journal.reading() as db:
+        head = queries.run(db, parent_id, code=False)
+    if head is not None and is_nodes_own(head.spec) and epoch < head.claimed:
+        raise log.fenced(head.run_id, epoch, head.claimed)
+
+
+def leave_parts(db: Any, run_id: str, claimed: int) -> None:
+    """Pause, in the copy of an optimisation, what a coordinator of before had under way; in the caller's transaction.
+
+    What the present one has not claimed it does not know: nobody goes on with it, or ends it, unless it is made again.
+    Its number stays: only a coordinator gives numbers.
+    """
+    db.execute(
+        "UPDATE runs SET state = 'paused', reason = ?, running_since = NULL "
+        "WHERE parent_id = ? AND state = 'running' AND claimed < ?",
+        (ELSEWHERE, run_id, claimed),
+    )
+
+
 def _pause(db: Any, row: RunRow) -> None:
     """Pause a run whose node is gone: it was running until its last result, as far as anybody knows."""
     db.execute(

@@ -6,8 +6,9 @@ from typing import Any
 
 from dspex_actors.errors import ConfigError
 from dspex_actors.journal.base import JournalBase
-from dspex_actors.journal.copies import Portion, Stand, portion_after, stand_of, take_batch, take_portion
+from dspex_actors.journal.copies import Portion, Stand, parent_of, portion_after, stand_of, take_batch, take_portion
 from dspex_actors.journal.deleted import deleted_after
+from dspex_actors.journal.family import check_head
 from dspex_actors.journal.records import RunRow
 from dspex_actors.journal.store import Batch
 from dspex_actors.runs.standby.messages import (
@@ -39,7 +40,9 @@ def answer_coordinator(journal: JournalBase, request: OfCoordinator) -> list[Any
         case CopyBatch(run_id, epoch, seen, opening, number, rows):
             stand = take_batch(journal, run_id, epoch, Stand(*seen), Batch(opening, number), rows)
         case CopyPortion(run_id, epoch, seen, anew, portion):
-            stand = take_portion(journal, run_id, epoch, Stand(*seen), Portion(*portion), anew=anew)
+            told = Portion(*portion)
+            check_head(journal, parent_of(told), epoch)
+            stand = take_portion(journal, run_id, epoch, Stand(*seen), told, anew=anew)
     return list(stand)
 
 

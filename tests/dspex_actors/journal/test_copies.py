@@ -1,10 +1,12 @@
 """A run's copy in another journal: batch by batch, by the log, from the beginning; never what it is not meant for."""
 
+import dataclasses
+
 import pytest
 
 from dspex_actors.errors import ConfigError
 from dspex_actors.journal import copies, log
-from dspex_actors.journal.copies import Stand, make_whole, portion_after, stand_of, take_batch, take_portion
+from dspex_actors.journal.copies import Portion, Stand, make_whole, portion_after, stand_of, take_batch, take_portion
 from dspex_actors.journal.copying import content_of
 from dspex_actors.journal.errors import Fenced
 from dspex_actors.journal.family import claim_family, head_of
@@ -17,6 +19,8 @@ from dspex_actors.journal.steps import add_step, begin_anew, forsaken
 from dspex_actors.journal.store import Batch
 from dspex_actors.journal.writer import Journal
 from dspex_actors.lm.attempts import Attempt
+from dspex_actors.runs.standby.answering import answer_coordinator
+from dspex_actors.runs.standby.messages import CopyPortion
 
 
 @pytest.fixture
@@ -172,6 +176,35 @@ def test_a_copy_that_is_set_aside_keeps_its_number(here, there):
     assert [run.run_id for run in copies.leased_runs(here)] == ["r"]
 
 
+def half(here, there, monkeypatch):
+    """Bring some of a run into a copy."""
+    monkeypatch.setattr(copies, "ROWS", 2)
+    for number in range(1, 4):
+        write(here, number, 2 * number, 2 * number + 1)
+    here.set_state("r", "finished")
+    take_portion(there, "r", 3, Stand(), portion_after(here, "r", 0))
+
+
+def test_a_finished_run_is_finished_in_a_copy_that_has_all_of_it_and_not_before(here, there, monkeypatch):
+    """Else who asks there is answered by what is there of it."""
+    half(here, there, monkeypatch)
+    assert (there.get_run("r").state, there.get_run("r").reason) == ("paused", copies.UNFINISHED)
+    assert copies.stale_runs(there) == [("r", "r")]
+    catch_up(here, there)
+    same(here, there)
+
+
+def test_a_copy_that_is_set_aside_half_finished_is_not_taken_for_whole(here, there, monkeypatch):
+    """Its counters are those of the original: with them what is asked again would count twice."""
+    half(here, there, monkeypatch)
+    with there.transaction() as db:
+        db.execute("UPDATE runs SET state = 'running'")
+    copies.set_aside(there, "r", "gone on elsewhere")
+    assert not stand_of(there, "r").is_whole
+    make_whole(there, "r")
+    assert there.get_run("r").done == len(there.done_indices("r")) < here.get_run("r").done
+
+
 def test_runs_under_leases_are_not_paused_by_the_start_of_their_node(here):
     here.create_run(RunSpec(run_id="s"))
     here.is_leased = True
@@ -294,6 +327,34 @@ def test_who_claims_an_optimisation_claims_its_runs_and_pauses_what_another_node
     with pytest.raises(Fenced):
         claim_family(running, running.get_run("o"), 8, "b")
     assert running.get_run("o").claimed == 6  # all or nothing
+
+
+def test_what_a_coordinator_of_before_had_under_way_alone_is_paused_in_its_journal_by_the_next_ones(running, there):
+    """Nobody would end it: the next one does not know it."""
+    follow(running, there)
+    claim_family(there, there.get_run("o"), 6, "b")
+    before = stand_of(running, "o.1")
+    follow(there, running, epoch=6)
+    part = running.get_run("o.1")
+    assert (part.state, part.reason) == ("paused", "its optimisation goes on at another node")
+    assert stand_of(running, "o.1") == before
+    there.create_run(RunSpec(run_id="o.2", parent_id="o"))
+    there.claim("o.2", 6, "b")
+    follow(there, running, epoch=6)
+    assert there.get_run("o.2").state == "running"
+
+
+def test_a_run_that_only_a_coordinator_of_before_has_is_refused_where_the_optimisation_is_anothers(running, there):
+    """It woke up, and sends what nobody has: the run itself is new there, and says nothing of epochs."""
+    follow(running, there)
+    portion = portion_after(running, "o.1", 0)
+    request = CopyPortion("o.1", 4, list(Stand()), False, [getattr(portion, name) for name in Portion.__slots__])
+    claim_family(there, there.get_run("o"), 6, "b")
+    with pytest.raises(Fenced, match="run o belongs to the coordinator with epoch 6"):
+        answer_coordinator(there, request)
+    assert there.get_run("o.1") is None
+    request = dataclasses.replace(request, epoch=6)
+    assert answer_coordinator(there, request) == list(stand_of(running, "o.1"))
 
 
 def test_a_run_of_an_optimisation_is_looked_at_with_it_and_by_itself_only_where_that_is_a_programs(running):
