@@ -1,6 +1,7 @@
 import contextlib
 import os
 import signal
+import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,10 @@ def has_ended(process):
         return True
 
 
+def listens_at(process):
+    return {c.laddr for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+
+
 @dataclass
 class Running:
     """A system with a parent and its child."""
@@ -40,6 +45,8 @@ class Running:
     system: System
     pid_file: Path
     log: Path
+    #: Where this process listened before, so every process that it has forked does: plugins of pytest have sockets.
+    inherited: frozenset = frozenset()
     parent: Any = None
 
     def processes(self):
@@ -47,10 +54,7 @@ class Running:
         return [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
 
     def listeners(self):
-        return {
-            process.pid: [c.laddr for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
-            for process in self.processes()
-        }
+        return {process.pid: sorted(listens_at(process) - self.inherited) for process in self.processes()}
 
     def ask(self, address, message, seconds=20.0):
         self.system.tell(address, message)
@@ -79,13 +83,16 @@ def running(request, tmp_path, monkeypatch):
     monkeypatch.setenv("SUPERVISORS_SECURITY_LOG", str(tmp_path / "security"))
     transport.on_transport_start.append(note_pid)
     system = None
+    own = socket.create_server(("127.0.0.1", 0))
+    inherited = frozenset(listens_at(psutil.Process()))
     try:
         system = start_system(request.param, 0, KEY)
-        it = Running(request.param, system, pid_file, tmp_path / "security")
+        it = Running(request.param, system, pid_file, tmp_path / "security", inherited)
         it.parent = system.create_root(transport_actors.Parent)
         assert it.ask(it.parent, b"start") == b"echo:ready"
         yield it
     finally:
+        own.close()
         transport.on_transport_start.remove(note_pid)
         pids = map(int, pid_file.read_text().split())
         processes = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
