@@ -1,9 +1,12 @@
 """Nodes with a journal each: a run has a copy on a standby, and goes on there when its node is killed."""
 
+import contextlib
+
 import pytest
-from cluster_kit_e2e import nodes_of_module, server_of_module
+from cluster_kit_e2e import Joined, nodes_of_module, server_of_module
 from e2e_kit import metric, tickets, triage, until
 
+from dspex_actors import ConfigError
 from dspex_actors.journal.copying import content_of
 from supervisors.cluster.leases.messages import LEASES, Read
 
@@ -136,3 +139,28 @@ def test_a_copy_is_completed_when_its_node_is_back_after_the_run_and_deleted_whe
     assert row(joined, standby, run) is not None
     joined.start_again(standby)
     until(lambda: row(joined, standby, run) is None, 120)
+
+
+@pytest.mark.soak
+def test_a_run_that_is_cancelled_while_it_is_paused_is_cancelled_in_its_copies_also_where_its_node_is_gone(
+    tmp_path, server
+):
+    with contextlib.closing(Joined(tmp_path, 3, first=164)) as joined:
+        systems, runs = {name: joined.system(server.lm(), name) for name in "abc"}, {}
+        for how in ("here", "there"):
+            run = runs[how] = begin(systems["b"], 300)
+            until(lambda run=run: summary(systems["b"], run)["done"] > 20, 60)
+            until(lambda run=run: len(in_sync(joined, "b", run)) == 2, 60)
+            systems["b"].pause(run)
+        [other], [standby] = (
+            [name for name in "ac" if joined.uid(name) in in_sync(joined, "b", run)] for run in runs.values()
+        )
+        systems["b"].cancel(runs["here"], "enough")
+        assert [row(joined, name, runs["here"]).state for name in ("b", other)] == ["cancelled", "cancelled"]
+        joined.kill("b")
+        with pytest.raises(ConfigError, match="was cancelled"):
+            systems[other].resume(runs["here"], display_progress=False)
+        systems[standby].cancel(runs["there"], "enough")
+        assert row(joined, standby, runs["there"]).state == "cancelled"
+        joined.start_again("b")
+        until(lambda: row(joined, "b", runs["there"]).state == "cancelled", 120)

@@ -25,7 +25,7 @@ from typing import Any
 
 from dspex_actors.errors import ConfigError, DspexError
 from dspex_actors.foundation import collector
-from dspex_actors.journal.budget import set_budget
+from dspex_actors.journal.budget import check_more, set_budget
 from dspex_actors.journal.copies import check_order
 from dspex_actors.journal.errors import JournalError
 from dspex_actors.journal.opening import open_journal
@@ -179,10 +179,13 @@ class Runs(GenServer):
                 row = self._journal.create_run(RunSpec(**spec), force=force)
                 return await self._go_on(await self._leading.take(row, force=False))
             case ("resume", run_id, force, *budget):
-                row = set_budget(self._journal, run_id, budget[0]) if budget else self._row(run_id)
+                row = self._row(run_id)
                 workflows.refuse_resume(row.spec.kind, run_id)
                 check_goes_on(row, force=force)
-                return await self._go_on(await self._leading.take(row, force=force))
+                if budget and row.state != "finished":
+                    check_more(row, budget[0])
+                row = await self._leading.take(row, force=force)
+                return await self._go_on(set_budget(self._journal, run_id, budget[0]) if budget else row)
             case ("dataset", run_id, descriptor, digest, parts):
                 self._row(run_id)
                 return self._journal.set_dataset(run_id, descriptor, digest, parts)

@@ -196,23 +196,28 @@ class Afterwards:
 
     # --- deleting ---------------------------------------------------------------------------------------------------
 
-    async def delete(self, row: RunRow) -> None:
+    async def delete(self, row: RunRow, head: str) -> None:
         """Delete a run that has, or may have, copies: here, on all nodes that are up, and later on those that are not.
+
+        Args:
+            row: the run.
+            head: whose lease it has: of a run of an optimisation that, else its own.
 
         Raises:
             ConfigError: it goes on elsewhere, or that cannot be told now; nothing is deleted.
         """
-        name = lease_of(row.run_id)
+        name = lease_of(head)
         try:
             holding = await self._leases.acquire(name, wait=LEASE_SECONDS)
         except LeaseHeld:
             raise ConfigError(
-                f"run {row.run_id} goes on at another node of the cluster: pause or cancel it there first"
+                f"run {head} goes on at another node of the cluster: pause or cancel it there first"
             ) from None
         except SupervisorsError as error:
             raise _not_deleted(row.run_id, error) from None
         try:
-            await self._keeper.call(LEASES, Delete(name), timeout=5.0)  # nobody may go on with it
+            if head == row.run_id:
+                await self._keeper.call(LEASES, Delete(name), timeout=5.0)  # nobody may go on with it
             async with self._lock(row.run_id):
                 delete_copy(self._journal, row.run_id, row.created_at, time.time())
             await asyncio.gather(*(self._tell(DropRun(row.run_id, row.created_at), other) for other in self._others()))

@@ -12,10 +12,12 @@ def lease_of(run_id: str) -> str:
 
 
 def asked_of(request: Any) -> tuple[str | None, tuple[str, ...]]:
-    """Return which run has to be led here before a request is carried out, if it is an optimisation in these states."""
+    """Return which run has to be led here before a request is carried out, if it is in one of these states."""
     match request:
         case ("create", {"parent_id": str(run_id)}, _):
             return run_id, ("running",)
+        case ("create", {"run_id": str(run_id)}, _):  # it goes on, perhaps with other settings
+            return run_id, ("paused", "failed", "cancelled")
         case ("workflow", "reopen", str(run_id), _):
             return run_id, ("running", "paused", "failed")
         case ("workflow", "enlist", {"run_id": str(run_id)}, _) | ("workflow", "limits", str(run_id), _):

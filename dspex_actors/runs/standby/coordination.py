@@ -142,7 +142,9 @@ class Coordination:
 
     def is_over(self, run_id: str) -> None:
         """Take note that a part is written no more."""
-        self._followed[run_id].is_over = True
+        one = self._followed[run_id]
+        one.is_over = True
+        one.recent.clear()  # who lacks some of it catches up by the log; an optimisation has many runs
         self._news_event.set()
 
     # --- what was written, and what counts --------------------------------------------------------------------------

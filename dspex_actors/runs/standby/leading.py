@@ -11,28 +11,27 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 from dspex_actors.errors import ConfigError, DspexError
 from dspex_actors.journal.base import JournalBase
-from dspex_actors.journal.copies import make_whole
 from dspex_actors.journal.deleted import delete_copy
 from dspex_actors.journal.errors import Fenced, JournalError, NotHere
-from dspex_actors.journal.family import claim_family, head_of, rest_of
-from dspex_actors.journal.records import RunRow
+from dspex_actors.journal.family import head_of
+from dspex_actors.journal.records import RunRow, RunSpec
 from dspex_actors.journal.replicas import REPLICAS, too_few
-from dspex_actors.journal.sameness import HELD, is_nodes_own
+from dspex_actors.journal.sameness import HELD, check_goes_on, check_same, is_nodes_own
 from dspex_actors.journal.store import Appended, Batch
-from dspex_actors.runs.datasets.store import Copies
-from dspex_actors.runs.messages import NO_ROWS, Add, End
+from dspex_actors.runs.messages import Add, End
 from dspex_actors.runs.standby.afterwards import Afterwards
-from dspex_actors.runs.standby.claims import asked_of, lease_of, may_claim
-from dspex_actors.runs.standby.coordination import Coordination, note_of
-from dspex_actors.runs.standby.looking import LOOK_SECONDS, Looking
+from dspex_actors.runs.standby.claiming import Claiming
+from dspex_actors.runs.standby.claims import asked_of
+from dspex_actors.runs.standby.coordination import note_of
+from dspex_actors.runs.standby.led import Led
+from dspex_actors.runs.standby.looking import Looking
+from dspex_actors.runs.standby.settling import Settling
 from supervisors import GenServer, Ref
-from supervisors.cluster.leases.handle import AsyncLeases, LeaseEnded
-from supervisors.cluster.leases.messages import LEASES, Delete, Put, Read
+from supervisors.cluster.leases.handle import LeaseEnded
 from supervisors.cluster.membership.messages import FULL, MEMBERSHIP, Member, NodeChanged, NodeDown, NodeUp, Subscribe
 from supervisors.errors import LeaseHeld, SupervisorsError
 
@@ -44,7 +43,7 @@ LEASE_SECONDS = 10.0
 LAST_SECONDS = 2.0
 
 
-class Leading(Looking):
+class Leading:
     """Runs under leases, for the keeper of runs of one node.
 
     Args:
@@ -65,19 +64,18 @@ class Leading(Looking):
     ) -> None:
         """Know nobody yet."""
         self._joined = joined
-        self._copies = Copies(Path(keeper.node["data_dir"]))
-        self._keeper, self._journal, self._go_on = keeper, journal, go_on
+        self._keeper, self._journal = keeper, journal
         self._told, self._replicas = replicas, replicas or REPLICAS
-        self._leases = AsyncLeases(keeper)
         self._membership: Ref | None = None
         self._members: dict[str, Member] = {}
-        #: Runs and those of their steps → who keeps them in sync: the same one for all of an optimisation.
-        self._runs: dict[str, Coordination] = {}
-        self._claiming: dict[str, asyncio.Lock] = {}
-        self._free_since: dict[str, float] = {}
-        #: Runs that were this node's, and go on elsewhere.
-        self._lost: set[str] = set()
-        self.afterwards = Afterwards(keeper, journal, self._others, self._runs, self._lock)
+        self._led = led = Led()
+        self._claiming = Claiming(keeper, journal, led, lambda: self._members, self._replicas)
+        self._settling = Settling(keeper, journal, led)
+        self.settled = self._settling.settled
+        self.afterwards = Afterwards(keeper, journal, self._others, led, self._claiming.lock)
+        self._looking = Looking(
+            keeper, journal, led, self._claiming, lambda: self._members, self.afterwards.complete, go_on
+        )
 
     @property
     def is_on(self) -> bool:
@@ -104,15 +102,15 @@ class Leading(Looking):
         self._journal.owner = next(member.uid for member in members if member.name == me)
         if not was_on:
             self._joined()
-            self._keeper.spawn(self._keep_looking())
-            self._keeper.spawn(self.afterwards.keep_looking())
+            for part in (self._looking, self._settling, self.afterwards):
+                self._keeper.spawn(part.keep_looking())
         return True
 
     async def attend(self) -> list[str]:
         """Do what `look` does; return what people should know of this node's runs: nothing, or one line."""
         await self.look()
         nodes = 1 + len(self._others())
-        return note_of(self._led, nodes) or (too_few(self._told, nodes) if self.is_on else [])
+        return note_of(self._led.heads, nodes) or (too_few(self._told, nodes) if self.is_on else [])
 
     def hear(self, message: Any) -> None:
         """Take in what the membership, or the server of leases, tells."""
@@ -121,19 +119,15 @@ class Leading(Looking):
                 self._members[member.uid] = member
                 if isinstance(message, NodeUp):
                     self.afterwards.is_up(member)
-                for run in self._led:
+                for run in self._led.heads:
                     run.news()
             case LeaseEnded(name=name, epoch=epoch):
-                for run in self._led:
+                for run in self._led.heads:
                     if run.holding.name == name and run.holding.epoch == epoch:
-                        self._keeper.spawn(self._claim_again(run.run_id))
-
-    @property
-    def _led(self) -> list[Coordination]:
-        return [run for run_id, run in self._runs.items() if run.run_id == run_id]
+                        self._keeper.spawn(self._claiming.claim_again(run.run_id))
 
     def _others(self) -> list[Member]:
-        return [m for m in self._members.values() if m.uid != self._me and m.role == FULL and m.is_up]
+        return [m for m in self._members.values() if m.uid != self._journal.owner and m.role == FULL and m.is_up]
 
     # --- runs of this node ------------------------------------------------------------------------------------------
 
@@ -154,17 +148,18 @@ class Leading(Looking):
             return await self._take_part(row, head)
         if not row.claimed and self._journal.has(row) and (self._replicas == 1 or not self._others()):
             return row
-        async with self._lock(row.run_id):
-            if row.run_id in self._runs:
+        async with self._claiming.lock(row.run_id):
+            if row.run_id in self._led:
                 return row
             try:
-                run, row = await self._claim(row.run_id, LEASE_SECONDS if self._journal.has(row) else 0.0, force=force)
+                wait = LEASE_SECONDS if self._journal.has(row) else 0.0
+                run, row = await self._claiming.claim(row.run_id, wait, force=force)
             except LeaseHeld:
                 raise NotHere(
                     f"run {row.run_id} goes on at another node of the cluster: pause it there first"
                 ) from None
             except (SupervisorsError, Fenced) as error:
-                raise NotHere(f"run {row.run_id} cannot be taken: {error.message}; resume it later") from None
+                raise NotHere(f"run {row.run_id} cannot be taken: {error.message}; try again later") from None
             await run.first()
             return row
 
@@ -174,107 +169,61 @@ class Leading(Looking):
         Raises:
             NotHere: the optimisation is not led here.
         """
-        async with self._lock(head):
-            run, above = self._runs.get(head), self._journal.get_run(head)
+        async with self._claiming.lock(head):
+            run, above = self._led.get(head), self._journal.get_run(head)
             if run is None:
                 if row.claimed or above is None or above.claimed:
                     raise NotHere(f"run {row.run_id} goes on with optimisation {head}, which does not go on here now")
                 return row
             if row.claimed != run.holding.epoch:
-                row = self._journal.claim(row.run_id, run.holding.epoch, self._me)
-            self._runs[row.run_id] = run
-            run.add(row.run_id)
+                row = self._journal.claim(row.run_id, run.holding.epoch, self._journal.owner)
+            self._led.add_part(row.run_id, run)
             return row
 
     async def lead(self, request: Any) -> None:
-        """Have a node's optimisation be this node's before something is done with it, or begun for it.
+        """Have a run be this node's before something is done with it that its copies have to know, or begun for it.
 
         Raises:
             NotHere: as `take`.
+            ConfigError: what is asked for is another run than the one that is there, or that was cancelled.
         """
         run_id, states = asked_of(request)
-        row = None if run_id is None or run_id in self._runs else self._journal.get_run(run_id)
-        if row is not None and is_nodes_own(row.spec) and row.state in states and (row.claimed or "running" in states):
-            await self.take(row, force=False)
+        row = None if run_id is None or run_id in self._led else self._journal.get_run(run_id)
+        if row is None or row.state not in states:
+            return
+        if request[0] == "create" and run_id == request[1]["run_id"]:  # before anything is claimed
+            check_same(row.spec, RunSpec(**request[1]), force=request[2])
+            check_goes_on(row, force=request[2])
+        head = self._journal.get_run(head_of(self._journal, row)) or row
+        is_programs = head.spec.kind in HELD and not is_nodes_own(head.spec)
+        if not is_programs and (head.claimed or "running" in states):
+            await self.take(head, force=False)
 
     async def delete(self, row: RunRow) -> None:
         """Delete a run; of one that was under a lease, all copies.
 
         Raises:
-            ConfigError: it goes on elsewhere, or that cannot be told now.
+            ConfigError: it goes on elsewhere, or that cannot be told now; or it is a step of what goes on here.
         """
-        above = self._journal.get_run(head_of(self._journal, row))
-        if (row.claimed or (above is not None and above.claimed)) and await self.look():
-            await self.afterwards.delete(row)
+        head = self._journal.get_run(head_of(self._journal, row)) or row
+        if (row.claimed or head.claimed) and await self.look():
+            if head.run_id != row.run_id and head.run_id in self._led:
+                raise ConfigError(f"run {row.run_id} is of optimisation {head.run_id}, which goes on: pause that first")
+            await self.afterwards.delete(row, head.run_id)
         elif self._journal.is_far:
             self._journal.delete_run(row.run_id)
         else:
             delete_copy(self._journal, row.run_id, row.created_at, time.time())
 
-    def _lock(self, run_id: str) -> asyncio.Lock:
-        return self._claiming.setdefault(run_id, asyncio.Lock())
-
-    async def _claim(self, run_id: str, wait: float, *, force: bool = False) -> tuple[Coordination, RunRow]:
-        """Acquire a run's lease, and claim it with its epoch.
-
-        Raises:
-            SupervisorsError: the lease cannot be had.
-            NotHere: the copy here is not in sync.
-        """
-        name, there = lease_of(run_id), self._journal.get_run(run_id)
-        family = [] if there is None else [there, *rest_of(self._journal, there)]
-        above = max((one.claimed - (one.owner == self._me) for one in family), default=0)
-        holding = await self._leases.acquire(name, wait=wait, above=above)
-        try:
-            agreed, version = await self._keeper.call(LEASES, Read(name), timeout=5.0)
-            before = self._journal.get_run(run_id)
-            if before is None:
-                raise ConfigError(f"no run {run_id!r} here: `dspex runs` lists them")
-            if not force and not may_claim(self._me, agreed, version, before.claimed, before.owner):
-                names = [self._members[uid].name for uid in agreed or () if uid in self._members]
-                raise NotHere(
-                    f"the copy of run {run_id} on this node is not in sync: resume it on "
-                    f"{' or '.join(names) or 'its node'}, or use --force-resume, which loses what is missing here"
-                )
-            if not version:  # a run that was under a lease, and of which nothing is said, is over: nobody claims it
-                version = await self._keeper.call(LEASES, Put(name, [self._me], 0, name, holding.epoch), timeout=5.0)
-                agreed = [self._me]
-            for one in (before, *rest_of(self._journal, before)):
-                make_whole(self._journal, one.run_id)
-            row = claim_family(self._journal, before, holding.epoch, self._me)
-        except BaseException:
-            await holding.release()
-            raise
-        parts = [(part.run_id, part.state != "running") for part in rest_of(self._journal, row)]
-        self._lost -= {run_id, *(part for part, _ in parts)}
-        old = self._runs.get(run_id)
-        if old is not None and old.holding.epoch == holding.epoch:
-            old.holding = holding  # it was only late: what was asked for under this epoch may still come true
-            return old, row
-        if old is not None:
-            self._forget(old)
-            old.end()
-        run = Coordination(
-            self._keeper, self._journal, run_id, holding, self._me, agreed or [], version, self._replicas,
-            lambda: list(self._members.values()), parts,
-        )  # fmt: skip
-        self._runs.update(dict.fromkeys(run.run_ids, run))
-        return run, row
-
-    def _forget(self, run: Coordination) -> None:
-        for run_id in run.run_ids:
-            if self._runs.get(run_id) is run:
-                del self._runs[run_id]
-
     def copies_of(self, row: RunRow) -> list[str]:
         """Return the names of the nodes that may go on with a run of this one."""
-        run = self._runs.get(row.run_id)
-        uids = set() if run is None else run.sync.required - {self._me}
+        run = self._led.get(row.run_id)
+        uids = set() if run is None else run.sync.required - {self._journal.owner}
         return [member.name for member in self._members.values() if member.uid in uids and member.is_up]
 
     def depth_of(self, run_id: str) -> int:
         """Return how many batches of a run may be on their way at once: those with copies take a way to other nodes."""
-        return DEPTH if run_id in self._runs else 1
+        return DEPTH if run_id in self._led else 1
 
     def may_write(self, run_id: str, claimed: int) -> None:
         """Refuse to write a run under a lease that this node does not have.
@@ -283,15 +232,17 @@ class Leading(Looking):
             JournalError: it does not have it at present.
             Fenced: another node has the run.
         """
-        if not claimed or self._journal.is_far or not self._journal.is_leased or run_id in self._runs:
+        if not claimed or self._journal.is_far or run_id in self._led:
             return
-        if run_id in self._lost:
+        if self._led.is_lost(run_id):
             raise Fenced(f"run {run_id} belongs to another node now; this one writes it no more")
-        raise JournalError("the run waits for its lease, which tells who has it")
+        row = None if self._journal.is_leased else self._journal.get_run(run_id)
+        if row is None or not self._journal.has(row):  # its keeper has just begun, and knows of no cluster yet
+            raise JournalError("the run waits for its lease, which tells who has it")
 
     def has(self, row: RunRow) -> bool:
         """Whether a run that goes on does so on this node."""
-        return self._journal.has(row) and not (self._journal.is_leased and row.claimed and row.run_id not in self._runs)
+        return self._journal.has(row) and not (self._journal.is_leased and row.claimed and row.run_id not in self._led)
 
     def guard(self, request: Any) -> None:
         """Refuse what an evaluator asks for, where its run is not this node's at present, as `may_write` does."""
@@ -304,85 +255,18 @@ class Leading(Looking):
 
     def wrote(self, run_id: str, appended: Appended, batch: Batch, packed: bytes) -> None:
         """Take note that a batch is in this node's journal."""
-        if (run := self._runs.get(run_id)) is not None:
+        if (run := self._led.get(run_id)) is not None:
             run.wrote(run_id, appended.seq, batch, packed)
-
-    async def settled(self, request: Any) -> None:
-        """Return when what a request has changed is on the disks of all who have to have it.
-
-        Raises:
-            JournalError: it is not yet; says why.
-            Fenced: the run is another node's.
-        """
-        ends = False
-        match request:
-            case Add(run_id) | ("open" | "dataset", run_id, *_) | ("workflow", "reopen" | "step", run_id, *_):
-                run = self._runs.get(run_id)
-            case (
-                End(run_id)
-                | ("cancel" | "pause", run_id, *_)
-                | ("workflow", "end" | "give up" | "limits", run_id, *_)
-                | ("workflow", "enlist", {"run_id": run_id}, _)
-            ):
-                run, ends = self._runs.get(run_id), True
-            case _:
-                return
-        if run is None:
-            return
-        which = None if run.run_id == run_id and not isinstance(request, Add) else run_id
-        if not isinstance(request, Add):
-            run.note(which)
-        elif request.rows == NO_ROWS:
-            run.check_own()
-        try:
-            await run.counted(which)
-        finally:
-            if ends:
-                await self._let_go(run, run_id)
-
-    async def _let_go(self, run: Coordination, run_id: str) -> None:
-        """End what a request has ended: of parts, that they are looked at; of all, as soon as it counts."""
-        row = self._journal.get_run(run_id)
-        if row is not None and row.state == "running":
-            return
-        if run.run_id != run_id:
-            run.is_over(run_id)
-        elif run.sync.all_counts:
-            await self._end(run)
-        else:
-            self._keeper.spawn(self._end_later(run))
-
-    async def _end_later(self, run: Coordination) -> None:
-        """Let go of a run that is over when all of it counts, unless it goes on before."""
-        while self._runs.get(run.run_id) is run and not run.is_fenced:
-            row = self._journal.get_run(run.run_id)
-            if row is not None and row.state == "running":
-                return
-            if run.sync.all_counts:
-                await self._end(run)
-                return
-            await asyncio.sleep(LOOK_SECONDS)
-
-    async def _end(self, run: Coordination) -> None:
-        """Let go of a run that is over, or paused."""
-        if self._runs.get(run.run_id) is run:
-            self._forget(run)
-            run.end()
-            row = self._journal.get_run(run.run_id)
-            if row is None or row.state == "finished":  # nobody claims it any more
-                with contextlib.suppress(SupervisorsError):
-                    await self._keeper.call(LEASES, Delete(run.holding.name), timeout=5.0)
-            await run.holding.release()
 
     async def stop(self, why: str) -> None:
         """Pause what this node coordinates, and have that in the copies: the node is being stopped."""
-        runs = self._led
-        for run_id, run in list(self._runs.items()):
-            row = self._journal.get_run(run_id)
-            if row is not None and row.state == "running":
+        runs = self._led.heads
+        for run_id in self._led.run_ids:
+            row, run = self._journal.get_run(run_id), self._led.get(run_id)
+            if run is not None and row is not None and row.state == "running":
                 self._journal.set_state(run_id, "paused", why)
                 run.note(run_id)
         with contextlib.suppress(DspexError, SupervisorsError, TimeoutError):
             async with asyncio.timeout(LAST_SECONDS):
                 await asyncio.gather(*(run.counted() for run in runs), return_exceptions=True)
-                await asyncio.gather(*(self._end(run) for run in runs), return_exceptions=True)
+                await asyncio.gather(*(self._settling.end(run) for run in runs), return_exceptions=True)

@@ -44,6 +44,11 @@ class Recent:
             oldest = next(iter(self._batches))
             self._size -= len(self._batches.pop(oldest)[1])
 
+    def clear(self) -> None:
+        """Forget all."""
+        self._batches.clear()
+        self._size = 0
+
     def get(self, seq: int) -> tuple[Batch, bytes] | None:
         """Return a batch; None where it was none, or is not kept any more."""
         return self._batches.get(seq)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
@@ -40,6 +41,54 @@ def test_runs_are_paused_when_the_node_is_stopped_and_not_when_their_keeper_cras
     keeper._journal.create_run(RunSpec(run_id="r"))
     asyncio.run(keeper.terminate(ExitReason(kind, None)))
     assert JournalReader(tmp_path / "journal.db").get_run("r").state == state
+
+
+@pytest.fixture
+def left(tmp_path):
+    """A keeper of node b, whose journal has a run that node a has left; nothing goes on really."""
+
+    async def alone():
+        return False
+
+    async def go_on(row):
+        return row.state
+
+    keeper = keeper_of(tmp_path)
+    keeper._leading.look, keeper._go_on = alone, go_on
+    keeper._journal.owner = "b"
+    keeper._journal.create_run(RunSpec(run_id="r", program_digest="p", settings={"budget": 1.0}), state="paused")
+    keeper._journal.claim("r", 3, "a")
+    return keeper
+
+
+def asked(keeper, *request):
+    return asyncio.run(keeper._reply_to(request))
+
+
+def test_a_run_that_another_node_has_left_goes_on_with_another_budget(left):
+    """It was refused for the budget, which was written down before the run was this node's."""
+    assert asked(left, "resume", "r", False, 5.0) == ("ok", "paused")
+    row = left._journal.get_run("r")
+    assert (row.owner, row.claimed, row.spec.settings["budget"]) == ("b", 4, 5.0)
+
+
+def test_a_budget_that_is_used_up_is_refused_before_a_run_is_taken(left):
+    with left._journal.transaction() as db:
+        db.execute("UPDATE runs SET cost = 7.0")
+    kind, error = asked(left, "resume", "r", False, 5.0)
+    assert (kind, left._journal.get_run("r").owner) == ("error", "a")
+    assert "has cost $7.0000 already" in error["message"]
+
+
+def test_a_run_that_another_node_has_left_is_continued_under_its_id(left):
+    other = asdict(RunSpec(run_id="r", program_digest="q"))
+    kind, error = asked(left, "create", other, False)
+    assert (kind, left._journal.get_run("r").owner) == ("error", "a")
+    assert "with another program" in error["message"]
+    again = asdict(RunSpec(run_id="r", program_digest="p", settings={"max_in_flight": 3}))
+    assert asked(left, "create", again, False) == ("ok", "paused")
+    row = left._journal.get_run("r")
+    assert (row.owner, row.spec.settings) == ("b", {"max_in_flight": 3})
 
 
 def test_what_is_noted_beside_the_journal_goes_with_its_run(tmp_path):

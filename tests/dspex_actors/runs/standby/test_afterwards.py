@@ -239,7 +239,7 @@ async def test_a_run_is_deleted_with_its_copies_and_later_on_nodes_that_are_away
     copied(begun, "a", "c")
     finish(begun, "a")
     begun.away.add("c")
-    await begun.keepers["a"].copies.delete(a.get_run("r"))
+    await begun.keepers["a"].copies.delete(a.get_run("r"), "r")
     assert [begun.journal(name).get_run("r") for name in "ab"] == [None, None]
     assert begun.journal("c").get_run("r") is not None
     assert (begun.values, begun.holders, begun.keepers["b"].forgotten) == ({}, {}, ["r"])
@@ -255,7 +255,7 @@ async def test_a_run_is_deleted_with_its_copies_and_later_on_nodes_that_are_away
 async def test_a_run_that_is_made_anew_under_the_name_stays(begun):
     a = begun.journal("a")
     created_at = a.get_run("r").created_at
-    await begun.keepers["a"].copies.delete(a.get_run("r"))
+    await begun.keepers["a"].copies.delete(a.get_run("r"), "r")
     b = begun.journal("b")
     b.create_run(RunSpec(run_id="r", program=b"q"))
     assert b.get_run("r").created_at != created_at
@@ -270,15 +270,28 @@ async def test_a_run_that_goes_on_elsewhere_or_of_which_nothing_is_known_is_not_
     a, row = begun.keepers["a"], begun.journal("a").get_run("r")
     begun.has_no_majority = True
     with pytest.raises(ConfigError, match="cannot be deleted now: two of three voters are away"):
-        await a.copies.delete(row)
+        await a.copies.delete(row, "r")
     begun.has_no_majority = False
     begun.holders["run:r"] = "b"
     with pytest.raises(ConfigError, match="goes on at another node"):
-        await a.copies.delete(row)
+        await a.copies.delete(row, "r")
     assert begun.journal("a").get_run("r") == row
     assert deleted_after(begun.journal("a"), 0) == []
     begun.keepers["b"].coordinated.add("r")  # somebody forced it to go on there
     assert not await begun.keepers["b"].copies.drop("r", row.created_at)
+
+
+@in_a_loop
+async def test_a_run_of_an_optimisation_is_deleted_under_the_lease_of_that(begun):
+    a, row = begun.keepers["a"], begun.journal("a").get_run("r")
+    begun.values["run:o"], begun.holders["run:o"] = ["a", "b"], "b"
+    with pytest.raises(ConfigError, match="run o goes on at another node"):
+        await a.copies.delete(row, "o")
+    assert all(begun.journal(name).get_run("r") for name in "ab")
+    del begun.holders["run:o"]
+    await a.copies.delete(row, "o")
+    assert not any(begun.journal(name).get_run("r") for name in "ab")
+    assert begun.values["run:o"] == ["a", "b"]  # that has its copies still
 
 
 def test_deletions_are_numbered_for_ever_and_forgotten_after_months(begun):
