@@ -27,6 +27,7 @@ from dspex_actors.programs.module import Module
 from dspex_actors.teleprompt.limits import Limits
 from dspex_actors.teleprompt.optimizer import Optimizer
 from dspex_actors.teleprompt.registry import OPTIMIZERS, make_optimizer, optimizer_class, split_settings
+from dspex_actors.teleprompt.taken import check_metric_taken
 from dspex_actors.teleprompt.trainset import check_labels, read_trainset
 from supervisors.client.launch import node_runs
 
@@ -245,6 +246,7 @@ def _examples(path: str, program: Any, what: str, *, skip: bool) -> list[Any]:
 def _check_metric(kind: type[Optimizer], metric: str | None) -> None:
     if metric is None and kind.needs_metric:
         raise ConfigError(f"metric: {kind.__name__} compares programs by it: add --metric M, as exact_match:FIELD")
+    check_metric_taken(kind, metric)
 
 
 def given_settings(pairs: tuple[str, ...]) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Self
 
 from dspex_actors.example import Example
 from dspex_actors.foundation.config_errors import ConfigTypeError
@@ -16,6 +17,7 @@ from dspex_actors.settings import context, settings
 from dspex_actors.teleprompt.bootstrap import BootstrapFewShot, check_pair
 from dspex_actors.teleprompt.bootstrap_select import Attempt, Step, passes, select, steps_of, student_demos
 from dspex_actors.teleprompt.optimizer import Optimizer, Program
+from dspex_actors.teleprompt.taken import check_as_it_runs
 
 
 class KNNFewShot(Optimizer):
@@ -49,6 +51,24 @@ class KNNFewShot(Optimizer):
             raise ConfigTypeError(f"trainset is invalid: got {trainset!r:.80}, expected a list of Examples")
         self.KNN = KNN(k, trainset, vectorizer)
 
+    def configure(self, **settings: Any) -> Self:
+        """Return one like this with other settings; where its examples stay, their vectors are not computed again.
+
+        Args:
+            **settings: arguments of its class, by name.
+
+        Raises:
+            ConfigError: one of them is not usable.
+        """
+        if {"k", "trainset", "vectorizer"} & set(settings):
+            return super().configure(**settings)
+        twin = copy.copy(self)
+        twin.few_shot_bootstrap_args = {**self.few_shot_bootstrap_args, **settings}
+        twin._bootstrap = self._bootstrap.configure(**settings)
+        args, kwargs = vars(self)["_made_with"]
+        vars(twin)["_made_with"] = (args, {**kwargs, **settings})
+        return twin
+
     def compile(self, student: Program, *, teacher: Module | None = None) -> Program:
         """Return a copy of the program that chooses its demos for each call.
 
@@ -59,6 +79,7 @@ class KNNFewShot(Optimizer):
         Raises:
             ConfigError: they are not usable.
         """
+        check_as_it_runs(type(self), student)
         check_pair(student, teacher)
         chosen = _Chosen(self.KNN, self._bootstrap, student.deepcopy(), teacher)
         program = student.reset_copy()

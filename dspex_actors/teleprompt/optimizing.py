@@ -15,11 +15,14 @@ from dspex_actors.dspy.student import as_student, asked, default_lm, examples_of
 from dspex_actors.errors import ConfigError
 from dspex_actors.settings import context, settings
 from dspex_actors.teleprompt.optimizer import Optimizer, Options
-from dspex_actors.teleprompt.registry import make_optimizer, optimizer_class
-from dspex_actors.teleprompt.trainset import check_student
+from dspex_actors.teleprompt.registry import make_optimizer, name_of, needed, optimizer_class
+from dspex_actors.teleprompt.taken import check_as_it_runs, check_metric_taken, check_valset_taken, takes_metric
+from dspex_actors.teleprompt.trainset import check_student, read_trainset
 
 #: What arguments of `compile` are that `optimize` has itself.
 _OWN = frozenset({"self", "student", "trainset", "valset", "budget"})
+#: Settings that promise something of runs; the other `Options` say only how they are done.
+_OF_RUNS = frozenset({"run_id"})
 
 
 def optimize(
@@ -43,10 +46,12 @@ def optimize(
 
     Args:
         program: a `dspex.Module`, or a `dspy.Module` (then DSPy has to be installed on each host).
-        trainset: Examples with their inputs marked, DSPy's too, or a path to JSONL or CSV.
+        trainset: Examples with their inputs marked, DSPy's too, or a path to JSONL or CSV. None for a
+            `dspex.KNNFewShot(...)`, which is made with its own.
         metric: `metric(example, prediction, trace=None)`; None: the optimiser has one, or needs none.
         optimizer: one of `dspex.teleprompt.registry.OPTIMIZERS` (labeled, bootstrap, random_search, copro, mipro, gepa,
-            simba, distributed_bootstrap, adaptive), or a `dspex.COPRO(...)` and the like.
+            simba, distributed_bootstrap, knn, adaptive), or a `dspex.COPRO(...)` and the like. Those that choose as the
+            program runs (knn) take programs of ours only.
         valset: what candidates are scored on, for optimisers that take one; None: the trainset.
         budget: as of `Options`.
         lm: for predictors that have none of their own, as of `evaluate`; None: the one in the settings, else the
@@ -60,14 +65,16 @@ def optimize(
     """
     student = as_student(program)
     check_student(student, "program")
+    kind = _kind(optimizer)
+    check_metric_taken(kind, metric, optimizer)
+    check_valset_taken(kind, valset)
     given = {name: _ours(value) for name, value in settings.items()}
-    made, options = _made(optimizer, metric, given)
-    there = inspect.signature(made.compile).parameters
-    if "trainset" not in there:
-        raise ConfigError(f"{made.name} makes its choice as the program runs: call its compile")
+    if "trainset" not in inspect.signature(kind.compile).parameters:
+        check_as_it_runs(kind, student)
+        limits = {"budget": budget, **{name: value for name, value in given.items() if name in _OF_RUNS}}
+        return _as_it_runs(kind, optimizer, student, examples_of(trainset), metric, given, limits)
+    made, options = _made(kind, optimizer, metric, given)
     if valset is not None:
-        if "valset" not in there:
-            raise ConfigError(f"valset: {made.name} scores candidates on the trainset; it takes none")
         options["valset"] = examples_of(valset)
     if budget is not None:
         options["budget"] = budget
@@ -77,26 +84,75 @@ def optimize(
     return handed_back(found, program) if is_theirs(program) else found
 
 
-def _made(optimizer: Any, metric: Any, given: Mapping[str, Any]) -> tuple[Optimizer, dict[str, Any]]:
+def _kind(optimizer: Any) -> type[Optimizer]:
+    """Return the class of an optimiser, or of the one of a name.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if isinstance(optimizer, str):
+        return optimizer_class(optimizer)
+    if isinstance(optimizer, Optimizer):
+        return type(optimizer)
+    named = isinstance(optimizer, type) and issubclass(optimizer, Optimizer)
+    hint = f"{optimizer.__name__}(...), made" if named else "one such as dspex.MIPROv2(metric=...)"
+    raise ConfigError(f"optimizer is invalid: got {optimizer!r:.80}, expected a name, such as 'mipro', or {hint}")
+
+
+def _made(
+    kind: type[Optimizer], optimizer: Any, metric: Any, given: Mapping[str, Any]
+) -> tuple[Optimizer, dict[str, Any]]:
     """Return the optimiser, and what is left for its `compile`.
 
     Raises:
-        ConfigError: it is none, or has no such setting.
+        ConfigError: it has no such setting.
     """
-    if not isinstance(optimizer, str | Optimizer):
-        raise ConfigError(
-            f"optimizer is invalid: got {optimizer!r:.80}, expected a name, such as 'mipro', or one such as "
-            "dspex.MIPROv2(metric=...)"
-        )
-    kind = optimizer_class(optimizer) if isinstance(optimizer, str) else type(optimizer)
     known = (set(inspect.signature(kind.compile).parameters) | set(Options.__annotations__)) - _OWN - {"options"}
     options = {name: value for name, value in given.items() if name in known}
     of_class = {name: value for name, value in given.items() if name not in known}
     if isinstance(optimizer, str):
         return make_optimizer(optimizer, metric, of_class), options
-    if metric is not None and "metric" in inspect.signature(kind).parameters:
+    if metric is not None and takes_metric(kind):
         of_class["metric"] = metric
     return (optimizer.configure(**of_class) if of_class else optimizer), options
+
+
+def _as_it_runs(
+    kind: type[Optimizer],
+    optimizer: Any,
+    student: Any,
+    trainset: Any,
+    metric: Any,
+    given: dict[str, Any],
+    limits: Mapping[str, Any],
+) -> Any:
+    """Return a program that chooses as it runs: the optimiser is made with the trainset, and there are no runs.
+
+    Raises:
+        ConfigError: a setting of runs is given, it has another trainset, or cannot be made.
+    """
+    for name, value in limits.items():
+        if value is not None:
+            raise ConfigError(
+                f"{name}: {kind.__name__} makes no runs, so expected none, got {value!r:.60}: leave it out"
+            )
+    examples = None if trainset is None else read_trainset(trainset, student)
+    if isinstance(optimizer, str):
+        lacking = [name for name in needed(kind) if name not in given and name != "trainset"]
+        if lacking:
+            said = ", ".join(f"{name}=..." for name in lacking)
+            raise ConfigError(f"{kind.__name__} needs {' and '.join(lacking)}: give dspex.optimize {said}")
+        if not examples:
+            raise ConfigError("trainset: expected at least one example, got none")
+        given = {**given, "trainset": examples}
+    elif examples is not None and examples != optimizer.made_with("trainset"):
+        raise ConfigError(
+            f"trainset: {kind.__name__} is made with its own, so expected None or the same, got another one: make it "
+            f"with this one, or give its name, {(name_of(kind.__name__) or kind.__name__)!r}, and its settings"
+        )
+    made, options = _made(kind, optimizer, metric, given)
+    taken = inspect.signature(kind.compile).parameters
+    return made.compile(student, **{name: value for name, value in options.items() if name in taken})
 
 
 def _ours(value: Any) -> Any:

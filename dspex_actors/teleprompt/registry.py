@@ -102,20 +102,25 @@ def make_optimizer(
     known = _known_as(kind)
     table = {key: value for key, value in ((configured or {}).get(known) or {}).items() if key in there}
     given = {**table, **(settings or {})}
-    if metric is not None and "metric" in there:
+    if metric is not None and ("metric" in there or open_ended):
         given["metric"] = metric
     if (budgets := OPTIMIZERS[known].budgets) and not any(given.get(name) for name in budgets):
         given[budgets[0]] = "light"
-    lacking = [
-        key
-        for key, one in there.items()
-        if one.default is one.empty and one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL) and key not in given
-    ]
+    lacking = [key for key in needed(kind) if key not in given]
     if lacking == ["metric"]:
         raise ConfigError(f"metric: {kind.__name__} compares programs by it: give it one")
     if lacking:
         raise ConfigError(f"{kind.__name__} needs {' and '.join(lacking)}: make it in Python, and call its compile")
     return kind(**given)
+
+
+def needed(kind: type[Optimizer]) -> list[str]:
+    """Return the arguments without which an optimiser cannot be made."""
+    return [
+        name
+        for name, one in inspect.signature(kind).parameters.items()
+        if one.default is one.empty and one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
+    ]
 
 
 def split_settings(

@@ -13,6 +13,7 @@ from dspex_actors.teleprompt.given import own_arguments
 from dspex_actors.teleprompt.limits import Limits
 from dspex_actors.teleprompt.mipro.code import sources_of
 from dspex_actors.teleprompt.optimizer import Optimizer, Options
+from dspex_actors.teleprompt.taken import check_as_it_runs, check_valset_taken
 
 
 class Plan(NamedTuple):
@@ -51,13 +52,13 @@ def plan(
         raise ConfigError(f"optimizer is invalid: got {optimizer!r:.80}, expected one such as dspex.COPRO(metric=...)")
     there = inspect.signature(optimizer.compile).parameters
     if "trainset" not in there:
+        check_as_it_runs(type(optimizer), student)
         raise ConfigError(f"{optimizer.name} makes no runs that a node could carry out: call its compile")
     own = set(there) - {"student", "trainset", "valset"} - set(Options.__annotations__)
     unknown = sorted(set(options) - own)
     if unknown:
         raise ConfigError(f"{optimizer.name}.compile has no argument {unknown[0]}: there are {', '.join(sorted(own))}")
-    if valset is not None and "valset" not in there:
-        raise ConfigError(f"valset: {optimizer.name} scores candidates on the trainset; it takes none")
+    check_valset_taken(type(optimizer), valset)
     limits = Limits.of(budget, unknown_price)
     examples = optimizer.examples(student, trainset)
     scored_on = None if valset is None else optimizer.examples(student, valset, "valset")

@@ -15,6 +15,7 @@ from typing import Any
 from dspex_actors.client.inputs import dataset_inputs, input_names
 from dspex_actors.data.opening import open_dataset
 from dspex_actors.dspy.program import DSPyProgram
+from dspex_actors.dspy.student import is_theirs
 from dspex_actors.errors import ConfigError
 from dspex_actors.example import Example
 from dspex_actors.foundation.checks import is_whole
@@ -36,6 +37,11 @@ def check_student(student: Any, what: str = "student") -> None:
         ConfigError: it is no program, or has no predictors.
     """
     if not isinstance(student, Module):
+        if is_theirs(student):
+            raise ConfigError(
+                f"{what}: expected a program (dspex.Module), got {type(student).__name__}, one of DSPy's: "
+                "dspex.optimize(program, trainset, metric, optimizer) takes it"
+            )
         is_class = isinstance(student, type) and issubclass(student, Module)
         got = f"the class {student.__name__}" if is_class else type(student).__name__
         raise ConfigError(f"{what}: expected a program (dspex.Module), got {got}")

@@ -81,7 +81,7 @@ def test_a_budget_that_is_none_is_refused(budget, words):
         ({"optimizer": "copro"}, "optimizer is invalid: got 'copro', expected one such as dspex.COPRO"),
         ({"student": "text"}, "student: expected a program"),
         ({"trainset": []}, "trainset: expected at least one example, got none"),
-        ({"valset": TRAIN}, "valset: COPRO scores candidates on the trainset; it takes none"),
+        ({"valset": TRAIN}, "valset: COPRO takes none: leave it out"),
         ({"options": {"teecher": STUDENT}}, "COPRO.compile has no argument teecher: there are eval_kwargs"),
         ({"optimizer": COPRO()}, "metric: COPRO compares programs by it"),
         ({"run_id": "a/b"}, "the run id is invalid"),

@@ -86,7 +86,7 @@ def test_one_that_needs_a_budget_has_a_light_one_where_none_is_given():
         ({"optimizer": "mirpo"}, "optimizer is invalid: got 'mirpo'"),
         ({"optimizer": dspex.COPRO}, "optimizer is invalid"),
         ({"optimizer": "copro", "breath": 3}, "COPRO has no setting breath"),
-        ({"optimizer": "copro", "valset": []}, "valset: COPRO scores candidates on the trainset"),
+        ({"optimizer": "copro", "valset": []}, "valset: COPRO takes none: leave it out"),
         ({"optimizer": dspex.COPRO(), "breath": 3}, "COPRO has no setting breath"),
     ],
 )
