@@ -59,9 +59,9 @@ SENDS = 1 << 20
 
 
 class Evaluator(GenServer):
-    """One run. Arguments: its id, and how many http workers there are."""
+    """One run. Arguments: its id, how many http workers there are, and what it would be told when it opens the run."""
 
-    def init(self, run_id: str, workers: int) -> None:
+    def init(self, run_id: str, workers: int, found: dict[str, Any] | None = None) -> None:
         """Begin as soon as the keeper of runs, who is waiting for this to return, can answer."""
         report_from_actor(self)
         self._run_id = run_id
@@ -79,10 +79,10 @@ class Evaluator(GenServer):
         self._over = False
         self._gathered = False
         collector.expect_many()
-        self.spawn(self._open())
+        self.spawn(self._open(found))
 
-    async def _open(self) -> None:
-        found = await self._writer.write_down(("open", self._run_id))
+    async def _open(self, found: dict[str, Any] | None) -> None:
+        found = found or await self._writer.write_down(("open", self._run_id))
         self._writer.opened(found["claimed"], found["epoch"], found["depth"])
         self._mine = owning(self, self._writer, self._pump)
         settings, self._tags = found["settings"], tags_text(found["labels"])
@@ -101,7 +101,7 @@ class Evaluator(GenServer):
             self._total = found["total"]
             rule = None if settings.get("rule") is None else StopRule(**settings["rule"])
             await self._crew.gather()
-            inherited = await self._inherit()
+            inherited = await self._inherit() if self._epoch > 1 else []  # nobody has worked for one before
             if rule is not None:
                 for index, success, error in [*found["outcomes"], *inherited]:
                     rule.observe(index, success=success, error=error)

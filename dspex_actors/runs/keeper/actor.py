@@ -56,6 +56,8 @@ from supervisors.cluster.membership.messages import NodeChanged, NodeDown, NodeU
 
 #: Requests that take their time, or during which an evaluator brings its last results: others are answered meanwhile.
 BESIDE = ("cancel", "pause", "delete", "journal")
+#: A run whose program and metric take more bytes than this is opened by its evaluator: what starts a process is small.
+MOST_TOLD = 64 << 10
 
 
 class Runs(GenServer):
@@ -277,6 +279,15 @@ class Runs(GenServer):
 
     # --- runs -------------------------------------------------------------------------------------------------------
 
+    def _opened_first(self, row: RunRow) -> dict[str, Any] | None:
+        """Open a run for its first evaluator, which need not ask then; None: it does that itself."""
+        if len(row.spec.program) + len(row.spec.metric) > MOST_TOLD:
+            return None
+        try:
+            return opened(self._journal, row.run_id) | {"depth": 1}
+        except JournalError:
+            return None  # it is away just now, and its evaluator waits for it
+
     def _row(self, run_id: str) -> RunRow:
         row = self._journal.get_run(run_id)
         if row is None:
@@ -286,6 +297,8 @@ class Runs(GenServer):
     async def _go_on(self, row: RunRow) -> dict[str, Any]:
         if is_nodes_own(row.spec):
             self._takeover.revive([row])
+        elif row.epoch == 0 and row.state == "running" and not self._leading.is_on:  # it was just put in
+            await self._evaluators.start(row.run_id, self._opened_first(row))
         elif row.state != "finished":
             row = self._journal.set_state(row.run_id, "running")
             await self._evaluators.start(row.run_id)

@@ -68,22 +68,20 @@ class Evaluators:
         """How many are under way."""
         return len(self._watched)
 
-    async def start(self, run_id: str) -> None:
+    async def start(self, run_id: str, found: dict[str, Any] | None = None) -> None:
         """Start the evaluator of a run; one that is there already is watched.
+
+        Args:
+            run_id: the run.
+            found: what it would be told when it opens the run, which has been opened for it. None: it does that itself.
 
         Raises:
             ConfigError: it cannot be started; that is written down.
         """
-        spec = ChildSpec(
-            run_name(run_id),
-            Evaluator,
-            args=(run_id, self._workers),
-            restart="transient",
-            name=run_name(run_id),
-            shutdown=10.0,
-        )
         for _ in range(START_TRIES):
             await ensure_branch(self._keeper, branch_spec(EVALUATORS))
+            # Two that are of one opening would take each other's batches for their own: it is told to one at most.
+            spec, found = self._spec(run_id, found), None
             try:
                 ref = await self._keeper.start_child(EVALUATORS, spec)
             except AlreadyStarted as error:
@@ -105,6 +103,17 @@ class Evaluators:
             return
         self._journal.set_state(run_id, "failed", "its evaluator did not start; see `dspex logs`")
         raise ConfigError(f"the run {run_id} cannot start: see `dspex logs`")
+
+    def _spec(self, run_id: str, found: dict[str, Any] | None) -> ChildSpec:
+        # One that has died is started again from here, never by its supervisor: that would tell it what was found, too.
+        return ChildSpec(
+            run_name(run_id),
+            Evaluator,
+            args=(run_id, self._workers, found),
+            restart="temporary",
+            name=run_name(run_id),
+            shutdown=10.0,
+        )
 
     async def end(self, run_id: str) -> None:
         """End the evaluator of a run that is halted: it brings what it has to the journal first."""
@@ -145,25 +154,33 @@ class Evaluators:
 
     async def _after_end(self, run_id: str, reason: Any) -> None:
         """Clear away an evaluator that has ended for good; one that died comes back, its supervisor dead or not."""
+        falls = self._falls_of(run_id)
         try:
             row = self._journal.get_run(run_id)
         except JournalError:
-            self._keeper.send_after(AWAY_SECONDS, ("ended", run_id, reason))
-            return
-        if row is None or row.state != "running" or not self._has(row):
-            self._falls.pop(run_id, None)
-            await self.clear_away(run_id)
-            return
-        now = time.monotonic()
-        falls = self._falls[run_id] = [
-            *(at for at in self._falls.get(run_id, ()) if now - at < FALL_SECONDS),
-            now,
-        ]
+            if not reason.abnormal or len(falls) >= MAX_FALLS:
+                self._keeper.send_after(AWAY_SECONDS, ("ended", run_id, reason))
+                return  # else its successor hears what has become of the run when the journal is back
+        else:
+            if row is None or row.state != "running" or not self._has(row):
+                self._falls.pop(run_id, None)
+                await self.clear_away(run_id)
+                return
+        falls = self._falls[run_id] = [*falls, time.monotonic()]
         if len(falls) > MAX_FALLS:
             why = f"its evaluator died {len(falls)} times within {FALL_SECONDS:g} s, last of: {reason}"
             self._falls.pop(run_id)
             await self._give_up(run_id, "failed", why)
             await self.clear(run_id)
             return
-        with contextlib.suppress(ConfigError):  # it is written down why
+        try:
             await self.start(run_id)
+        except ConfigError:
+            pass  # it is written down why
+        except JournalError:
+            self._keeper.send_after(AWAY_SECONDS, ("ended", run_id, reason))
+
+    def _falls_of(self, run_id: str) -> list[float]:
+        """Return when a run's evaluator died lately."""
+        now = time.monotonic()
+        return [at for at in self._falls.get(run_id, ()) if now - at < FALL_SECONDS]
