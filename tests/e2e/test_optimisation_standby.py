@@ -79,7 +79,7 @@ def test_it_goes_on_at_its_standby_and_comes_to_what_it_comes_to_undisturbed(tmp
             120,
             lambda: (family(joined, "a", run_id), family(joined, "b", run_id)),
         )
-        assert joined.nodes["a"].whereis(f"optimise:{run_id}") is None
+        until(lambda: joined.nodes["a"].whereis(f"optimise:{run_id}") is None, 30)
         if how != "killed":
             assert begun.wait(60).signature.instructions == "Answer it."
         system.close()
