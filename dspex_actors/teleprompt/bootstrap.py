@@ -58,8 +58,10 @@ class BootstrapFewShot(Optimizer):
        and labelled examples, drawn from those that did not pass, up to `max_labeled_demos`.
 
     In step 3 many examples are under way at a time, but what counts is taken in input order and only up to
-    where the sequential algorithm stops; what runs ahead of it, at most `max_in_flight` examples, is given
-    up. The results are in the node's journal: a worker that dies in the middle changes nothing.
+    where the sequential algorithm stops. So many are under way as it comes to by what has passed so far; what has run
+    ahead of it is given up, some 5 % at most. With `max_in_flight` of `compile` always so many are: faster where
+    little passes, and up to so many in vain. The results are in the node's journal: a worker that dies in the middle
+    changes nothing.
 
     Where it differs from DSPy: a program may be async; the demos taken out for an example are back for the
     next one even if the call raised; a metric that cannot take three arguments is refused at once.
@@ -127,8 +129,9 @@ class BootstrapFewShot(Optimizer):
             student: the program, not optimised before.
             teacher: a program with the same predictors; None: the student itself.
             trainset: Examples with their inputs marked, or a path to JSONL or CSV.
-            max_in_flight: examples at once, all workers together. None: 64, or 4 per demo if that is more. With a
-                `teacher_pool` the smaller of the two holds.
+            max_in_flight: always so many examples at once, all workers together. None: as many as will be needed by
+                what has passed so far; 64 at most, or 4 per demo if that is more. With a `teacher_pool` the smaller
+                of the two holds.
             run_id: continue this run; a finished one answers from the journal.
             display_progress: a bar on standard error, if that is a terminal.
             system: the connection; None: the one made last.
@@ -144,7 +147,7 @@ class BootstrapFewShot(Optimizer):
             BudgetExceeded: the budget is used up; `run_id` and a larger one continue it.
         """
         if is_carried():  # it is the optimisation of somebody else, its bootstrap a step
-            steps = self._carried(student, trainset, teacher)
+            steps = self._carried(student, trainset, teacher, max_in_flight)
             options: Options = {
                 "display_progress": False,
                 "max_in_flight": max_in_flight,
@@ -178,10 +181,16 @@ class BootstrapFewShot(Optimizer):
         check_student(student)
         examples, teacher = read_trainset(arguments["trainset"], student), arguments.get("teacher")
         check_same_structure(student.reset_copy(), self.teacher_for(student, teacher, examples))
-        return self._carried(student, examples, teacher)
+        return self._carried(student, examples, teacher, arguments.get("max_in_flight"))
 
     def steps(
-        self, student: Program, examples: list[Any], teacher: Module | None = None
+        self,
+        student: Program,
+        examples: list[Any],
+        teacher: Module | None = None,
+        *,
+        max_in_flight: int | None = None,
+        spare: int = 0,
     ) -> Generator[Any, Any, Program]:
         """Yield what `compile` does as steps of an optimisation (`teleprompt.steps`), and return what it returns.
 
@@ -189,15 +198,20 @@ class BootstrapFewShot(Optimizer):
             student: the program, not optimised before.
             examples: in this order.
             teacher: a program with the same predictors; None: the student itself.
+            max_in_flight: as of `compile`.
+            spare: where that is None: so many examples may be asked in vain, besides 5 % of the others.
         """
         program = student.reset_copy()
         master = self.teacher_for(student, teacher, examples)
         check_same_structure(program, master)
-        step = self._step(master, examples, None)
+        step = self._step(master, examples, max_in_flight, spare)
         return self._with_demos(program, examples, Bootstrapped() if step is None else (yield step))
 
-    def _carried(self, student: Program, trainset: Any, teacher: Module | None) -> Generator[Any, Any, Program]:
-        program = yield from self.steps(student, read_trainset(trainset, student), teacher)
+    def _carried(
+        self, student: Program, trainset: Any, teacher: Module | None, max_in_flight: int | None = None
+    ) -> Generator[Any, Any, Program]:
+        examples = read_trainset(trainset, student)
+        program = yield from self.steps(student, examples, teacher, max_in_flight=max_in_flight)
         yield Candidate("bootstrapped", program, None)
         return program
 
@@ -205,7 +219,9 @@ class BootstrapFewShot(Optimizer):
         """Return how many candidates there are."""
         return 1
 
-    def _step(self, teacher: Module, examples: list[Any], max_in_flight: int | None) -> Bootstrap | None:
+    def _step(
+        self, teacher: Module, examples: list[Any], max_in_flight: int | None, spare: int = 0
+    ) -> Bootstrap | None:
         """Return what is to do; None: nothing is."""
         if not (examples and self.max_bootstrapped_demos and self.max_rounds):
             return None
@@ -220,6 +236,7 @@ class BootstrapFewShot(Optimizer):
             self.teacher_settings,
             max_in_flight,
             self.teacher_pool,
+            spare,
         )
 
     def _with_demos(self, program: Program, examples: list[Any], found: Bootstrapped) -> Program:

@@ -22,7 +22,7 @@ from dspex_actors.teleprompt.bootstrap import BootstrapFewShot, check_pair, chec
 from dspex_actors.teleprompt.candidates import Candidates
 from dspex_actors.teleprompt.labeled import LabeledFewShot
 from dspex_actors.teleprompt.optimizer import Optimizer, Options, Program
-from dspex_actors.teleprompt.steps import Candidate, Evaluate, Together
+from dspex_actors.teleprompt.steps import Candidate, Evaluate, Together, spared
 from dspex_actors.teleprompt.trainset import checked_seeds, checked_threads
 
 #: The candidates that are not drawn: without demos, with labelled ones only, bootstrapped from the trainset as it is.
@@ -175,7 +175,8 @@ class BootstrapFewShotWithRandomSearch(Optimizer):
             if seed >= 0:
                 random.Random(seed).shuffle(drawn)  # noqa: S311 - has to be repeatable, not secret
                 demos = random.Random(seed).randint(1, demos)  # noqa: S311 - the same
-            program = yield from self._bootstrap(demos).steps(student, drawn, teacher)
+            spare = spared(len(scored_on))  # so many will be asked in the next step, whatever comes of this one
+            program = yield from self._bootstrap(demos).steps(student, drawn, teacher, spare=spare)
         # With a score to stop at, each in turn counts, a beaten one too.
         race = "candidates" if self.stop_at_score is None else None
         scored = yield Evaluate(program, scored_on, self.metric, race)  # type: ignore[arg-type]  # it was checked

@@ -100,11 +100,7 @@ def start(how: How, step: Run, run_id: str | None, money: Mapping[str, Any], *, 
             metric = step.metric or every_prediction
             own = {name: value for name, value in step.teacher_settings.items() if name != "lm"}
             lm, packed = step.teacher_settings.get("lm") or lm, {"teacher_settings": own}
-            most = how.max_in_flight if step.max_in_flight is None else step.max_in_flight
-            wanted = max(IN_FLIGHT, IN_FLIGHT_PER_DEMO * step.max_bootstrapped_demos)
-            window = {"max_in_flight": wanted if most is None else most}
-            if step.teacher_pool is not None:
-                window = _pool(step.teacher_pool, most)
+            window = _window(step, how.max_in_flight)
             plain = {
                 **money,
                 # An exception of the program or the metric is final: trying again is what rounds are for.
@@ -130,10 +126,20 @@ def start(how: How, step: Run, run_id: str | None, money: Mapping[str, Any], *, 
     )
 
 
-def _pool(pool: tuple[int, int], most: int | None) -> dict[str, Any]:
-    """Return the settings of a pool of teachers; who asks for fewer at once gets no more."""
-    largest = pool[1] if most is None else min(pool[1], most)
-    return {"max_in_flight": largest, "least_in_flight": min(pool[0], largest), "max_attempts": POOL_ATTEMPTS}
+def _window(step: Bootstrap, most: int | None) -> dict[str, Any]:
+    """Return the settings that say how many examples of a bootstrap are in flight.
+
+    Args:
+        step: the bootstrap.
+        most: so many at most, in any run of the optimisation; None: it says nothing.
+    """
+    most = most if step.max_in_flight is None else step.max_in_flight
+    if step.teacher_pool is not None:
+        least, largest = (one if most is None else min(one, most) for one in step.teacher_pool)
+        return {"max_in_flight": largest, "least_in_flight": least, "max_attempts": POOL_ATTEMPTS}
+    wanted = max(IN_FLIGHT, IN_FLIGHT_PER_DEMO * step.max_bootstrapped_demos)
+    window = {"max_in_flight": wanted if most is None else most}
+    return window | {"spare": step.spare} if step.max_in_flight is None else window
 
 
 def every_prediction(example: Any, prediction: Any, trace: Any = None) -> bool:

@@ -107,8 +107,11 @@ class Bootstrap:
         max_errors: it fails with the so-many-th error.
         metric_threshold: what the metric's value must reach; None: any true value.
         teacher_settings: settings of the teacher's calls.
-        max_in_flight: examples at once; None: 64, or 4 per demo if that is more.
-        teacher_pool: from how many to how many examples at once, by what it takes yet; None: always `max_in_flight`.
+        max_in_flight: always so many examples at once, also where most of them turn out to be needless; None: as many
+            as the sequential algorithm comes to, by what has passed so far, and 64 at most, or 4 per demo if that is
+            more.
+        teacher_pool: from how many to how many examples at once, by what it takes yet; None: no pool.
+        spare: without `max_in_flight` and pool: so many examples may be needless, and 5 % of the others.
     """
 
     teacher: Module
@@ -121,6 +124,7 @@ class Bootstrap:
     teacher_settings: Mapping[str, Any] = field(default_factory=dict)
     max_in_flight: int | None = None
     teacher_pool: tuple[int, int] | None = None
+    spare: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,6 +172,11 @@ class Together:
 
     items: Sequence[Step | Steps]
     enough: Callable[[list[Any]], bool] | None = None
+
+
+def spared(sure: int) -> int:
+    """Return how many examples may be tried in vain where so many are asked in any case: one of twenty."""
+    return sure // 20
 
 
 Step = Evaluate | Observe | Bootstrap | Ask | Candidate | Together

@@ -11,7 +11,7 @@ from dspex_actors.runs.plan.plan import RunPlan
 from dspex_actors.runs.plan.stop_rule import StopRule
 from dspex_actors.runs.plan.types import PlanSettings
 
-PLAN_FIELDS = ("max_in_flight", "least_in_flight", "failures", "max_attempts", "max_failures", "strategy")
+PLAN_FIELDS = ("max_in_flight", "least_in_flight", "spare", "failures", "max_attempts", "max_failures", "strategy")
 
 
 def plan_of(settings: dict[str, Any], rule: StopRule | None, failed: int, sends: int) -> RunPlan:

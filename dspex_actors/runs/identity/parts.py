@@ -35,6 +35,7 @@ HOW = frozenset(
         "nodes",
         "requires",
         "sample",
+        "spare",
         "strategy",
         "trace",
         "unknown_price",

@@ -38,7 +38,7 @@ class RunPlan:
     Args:
         settings: how the run is to be worked off.
         rule: when to stop early; the plan then looks no further ahead of its prefix than `max_in_flight`, so
-            that no more calls than that can turn out to be needless.
+            that no more calls than that can turn out to be needless, and hardly any where it is to be sparing.
         failed: examples that failed in an earlier part of the run.
         sends: sendings are numbered on from here: those of an earlier evaluator have other numbers.
     """
@@ -100,7 +100,7 @@ class RunPlan:
         self._settle()
         wanted = sum(self._rooms()) - self._waiting.unsuspected
         if self.rule is not None:
-            ahead = self.rule.prefix + self.settings.max_in_flight - self._next_index
+            ahead = self.rule.room(self._next_index, self.settings.max_in_flight, self.settings.spare)
             # A worker that is to have fewer may hold more still: the others wait for that.
             wanted = min(wanted, ahead, self._seats.limit - self.outstanding - self.waiting)
         if wanted <= 0:

@@ -11,6 +11,12 @@ from typing import Literal
 
 Verdict = Literal["successes", "errors"]
 
+#: The share of what a sequential pass comes to that may be asked for in vain.
+IN_VAIN = 0.03
+#: Where little passes, more is asked for at a time than is sure to be needed: half of what it takes yet on average,
+#: were so many more of those looked at to have passed. So a run of bad luck at the beginning is not believed.
+DOUBT, HALF = 12, 0.5
+
 
 @dataclass(slots=True)
 class StopRule:
@@ -62,6 +68,31 @@ class StopRule:
             return None
         looked_at = self.prefix - self.start
         return -(-(self.successes - self.succeeded) * (looked_at + 1) // (self.succeeded + 1))
+
+    def room(self, first: int, most: int, spare: int | None) -> int:
+        """How many results may be asked for now.
+
+        With `spare` hardly any are in vain, at most 5 % as long as luck is even: a sequential pass comes to the next
+        result for sure as long as there would not be enough successes without it, were all before it that are not known
+        yet to succeed. Errors are not foreseen.
+
+        Args:
+            first: index of the first one that is not asked for.
+            most: how far ahead of what is known without a gap.
+            spare: so many may be in vain besides; None: all may.
+        """
+        ahead = self.prefix + most - first
+        if self.successes is None or spare is None:
+            return ahead
+        looked_at, succeeded, reach = self.prefix - self.start, self.succeeded, self.prefix
+        passing = (succeeded + DOUBT) / (looked_at + DOUBT)
+        likely = self.prefix + int(HALF * (self.successes - succeeded) / passing)
+        while succeeded < self.successes:
+            succeeded += self._early.get(reach, (True, False))[0]
+            reach += 1
+        reach = max(reach, likely)
+        reach += int(IN_VAIN * (reach - self.start)) + spare
+        return min(ahead, sum(index not in self._early for index in range(max(first, self.prefix), reach)))
 
     def _advance(self) -> None:
         while self.verdict is None and self.prefix in self._early:

@@ -33,6 +33,8 @@ class PlanSettings:
             reached, fewer than `max_in_flight` are under way.
         least_in_flight: with a rule that stops the run early: from so many up to `max_in_flight` at once, by how many
             it takes yet (`StopRule.still_to_try`); None: always `max_in_flight`.
+        spare: with such a rule: give out hardly anything that could turn out to be needless, and besides so many
+            examples (`StopRule.room`); None: always as many as may be in flight.
         in_batches: examples wait for batches, for up to a day: what a dead worker held goes on at once, all of it, and
             is apart from the others only once its worker has died `max_attempts` times.
     """
@@ -48,6 +50,7 @@ class PlanSettings:
     chunk_bytes: int = 256 * 1024
     memory_bytes: int = 128 << 20
     least_in_flight: int | None = None
+    spare: int | None = None
     in_batches: bool = False
 
     def __post_init__(self) -> None:
@@ -55,7 +58,7 @@ class PlanSettings:
         for name in ("max_in_flight", "max_attempts", "chunk_examples", "chunk_bytes", "memory_bytes"):
             if not is_whole(getattr(self, name), 1):
                 raise ConfigError(f"{name} is a whole number, 1 or more; got {getattr(self, name)!r}")
-        for name in ("max_failures", "prefetch"):
+        for name in ("max_failures", "prefetch", "spare"):
             if (value := getattr(self, name)) is not None and not is_whole(value, 0):
                 raise ConfigError(f"{name} is a whole number, 0 or more, or None; got {value!r}")
         if (least := self.least_in_flight) is not None and not (is_whole(least, 1) and least <= self.max_in_flight):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from dspex_actors.example import Example
 from dspex_actors.programs.module import Module
 from dspex_actors.teleprompt.bootstrap import BootstrapFewShot
 from dspex_actors.teleprompt.labeled import LabeledFewShot
-from dspex_actors.teleprompt.steps import Bootstrap, Together
+from dspex_actors.teleprompt.steps import Together
 
 #: The sets that are not drawn: without demos, with labelled ones only, bootstrapped from the trainset as it is.
 ZERO_SHOT, LABELED, UNSHUFFLED = -3, -2, -1
@@ -32,9 +32,12 @@ class DemoSets:
         examples: the trainset.
         count: how many sets.
         bootstrap: its settings are those of every bootstrap; `max_bootstrapped_demos` is what one has at most.
+        spare: so many examples may be tried in vain, by all bootstraps together, besides 5 % of the others.
     """
 
-    def __init__(self, rng: random.Random, examples: list[Example], count: int, bootstrap: BootstrapFewShot) -> None:
+    def __init__(
+        self, rng: random.Random, examples: list[Example], count: int, bootstrap: BootstrapFewShot, spare: int = 0
+    ) -> None:
         """Draw."""
         self._examples, self._settings = examples, bootstrap
         most, self._drawn = bootstrap.max_bootstrapped_demos, []
@@ -45,6 +48,7 @@ class DemoSets:
                 # Without bootstrapped ones the sets differ by what is labelled; DSPy cannot do that.
                 size = rng.randint(1, most) if most else 0
             self._drawn.append(_Drawn(seed, drawn, size))
+        self._spare = spare // max(1, len(self._drawn))
 
     def steps(self, student: Module, teacher: Module | None) -> Generator[Any, Any, list[list[list[Any]]]]:
         """Yield the bootstraps, and return predictor's place → sets → demos.
@@ -72,22 +76,4 @@ class DemoSets:
             settings.max_rounds,
             settings.max_errors,
         )
-        return (yield from _narrow(bootstrap.steps(student, drawn.examples, teacher)))
-
-
-def _narrow(steps: Generator[Any, Any, Module]) -> Generator[Any, Any, Module]:
-    """Have no more examples of a bootstrap in flight than it wants demos.
-
-    What is in flight when there are enough is given up, and was paid for: several bootstraps are under way at once, so
-    that each can be narrow.
-    """
-    answer = None
-    while True:
-        try:
-            step = steps.send(answer)
-        except StopIteration as done:
-            program: Module = done.value
-            return program
-        if isinstance(step, Bootstrap):
-            step = replace(step, max_in_flight=max(1, step.max_bootstrapped_demos))
-        answer = yield step
+        return (yield from bootstrap.steps(student, drawn.examples, teacher, spare=self._spare))

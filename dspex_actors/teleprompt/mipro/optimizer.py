@@ -28,7 +28,7 @@ from dspex_actors.teleprompt.mipro.search import Found, Search
 from dspex_actors.teleprompt.mipro.summary import summarise
 from dspex_actors.teleprompt.optimizer import Optimizer, Options, Program
 from dspex_actors.teleprompt.scoring import Scores
-from dspex_actors.teleprompt.steps import Together
+from dspex_actors.teleprompt.steps import Together, spared
 from dspex_actors.teleprompt.trainset import (
     checked_folder,
     checked_lm,
@@ -266,7 +266,7 @@ class MIPROv2(Optimizer):
         if plan.val_size is not None:
             scored_on = rng.sample(scored_on, min(plan.val_size, len(scored_on)))
         student = student.deepcopy()
-        sets = DemoSets(rng, examples, plan.demo_sets, bootstrap)
+        sets = DemoSets(rng, examples, plan.demo_sets, bootstrap, spared(len(scored_on)))
         proposals = Proposals(
             rng, student, plan.instructions, plan.demo_sets, temperature=self.init_temperature, **told
         )

@@ -374,6 +374,7 @@ def test_a_limit_is_shared_evenly_and_nothing_is_left_unused(limit, wants, share
         {"max_failures": "3"},
         {"least_in_flight": 0},
         {"least_in_flight": 257},
+        {"spare": -1},
     ],
 )
 def test_settings_that_make_no_sense_are_refused_by_name(bad):
@@ -381,11 +382,25 @@ def test_settings_that_make_no_sense_are_refused_by_name(bad):
         PlanSettings(**bad)
 
 
-@pytest.mark.parametrize(("limit", "least"), [(1, None), (4, None), (16, None), (1, 1), (4, 2), (16, 1), (16, 16)])
-def test_a_run_with_a_rule_stops_where_a_sequential_one_would(limit, least):
+@pytest.mark.parametrize(
+    ("limit", "least", "spare"),
+    [
+        *(
+            (1, None, None),
+            (4, None, None),
+            (16, None, None),
+            (1, 1, None),
+            (4, 2, None),
+            (16, 1, None),
+            (16, 16, None),
+        ),
+        *((1, None, 0), (16, None, 0), (16, None, 5)),
+    ],
+)
+def test_a_run_with_a_rule_stops_where_a_sequential_one_would(limit, least, spare):
     good = {3, 8, 9, 15, 40}
     rule = StopRule(successes=4)
-    plan = RunPlan(PlanSettings(max_in_flight=limit, least_in_flight=least), rule=rule)
+    plan = RunPlan(PlanSettings(max_in_flight=limit, least_in_flight=least, spare=spare), rule=rule)
     asked = run(plan, 100, lambda index, _: {"success": index in good})
     assert (plan.stopped, rule.prefix) == ("successes", 16)
     assert len(asked) <= 16 + limit
