@@ -27,6 +27,9 @@ from supervisors import Node
 #: From here on memory has to be flat.
 EARLY = 10_000
 
+#: Examples done, seconds, and memory in bytes.
+Look = tuple[int, float, int]
+
 
 @contextlib.contextmanager
 def nodes_of(store: str, folder: Path, postgres: str) -> Iterator[list[Node]]:
@@ -53,7 +56,7 @@ def memory(nodes: list[Node]) -> int:
     return total
 
 
-def measure(options: Any, folder: Path, nodes: list[Node], url: str) -> list[tuple[int, float, int]]:
+def measure(options: Any, folder: Path, nodes: list[Node], url: str) -> list[Look]:
     """Run it; return examples done, seconds and memory, at a look every few seconds."""
     path = folder / "examples.jsonl"
     with path.open("w") as file:
@@ -63,7 +66,7 @@ def measure(options: Any, folder: Path, nodes: list[Node], url: str) -> list[tup
     settings = {"max_in_flight": options.in_flight, "hedge": False}
     began = time.monotonic()
     run_id = system.start_run("evaluate", program, path, metric, settings=settings)
-    looks = []
+    looks: list[Look] = []
     while True:
         row = system.journal.get_run(run_id)
         assert row is not None
@@ -80,30 +83,45 @@ def main() -> None:
     options = parser(__doc__, examples=1_000_000, store="file", postgres="", in_flight=256).parse_args()
     if options.quick:
         options.examples = min(options.examples, 50_000)
+    if options.examples < 1:
+        sys.exit(f"--examples is 1 or more; got {options.examples}")
     if (options.store == "postgresql") != bool(options.postgres):
         sys.exit("expected --postgres ADDRESS together with --store postgresql")
     with home() as folder, server(0.0) as there, nodes_of(options.store, Path(folder), options.postgres) as nodes:
         looks = measure(options, Path(folder), nodes, there.url)
         requests = there.stats()["requests"]
-    early = next(one for one in looks if one[0] >= EARLY)
-    half = next(one for one in looks if one[0] >= options.examples / 2)
-    peak = max(one[2] for one in looks if one[0] >= EARLY)
     table(
         f"{options.examples:,} examples, {options.store}, {options.in_flight} in flight, {os.cpu_count()} cores",
         ["what", "figure"],
-        [
-            ["seconds", f"{looks[-1][1]:,.1f}"],
-            ["examples/s, first half and second", f"{_rate(early, half):,.0f}, {_rate(half, looks[-1]):,.0f}"],
-            ["requests", f"{requests:,}"],
-            [f"nodes and client, PSS MB, at {early[0]:,}", mb(early[2])],
-            ["at their peak after that", f"{mb(peak)} (+{100 * (peak / early[2] - 1):.1f} %)"],
-        ],
+        [["requests", f"{requests:,}"], *figures(looks)],
         "wanted: +5 % at most",
     )
 
 
-def _rate(since: tuple[int, float, int], until: tuple[int, float, int]) -> float:
-    return (until[0] - since[0]) / max(until[1] - since[1], 1e-9)
+def figures(looks: list[Look]) -> list[list[str]]:
+    """Return the rows of what the looks say; of too few examples they say nothing of memory, and that is told."""
+    last = looks[-1]
+    early = next((one for one in looks if one[0] >= EARLY), looks[0])
+    half = next(one for one in looks if one[0] >= last[0] / 2)
+    rows = [
+        ["seconds", f"{last[1]:,.1f}"],
+        ["examples/s, first half and second", f"{_rate(early, half)}, {_rate(half, last)}"],
+    ]
+    if early[0] < EARLY or early is last:
+        return [
+            *rows,
+            ["nodes and client, PSS MB", f"{mb(last[2])}; what it grows by is seen above {EARLY:,} examples"],
+        ]
+    peak = max(one[2] for one in looks if one[0] >= EARLY)
+    return [
+        *rows,
+        [f"nodes and client, PSS MB, at {early[0]:,}", mb(early[2])],
+        ["at their peak after that", f"{mb(peak)} (+{100 * (peak / early[2] - 1):.1f} %)"],
+    ]
+
+
+def _rate(since: Look, until: Look) -> str:
+    return "too short" if until[1] <= since[1] else f"{(until[0] - since[0]) / (until[1] - since[1]):,.0f}"
 
 
 if __name__ == "__main__":

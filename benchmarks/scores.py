@@ -5,59 +5,36 @@ heeds instructions little, so what only words (COPRO, GEPA) gains less by it tha
 another set: rows with `ticket` and `team`, with `text` and `label`, or with the fields that `--text` and `--label`
 name. The first rows are learned from, the next ones scored on. `benchmarks.newsgroups` makes a file of a public set.
 
+`--beside-dspy` has DSPy's optimisers do the same, over HTTP on the same LM: what is chosen has to be the same, and is
+compared. PYTHON is one in which DSPy is; without it that is this one.
+
     python -m benchmarks.scores [--train N] [--held-out N] [--data FILE [--text F --label F]] [--only NAME] [--quick]
+                                [--beside-dspy [PYTHON]]
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import dspex_actors as dspex
+from benchmarks import scored
 from benchmarks.common import console, home, parser, run, table
 from dspex_actors.cli.lm_list import deployments
 from dspex_actors.data.opening import open_dataset
 from dspex_actors.errors import ConfigError, DspexError
-from dspex_actors.signatures.signature import make_signature
 
-TICKETS = Path(__file__).parents[1] / "examples" / "data" / "tickets.jsonl"
+ROOT = Path(__file__).parents[1]
+TICKETS = ROOT / "examples" / "data" / "tickets.jsonl"
 TICKET_FIELDS, GENERAL_FIELDS = ("ticket", "team"), ("text", "label")
-
-
-def is_right(example: Any, prediction: Any, trace: Any = None) -> bool:
-    """Whether the label is the right one."""
-    return bool(example.label == prediction.label)
-
-
-def told(gold: Any, pred: Any, trace: Any = None, pred_name: Any = None, pred_trace: Any = None) -> dict[str, Any]:
-    """Score with feedback."""
-    right = gold.label == pred.label
-    return {"score": float(right), "feedback": "Right." if right else f"It belongs to {gold.label}."}
-
-
-def optimisers(lm: dspex.LM | None, train: list[dspex.Example]) -> dict[str, Callable[[], dspex.Optimizer]]:
-    """Return each optimiser by name."""
-    return {
-        "LabeledFewShot(16)": lambda: dspex.LabeledFewShot(16),
-        "BootstrapFewShot": lambda: dspex.BootstrapFewShot(
-            metric=is_right, max_bootstrapped_demos=16, max_labeled_demos=16
-        ),
-        "BootstrapFewShotWithRandomSearch": lambda: dspex.BootstrapFewShotWithRandomSearch(
-            metric=is_right, max_bootstrapped_demos=8, max_labeled_demos=16, num_candidate_programs=16
-        ),
-        "KNNFewShot(8)": lambda: dspex.KNNFewShot(
-            8, train, dspex.Embedder("embedded/nearest"), metric=is_right, max_bootstrapped_demos=8
-        ),
-        "DistributedBootstrap": lambda: dspex.DistributedBootstrap(metric=is_right),
-        "AdaptiveOptimizer": lambda: dspex.AdaptiveOptimizer(metric=is_right),
-        "COPRO": lambda: dspex.COPRO(prompt_model=lm, metric=is_right),
-        'MIPROv2("light")': lambda: dspex.MIPROv2(metric=is_right, auto="light", prompt_model=lm),
-        "SIMBA": lambda: dspex.SIMBA(metric=is_right),
-        'GEPA("light")': lambda: dspex.GEPA(metric=told, auto="light", reflection_lm=lm),
-    }
+#: What DSPy has not, and how many threads its optimisers have.
+OURS_ALONE, THREADS = ("DistributedBootstrap", "AdaptiveOptimizer"), 8
 
 
 def read(path: Path, wanted: int, text: str = "", label: str = "") -> list[tuple[str, str]]:
@@ -97,7 +74,9 @@ def _pair(path: Path, number: int, row: dict[str, Any], names: tuple[str, str]) 
 
 
 def _options() -> Any:
-    options = parser(__doc__, train=200, held_out=249, data=str(TICKETS), text="", label="", only="").parse_args()
+    made = parser(__doc__, train=200, held_out=249, data=str(TICKETS), text="", label="", only="")
+    made.add_argument("--beside-dspy", nargs="?", const=sys.executable, metavar="PYTHON", help="a Python with DSPy")
+    options = made.parse_args()
     if options.quick:
         options.train, options.held_out = 60, 60
     for name in ("train", "held_out"):
@@ -105,8 +84,8 @@ def _options() -> Any:
             raise ConfigError(
                 f"--{name.replace('_', '-')} is a number of rows, 1 or more; got {getattr(options, name)}"
             )
-    names = optimisers(None, [])
-    if not any(options.only.lower() in name.lower() for name in names):
+    if not _names(options):
+        names = scored.optimisers(dspex, None, [], None)
         raise ConfigError(f"--only {options.only} is in the name of no optimiser; there are {', '.join(names)}")
     return options
 
@@ -119,46 +98,125 @@ def main() -> None:
     except ConfigError as error:
         print(error, file=sys.stderr)
         raise SystemExit(2) from None
+    if options.beside_dspy:
+        try:
+            console.print(f"beside DSPy {dspy_of(options.beside_dspy)}")
+        except ConfigError as error:
+            print(error, file=sys.stderr)
+        else:
+            beside(options, pairs)
+            return
     measure(options, pairs)
 
 
 def measure(options: Any, pairs: list[tuple[str, str]]) -> None:
     """Have each optimiser learn from the first `options.train` pairs, score it on the others, and print."""
-    labels = Literal[tuple(sorted({label for _, label in pairs}))]  # type: ignore[valid-type]
-    fields = {"text": (str, dspex.InputField()), "label": (labels, dspex.OutputField())}
-    triage = dspex.Predict(make_signature(fields, "Decide which label a text has."))
-    examples = [dspex.Example(text=text, label=label).with_inputs("text") for text, label in pairs]
-    train, held_out = examples[: options.train], examples[options.train :]
+    student, held_out = scored.program(dspex, pairs), scored.examples(dspex, pairs[options.train :])
+    train = scored.examples(dspex, pairs[: options.train])
     found = []
     with home(), dspex.connect(lm="embedded/nearest", workers=2) as system:
-        lm = dspex.LM("embedded/nearest")
-
-        def score(program: Any) -> float:
-            return dspex.evaluate(program, held_out, is_right, display_progress=False).score
-
-        before = score(triage)
-        for name, make in optimisers(lm, train).items():
-            if options.only.lower() not in name.lower():
-                continue
+        made = scored.optimisers(dspex, dspex.LM("embedded/nearest"), train, dspex.Embedder("embedded/nearest"))
+        before = _score(student, held_out)
+        for name in _names(options):
             asked, began = _asked(system), time.monotonic()
             try:
-                found_by = make()
-                better = found_by.compile(
-                    triage, **({} if isinstance(found_by, dspex.KNNFewShot) else {"trainset": train})
-                )
+                better = scored.compiled(dspex, made[name](), student, train)
             except DspexError as error:
                 console.print(f"{name}: {error}")
                 continue
             seconds = time.monotonic() - began
             asked = _asked(system) - asked
-            after = score(better)
+            after = _score(better, held_out)
             console.print(f"{name}: {before} -> {after}, {asked} asked, {seconds:.1f} s")
             found.append([name, f"{before:.1f}", f"{after:.1f}", f"{asked:,}", f"{seconds:.1f}"])
-    table(
-        f"{len(train)} rows of {Path(options.data).name} to learn from, {len(held_out)} others to be scored on",
-        ["optimiser", "before", "after", "calls", "seconds"],
-        found,
+    table(_title(options), ["optimiser", "before", "after", "calls", "seconds"], found)
+
+
+def beside(options: Any, pairs: list[tuple[str, str]]) -> None:
+    """Have ours and DSPy's do the same on one server, each with a cache that is empty at first, and print."""
+    names = [name for name in _names(options) if name not in OURS_ALONE]
+    held_out = scored.examples(dspex, pairs[options.train :])
+    rows = []
+    with embedded() as url:
+        for theirs in _dspys(options, url, pairs, names):
+            if "error" in theirs:
+                console.print(f"{theirs['name']}: DSPy's ended with {theirs['error']}")
+                continue
+            lm = dspex.LM(scored.MODEL, base_url=url, temperature=0.0)
+            with home(), dspex.connect(lm=lm, workers=2):
+                embedder = dspex.Embedder(scored.MODEL, base_url=url)
+                ours = scored.learned(dspex, theirs["name"], url, lm, embedder, pairs, options.train)
+                ours["score"] = _score(ours["program"], held_out)
+            rows.append([theirs["name"], *compared(ours, theirs)])
+            console.print(", ".join(rows[-1]))
+    columns = ["optimiser", "the same program", "candidates alike", "after: DSPy", "ours", "calls: DSPy", "ours"]
+    table(_title(options), [*columns, "seconds: DSPy", "ours"], rows)
+
+
+def compared(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    """Return whether both chose the same, how many of our candidates DSPy has with the same score, and the figures."""
+    plain = json.loads(json.dumps([ours["chosen"], ours["candidates"]]))
+    alike = sum(one in theirs["candidates"] for one in plain[1])
+    return [
+        "yes" if plain[0] == theirs["chosen"] else "no",
+        f"{alike} of {len(plain[1])}" if plain[1] else "",
+        *(f"{one['score']:.1f}" for one in (theirs, ours)),
+        *(f"{one['calls']:,}" for one in (theirs, ours)),
+        *(f"{one['seconds']:.1f}" for one in (theirs, ours)),
+    ]
+
+
+def dspy_of(python: str) -> str:
+    """Return the version of DSPy that a Python has.
+
+    Raises:
+        ConfigError: it has none, or cannot be run.
+    """
+    ask = "import dspy, optuna; print(dspy.__version__)"
+    with contextlib.suppress(OSError):
+        said = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=False)
+        if said.returncode == 0:
+            return said.stdout.split()[-1]
+    raise ConfigError(
+        f"not compared with DSPy: {python} cannot import dspy and optuna; install 'dspy[optuna]==3.4.1' there, "
+        "or name a Python that has them: --beside-dspy PYTHON"
     )
+
+
+@contextlib.contextmanager
+def embedded() -> Iterator[str]:
+    """Serve the embedded LM in a process of its own inside the `with`; give its base URL in OpenAI's format."""
+    command = [sys.executable, "-m", "dspex_actors.embedded"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    try:
+        assert process.stdout is not None
+        words = process.stdout.readline().split()
+        yield words[words.index("openai") + 1]
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _dspys(options: Any, url: str, pairs: list[tuple[str, str]], names: list[str]) -> Iterator[dict[str, Any]]:
+    asked = json.dumps({"pairs": pairs, "train": options.train, "names": names})
+    command = [options.beside_dspy, "-m", "benchmarks.scored", url, str(THREADS)]
+    said = subprocess.run(command, input=asked, capture_output=True, text=True, cwd=ROOT, check=False)
+    if said.returncode:
+        sys.exit(f"DSPy's side ended with {(said.stderr.splitlines() or ['no word'])[-1]}")
+    return map(json.loads, said.stdout.splitlines())
+
+
+def _names(options: Any) -> list[str]:
+    return [name for name in scored.optimisers(dspex, None, [], None) if options.only.lower() in name.lower()]
+
+
+def _score(program: Any, held_out: list[Any]) -> float:
+    return dspex.evaluate(program, held_out, scored.is_right, display_progress=False).score
+
+
+def _title(options: Any) -> str:
+    name = Path(options.data).name
+    return f"{options.train} rows of {name} to learn from, {options.held_out} others to be scored on"
 
 
 def _asked(system: dspex.System) -> int:

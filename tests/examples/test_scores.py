@@ -72,6 +72,27 @@ def test_bad_input_is_one_line_and_status_2(monkeypatch, capsys, arguments, word
     assert said.count("\n") == 1
 
 
+def test_who_chose_the_same_is_told_with_how_many_candidates_are_alike():
+    chosen = [["Decide.", [("a text", "a label", True)]]]
+    ours = {"chosen": chosen, "candidates": [[40.5, chosen], [30.0, []]], "score": 27.71, "calls": 4867, "seconds": 2.0}
+    plain = json.loads(json.dumps(ours))
+    theirs = {**plain, "candidates": [*plain["candidates"], [1.0, []]], "calls": 4054}
+    assert scores.compared(ours, theirs) == ["yes", "2 of 2", "27.7", "27.7", "4,054", "4,867", "2.0", "2.0"]
+    other = {**theirs, "chosen": [["Decide.", []]], "candidates": [[30.0, chosen], [30.0, []]]}
+    assert scores.compared(ours, other)[:2] == ["no", "1 of 2"]
+
+
+def test_without_dspy_ours_are_measured_and_a_line_says_what_is_missing(monkeypatch, capsys):
+    measured = []
+    monkeypatch.setattr(scores, "measure", lambda options, pairs: measured.append(len(pairs)))
+    monkeypatch.setattr(sys, "argv", ["scores", "--quick", "--beside-dspy", "no-such-python"])
+    scores.main()
+    assert measured == [120]
+    said = capsys.readouterr().err
+    assert said.startswith("not compared with DSPy: no-such-python cannot import dspy and optuna; install ")
+    assert said.count("\n") == 1
+
+
 @pytest.fixture
 def wheel(tmp_path):
     """A package with three texts in each half."""
