@@ -13,6 +13,8 @@ from dspex_actors.errors import ConfigError
 
 #: The field that counts, and DSPy's one for further scores.
 SCORE, FURTHER = "score", "objective_scores"
+#: How the message of an error of the metric begins, of an example whose prediction is there.
+METRIC_FAILED = "the metric failed, the prediction is kept: "
 
 
 def judged(value: Any) -> Any:
@@ -45,7 +47,7 @@ def check_score(value: Any, what: str = "metric returned") -> float:
     if not _is_score(score):
         if isawaitable(value):
             raise ConfigError(f"{what} an awaitable that nobody awaited; expected bool or number")
-        shown = repr(value)
+        shown = " ".join(repr(value).split())  # a prediction has many lines
         shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
         more = ": is there a path through it without a return?" if score is None else ""
         raise ConfigError(f"{what} {shown} ({type(value).__name__}); expected bool or number{more}")

@@ -257,7 +257,7 @@ def status_of(
         best_score=None if best is None else best.score,
         best=None if best is None else best.name,
         candidates=len(found),
-        stopped=sum(1 for one in found if one.whole and one.score is None),
+        stopped=sum(1 for part in parts if part.reason == CANNOT_WIN),
         expected=expected,
         runs=len(parts),
         running=sum(1 for part in parts if part.state == "running"),

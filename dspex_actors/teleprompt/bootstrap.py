@@ -67,8 +67,8 @@ class BootstrapFewShot(Optimizer):
     next one even if the call raised; a metric that cannot take three arguments is refused at once.
 
     Args:
-        metric: `metric(example, prediction, trace)` → what is true lets pass; sync or async. None: every
-            prediction passes.
+        metric: `metric(example, prediction, trace)` → a bool or number, what is true lets pass; sync or async. None:
+            every prediction passes.
         metric_threshold: the metric's value must reach it. None and 0: none, so any value but 0 is true.
         teacher_settings: settings for the teacher's calls: `lm`, `adapter` and the like, as in `context`.
         max_bootstrapped_demos: examples that have to pass; demos of that kind per predictor.

@@ -19,16 +19,27 @@ from typing import Any
 
 from dspex_actors.example import Example
 from dspex_actors.foundation.codec import to_plain
+from dspex_actors.foundation.scores import check_score, judged
 from dspex_actors.programs.module import Module
 
 #: A call of a predictor: its name in the program, its inputs, its outputs.
 Step = tuple[str, dict[str, Any], dict[str, Any]]
+#: Beside numbers, what `example.answer and ...` comes to where it is false.
+_MAY_BE_FALSE = (type(None), str, list, tuple, dict, set)
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 def passes(value: Any, threshold: float | None) -> bool:
-    """Whether a metric's value lets a prediction pass: it reaches the threshold; without one (None, 0), it is true."""
-    return bool(value >= threshold if threshold else value)
+    """Whether a metric's value lets a prediction pass: it reaches the threshold; without one (None, 0), it is true.
+
+    Raises:
+        ConfigError: it is no score. A text or NaN is true in Python, and would let everything pass.
+    """
+    decides = judged(value)
+    if not threshold and isinstance(decides, _MAY_BE_FALSE) and not decides:
+        return False
+    score = check_score(decides)
+    return score >= threshold if threshold else bool(score)
 
 
 def steps_of(teacher: Module, trace: Iterable[tuple[Any, Any, Any]]) -> list[Step]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -328,8 +328,7 @@ class _Carrier:
     def _fail(self, task: Task, error: Exception) -> None:
         self._tried.failed(task.step, error)
         self._forget(task)
-        for one in (task, *self._equal.pop(task, ())):
-            self._strands.failed(one, error)
+        self._tell(task, lambda one: self._strands.failed(one, error))
 
     def _forget(self, task: Task) -> None:
         """Have nobody wait for a task that comes to nothing."""
@@ -341,8 +340,15 @@ class _Carrier:
             self._outcomes[task] = came
             if task.step.race is not None:
                 self._races.setdefault(task.step.race, Race()).through(_place(task), came.score, came.subscores)
+        self._tell(task, lambda one: self._strands.done(one, came))
+
+    def _tell(self, task: Task, tell: Callable[[Task], None]) -> None:
+        """Tell a task, and those that wait for it, what it came to. With a metric that always fails, nobody goes on."""
+        turn = self._strands.turn
         for one in (task, *self._equal.pop(task, ())):
-            self._strands.done(one, came)
+            tell(one)
+        if self._strands.turn != turn:  # not sooner: who is ready first among several has no say
+            self._tried.check_metric()
 
     def _loses(self, task: Task, summary: Mapping[str, Any]) -> bool:
         step = task.step

@@ -8,7 +8,6 @@ from typing import Any, Self
 
 from dspex_actors.example import Example
 from dspex_actors.foundation.config_errors import ConfigTypeError
-from dspex_actors.metrics import judged
 from dspex_actors.programs.carrying import acarry, carry
 from dspex_actors.programs.knn import KNN
 from dspex_actors.programs.module import Module
@@ -150,4 +149,4 @@ class _Chosen:
             with context(lm=lm):
                 prediction = yield Ask(teacher, **dict(example.inputs().items()))
                 value = True if of.metric is None else (yield Ask(of.metric, example, prediction, trace))
-        return steps_of(teacher, trace) if passes(judged(value), of.metric_threshold) else None
+        return steps_of(teacher, trace) if passes(value, of.metric_threshold) else None

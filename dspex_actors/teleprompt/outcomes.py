@@ -8,11 +8,12 @@ from typing import Any
 from dspex_actors.client.result import EvaluationResult, Result
 from dspex_actors.client.system import System
 from dspex_actors.errors import AuthError, QuotaExhausted, RunFailed, failed_as, from_record
+from dspex_actors.foundation.scores import METRIC_FAILED
 from dspex_actors.runs.plan.hopeless import is_outage
 from dspex_actors.teleprompt.bootstrap_select import Attempt, Bootstrapped, select
 from dspex_actors.teleprompt.observed import observed
 from dspex_actors.teleprompt.scoring import score_of
-from dspex_actors.teleprompt.steps import Ask, Bootstrap, Evaluate, Observe, Observed, Run, Scored
+from dspex_actors.teleprompt.steps import ENOUGH, Ask, Bootstrap, Evaluate, Observe, Observed, Run, Scored
 
 #: What an error has whose bootstrap met nothing but an outage.
 _AWAY = "_is_outage"
@@ -40,13 +41,19 @@ def outcome(system: System, step: Run, run_id: str) -> Any:
 
 def _scored(result: EvaluationResult) -> Scored:
     rows: list[float] = []
-    error = None
+    error, unscored = None, 0
     for one in result.results:  # once: they are read from the journal as they are gone through
         rows.append(0.0 if one.score is None else float(one.score))
         error = error or one.error
+        unscored += _is_unscored(one.error)
     # Summed in the order of the examples, as DSPy does: the run's own sum is in that of the answers, and may be off by
     # a digit that decides.
-    return Scored(score_of(rows) if rows else None, rows, result.failed, result.run_id, error)
+    return Scored(score_of(rows) if rows else None, rows, result.failed, result.run_id, error, unscored)
+
+
+def _is_unscored(error: Mapping[str, Any] | None) -> bool:
+    """Tell whether it was the metric that failed."""
+    return error is not None and METRIC_FAILED in str(error.get("message"))
 
 
 class Tried:
@@ -59,26 +66,38 @@ class Tried:
     def __init__(self, run_id: str | None) -> None:
         """Nothing was tried."""
         self._run_id, self._count, self._any, self._why = run_id, 0, False, ""
+        self._unscored = 0
 
     def see(self, came: Any) -> None:
         """Take in what a step came to; of those that score nothing there is nothing to see."""
         match came:
             case Scored() if came.subscores:
-                self._take(came.failed < len(came.subscores), came.error)
+                self._take(came.failed < len(came.subscores), came.error, came.unscored)
             case [Observed(), *_]:
                 errors = [one.error for one in came if one.error is not None]
-                self._take(len(errors) < len(came), errors[0] if errors else None)
+                self._take(len(errors) < len(came), errors[0] if errors else None, sum(map(_is_unscored, errors)))
 
     def failed(self, step: Run, error: Exception) -> None:
         """Take in what a step ended by that came to nothing."""
         if isinstance(step, Evaluate | Observe):
             self._count += 1
             self._why = self._why or str(error)
+            self._unscored += len(step.examples) if METRIC_FAILED in str(error) else 0
 
-    def _take(self, is_scored: bool, error: Mapping[str, Any] | None) -> None:
+    def _take(self, is_scored: bool, error: Mapping[str, Any] | None, unscored: int) -> None:
         self._count, self._any = self._count + 1, self._any or is_scored
+        self._unscored += unscored
         if error is not None:
             self._why = self._why or f"{error.get('type')}: {error.get('message')}"
+
+    def check_metric(self) -> None:
+        """Refuse to go on with a metric that has failed for whatever it was asked: nothing could be compared, ever.
+
+        Raises:
+            RunFailed: it has, for `ENOUGH` examples, and none has a score.
+        """
+        if self._unscored >= ENOUGH and not self._any:
+            self.check()
 
     def check(self) -> None:
         """Refuse an optimisation in which all examples failed.

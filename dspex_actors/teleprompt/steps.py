@@ -11,6 +11,9 @@ from dspex_actors.programs.module import Module
 
 #: An optimiser: it yields steps, is given what they came to, and returns what it found.
 Steps = Generator["Step", Any, Any]
+#: Examples whose metric failed, before any has a score, after which nothing more is asked: as many as end an
+#: evaluation, or a bootstrap, of DSPy's.
+ENOUGH = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,6 +46,7 @@ class Scored:
         failed: how many examples failed.
         run_id: the run.
         error: record of the first example that failed; None: none did.
+        unscored: at how many of those that failed it was the metric.
     """
 
     score: float | None
@@ -50,6 +54,7 @@ class Scored:
     failed: int = 0
     run_id: str | None = None
     error: Mapping[str, Any] | None = field(default=None, compare=False)
+    unscored: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -89,6 +89,11 @@ class Strands:
         """
         self._end(task, None, error)
 
+    @property
+    def turn(self) -> int:
+        """How many steps the first generator has made: it makes the next when what it waits for is there, all of it."""
+        return self._first.count
+
     def close(self) -> None:
         """End all generators, those of others before the one that waits for them."""
         self._close(self._first)

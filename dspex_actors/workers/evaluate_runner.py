@@ -12,7 +12,7 @@ from typing import Any
 from dspex_actors.errors import ConfigError
 from dspex_actors.example import Example
 from dspex_actors.foundation.codec import pack
-from dspex_actors.foundation.scores import beside, check_score
+from dspex_actors.foundation.scores import METRIC_FAILED, beside, check_score
 from dspex_actors.lm.backend import LoopBlocked
 from dspex_actors.runs.snapshot import Surroundings
 from dspex_actors.runs.spec import Job, load_code
@@ -85,5 +85,5 @@ def _metric_failed(made: Result, error: BaseException) -> None:
     """Enter an error of the metric; not asked again: the same prediction would be paid twice."""
     made.error = row_record(error)
     why = made.error["message"] or made.error["type"]  # a bare `assert` has no text
-    made.error["message"] = f"the metric failed, the prediction is kept: {why}"
+    made.error["message"] = f"{METRIC_FAILED}{why}"
     made.failure = verdict_of(error)[0]

@@ -13,7 +13,7 @@ from dspex_actors.foundation.scores import SCORE, check_score
 from dspex_actors.programs.module import Module
 from dspex_actors.settings import context, settings
 from dspex_actors.teleprompt.bootstrap_select import Step, steps_of
-from dspex_actors.teleprompt.steps import Ask, Together
+from dspex_actors.teleprompt.steps import ENOUGH, Ask, Together
 from dspex_actors.workers.calling import Metric, Program, fields_of
 
 _log = logging.getLogger(__name__)
@@ -108,19 +108,21 @@ class Tried(Module):
                 raise  # it is tried again, or says that going on is no use: who carries this out knows
             except Exception as error:
                 _log.debug("%s failed: %r", type(program).__name__, error)
+        why = None
         try:
             value = await Metric(self.metric)(example, prediction)
         except LMError:
             raise
         except Exception as error:
             _log.debug("the metric failed: %r", error)
-            value = 0.0
+            value, why = 0.0, f"{type(error).__name__}: {error}" if prediction is not None else None
         score, told = scored(value)
         return Prediction(
             score=score,
             steps=[list(step) for step in steps_of(program, trace)],
             prediction=None if prediction is None else fields_of(prediction),
             told=told,
+            unscored=why,
         )
 
 
@@ -162,7 +164,7 @@ def tried(ways: Sequence[Way], metric: Callable[..., Any]) -> Generator[Any, Any
         metric: `metric(example, prediction)`.
 
     Raises:
-        RunFailed: none of them came to anything.
+        RunFailed: none of them came to anything, or the metric failed for each.
     """
     groups: dict[tuple[int, int, float | None], list[int]] = {}
     for place, way in enumerate(ways):
@@ -178,6 +180,10 @@ def tried(ways: Sequence[Way], metric: Callable[..., Any]) -> Generator[Any, Any
     found = yield Together(asked)
     if not any(answer is not None for answers in found for answer in answers):
         raise RunFailed("SIMBA: no example could be done and scored: `dspex runs` shows what is wrong in each")
+    came = [answer for answers in found for answer in answers if answer is not None]
+    errors = [answer.get("unscored") for answer in came]
+    if len(errors) >= ENOUGH and all(errors):
+        raise RunFailed(f"SIMBA: the metric failed for each of {len(errors):,} examples, the first with {errors[0]}")
     by_place: dict[int, Trajectory] = {}
     for places, answers in zip(groups.values(), found, strict=True):
         for place, answer in zip(places, answers, strict=True):

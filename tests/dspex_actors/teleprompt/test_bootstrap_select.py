@@ -5,8 +5,10 @@ from bootstrap_reference import GaveUpError, pick_demos
 from hypothesis import given
 from hypothesis import strategies as st
 
+import dspex_actors as dspex
 from dspex_actors import Example
-from dspex_actors.teleprompt.bootstrap_select import Attempt, Bootstrapped, pick, select, student_demos
+from dspex_actors.errors import ConfigError
+from dspex_actors.teleprompt.bootstrap_select import Attempt, Bootstrapped, passes, pick, select, student_demos
 
 NAMES = ["first", "second.predict", "third[0]"]
 WORDS = st.sampled_from(["a", "b", "c", "ä", ""])
@@ -96,6 +98,24 @@ def test_a_limit_of_none_or_one_ends_with_the_first_error(max_errors):
 def test_an_example_that_no_worker_survived_is_one_error():
     record = {"type": "WorkerDied", "message": "3 workers in turn died on this example"}
     assert Attempt.from_fields(None, record) == Attempt(errors=(record,))
+
+
+@pytest.mark.parametrize("value", [True, 1, 0.5, {"score": 1, "feedback": "good"}, {"right": True, "short": False}])
+def test_what_is_true_lets_a_prediction_pass(value):
+    assert passes(value, None)
+
+
+@pytest.mark.parametrize("value", [False, 0, 0.0, None, "", [], {"score": 0.0, "feedback": "bad"}])
+@pytest.mark.parametrize("threshold", [None, 0])
+def test_what_is_false_does_not(value, threshold):
+    assert not passes(value, threshold)
+
+
+@pytest.mark.parametrize("value", ["Incorrect", float("nan"), [0.0], dspex.Prediction(answer="no"), object()])
+@pytest.mark.parametrize("threshold", [None, 0.5])
+def test_what_is_no_score_is_no_success(value, threshold):
+    with pytest.raises(ConfigError, match=r"metric returned .*; expected bool or (finite )?number"):
+        passes(value, threshold)
 
 
 def test_demos_are_marked_and_hold_inputs_and_outputs():

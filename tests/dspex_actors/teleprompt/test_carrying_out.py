@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import dspex_actors as dspex
 from dspex_actors.errors import BudgetExceeded, ConfigError, RunFailed, RunInterrupted, failed_as
+from dspex_actors.foundation.scores import METRIC_FAILED
 from dspex_actors.journal.errors import Fenced, JournalError, NotHere
 from dspex_actors.runs.budget import BUDGET
 from dspex_actors.runs.optimisations import NOT_NEEDED
@@ -329,6 +330,49 @@ def test_where_no_candidate_has_a_score_none_is_chosen():
         node.fails[f"night.{place}"] = "all 4 examples failed with ConfigError: metric returned None (put that right)"
     with pytest.raises(RunFailed, match=r"nothing could be compared: all examples of each of 2 .* failed.*None"):
         carried(node, steps())
+
+
+def _one_after_the_other(count):
+    for number in range(count):
+        yield one(f"candidate {number}")
+
+
+def _at_once(count):
+    found = []
+    for number in range(count):
+        found += yield Together([one(f"candidate {number} {letter}") for letter in "abc"])
+    return found
+
+
+@pytest.mark.parametrize(("steps", "runs"), [(_one_after_the_other, 3), (_at_once, 3)])
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_a_metric_that_fails_for_whatever_it_is_asked_is_not_paid_for_to_the_end(monkeypatch, steps, runs, at_once):
+    error = {"type": "KeyError", "message": f"{METRIC_FAILED}'team'"}
+
+    def fails(result):
+        return SimpleNamespace(results=[SimpleNamespace(score=None, error=error)] * 4, failed=4, run_id="r", score=0.0)
+
+    node = Node()
+    ended = node._ended
+    monkeypatch.setattr(node, "_ended", lambda run_id: fails(ended(run_id)))
+    with pytest.raises(RunFailed, match=r"nothing could be compared: all examples of each of 3 .* KeyError: .*'team'"):
+        carried(node, steps(20), at_once=at_once)
+    assert len(node.rows) == runs
+    assert list(node.rows.values())[-1].state == "finished"
+
+
+def test_a_metric_that_fails_for_some_candidates_only_decides_nothing(monkeypatch):
+    error = {"type": "KeyError", "message": f"{METRIC_FAILED}'team'"}
+    node = Node()
+    ended = node._ended
+
+    def some(run_id):
+        if run_id == "night.0.1.0":
+            return ended(run_id)
+        return SimpleNamespace(results=[SimpleNamespace(score=None, error=error)] * 4, failed=4, run_id="r", score=0.0)
+
+    monkeypatch.setattr(node, "_ended", some)
+    assert len(carried(node, _at_once(4))) == 12
 
 
 @pytest.mark.parametrize("error", [Fenced, NotHere])

@@ -1,6 +1,7 @@
 """What an optimisation may cost, how it stands, and what cannot begin in a node: without one."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,10 +19,11 @@ from dspex_actors import (
     Predict,
 )
 from dspex_actors.foundation.codec import pack
-from dspex_actors.journal.records import StepRow
+from dspex_actors.journal.records import Part, StepRow
 from dspex_actors.journal.sameness import differences
 from dspex_actors.runs.optimisations import (
     CANDIDATE,
+    CANNOT_WIN,
     FIGURES,
     RESULT,
     best_of,
@@ -29,6 +31,7 @@ from dspex_actors.runs.optimisations import (
     found_in,
     pack_found,
     program_of,
+    status_of,
 )
 from dspex_actors.teleprompt.given import given
 from dspex_actors.teleprompt.limits import Limits
@@ -226,6 +229,17 @@ def test_the_best_is_of_those_that_were_scored_on_all_and_the_first_of_equals():
     assert program_of(result, found).signature.instructions == "Think."
     assert best_of(found[1:2]).name == "part"
     assert best_of([]) is None
+
+
+def test_only_who_lost_a_race_could_win_no_more():
+    row = SimpleNamespace(
+        run_id="night", spec=SimpleNamespace(settings={}), state="finished", reason=None, created_at=0.0,
+        active_seconds=1.0, running_since=None,
+    )  # fmt: skip
+    found, _ = found_in([step("c1", CANDIDATE, "bootstrapped", None, True, STUDENT, "c1")])
+    assert status_of(row, found, []).stopped == 0
+    lost = Part("night.1", "evaluate", "cancelled", CANNOT_WIN, 4, 2, 0, 0.0, 2, 0.0, 0)
+    assert status_of(row, found, [lost]).stopped == 1
 
 
 def test_a_program_is_found_over_candidates_that_were_told_in_another_order_before_a_kill():

@@ -12,9 +12,10 @@ from optimised_kit import CHOICES, PROGRAMS, SIMBA, Scripted, chosen, is_yes, qu
 from scripted_answers import text
 
 import dspex_actors as dspex
+from dspex_actors.errors import RunFailed
 from dspex_actors.teleprompt.simba.advice import Limits, add_demo, add_rules, question
 from dspex_actors.teleprompt.simba.pool import Pool, drop_demos, spread
-from dspex_actors.teleprompt.simba.trajectories import Trajectory, Tried
+from dspex_actors.teleprompt.simba.trajectories import Trajectory, Tried, Way, tried
 from dspex_actors.teleprompt.steps import Ask, Evaluate
 
 
@@ -145,6 +146,41 @@ def test_a_program_that_raises_is_scored_by_the_metric_and_its_calls_are_kept(lm
     tried = Tried(Raises(), metric, 1.0)(fields={"question": "q1", "answer": "yes"}, inputs=["question"], rollout=3)
     assert (tried.score, tried.prediction, tried.told) == (0.25, None, {"feedback": "it raised"})
     assert [name for name, _, _ in tried.steps] == ["say"]
+
+
+class Says(dspex.Module):
+    def forward(self, question):
+        return dspex.Prediction(answer="yes")
+
+
+class Breaks(dspex.Module):
+    def forward(self, question):
+        raise ValueError(question)
+
+
+def test_a_metric_that_fails_for_all_that_was_tried_ends_it_before_more_is_paid():
+    def breaks(example, prediction):
+        raise KeyError("team")
+
+    def answer(metric, program):
+        row = {"fields": {"question": "q1", "answer": "yes"}, "inputs": ["question"], "rollout": 3}
+        return Tried(program, metric, 1.0)(**row)
+
+    says = Says()
+    ways = [Way(says, dspex.Example(question="q1").with_inputs("question"), number) for number in range(12)]
+
+    def came_to(answers):
+        steps = tried(ways, breaks)
+        next(steps)
+        with pytest.raises(StopIteration) as over:
+            steps.send([answers])
+        return over.value.value
+
+    fails = answer(breaks, Says())
+    with pytest.raises(RunFailed, match=r"the metric failed for each of 12 examples, the first with KeyError: 'team'"):
+        came_to([fails] * 12)
+    assert len(came_to([fails] * 11 + [answer(lambda example, prediction: 1.0, Says())])) == 12
+    assert len(came_to([answer(breaks, Breaks())] * 12)) == 12  # it was the program
 
 
 @given(st.lists(st.lists(st.floats(0, 1), max_size=4), min_size=1, max_size=8), st.integers(1, 8))
