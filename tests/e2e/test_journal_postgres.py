@@ -1,10 +1,12 @@
 """A node that has its journal in a PostgreSQL server, which dies in the middle of a run and comes back."""
 
+import contextlib
 import json
 import os
 import signal
 import sys
 
+import psutil
 import pytest
 import warm
 from e2e_kit import Background, Host, check_whole, metric, tickets, triage, until
@@ -21,6 +23,19 @@ postgres = postgres_of_module()
 def command(*arguments, **env):
     line = [sys.executable, "-m", "dspex_actors", *map(str, arguments)]
     return warm.run(line, capture_output=True, text=True, timeout=120, env={**os.environ, **env})
+
+
+@contextlib.contextmanager
+def stands_still(pid):
+    """Stop a process and those that it has started, and have them go on."""
+    all_of_it = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    for one in all_of_it:
+        one.suspend()
+    try:
+        yield
+    finally:
+        for one in all_of_it:
+            one.resume()
 
 
 def refused(journal, home, *words):
@@ -112,6 +127,31 @@ def test_status_says_that_the_server_is_away_and_a_probe_leaves_the_node_alone(p
         command("stop")
         if postgres.process is None:
             postgres.start()
+
+
+@pytest.mark.soak
+def test_a_server_that_stands_still_is_told_and_the_run_loses_nothing(postgres, server, home):
+    postgres.empty()
+    assert command("start", "--workers", 2, "--journal", postgres.address).returncode == 0
+    try:
+        answering = server("--latency-ms", 60)
+        with connect(lm=answering.lm()) as system:
+            run = Background(
+                dspex.evaluate, triage(), tickets(600), metric(), max_in_flight=8, run_id="still", system=system
+            )
+            until(lambda: (row := system.journal.get_run("still")) and row.done > 50)
+            with stands_still(postgres.process.pid):
+                told = command("status")
+                assert (told.returncode, told.stderr) == (1, "")
+                assert "does not answer" in told.stdout
+                assert "go on by themselves" in " ".join(told.stdout.split())
+                assert "keeper" not in told.stdout
+            check_whole(run.result(120), 600)
+            row = system.journal.get_run("still")
+            assert (row.state, row.asked, answering.requests) == ("finished", 600, 600)
+        assert json.loads(command("status", "--json").stdout)["state"] == "healthy"
+    finally:
+        command("stop")
 
 
 @pytest.mark.soak
