@@ -33,7 +33,7 @@ def journal_state(node: Node) -> dict[str, Any] | None:
         why = answer["message"]
     except SupervisorsError as error:
         why = f"the keeper of runs does not answer ({error})"
-        if (found_here := _trouble_of_server(node)) is not None:  # which the keeper waits for, in the middle of a change
+        if (found_here := _trouble_of_server(node)) is not None:  # the keeper waits for it, in a change
             return found_here
     return {"place": None, "state": "unknown", "why": why, "since": None}
 
