@@ -49,6 +49,7 @@ class Teller:
         self._lock = asyncio.Lock()
         self._telling: asyncio.Task[None] | None = None
         self._awaiting: asyncio.Task[None] | None = None
+        self._starting: asyncio.Future[Any] | None = None
 
     def news(self) -> None:
         """Tell soon; on the loop. The first time at once: from then on readers find this process."""
@@ -97,20 +98,35 @@ class Teller:
         Args:
             is_last: the process is about to end.
         """
+        if is_last and self._epoch is not None and self._starting is not None:
+            self._starting.cancel()  # the actor was there and is gone, as the node is being stopped, likely
         async with self._lock:
             try:
                 try:
                     await self._tell_all(is_last)
                 except NoProcess:
-                    if is_last:
-                        return False  # the node is being stopped, likely
-                    await self._ensure()
+                    if is_last or not await self._is_started():
+                        return False
                     await self._tell_all(is_last)
             except SupervisorsError as error:
                 self._everything = True  # nobody knows whether it was heard, and twice does no harm
                 _log.debug("telemetry was not told: %s", error)
                 return False
             return True
+
+    async def _is_started(self) -> bool:
+        """See to it that the actor is there; False: this process ends first, whose last word waits for no other."""
+        starting = self._starting = asyncio.ensure_future(self._ensure())
+        try:
+            await starting
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return False
+        finally:
+            self._starting = None
+        return True
 
     async def _tell_all(self, is_last: bool) -> None:
         while not await self._tell_once(is_last):

@@ -18,6 +18,8 @@ class Actor:
 
     def __init__(self):
         self.heard, self.epoch, self.is_there, self.started = {}, "1", True, 0
+        self.may_start = asyncio.Event()
+        self.may_start.set()
         self.before = lambda told: None
         self.wanted = asyncio.Event()
 
@@ -38,6 +40,7 @@ class Actor:
 
     async def ensure(self):
         self.started += 1
+        await self.may_start.wait()
         self.is_there = True
 
     async def until(self, check):
@@ -93,6 +96,28 @@ def test_who_has_nothing_to_tell_starts_nobody(talk):
         recorder.counter("n").add()
         assert not await one.tell(is_last=True)
         assert not actor.started
+
+    talk(function)
+
+
+@pytest.mark.parametrize("was_there", [True, False])
+def test_the_last_word_waits_for_an_actor_that_starts_but_for_none_that_has_gone(talk, was_there):
+    """At the end of a node the actor goes first: nobody starts it again, and each process waited for that in vain."""
+
+    async def function(recorder, one, actor):
+        if was_there:
+            recorder.counter("n").add()
+            await actor.until(lambda: actor.heard == {"n": 1})
+        actor.may_start.clear()
+        actor.is_there = False
+        recorder.counter("n").add()
+        await actor.until(lambda: actor.started)
+        last = asyncio.create_task(one.tell(is_last=True))
+        await asyncio.sleep(0)
+        if not was_there:
+            actor.may_start.set()
+        assert await last is not was_there
+        assert actor.heard == {"n": 1}
 
     talk(function)
 
