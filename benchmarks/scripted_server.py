@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from aiohttp import web
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
-from scripted_answers import text  # type: ignore[import-not-found]
+from scripted_answers import is_drawn, text  # type: ignore[import-not-found]
 
 
 class Scripted:
@@ -29,6 +30,8 @@ class Scripted:
         """Nothing was asked."""
         self._seconds = seconds
         self._counts = {"requests": 0, "in_flight": 0, "max_in_flight": 0}
+        #: How often each question was asked that is asked for several answers: the next one is another one.
+        self._drawn: Counter[str] = Counter()
 
     async def complete(self, request: web.Request) -> web.Response:
         """Answer a request for a completion."""
@@ -37,9 +40,14 @@ class Scripted:
         counts["requests"] += 1
         counts["in_flight"] += 1
         counts["max_in_flight"] = max(counts["max_in_flight"], counts["in_flight"])
+        rollout = 0
+        if is_drawn(asked["messages"]):
+            question = json.dumps(asked["messages"])
+            rollout = self._drawn[question]
+            self._drawn[question] += 1
         try:
             await asyncio.sleep(self._seconds)
-            message = {"role": "assistant", "content": text(asked["messages"])}
+            message = {"role": "assistant", "content": text(asked["messages"], rollout)}
         finally:
             counts["in_flight"] -= 1
         return web.json_response(
@@ -58,6 +66,7 @@ class Scripted:
         told = dict(self._counts)
         if request.path == "/reset":
             self._counts |= {"requests": 0, "max_in_flight": self._counts["in_flight"]}
+            self._drawn.clear()
         return web.json_response(told)
 
 

@@ -1,4 +1,4 @@
-"""What a scripted LM answers to the questions of MIPROv2, SIMBA and GEPA, whoever asks: ours or DSPy's.
+"""What a scripted LM answers to the questions of COPRO, MIPROv2, SIMBA and GEPA, whoever asks: ours or DSPy's.
 
 An answer follows from all that is shown and from nothing of how it is worded, so who chooses the same with it has shown
 the same. Nothing of ours or of DSPy's is imported here: `benchmarks/dspy_choices.py` asks it for DSPy.
@@ -8,6 +8,8 @@ import hashlib
 import json
 import re
 
+#: What COPRO alone asks for.
+PREFIX = "proposed_prefix_for_output_field"
 #: Words of tips that stand in DSPy's and in ours.
 TIPS = ("creative", "concise", "informative", "stakes", "persona")
 #: Where a section ends.
@@ -28,6 +30,11 @@ def task(system):
     return " ".join(re.split(r"your (?:task|objective) is:", system)[1].split())
 
 
+def is_drawn(messages):
+    """Tell whether a question is one of COPRO's: it asks the very same several times, for answers that differ."""
+    return PREFIX in messages[0]["content"]
+
+
 def answer(messages, rollout=0):
     """Return the outputs that are asked for, by name."""
     system, user = messages[0]["content"], messages[-1]["content"]
@@ -35,6 +42,10 @@ def answer(messages, rollout=0):
     def shown(*names):
         return [section(user, name) for name in names]
 
+    if is_drawn(messages):
+        # In which order those of one score were tried makes no difference.
+        seen = sorted(re.findall(r"Rule \d+|Answer it", "".join(shown("attempted_instructions", "basic_instruction"))))
+        return {"proposed_instruction": f"Rule {number(*seen, rollout) % 10_000}", PREFIX: "Answer:"}
     if "new_instruction" in system:
         seen = re.findall(r"[qu]\d+|fb\d+", section(user, "examples_with_feedback"))
         return {"new_instruction": f"Rule {number(section(user, 'current_instruction'), *seen) % 10_000}"}

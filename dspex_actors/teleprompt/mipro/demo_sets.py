@@ -48,7 +48,7 @@ class DemoSets:
                 # Without bootstrapped ones the sets differ by what is labelled; DSPy cannot do that.
                 size = rng.randint(1, most) if most else 0
             self._drawn.append(_Drawn(seed, drawn, size))
-        self._spare = spare // max(1, len(self._drawn))
+        self._spare = spare // max(1, sum(one.seed > ZERO_SHOT for one in self._drawn))
 
     def steps(self, student: Module, teacher: Module | None) -> Generator[Any, Any, list[list[list[Any]]]]:
         """Yield the bootstraps, and return predictor's place → sets → demos.
