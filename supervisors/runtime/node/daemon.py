@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import errno
 import fcntl
-import gc
 import importlib
 import os
 import select
@@ -26,7 +25,7 @@ from typing import Any
 
 from supervisors.cluster.membership.file import is_member
 from supervisors.cluster.membership.joining import ask_to_join, begin_run, check_others, port_of
-from supervisors.host import meters, processes
+from supervisors.host import meters, processes, sharing
 from supervisors.host.log import open_log
 from supervisors.host.node_config import NodeConfig
 from supervisors.host.output import keep_small
@@ -170,10 +169,7 @@ class Daemon:
         imports.preloaded()
         pickles.look_at_modules()
         meters.share()
-        # What is loaded by now stays for ever: collectors of the children need not walk it, nor copy its pages. The
-        # little garbage among it is not looked for, which would take as long as a tenth of the imports.
-        gc.freeze()
-        gc.enable()
+        sharing.share()
 
     def boot(self) -> None:
         """Start admin and root with its children; return when every child's init has returned."""
