@@ -77,8 +77,11 @@ async def fetch(server: GenServer, run_id: str, descriptor: dict[str, Any], node
         nodes: their names.
     """
     copies = Copies(Path(server.node["data_dir"]))
-    copies.use(run_id, descriptor)
     failed: list[str] = []
+    try:
+        copies.use(run_id, descriptor)
+    except OSError as error:
+        return _not_written(error)
     for node in nodes:
         try:
             keeper = await server.call(MEMBERSHIP, Lookup(node, RUNS))
@@ -89,12 +92,16 @@ async def fetch(server: GenServer, run_id: str, descriptor: dict[str, Any], node
             failed.append(f"{node}: {error}")
         except OSError as error:
             copies.drop(run_id, descriptor)
-            what = "no space left" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error.strerror or error)
-            return f"it cannot be written here ({what})"
+            return _not_written(error)
         else:
             return None
     copies.drop_if_empty(run_id, descriptor)
     return "; ".join(failed)
+
+
+def _not_written(error: OSError) -> str:
+    what = "no space left" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error.strerror or error)
+    return f"it cannot be written here ({what})"
 
 
 async def _copy(server: GenServer, keeper: Ref, descriptor: dict[str, Any], copies: Copies) -> None:

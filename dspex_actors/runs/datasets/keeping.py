@@ -71,7 +71,7 @@ class Keeping:
     async def _keep_looking(self) -> None:
         looks = 0
         while True:
-            with contextlib.suppress(JournalError):
+            with contextlib.suppress(JournalError, OSError):
                 if looks % int(TIDY_SECONDS / LOOK_SECONDS) == 0:
                     await asyncio.to_thread(self._tidy)
                 rows = await asyncio.to_thread(self._running)
@@ -165,7 +165,8 @@ class Keeping:
         for run_id, path in self._copies.spools():
             # One of a run that is not there is just being made.
             if (row := self._journal.get_run(run_id)) is not None and row.state == "finished":
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    path.unlink()
         for run_id in self._copies.runs():
             is_old = self._copies.age_of(run_id, time.time()) > GONE_SECONDS
             if not self._is_needed(run_id) or (is_old and self._journal.get_run(run_id) is None):

@@ -75,17 +75,13 @@ class Copies:
         (folder / f"{_RUN}{quote(run_id, safe='')}").touch(mode=0o600)
 
     def drop(self, run_id: str, descriptor: Mapping[str, Any]) -> None:
-        """Remove the copy of a run's dataset if no other run has use for it."""
-        folder = self.folder_of(descriptor)
-        with contextlib.suppress(FileNotFoundError):
-            (folder / f"{_RUN}{quote(run_id, safe='')}").unlink()
-        if folder.exists() and not any(folder.glob(f"{_RUN}*")):
-            shutil.rmtree(folder, ignore_errors=True)
+        """Remove the copy of a run's dataset if no other run has use for it; what cannot be removed stays."""
+        _leave(self.folder_of(descriptor) / f"{_RUN}{quote(run_id, safe='')}")
 
     def drop_spools(self, run_id: str) -> None:
         """Remove the spools that were made on this node for a run: its own, or one that runs of its steps share."""
-        for path in (self._data_dir / SPOOL_FOLDER).glob(f"{glob.escape(run_id)}-????????.spool"):
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            for path in (self._data_dir / SPOOL_FOLDER).glob(f"{glob.escape(run_id)}-????????.spool"):
                 path.unlink()
 
     def drop_if_empty(self, run_id: str, descriptor: Mapping[str, Any]) -> None:
@@ -99,7 +95,10 @@ class Copies:
 
     def age_of(self, run_id: str, now: float) -> float:
         """Return for how many seconds a run has had use for copies; by the clock of the disk."""
-        times = [path.stat().st_mtime for path in self._folder.glob(f"*/{_RUN}{quote(run_id, safe='')}")]
+        times = []
+        with contextlib.suppress(OSError):  # one has just been removed: it is looked at again
+            for path in self._folder.glob(f"*/{_RUN}{quote(run_id, safe='')}"):
+                times += [path.stat().st_mtime]
         return now - min(times, default=now)
 
     def spools(self) -> list[tuple[str, Path]]:
@@ -108,11 +107,21 @@ class Copies:
         return [(path.name[: -len("-????????.spool")], path) for path in found]
 
     def drop_all_of(self, run_id: str) -> None:
-        """Remove the copies that were kept for a run, whatever its dataset is."""
-        for path in self._folder.glob(f"*/{_RUN}{quote(run_id, safe='')}"):
-            path.unlink(missing_ok=True)
-            if not any(path.parent.glob(f"{_RUN}*")):
-                shutil.rmtree(path.parent, ignore_errors=True)
+        """Remove the copies that were kept for a run, whatever its dataset is; what cannot be removed stays."""
+        with contextlib.suppress(OSError):
+            for path in self._folder.glob(f"*/{_RUN}{quote(run_id, safe='')}"):
+                _leave(path)
+
+
+def _leave(mark: Path) -> None:
+    """Remove the mark of a run, and the copy where it was the last one.
+
+    Whoever removes something has done with a run what matters: a disk that refuses is no reason to fail.
+    """
+    with contextlib.suppress(OSError):
+        mark.unlink(missing_ok=True)
+        if mark.parent.exists() and not any(mark.parent.glob(f"{_RUN}*")):
+            shutil.rmtree(mark.parent, ignore_errors=True)
 
 
 def digest_of(path: Path) -> str:

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -165,15 +166,21 @@ def test_one_that_changes_while_it_is_copied_is_not_taken(world, original):
     assert "it was changed, or is gone, while it was copied" in fetched(world, original[1], "a")
 
 
+def no_space(*_, **about):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def test_a_full_disk_is_said_and_leaves_nothing(world, original, monkeypatch):
     give(world, "a", original)
-
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(fetching.os, "pwrite", full)
+    monkeypatch.setattr(fetching.os, "pwrite", no_space)
     assert fetched(world, original[1], "a") == "it cannot be written here (no space left)"
     assert not Copies(world.folder / "b").folder_of(original[1]).exists()
+
+
+def test_a_disk_on_which_not_even_a_mark_can_be_made_is_said_too(world, original, monkeypatch):
+    give(world, "a", original)
+    monkeypatch.setattr(Path, "touch", no_space)
+    assert fetched(world, original[1], "a") == "it cannot be written here (no space left)"
 
 
 def test_a_copy_stays_while_a_run_has_use_for_it(world, original):
