@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
-from dspex_actors.client.following import FIND_SECONDS
-from dspex_actors.client.looking import COME_BACK_SECONDS, PATIENCE_SECONDS, POLL_LAST
+from dspex_actors.client.following import FIND_SECONDS, Following
+from dspex_actors.client.looking import COME_BACK_SECONDS, PATIENCE_SECONDS, POLL_LAST, Patience
 from dspex_actors.errors import ConfigError, RunInterrupted, from_record
 from dspex_actors.foundation.home import HOME
 from dspex_actors.journal.errors import Fenced, JournalError, NotHere
@@ -102,7 +102,7 @@ def _ask_at(data_dir: Path, member: Member, request: tuple[Any, ...]) -> Any:
 
 
 class Carried:
-    """Whether somebody carries an optimisation out: this connection's node, or another one with the same journal.
+    """How an optimisation stands, wherever it is carried out: at this node, or at another one that took it.
 
     Args:
         system: the connection.
@@ -114,6 +114,26 @@ class Carried:
         self._system, self._run_id = system, run_id
         self._other: Node | None = None
         self._since: float | None = None
+        self._patience = Patience(run_id)
+        #: Where the journal is the node's own, and that is gone: looks at copies.
+        self._following: Following | None = None
+        self._seen: tuple[str, str | None] = "running", None
+
+    def standing(self) -> tuple[str, str | None] | None:
+        """Return its state, and why; None: there is none.
+
+        Raises:
+            JournalError: the journal has refused to be read for too long.
+        """
+        if self._following is not None:
+            return self._seen
+        try:
+            found = self._system.journal.standing(self._run_id)
+        except JournalError as error:  # a server that is away for a moment: the optimisation waits for it, too
+            self._patience.refused(error)
+            return "running", None
+        self._patience.well()
+        return None if found is None else found[:2]
 
     def check(self) -> None:
         """Return where it is, or may be soon, carried out.
@@ -121,6 +141,9 @@ class Carried:
         Raises:
             RunInterrupted: this connection's node is gone, and no other one has it, or takes it in time.
         """
+        if self._following is not None:
+            self._follow(self._following)
+            return
         asked = time.monotonic()
         while True:
             try:
@@ -136,15 +159,30 @@ class Carried:
                 self._check_others()
                 return
 
+    def fetched(self) -> JournalReader | None:
+        """Return who reads what another node has of it, where it has ended there; None: the connection's journal does.
+
+        Raises:
+            RunInterrupted: that node went away, too.
+        """
+        if self._following is None or self._following.away is None:
+            return None
+        return self._following.results(with_parts=True)
+
     def close(self) -> None:
         """Leave the other node."""
         node, self._other = self._other, None
         if node is not None:
             node.close()
+        if self._following is not None:
+            self._following.close()
 
     def _check_others(self) -> None:
         if place_of(self._system.data_dir) is None:
-            raise self._interrupted()
+            system = self._system
+            self._following = Following(self._run_id, system._ask, system.data_dir, system.journal, 0.0)
+            self._follow(self._following)
+            return
         now = time.monotonic()
         since = self._since = self._since or now
         try:
@@ -153,12 +191,25 @@ class Carried:
                 return
             self.close()
             is_any_up = self._find()
-        except JournalError:
-            return  # a server that is away for a moment: the optimisation waits for it, too
+        except JournalError as error:
+            self._patience.refused(error)
+            return
         if self._other is not None:
             self._since = None
         elif not is_any_up or now - since > FIND_SECONDS:
             raise self._interrupted()
+
+    def _follow(self, following: Following) -> None:
+        now = time.monotonic()
+        since = self._since = self._since or now
+        try:
+            summary = following.look()["summary"]
+        except RunInterrupted:
+            if not others_of(self._system.data_dir) or now - since > FIND_SECONDS:
+                raise self._interrupted() from None
+            return
+        self._since = None
+        self._seen = summary["state"], summary["reason"]
 
     def _find(self) -> bool:
         """Look for the node that has it; return whether any of them answers."""

@@ -11,7 +11,7 @@ from typing import Any
 from dspex_actors.journal.copies import Portion, Stand, take_portion
 from dspex_actors.journal.reader import JOURNAL_FILE, JournalReader
 from dspex_actors.journal.writer import Journal
-from dspex_actors.runs.standby.messages import GetPortion
+from dspex_actors.runs.standby.messages import GetParts, GetPortion
 
 
 class FetchedReader(JournalReader):
@@ -27,12 +27,13 @@ class FetchedReader(JournalReader):
         self._folder = folder
 
 
-def fetched(run_id: str, ask: Callable[[GetPortion], list[Any]]) -> FetchedReader:
+def fetched(run_id: str, ask: Callable[[Any], list[Any]], *, with_parts: bool = False) -> FetchedReader:
     """Fetch a run; return who reads it.
 
     Args:
         run_id: the run.
         ask: asks the keeper of runs that has it.
+        with_parts: with the runs that belong to it, in figures: without their results.
     """
     reader = FetchedReader(tempfile.TemporaryDirectory(prefix="dspex-run-", ignore_cleanup_errors=True))
     journal = Journal(reader.path)
@@ -42,6 +43,9 @@ def fetched(run_id: str, ask: Callable[[GetPortion], list[Any]]) -> FetchedReade
             portion = Portion(*ask(GetPortion(run_id, stand.seq)))
             stand = take_portion(journal, run_id, sys.maxsize, stand, portion)
             is_last = portion.is_last
+        for part in ask(GetParts(run_id)) if with_parts else ():
+            figures = Portion(*ask(GetPortion(part, sys.maxsize)))  # what is behind it, which is nothing
+            take_portion(journal, part, sys.maxsize, Stand(), figures)
     finally:
         journal.close()
     return reader

@@ -37,10 +37,19 @@ class Following:
         ask: asks the keeper of runs of this connection's node.
         data_dir: of that node.
         journal: of that node.
+        patience: for how many seconds a node that has the run is looked for each time.
     """
 
-    def __init__(self, run_id: str, ask: Callable[..., Any], data_dir: Path, journal: JournalReader) -> None:
+    def __init__(
+        self,
+        run_id: str,
+        ask: Callable[..., Any],
+        data_dir: Path,
+        journal: JournalReader,
+        patience: float = FIND_SECONDS,
+    ) -> None:
         """Begin at one's own node."""
+        self._patience = patience
         self._run_id, self._ask, self._data_dir, self._journal = run_id, ask, data_dir, journal
         self._node: Node | None = None
         self._member: Member | None = None
@@ -89,7 +98,7 @@ class Following:
         Raises:
             RunInterrupted: none has it.
         """
-        until = time.monotonic() + FIND_SECONDS
+        until = time.monotonic() + self._patience
         while True:
             is_sure = True
             best: tuple[tuple[int, int], Node, Member, dict[str, Any]] | None = None
@@ -131,8 +140,11 @@ class Following:
             run_id=self._run_id,
         )
 
-    def results(self) -> JournalReader:
+    def results(self, *, with_parts: bool = False) -> JournalReader:
         """Return who reads the run, which has ended: one's own journal, or a copy of what another node has in its own.
+
+        Args:
+            with_parts: with the runs that belong to it, in figures.
 
         Raises:
             RunInterrupted: that node went away, too.
@@ -142,7 +154,7 @@ class Following:
         from dspex_actors.client.fetching import fetched
 
         try:
-            return fetched(self._run_id, self._portion)
+            return fetched(self._run_id, self._fetch, with_parts=with_parts)
         except (SupervisorsError, JournalError) as error:
             there = f"{self._member.name} ({self._member.address})"
             raise RunInterrupted(
@@ -151,10 +163,10 @@ class Following:
                 run_id=self._run_id,
             ) from None
 
-    def _portion(self, request: Any) -> list[Any]:
+    def _fetch(self, request: Any) -> list[Any]:
         assert self._node is not None
-        portion: list[Any] = _asked(self._node, request, PATIENCE_SECONDS)
-        return portion
+        told: list[Any] = _asked(self._node, request, PATIENCE_SECONDS)
+        return told
 
     def close(self) -> None:
         """Leave the other node."""

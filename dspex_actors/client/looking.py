@@ -22,7 +22,40 @@ LATE_SECONDS = 1.0
 #: How long a node that fell is waited for before a run counts as interrupted, in seconds; and one that is there and
 #: does not answer.
 COME_BACK_SECONDS, PATIENCE_SECONDS = 4.0, 60.0
+#: So long, in seconds, a journal may refuse to be read while its node lives; then nobody can tell how a run is.
+JOURNAL_SECONDS = 120.0
 ENDED = ("finished", "failed", "cancelled", "paused")
+
+
+class Patience:
+    """How long somebody waits for a journal that refuses to be read.
+
+    Args:
+        run_id: what is waited for.
+    """
+
+    def __init__(self, run_id: str) -> None:
+        """Have it be well."""
+        self._run_id = run_id
+        self._since: float | None = None
+
+    def well(self) -> None:
+        """Take note that it was read."""
+        self._since = None
+
+    def refused(self, error: JournalError) -> None:
+        """Take note that it was not.
+
+        Raises:
+            JournalError: so it has been for too long: says since when, and what of the run.
+        """
+        now = time.monotonic()
+        self._since = since = self._since or now
+        if now - since > JOURNAL_SECONDS:
+            raise JournalError(
+                f"{error.message}; so it has been for {now - since:.0f} seconds, and nobody can tell how "
+                f"{self._run_id} is. It goes on when that is put right: wait for it again"
+            ) from error
 
 
 def look(run_id: str, ask: Callable[..., Any], data_dir: Path, journal: JournalReader) -> dict[str, Any]:
@@ -36,20 +69,22 @@ def look(run_id: str, ask: Callable[..., Any], data_dir: Path, journal: JournalR
 
     Raises:
         RunInterrupted: the node went away.
+        JournalError: its journal has refused to be read for too long.
     """
-    asked = time.monotonic()
+    asked, patience = time.monotonic(), Patience(run_id)
     while True:
         try:
             found: dict[str, Any] = ask("progress", run_id, timeout=COME_BACK_SECONDS)
             return found
-        except JournalError:
+        except JournalError as error:
             # The run waits for its journal, and so does who waits for the run.
+            patience.refused(error)
             time.sleep(POLL_LAST)
             asked = time.monotonic()
         except (NoProcess, ServerExited, CallTimeout, NodeDown) as error:
             # One that is there and only slow is no reason to give a run up.
-            patience = PATIENCE_SECONDS if isinstance(error, CallTimeout) else COME_BACK_SECONDS
-            if time.monotonic() - asked > patience or not node_runs(data_dir):
+            seconds = PATIENCE_SECONDS if isinstance(error, CallTimeout) else COME_BACK_SECONDS
+            if time.monotonic() - asked > seconds or not node_runs(data_dir):
                 row = _row(run_id, journal)
                 if row is not None and row.state in ENDED and row.state != "paused":
                     # It ended just before its node went: another program's, which had no more to wait for.

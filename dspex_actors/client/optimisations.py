@@ -15,7 +15,6 @@ from dspex_actors.client.looking import ENDED, POLL_LAST
 from dspex_actors.client.money import check_prices
 from dspex_actors.dspy.student import DSPyStudent, as_student, asked, default_lm, examples_of, handed_back, is_theirs
 from dspex_actors.errors import BudgetExceeded, ConfigError, RunFailed, RunInterrupted, from_record
-from dspex_actors.journal.errors import JournalError
 from dspex_actors.journal.reader import JournalReader
 from dspex_actors.journal.records import RunRow, StepRow
 from dspex_actors.journal.sameness import IN_NODE, OPTIMISE, WORKFLOW
@@ -77,6 +76,12 @@ class OptimizationHandle:
         self._system, self.run_id, self._student = system, run_id, student
         #: When the run was made whose steps were read, and these: each has a program, and none changes.
         self._read: tuple[float, list[StepRow]] = (0.0, [])
+        #: What was fetched from the node where it has ended, this connection's being gone.
+        self._fetched: JournalReader | None = None
+
+    @property
+    def _journal(self) -> JournalReader:
+        return self._fetched or self._system.journal
 
     def __repr__(self) -> str:
         """Show its id."""
@@ -90,7 +95,7 @@ class OptimizationHandle:
         """
         row = self._row()
         found, result = found_in(self._steps(row))
-        return status_of(row, found, self._system.journal.parts_of(self.run_id), time.time(), result)
+        return status_of(row, found, self._journal.parts_of(self.run_id), time.time(), result)
 
     def candidates(self) -> list[Found]:
         """Return its candidates so far, in the order in which they were told."""
@@ -109,8 +114,8 @@ class OptimizationHandle:
     def wait(self, timeout: float | None = None) -> Any:
         """Wait for its end, and return the best program, as `compile` does.
 
-        Where this connection's node dies, and others have its journal too, one of them goes on with it: that is waited
-        for.
+        Where this connection's node dies, and others have its journal too, or a copy of it, one of them goes on with
+        it: that is waited for.
 
         Args:
             timeout: seconds; None: as long as it takes. It goes on after one.
@@ -120,9 +125,12 @@ class OptimizationHandle:
             RunFailed: it failed, or was cancelled.
             BudgetExceeded: its budget is used up; `resume` with a larger one goes on.
             RunInterrupted: it was paused, or the node went away; `resume` goes on.
+            JournalError: the journal has refused to be read for minutes, and the node lives.
         """
         with contextlib.closing(Carried(self._system, self.run_id)) as carried:
             state, reason = self._wait(carried, timeout)
+            if (there := carried.fetched()) is not None:
+                self._fetched, self._read = there, (0.0, [])
         return self._ended(state, reason)
 
     def _wait(self, carried: Carried, timeout: float | None) -> tuple[str, str | None]:
@@ -130,13 +138,10 @@ class OptimizationHandle:
         until = None if timeout is None else time.monotonic() + timeout
         poll = 0.02
         while True:
-            try:
-                standing = self._system.journal.standing(self.run_id)
-            except JournalError:  # a server that is away for a moment: the optimisation waits for it, too
-                standing = ("running", None, 0)
+            standing = carried.standing()
             if standing is None:
                 raise ConfigError(f"no optimisation {self.run_id!r} here: system.optimizations() lists them")
-            state, reason, _ = standing
+            state, reason = standing
             if state in ENDED:
                 return state, reason
             if until is not None and time.monotonic() > until:
@@ -193,13 +198,13 @@ class OptimizationHandle:
         have_done(self._system, "cancel", self.run_id, reason)
 
     def _row(self, *, code: bool = False) -> RunRow:
-        return row_of(self._system.journal, self.run_id, code=code)
+        return row_of(self._journal, self.run_id, code=code)
 
     def _steps(self, row: RunRow) -> list[StepRow]:
         """Return what it has written down; only what is new is read."""
         made, known = self._read
         known = known if made == row.created_at else []
-        known = [*known, *self._system.journal.steps(self.run_id, len(known))]
+        known = [*known, *self._journal.steps(self.run_id, len(known))]
         self._read = (row.created_at, known)
         return known
 

@@ -9,6 +9,7 @@ import pytest
 from cluster_kit_e2e import Joined
 from e2e_kit import lines, until
 from optimised import Scripted
+from optimised_kit import CHOICES, Booked, chosen, given
 from test_optimisations_in_the_node import REQUESTS, SCORES, scores
 
 from dspex_actors.client.system import System
@@ -63,6 +64,9 @@ def test_it_goes_on_at_its_standby_and_comes_to_what_it_comes_to_undisturbed(tmp
         if how != "killed":
             until(lambda: time.monotonic() > gone + 20.0, 30)
             joined.signal("a", signal.SIGCONT)
+        if how == "killed":
+            with pytest.raises(TimeoutError, match="is still under way after 1 seconds"):
+                begun.wait(1)
         handle = other.optimization(run_id)
         best = handle.wait(120)
         status = handle.status()
@@ -72,6 +76,12 @@ def test_it_goes_on_at_its_standby_and_comes_to_what_it_comes_to_undisturbed(tmp
         assert best.signature.instructions == "Answer it."
         assert lines(book) <= REQUESTS + IN_FLIGHT
         if how == "killed":
+            # Whoever was attached to the node that is gone waits on, and needs nothing for it.
+            assert begun.wait(60).signature.instructions == "Answer it."
+            there = begun.status()
+            assert (there.state, there.best_score, there.runs, there.calls) == (
+                "finished", 90.0, status.runs, status.calls,
+            )  # fmt: skip
             joined.start_again("a")
         # The old node has what the new one has written, and goes on with nothing.
         until(
@@ -151,3 +161,44 @@ def test_of_two_at_once_one_goes_on_and_the_one_that_its_dead_node_left_paused_c
         assert lines(books["two"]) == cancelled
         for system in systems.values():
             system.close()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(500)
+@pytest.mark.parametrize(
+    ("what", "case"), [("mipro", "light"), ("simba", "two predictors"), ("gepa", "one"), ("search", "")]
+)
+def test_whatever_optimises_goes_on_at_its_standby_and_chooses_what_it_chooses_undisturbed(tmp_path, what, case):
+    """Those that DSPy was recorded with choose what that chose; whoever waits at the dead node has it from there."""
+    books, run_id = [tmp_path / "undisturbed", tmp_path / "killed"], f"killed {what}"
+
+    def begun(system, run_id, book, seconds):
+        if what == "search":
+            return optimised.begin(what, system, run_id, lm=Scripted(str(book), seconds))
+        optimizer, program, arguments = given(what, case)
+        lm = Booked(str(book), seconds)
+        return system.start_optimization(optimizer, program, run_id=run_id, max_in_flight=4, lm=lm, **arguments)
+
+    with contextlib.closing(Joined(tmp_path, 3, first=191)) as joined:
+        joined.cluster().order("c", "cordoned")
+        other = joined.system(Scripted(), "b")
+        handle = begun(other, "undisturbed", books[0], 0.0)
+        undisturbed, expected, whole = handle.wait(300), handle.status(), lines(books[0])
+        if what != "search":
+            assert chosen(undisturbed) == CHOICES[what][case]["chosen"]
+        system = System(Node.attach(joined.nodes["a"].data_dir), Scripted(), own=False)
+        handle = begun(system, run_id, books[1], 0.03)
+        first, second = joined.uid("a"), joined.uid("b")
+        until(lambda: lines(books[1]) > 0.3 * whole and in_sync(joined, "b", run_id) == {first, second}, 120)
+        joined.kill("a")
+        best = handle.wait(300)
+        assert other.journal.get_run(run_id).owner == second
+        print(f"{lines(books[1])} requests, {whole} undisturbed")
+        assert optimised.chosen(best) == optimised.chosen(undisturbed)
+        for status in (handle.status(), other.optimization(run_id).status()):
+            assert (status.state, status.running, status.best, status.best_score, status.candidates) == (
+                "finished", 0, expected.best, expected.best_score, expected.candidates,
+            )  # fmt: skip
+        # Who is beaten is stopped sooner or later, and bootstraps run ahead more or less far.
+        assert lines(books[1]) <= (1.25 if what == "search" else 1.1) * whole + IN_FLIGHT
+        system.close()

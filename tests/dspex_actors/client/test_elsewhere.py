@@ -135,7 +135,56 @@ def test_who_waits_for_an_optimisation_of_a_dead_node_waits_on_while_another_has
     assert all(one.is_closed for one in attached)
 
 
-def test_a_journal_of_the_nodes_own_goes_with_it(cluster):
+@pytest.fixture
+def copies(cluster, monkeypatch):
+    """What other nodes say of an optimisation whose node is gone: states, the last one for good; None: nothing."""
     cluster.answers |= {"own": NodeDown("gone"), "place": None, "a": "a"}
-    with pytest.raises(RunInterrupted, match=r"Go on with system.optimization\('o'\).resume\(\); other nodes"):
-        Carried(cluster.system, "o").check()
+    seen = []
+
+    class Followed:
+        def __init__(self, run_id, ask, data_dir, journal, patience):
+            self.away, self.is_closed = None, False
+            seen.append(self)
+
+        def look(self):
+            found = cluster.seen.pop(0) if len(cluster.seen) > 1 else cluster.seen[0]
+            if found is None:
+                raise RunInterrupted("nobody has it")
+            self.away = B
+            return {"summary": {"state": found, "reason": "why"}}
+
+        def results(self, *, with_parts):
+            return "fetched", with_parts
+
+        def close(self):
+            self.is_closed = True
+
+    monkeypatch.setattr(elsewhere, "Following", Followed)
+    return seen
+
+
+def test_who_waits_for_an_optimisation_of_a_dead_node_follows_it_at_its_standby(cluster, copies):
+    cluster.seen = [None, "running", None, "finished"]
+    carried = Carried(cluster.system, "o")
+    assert carried.fetched() is None
+    for state in ("running", "running", "running", "finished"):
+        carried.check()
+        assert carried.standing()[0] == state
+    assert carried.standing() == ("finished", "why")
+    assert carried.fetched() == ("fetched", True)
+    carried.close()
+    assert [one.is_closed for one in copies] == [True]
+
+
+def test_a_journal_of_the_nodes_own_goes_with_it_where_no_node_has_a_copy(cluster, copies, monkeypatch):
+    words = r"Go on with system.optimization\('o'\).resume\(\); other nodes"
+    cluster.seen = [None]
+    carried = Carried(cluster.system, "o")
+    carried.check()
+    monkeypatch.setattr(elsewhere, "FIND_SECONDS", -1.0)
+    with pytest.raises(RunInterrupted, match=words):
+        carried.check()
+    del cluster.answers["a"]
+    monkeypatch.setattr(elsewhere, "FIND_SECONDS", 60.0)
+    with pytest.raises(RunInterrupted, match=words):
+        Carried(cluster.system, "o").check()  # it was alone

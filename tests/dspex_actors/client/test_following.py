@@ -84,3 +84,15 @@ def test_a_run_is_fetched_from_another_host_in_portions_and_is_gone_with_who_rea
     del reader
     gc.collect()
     assert not folder.exists()
+
+
+def test_a_run_is_fetched_with_those_that_belong_to_it_in_figures(tmp_path):
+    with Journal(tmp_path / "there.db", owner="b") as there:
+        there.create_run(RunSpec(run_id="o", program=b"p", kind="optimise"))
+        for part in ("o.0", "o.1"):
+            there.create_run(RunSpec(run_id=part, parent_id="o"))
+            there.add_results(part, [ResultRow(index=n, example=b"e", at=5.0) for n in range(30)])
+        reader = fetched("o", lambda request: answer_reader(there, request), with_parts=True)
+        assert reader.parts_of("o") == there.parts_of("o")
+        assert [part.done for part in reader.parts_of("o")] == [30, 30]
+        assert reader.results("o.0") == []

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 import dspex_actors as dspex
-from dspex_actors.client import elsewhere, optimisations
+from dspex_actors.client import elsewhere, looking, optimisations
 from dspex_actors.client.optimisations import OptimizationHandle, status_at
 from dspex_actors.journal.errors import JournalError
 from dspex_actors.journal.reader import JournalReader
@@ -119,6 +119,31 @@ def test_who_waits_waits_for_a_journal_that_is_away_for_a_moment(journal):
     handle = OptimizationHandle(SimpleNamespace(journal=there, _ask=lambda what, timeout: None), "o")
     with pytest.raises(dspex.RunFailed, match="it is over"):
         handle.wait()
+
+
+def test_a_journal_that_refuses_for_good_ends_the_waiting_with_why_while_the_node_lives(journal, monkeypatch):
+    opened(journal)
+    now, refused = [0.0], JournalError("the journal at pg lets this user not in")
+
+    def standing(run_id):
+        now[0] += 10.0
+        raise refused
+
+    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: None)
+    for module in (optimisations, elsewhere, looking):
+        monkeypatch.setattr(module, "time", clock)
+    there = SimpleNamespace(standing=standing)
+    handle = OptimizationHandle(SimpleNamespace(journal=there, _ask=lambda what, timeout: None), "o")
+    words = r"lets this user not in; so it has been for 130 seconds, and nobody can tell how o is\."
+    with pytest.raises(JournalError, match=words):
+        handle.wait()
+
+    def progress(*request, timeout):
+        now[0] += 10.0
+        raise refused
+
+    with pytest.raises(JournalError, match="nobody can tell how r is"):
+        looking.look("r", progress, journal.path.parent, journal)
 
 
 def test_a_list_reads_no_programs(journal):
