@@ -205,6 +205,13 @@ class Adapter(ABC):
             {"role": "user", "content": last},
         ]
 
+    def format_finetune_data(
+        self, signature: SignatureMeta, demos: Iterable[Demo], inputs: Mapping[str, Any], outputs: Mapping[str, Any]
+    ) -> dict[str, list[Message]]:
+        """Return a prompt (as of `format`) and its answer as an LM is fine-tuned with them: `{"messages": [...]}`."""
+        answer = self.format_assistant_message_content(signature, outputs)
+        return {"messages": [*self.format(signature, demos, inputs), {"role": "assistant", "content": answer}]}
+
     def user_content(self, signature: SignatureMeta, inputs: Mapping[str, Any], **how: Any) -> Content:
         """Return the content of a user message: its text, or its text in pieces with the parts between them.
 

@@ -131,8 +131,8 @@ def resume(
 
     Limits that are given hold from now on, what was spent included; the others stay as they were.
     """
-    check_output(output)
     one = find(run_id, OPTIMISATIONS)
+    check_output(output, one.row.spec.settings.get("optimizer", ""))
     given = {"usd": budget, "calls": max_calls, "seconds": max_seconds}
     settings = one.row.spec.settings
     there = {"usd": "budget", "calls": "max_calls", "seconds": "max_seconds"}

@@ -24,6 +24,7 @@ from dspex_actors.errors import ConfigError, RunInterrupted
 from dspex_actors.foundation.home import default_data_dir
 from dspex_actors.names import check_run_id
 from dspex_actors.programs.module import Module
+from dspex_actors.teleprompt.finetune.optimizer import BootstrapFinetune
 from dspex_actors.teleprompt.limits import Limits
 from dspex_actors.teleprompt.optimizer import Optimizer
 from dspex_actors.teleprompt.registry import OPTIMIZERS, make_optimizer, optimizer_class, split_settings
@@ -51,7 +52,11 @@ def limit_options(command: Any) -> Any:
 
 
 output_option = click.option(
-    "-o", "--output", type=click.Path(dir_okay=False), metavar="F", help="Save the best program there (JSON)."
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False),
+    metavar="F",
+    help="Save the best program there (JSON); of finetune the data (JSONL).",
 )
 
 
@@ -119,8 +124,8 @@ def optimize(
     settings = given_settings(pairs)
     limits = {"usd": budget, "calls": max_calls, "seconds": max_seconds}
     Limits.of(limits)
-    check_output(output)
     kind = optimizer_class(optimizer)
+    check_output(output, kind.__name__)
     _check_metric(kind, metric)
     config = load_config(config_file)
     found = load_program(program, signature, state, own_lm=lm is None)
@@ -179,25 +184,40 @@ def follow(handle: OptimizationHandle, output: str | None, quiet: bool, as_json:
         return INTERRUPTED
     except RunInterrupted as interrupted:
         error, best = interrupted, handle.best()
-    saved = None
-    if output is not None and best is not None:
-        best.save(output)
-        saved = output
+    saved = None if output is None or best is None else save(best, output)
     status = handle.status()
     if as_json:
         print_json(status_record(status, handle.candidates()) | {"saved": saved})
     else:
         show_status(status, handle.candidates())
         if saved is not None:
-            say_note(f"the best program{'' if error is None else ' so far'} is in {saved}")
+            what = "data to fine-tune with" if is_data(output) else "best program"
+            say_note(f"the {what}{'' if error is None else ' so far'} is in {saved}")
     if error is not None:
         say_error(f"{error.message}; on the command line: `dspex optimizations resume {handle.run_id}`")
         return FAILED
     return DONE
 
 
-def check_output(output: str | None) -> None:
+def save(best: Any, output: str) -> str:
+    """Save the best program, or the data of one that has them; return where."""
+    if is_data(output):
+        return ", ".join(str(path) for path in best.finetune_data.save(output))
+    best.save(output)
+    return output
+
+
+def is_data(output: str | None) -> bool:
+    """Whether a file is one of data, and not of a program."""
+    return output is not None and output.endswith(".jsonl")
+
+
+def check_output(output: str | None, optimizer: str) -> None:
     """Refuse a file that could not be written when all is paid.
+
+    Args:
+        output: the file; None: there is none.
+        optimizer: the name of its class.
 
     Raises:
         ConfigError: says what is wrong with it.
@@ -205,8 +225,11 @@ def check_output(output: str | None) -> None:
     if output is None:
         return
     path = Path(output)
-    if path.suffix != ".json":
-        raise ConfigError(f"--output is invalid: got {output!r:.100}, expected a name that ends in .json")
+    ending = ".jsonl" if optimizer == BootstrapFinetune.__name__ else ".json"
+    if path.suffix != ending:
+        raise ConfigError(
+            f"--output is invalid: got {output!r:.100}, expected a name that ends in {ending}, for {optimizer}"
+        )
     if not path.absolute().parent.is_dir():
         raise ConfigError(f"--output is invalid: there is no folder {path.absolute().parent}")
 

@@ -5,6 +5,7 @@ from dspex_actors.teleprompt.bootstrap import BootstrapFewShot
 from dspex_actors.teleprompt.copro import COPRO
 from dspex_actors.teleprompt.distributed_bootstrap import DistributedBootstrap
 from dspex_actors.teleprompt.ensemble import Ensemble
+from dspex_actors.teleprompt.finetune.optimizer import BootstrapFinetune
 from dspex_actors.teleprompt.gepa.optimizer import GEPA
 from dspex_actors.teleprompt.knn_few_shot import KNNFewShot
 from dspex_actors.teleprompt.labeled import LabeledFewShot
@@ -20,6 +21,7 @@ __all__ = [
     "AdaptiveOptimizer",
     "BootstrapFewShot",
     "BootstrapFewShotWithRandomSearch",
+    "BootstrapFinetune",
     "DistributedBootstrap",
     "Ensemble",
     "KNNFewShot",

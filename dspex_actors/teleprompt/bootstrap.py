@@ -99,7 +99,7 @@ class BootstrapFewShot(Optimizer):
         teacher_pool: tuple[int, int] | None = None,
     ) -> None:
         """Check the settings."""
-        self.metric = _metric(metric)
+        self.metric = checked_metric(metric)
         self.metric_threshold = _threshold(metric_threshold)
         self.teacher_settings = checked_teacher_settings(teacher_settings)
         self.max_bootstrapped_demos = whole("max_bootstrapped_demos", max_bootstrapped_demos, 0)
@@ -333,7 +333,12 @@ def _checked_pool(pool: Any) -> tuple[int, int] | None:
     return pair[0], pair[1]
 
 
-def _metric(metric: Callable[..., Any] | None) -> Callable[..., Any] | None:
+def checked_metric(metric: Callable[..., Any] | None) -> Callable[..., Any] | None:
+    """Return a metric that is called with a trace, too.
+
+    Raises:
+        ConfigError: it is no function, or cannot be called so.
+    """
     if metric is None:
         return None
     if not callable(metric):

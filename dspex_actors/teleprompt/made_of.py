@@ -19,8 +19,8 @@ from dspex_actors.runs.identity.parts import program_identity
 #: Settings that say how an optimisation is done, shown or limited, and not what it is: it goes on with others, too.
 HOW = frozenset(
     {
-        "callbacks", "display_progress", "display_table", "eval_kwargs", "log_dir", "max_in_flight",
-        "mlflow_attach_existing", "num_threads", "provide_traceback", "stop_callbacks", "teacher_pool",
+        "callbacks", "data_format", "display_progress", "display_table", "eval_kwargs", "log_dir", "max_in_flight",
+        "multitask", "mlflow_attach_existing", "num_threads", "provide_traceback", "stop_callbacks", "teacher_pool",
         "track_best_outputs", "track_stats", "use_cloudpickle", "use_mlflow", "use_wandb", "verbose", "wandb_api_key",
         "wandb_attach_existing", "wandb_init_kwargs", "warn_on_score_mismatch",
     }

@@ -37,6 +37,9 @@ OPTIMIZERS = {
         "distributed_bootstrap:DistributedBootstrap", "demos from all parts of a large trainset, ranked and voted on"
     ),
     "knn": Entry("knn_few_shot:KNNFewShot", "demos chosen for each call, from the nearest examples"),
+    "finetune": Entry(
+        "finetune.optimizer:BootstrapFinetune", "what a teacher answered well becomes data to fine-tune an LM with"
+    ),
     "copro": Entry("copro:COPRO", "an LM proposes instructions, in the light of how earlier ones scored"),
     "simba": Entry("simba.optimizer:SIMBA", "what a program did well and badly becomes demos and rules"),
     "adaptive": Entry(

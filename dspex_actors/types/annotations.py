@@ -18,13 +18,13 @@ def typed_fields(fields: Mapping[str, FieldInfo]) -> dict[str, FieldInfo]:
     return {name: field for name, field in fields.items() if holds_types(field.annotation)}
 
 
-def holds_types(annotation: Any, seen: frozenset[Any] = frozenset()) -> bool:
-    """Tell whether a `Type` or a `History` stands in a type, in the fields of its models too."""
+def holds_types(annotation: Any, seen: frozenset[Any] = frozenset(), kinds: tuple[type, ...] = (Type, History)) -> bool:
+    """Tell whether a `Type` or a `History` (or another kind) stands in a type, in the fields of its models too."""
     if isinstance(annotation, type) and typing.get_origin(annotation) is None:
-        if issubclass(annotation, Type | History):
+        if issubclass(annotation, kinds):
             return True
         if not issubclass(annotation, BaseModel) or annotation in seen:
             return False
         inside = seen | {annotation}
-        return any(holds_types(field.annotation, inside) for field in annotation.model_fields.values())
-    return any(holds_types(part, seen) for part in typing.get_args(annotation))
+        return any(holds_types(field.annotation, inside, kinds) for field in annotation.model_fields.values())
+    return any(holds_types(part, seen, kinds) for part in typing.get_args(annotation))

@@ -48,6 +48,10 @@ def folder(tmp_path, monkeypatch):
         ({"--budget": "-1"}, "budget is invalid: got -1"),
         ({"--max-calls": "0"}, "budget is invalid: got calls=0"),
         ({"-o": "best.txt"}, "--output is invalid: got 'best.txt', expected a name that ends in .json"),
+        (
+            {"--optimizer": "finetune", "-o": "best.json"},
+            "--output is invalid: got 'best.json', expected a name that ends in .jsonl, for BootstrapFinetune",
+        ),
         ({"-o": "nowhere/best.json"}, "--output is invalid: there is no folder"),
         ({"--lm": None}, "no LM to ask"),
         ({"--optimizer": "bootstrap", "--prompt-lm": "embedded/nearest"}, "BootstrapFewShot asks no LM for proposals"),

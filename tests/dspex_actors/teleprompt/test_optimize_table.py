@@ -16,7 +16,7 @@ SETTINGS = {"gepa": {"max_metric_calls": 5}, "simba": {"bsize": 2}, "mipro": {"a
 MADE_WITH_METRIC = {"random_search", "distributed_bootstrap", "mipro", "simba", "gepa"}
 TAKE_VALSET = {"random_search", "mipro", "gepa", "adaptive"}
 #: These may go without a metric.
-NEED_NONE = {"labeled", "bootstrap", "knn"}
+NEED_NONE = {"labeled", "bootstrap", "finetune", "knn"}
 
 
 def metric(example, prediction, trace=None):

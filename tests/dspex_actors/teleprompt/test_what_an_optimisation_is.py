@@ -8,7 +8,7 @@ from importlib import import_module
 import pytest
 
 import dspex_actors as dspex
-from dspex_actors import GEPA, SIMBA, AdaptiveOptimizer, Example, MIPROv2, Predict, teleprompt
+from dspex_actors import GEPA, SIMBA, AdaptiveOptimizer, BootstrapFinetune, Example, MIPROv2, Predict, teleprompt
 from dspex_actors.journal.sameness import differences
 from dspex_actors.teleprompt.book import spec_of
 from dspex_actors.teleprompt.made_of import told_as
@@ -95,6 +95,8 @@ CHANGES = {
     "failure_score": (0.1, 0.2),
     "perfect_score": (2.0, 3.0),
     "k": (2, 3),
+    "adapter": (dspex.ChatAdapter(), dspex.JSONAdapter()),
+    "exclude_demos": (True, False),
     # of compile
     "sample": (True, False),
     "teacher": (STUDENT.deepcopy(), TEACHER),
@@ -113,6 +115,8 @@ CHANGES = {
 }
 #: Arguments that do not: how fast, how much of it is shown or written where, how long at most.
 DO_NOT = {
+    "data_format": ("openai", "gemini"),
+    "multitask": (True, False),
     "num_threads": (2, 3),
     "track_stats": (True, False),
     "verbose": (True, False),
@@ -128,7 +132,12 @@ DO_NOT = {
     "provide_traceback": (True, False),
 }
 #: What is None always, and what they are given elsewhere.
-NOTHING = {(GEPA, "code_proposer"), (GEPA, "teacher"), (MIPROv2, "requires_permission_to_run")}
+NOTHING = {
+    (BootstrapFinetune, "train_kwargs"),
+    (GEPA, "code_proposer"),
+    (GEPA, "teacher"),
+    (MIPROv2, "requires_permission_to_run"),
+}
 ELSEWHERE = frozenset({"self", "student", "trainset", "options", *Options.__annotations__})
 #: What they need beside an argument.
 NEEDED = {
