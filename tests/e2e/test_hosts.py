@@ -91,6 +91,7 @@ def test_a_node_starts_into_a_cluster_is_cordoned_drained_and_gone(places, one_m
     wait_until_whole(places)
 
 
+@pytest.mark.soak
 def test_a_node_that_is_started_again_is_what_it_was_and_back_in_its_cluster(places, one_more):
     words = ["--join", places[0].address, "--name", "again", "--host", "127.0.0.190", "--label", "gpu=1"]
     first = json.loads(dspex_at(one_more, "start", *words, "--role", "worker", "--workers", "1", "--json").stdout)

@@ -328,7 +328,7 @@ def swap_under_load(system, modules, swaps, callers, kills=()):
 
 
 def test_no_call_is_lost_or_half_swapped_and_a_manager_may_be_killed_in_the_middle(system, modules):
-    answers = swap_under_load(system, modules, range(2, 27), callers=4, kills={5, 12, 13, 20})
+    answers = swap_under_load(system, modules, range(2, 15), callers=4, kills={5, 10})
     assert len({each[3] for each in answers}) > 1
 
 

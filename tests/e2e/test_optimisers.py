@@ -29,7 +29,7 @@ system = pytest.fixture(connected)
 
 @pytest.mark.parametrize(
     ("program", "breadth", "depth"),
-    [pytest.param(*one, marks=pytest.mark.soak) if one == ("Two", 4, 3) else one for one in COPRO_OF_DSPY],
+    [pytest.param(*each, marks=pytest.mark.soak) if each[0] == "Two" else each for each in COPRO_OF_DSPY],
 )
 def test_copro_chooses_what_dspy_chooses(system, program, breadth, depth):
     words, score, calls = COPRO_OF_DSPY[program, breadth, depth]

@@ -15,8 +15,9 @@ import dspex_actors as dspex
 ASKED = {"mipro": (478, 14), "simba": (241, 0)}
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(500)
-@pytest.mark.parametrize(("what", "case"), [("mipro", "light"), pytest.param("simba", "one", marks=pytest.mark.soak)])
+@pytest.mark.parametrize(("what", "case"), [("mipro", "light"), ("simba", "one")])
 def test_whatever_is_killed_it_goes_on_chooses_as_dspy_and_asks_little_twice(shared_host, tmp_path, what, case):
     book, (undisturbed, ahead) = tmp_path / "book", ASKED[what]
 

@@ -25,6 +25,7 @@ def parts(system, run_id):
     return {part.run_id: system.journal.get_run(part.run_id) for part in system.journal.parts_of(run_id)}
 
 
+@pytest.mark.soak
 def test_they_are_written_once_and_an_optimisation_that_began_with_copies_goes_on_as_views(shared_host, monkeypatch):
     written = []
     for module in (shared, spools):

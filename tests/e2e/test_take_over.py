@@ -70,6 +70,7 @@ def test_the_run_of_a_node_that_is_gone_goes_on_at_another_and_each_example_has_
     assert set(result.nodes) == {"a", "b"}
 
 
+@pytest.mark.soak
 def test_the_run_of_a_node_that_is_killed_and_back_before_anybody_has_taken_it_goes_on(joined, server):
     system = System(Node.attach(joined.nodes["a"].data_dir), server.lm(), own=False)
     run = system.start_run(

@@ -89,7 +89,13 @@ PRINTED = {
 }
 
 
-@pytest.mark.parametrize("word", PRINTED)
+#: They optimise, for seconds each.
+LONG = {"dspex.MIPROv2(", "dspex.SIMBA(", "max_metric_calls=12"}
+
+
+@pytest.mark.parametrize(
+    "word", [pytest.param(word, marks=pytest.mark.soak) if word in LONG else word for word in PRINTED]
+)
 def test_a_snippet_of_the_docs_runs_and_prints_what_it_says(word, tmp_path):
     (snippet,) = [each for each in SNIPPETS if word in each]
     (tmp_path / "snippet.py").write_text(snippet)

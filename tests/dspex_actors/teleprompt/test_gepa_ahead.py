@@ -39,7 +39,9 @@ def evaluations(made):
     return sum(isinstance(step, Observe) for step in made)
 
 
-@pytest.mark.parametrize("name", ["answers that cannot be read", "all at once, on the trainset"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("answers that cannot be read", marks=pytest.mark.soak), "all at once, on the trainset"]
+)
 def test_little_is_asked_in_vain_and_the_same_chosen(name, monkeypatch):
     best, made = carried(gepa(CASES[name]), monkeypatch)
     monkeypatch.setattr(ahead_module, "MOST_TRIES", 0)
