@@ -81,6 +81,7 @@ PRINTED = {
     "dspex.MIPROv2(": " 7\n",
     "dspex.SIMBA(": " programs compared\n",
     "max_metric_calls=12": "True\n",
+    "dspex.BootstrapFinetune(": "<8 conversations to fine-tune with, as openai> [PosixPath('data.jsonl')]\n",
     '"right": prediction.team': (
         "50.0 {'right': 50.0, 'short': 100.0} (0.0, 100.0)\n{'right': 1.0, 'short': 1.0} One word, please.\n"
     ),
