@@ -1,4 +1,4 @@
-"""Record what DSPy's MIPROv2, SIMBA and GEPA choose with scripted answers: tests compare ours with it.
+"""Record what five of DSPy's optimisers choose with scripted answers: tests compare ours with it.
 
 It needs a Python with DSPy 3.4.1 and Optuna 5.0 in it, which the project's own has not:
 
@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import dspy  # type: ignore[import-not-found,unused-ignore]
-from cases import GEPA, MIPRO, SIMBA  # type: ignore[import-not-found,unused-ignore]
+from cases import COPRO, GEPA, MIPRO, RANDOM, SIMBA  # type: ignore[import-not-found,unused-ignore]
 from scripted_answers import feedback, text  # type: ignore[import-not-found,unused-ignore]
 
 
@@ -29,11 +29,18 @@ class Scripted(dspy.BaseLM):  # type: ignore[misc,no-any-unimported,unused-ignor
 
     def forward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
         """Answer."""
-        rollout = {**self.kwargs, **kwargs}.get("rollout_id") or 0
-        message = SimpleNamespace(content=text(messages, rollout), role="assistant")
-        choice = SimpleNamespace(index=0, finish_reason="stop", message=message)
+        params = {**self.kwargs, **kwargs}
+        rollout = params.get("rollout_id") or 0
+        choices = [
+            SimpleNamespace(
+                index=place,
+                finish_reason="stop",
+                message=SimpleNamespace(content=text(messages, rollout + place), role="assistant"),
+            )
+            for place in range(params.get("n") or 1)
+        ]
         usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-        return SimpleNamespace(choices=[choice], usage=usage, model="scripted")
+        return SimpleNamespace(choices=choices, usage=usage, model="scripted")
 
 
 class Two(dspy.Module):  # type: ignore[misc,no-any-unimported,unused-ignore]
@@ -79,6 +86,31 @@ def chosen(program: Any) -> list[Any]:
         [one.signature.instructions, [[demo["question"], "augmented" in demo.keys()] for demo in one.demos]]  # noqa: SIM118
         for one in program.predictors()
     ]
+
+
+def random_search(case: dict[str, Any]) -> dict[str, Any]:
+    """Record what BootstrapFewShotWithRandomSearch does."""
+    optimizer = dspy.BootstrapFewShotWithRandomSearch(metric=is_yes, num_threads=1, **case["settings"])
+    best = optimizer.compile(
+        {"One": One, "Two": Two}[case["program"]](),
+        trainset=questions(*case["train"]),
+        valset=questions(*case["val"]) if case["val"] else None,
+        **case["compile"],
+    )
+    candidates = [[one["score"], one["seed"], chosen(one["program"])] for one in best.candidate_programs]
+    return {"chosen": chosen(best), "candidates": candidates}
+
+
+def copro(case: dict[str, Any]) -> dict[str, Any]:
+    """Record what COPRO does."""
+    optimizer = dspy.COPRO(metric=is_yes, **case["settings"])
+    best = optimizer.compile(
+        {"One": One, "Two": Two}[case["program"]](), trainset=questions(*case["train"]), eval_kwargs={"num_threads": 1}
+    )
+    names = ("score", "instruction", "prefix", "depth")
+    candidates = [[*(one[name] for name in names), chosen(one["program"])] for one in best.candidate_programs]
+    stats = [list(getattr(best, name, {}).values()) for name in ("results_best", "results_latest")]
+    return {"chosen": chosen(best), "candidates": candidates, "total_calls": best.total_calls, "stats": stats}
 
 
 def mipro(case: dict[str, Any]) -> dict[str, Any]:
@@ -146,6 +178,8 @@ def main() -> None:
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
     with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):
         found = {
+            "random": {name: random_search(case) for name, case in RANDOM.items()},
+            "copro": {name: copro(case) for name, case in COPRO.items()},
             "mipro": {name: mipro(case) for name, case in MIPRO.items()},
             "simba": {name: simba(case) for name, case in SIMBA.items()},
             "gepa": {name: gepa(case) for name, case in GEPA.items()},

@@ -7,13 +7,13 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parent / "data" / "dspy"))
 
-from cases import GEPA, MIPRO, SIMBA
+from cases import COPRO, GEPA, MIPRO, RANDOM, SIMBA
 from scripted_answers import feedback, text
 
 import dspex_actors as dspex
 from dspex_actors.teleprompt.gepa import ScoreWithFeedback
 
-__all__ = ["GEPA", "MIPRO", "SIMBA"]
+__all__ = ["COPRO", "GEPA", "MIPRO", "RANDOM", "SIMBA"]
 
 #: Written by benchmarks/dspy_choices.py.
 CHOICES = json.loads((Path(__file__).parent / "data" / "dspy" / "choices.json").read_text())
@@ -79,6 +79,27 @@ def chosen(program):
         [one.signature.instructions, [[demo["question"], "augmented" in demo] for demo in one.demos]]
         for one in program.predictors()
     ]
+
+
+def random_search(name, **options):
+    """Make what DSPy's random search was recorded with, and return a call of its `compile`."""
+    case = RANDOM[name]
+    optimizer = dspex.BootstrapFewShotWithRandomSearch(metric=is_yes, **case["settings"])
+    given = {
+        "trainset": questions(*case["train"]),
+        "valset": questions(*case["val"]) if case["val"] else None,
+        **case["compile"],
+        **options,
+    }
+    return optimizer, lambda: optimizer.compile(PROGRAMS[case["program"]](), **given)
+
+
+def copro(name, **options):
+    """Make what DSPy's COPRO was recorded with, and return a call of its `compile`."""
+    case = COPRO[name]
+    optimizer = dspex.COPRO(metric=is_yes, **case["settings"])
+    given = {"trainset": questions(*case["train"]), **options}
+    return optimizer, lambda: optimizer.compile(PROGRAMS[case["program"]](), **given)
 
 
 def mipro(name, settings=None, **options):

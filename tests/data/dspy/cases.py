@@ -1,5 +1,35 @@
 """What DSPy's optimisers were run with, and ours are: see benchmarks/dspy_choices.py, which wrote choices.json."""
 
+RANDOM = {
+    "one": {
+        "program": "One",
+        "settings": {"max_bootstrapped_demos": 3, "max_labeled_demos": 5, "num_candidate_programs": 6},
+        "train": (0, 30),
+        "val": (100, 120),
+        "compile": {},
+    },
+    "two predictors, on the trainset": {
+        "program": "Two",
+        "settings": {"max_bootstrapped_demos": 4, "max_labeled_demos": 4, "num_candidate_programs": 5},
+        "train": (0, 40),
+        "val": None,
+        "compile": {"labeled_sample": False},
+    },
+    "some seeds, until a score": {
+        "program": "One",
+        "settings": {"max_bootstrapped_demos": 2, "num_candidate_programs": 8, "stop_at_score": 60.0},
+        "train": (0, 30),
+        "val": (100, 120),
+        "compile": {"restrict": [-2, 1, 2, 4, 5, 7]},
+    },
+}
+
+COPRO = {
+    "one": {"program": "One", "settings": {"breadth": 9, "depth": 3, "track_stats": True}, "train": (0, 30)},
+    "two predictors": {"program": "Two", "settings": {"breadth": 4, "depth": 3, "track_stats": True}, "train": (0, 25)},
+    "one round": {"program": "Two", "settings": {"breadth": 6, "depth": 1}, "train": (0, 40)},
+}
+
 MIPRO = {
     "light": {
         "program": "One",
