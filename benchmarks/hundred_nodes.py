@@ -50,8 +50,8 @@ class Started:
     pid: int
 
 
-def start(folder: Path, number: int, first: Started | None, lifeline: int) -> Started:
-    """Start a node; it ends with this program."""
+def start(folder: Path, number: int, first: Started | None, lifeline: int, workers: int) -> Started:
+    """Start a node with so many workers; it ends with this program."""
     place = folder / f"node-{number}"
     place.mkdir(mode=0o700)
     if first is not None:
@@ -61,10 +61,10 @@ def start(folder: Path, number: int, first: Started | None, lifeline: int) -> St
         name=f"node-{number}",
         host=f"127.0.{10 + number // NET}.{1 + number % NET}",
         data_dir=str(place),
-        app_config=AppConfig(workers=1).to_dict(),
+        app_config=AppConfig(workers=workers).to_dict(),
         join=None if first is None else first.address,
         role=role,
-        **started_as(role, 1),
+        **started_as(role, workers),
     )
     for tried in range(1, TRIES + 1):
         try:
@@ -78,14 +78,14 @@ def start(folder: Path, number: int, first: Started | None, lifeline: int) -> St
 
 
 @contextlib.contextmanager
-def nodes(count: int) -> Iterator[list[Started]]:
+def nodes(count: int, workers: int = 1) -> Iterator[list[Started]]:
     """Give so many nodes that have joined; none of their processes is left."""
     read, write = os.pipe()
     with home() as folder, ThreadPoolExecutor(AT_ONCE) as pool:
-        first = start(Path(folder), 0, None, read)
+        first = start(Path(folder), 0, None, read, workers)
         started = [first]
         try:
-            started += pool.map(lambda number: start(Path(folder), number, first, read), range(1, count))
+            started += pool.map(lambda number: start(Path(folder), number, first, read, workers), range(1, count))
             yield started
         finally:
             everyone = [pid for node in started for pid in (node.pid, *processes.descendants(node.pid))]

@@ -161,7 +161,7 @@ def memory(node):
 def test_idle_nodes_are_no_larger_than_they_were(tmp_path):
     """A worker has at most six processes and 60 MB, a full node with two workers in the same cluster twelve.
 
-    A full node is to have 130 MB; it has 167 (docs/cluster.md says where), and this keeps it from growing.
+    A full node is to have 130 MB; it has 161 (docs/cluster.md says where), and this keeps it from growing.
     """
     with contextlib.closing(Joined(tmp_path, 1, first=21, workers=2, net="127.0.10")) as nodes:
         nodes.start(role="worker")
@@ -170,4 +170,4 @@ def test_idle_nodes_are_no_larger_than_they_were(tmp_path):
     assert worker[0] <= 6
     assert worker[1] <= 60 * SHARED
     assert full[0] <= 12
-    assert full[1] <= 155 * SHARED
+    assert full[1] <= 150 * SHARED
