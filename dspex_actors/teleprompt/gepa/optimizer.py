@@ -22,10 +22,11 @@ from dspex_actors.foundation.config_errors import ConfigTypeError, ConfigValueEr
 from dspex_actors.foundation.files import replaced
 from dspex_actors.lm.base import BaseLM
 from dspex_actors.teleprompt.asking import asking
-from dspex_actors.teleprompt.gepa.adapter import Adapter, Task
+from dspex_actors.teleprompt.gepa.adapter import Adapter
 from dspex_actors.teleprompt.gepa.ahead import foreseeing
 from dspex_actors.teleprompt.gepa.instructions import InstructionProposer
 from dspex_actors.teleprompt.gepa.kwargs import check_selection, check_selector, checked_kwargs
+from dspex_actors.teleprompt.gepa.proposals import Foresees, Task
 from dspex_actors.teleprompt.gepa.reflection import Scoring, takes
 from dspex_actors.teleprompt.gepa.result import GEPAResult
 from dspex_actors.teleprompt.optimizer import Optimizer, Options, Program
@@ -247,11 +248,18 @@ class GEPA(Optimizer):
             self.add_format_failure_as_feedback,
             self.warn_on_score_mismatch,
             frozenset(id(example) for example in valset if id(example) not in reflected),
+            self._foresees(),
+            is_watched=bool(self.gepa_kwargs.get("callbacks")),
         )
         # DSPy's arithmetic: without a valset the trainset counts once.
         calls = self._budget(student, len(trainset), 0 if valset is trainset and self.auto is None else len(valset))
         rng = random.Random(self.seed)  # noqa: S311 - has to be repeatable, not secret
-        return asking(lambda ask: self._evolve(Adapter(task, ask, rng), trainset, valset, calls))
+        return asking(lambda ask: self._evolve(Adapter(task, ask, rng, calls), trainset, valset, calls))
+
+    def _foresees(self) -> Foresees | None:
+        if not isinstance(self.component_selector, str):
+            return None  # a function of the user's is called as often as gepa calls it
+        return Foresees(self.component_selector, self.perfect_score if self.skip_perfect_score else None)
 
     def _evolve(self, adapter: Adapter, trainset: list[Example], valset: list[Example], calls: int) -> Any:
         """Have the engine do its work; in its thread."""

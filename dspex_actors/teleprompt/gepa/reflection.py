@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dspex_actors.example import Example, Prediction
@@ -47,6 +48,16 @@ class Scoring:
 def words(score: float) -> str:
     """Return the feedback of a metric that gives none."""
     return f"The score is {score:g}."
+
+
+def told(feedback: Any, score: float) -> str:
+    """Return the feedback of a metric as it is shown.
+
+    Args:
+        feedback: that; None: it gave none.
+        score: of the whole.
+    """
+    return words(score) if feedback is None else str(feedback)
 
 
 class Feedback(Module):
@@ -98,6 +109,50 @@ class Feedback(Module):
         gold = Example(example).with_inputs(*inputs)
         value = await Metric(self.ask)(gold, Prediction(prediction), calls, name, [calls[at]])
         return Prediction(score=check_score(value), feedback=beside(value).get("feedback"))
+
+
+class Reflecting(Module):
+    """Asks the metric for feedback on calls of a predictor, and then for an instruction: in one go.
+
+    Args:
+        programs: candidates.
+        metric: takes five arguments.
+        proposer: of instructions; its predictors have their LM.
+    """
+
+    def __init__(self, programs: Sequence[Module], metric: Callable[..., Any], proposer: Module) -> None:
+        """Keep them."""
+        self.feedback = [Feedback(program, metric) for program in programs]
+        self.proposer = proposer
+
+    async def aforward(
+        self,
+        current_instruction: str,
+        examples_with_feedback: list[dict[str, Any]],
+        questions: list[dict[str, Any] | None],
+        scores: list[float],
+        program: int,
+    ) -> Prediction:
+        """Ask, and return a prediction with `new_instruction`, and the `scores` that the metric gave on the way.
+
+        Args:
+            current_instruction: of the predictor.
+            examples_with_feedback: what is shown; without feedback where the metric is asked.
+            questions: what the metric is asked on each (see `Feedback.row`); None: nothing.
+            scores: of each as a whole.
+            program: which candidate it is.
+        """
+        said = await asyncio.gather(*(self._ask(program, question) for question in questions))
+        shown = [
+            row if one is None else row | {"Feedback": told(one.feedback, score)}
+            for row, one, score in zip(examples_with_feedback, said, scores, strict=True)
+        ]
+        proposed = await self.proposer.acall(current_instruction=current_instruction, examples_with_feedback=shown)
+        given = [None if one is None else one.score for one in said]
+        return Prediction(new_instruction=proposed.new_instruction, scores=given)
+
+    async def _ask(self, program: int, question: dict[str, Any] | None) -> Prediction | None:
+        return None if question is None else await self.feedback[program].acall(**question)
 
 
 class Proposing(Module):

@@ -15,6 +15,7 @@ from scripted_answers import number, text
 
 import dspex_actors as dspex
 from dspex_actors.teleprompt.gepa import FailedPrediction, InstructionProposer
+from dspex_actors.teleprompt.gepa.reflection import Feedback, Reflecting
 from dspex_actors.teleprompt.gepa.trajectories import choose, trajectories
 from dspex_actors.teleprompt.steps import Ask, Observe, Observed
 
@@ -101,7 +102,72 @@ def test_a_proposal_that_cannot_be_read_is_asked_for_once_more_and_left_out(monk
         best, made = compiled(SMALL, monkeypatch)
     assert len(best.detailed_results.candidates) == 1
     proposals = [step.rows for step in made if isinstance(step, Ask) and "current_instruction" in step.rows[0]]
-    assert proposals[0] == proposals[1]
+    first, second = ([row["Inputs"] for row in rows[0]["examples_with_feedback"]] for rows in proposals[:2])
+    assert first == second
+    # Should it have been the metric that failed, it is asked by itself.
+    assert "questions" in proposals[0][0]
+    assert "questions" not in proposals[1][0]
+    assert None not in [row["Feedback"] for row in proposals[1][0]["examples_with_feedback"]]
+
+
+def test_a_metric_that_fails_on_a_single_call_is_asked_by_itself_and_what_is_proposed_is_shown_the_score(
+    lm, monkeypatch
+):
+    def fails(gold, pred, trace=None, pred_name=None, pred_trace=None):
+        if pred_name is not None:
+            raise dspex.ConfigError("no feedback")
+        return with_feedback(gold, pred)
+
+    best, made = compiled(SMALL, monkeypatch, fails)
+    asked = [step.rows for step in made if isinstance(step, Ask) and "current_instruction" in step.rows[0]]
+    plain = [row for rows in asked for row in rows if "questions" not in row]
+    assert {one["Feedback"] for row in plain for one in row["examples_with_feedback"]} <= {
+        "The score is 0.",
+        "The score is 1.",
+    }
+    assert plain
+    assert len(best.detailed_results.candidates) > 1
+
+
+def test_who_looks_at_what_is_shown_sees_the_feedback(lm, monkeypatch):
+    seen = []
+
+    class Watching:
+        def on_reflective_dataset_built(self, event):
+            seen.extend(row["Feedback"] for rows in event["dataset"].values() for row in rows)
+
+    compiled(SMALL, monkeypatch, gepa_kwargs={"callbacks": [Watching()]})
+    assert seen
+    assert None not in seen
+
+
+def test_a_metric_that_asks_an_lm_asks_that_of_the_optimisation_and_the_proposer_its_own(monkeypatch):
+    judge, proposing = Scripted(lambda messages, rollout=0: judge_says), Scripted()
+    judge_says = "[[ ## verdict ## ]]\nyes\n\n[[ ## completed ## ]]"
+
+    def judged(gold, pred, trace=None, pred_name=None, pred_trace=None):
+        said = dspex.Predict("question -> verdict")(question="well?").verdict if pred_name is not None else ""
+        return {"score": float(is_yes(gold, pred)), "feedback": said}
+
+    reflecting = Reflecting([One()], judged, with_lm(InstructionProposer(), proposing))
+    row = {"Inputs": {}, "Generated Outputs": {}, "Feedback": None}
+    seen = {"example": dspex.Example(question="q", answer="yes").with_inputs("question"), "names": ["say"]}
+    seen |= {"prediction": dspex.Prediction(answer="yes"), "trace": [(None, {}, dspex.Prediction(answer="yes"))]}
+    with dspex.context(lm=judge):
+        came = reflecting(
+            current_instruction="Answer it.",
+            examples_with_feedback=[row, {**row, "Feedback": "known"}],
+            questions=[Feedback.row(seen, "say", 0), None],
+            scores=[1.0, 0.0],
+            program=0,
+        )
+    assert (came.scores, judge.asked, proposing.asked) == ([1.0, None], 1, 1)
+    assert came.new_instruction
+
+
+def with_lm(program, lm):
+    program.set_lm(lm)
+    return program
 
 
 def test_a_step_that_fails_ends_it_and_no_iteration_swallows_it(lm, monkeypatch):
