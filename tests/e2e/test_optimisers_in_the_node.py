@@ -4,7 +4,7 @@ import optimised
 import pytest
 from e2e_kit import lines, until
 from optimised import Scripted
-from optimised_kit import CHOICES, Booked, chosen, given
+from optimised_kit import CHOICES, PROGRAMS, Booked, chosen, given, questions, with_feedback
 
 import dspex_actors as dspex
 
@@ -91,6 +91,48 @@ def test_what_has_no_record_of_dspys_ends_as_an_undisturbed_one(shared_host, tmp
         assert optimised.chosen(handle.wait(300)) == expected
     # Who is beaten is stopped sooner or later, and bootstraps run ahead more or less far.
     assert lines(books[1]) <= 1.25 * whole + len(PARTS) * IN_FLIGHT
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("part", ["optimise:", "run:"])
+def test_gepa_that_is_killed_while_a_try_ahead_is_under_way_chooses_the_same_and_asks_little_twice(
+    shared_host, tmp_path, part
+):
+    examples, books = questions(0, 36), [tmp_path / "undisturbed", tmp_path / "killed"]
+
+    def begun(system, run_id):
+        data = {"trainset": examples[:20], "valset": examples[20:]}
+        optimizer = dspex.GEPA(with_feedback, max_metric_calls=80)
+        return system.start_optimization(optimizer, PROGRAMS["One"](), run_id=run_id, max_in_flight=4, **data)
+
+    def ahead():
+        """A run of more than one try, and of fewer examples than a valset, of which some are asked and some are not."""
+        for one in journal.parts_of(run_id):
+            row = journal.get_run(one.run_id)
+            if row.state == "running" and 3 < (row.spec.total or 0) < 16 and lines(books[1]) > sum_of_others(row):
+                return row.run_id
+        return None
+
+    def outcome(handle):
+        best, status = chosen(handle.wait(100)), handle.status()
+        return best, status.best, status.best_score, status.candidates
+
+    def sum_of_others(row):
+        return sum(one.asked for one in journal.parts_of(run_id) if one.run_id != row.run_id)
+
+    with dspex.connect(home=shared_host.home, lm=Booked(str(books[0]))) as system:
+        handle = begun(system, f"undisturbed ahead {part}")
+        expected = outcome(handle)
+    with dspex.connect(home=shared_host.home, lm=Booked(str(books[1]), 0.2)) as system:
+        journal, run_id = system.journal, f"killed ahead {part}"
+        handle = begun(system, run_id)
+        under_way = until(ahead, 60)
+        assert shared_host.kill(part if part == "optimise:" else f"run:{under_way}", system.node)
+        assert journal.get_run(under_way).done < journal.get_run(under_way).spec.total
+        assert outcome(handle) == expected
+    # Its worker has kept what was in flight: up to four.
+    assert lines(books[0]) <= lines(books[1]) <= lines(books[0]) + 4
 
 
 @pytest.mark.soak
