@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from dspex_actors.client.inputs import check_has_lm, check_program, code_of
-from dspex_actors.dspy.program import as_program
+from dspex_actors.dspy.program import as_lm, as_program
 from dspex_actors.ecosystem.handle import EcosystemHandle, start_ecosystem
 from dspex_actors.ecosystem.inference.alerts import Alert, check_alerts
 from dspex_actors.ecosystem.inference.handle import InferenceEcosystem, find_any
@@ -129,7 +129,7 @@ class Ecosystems:
         seconds = check_deadline(deadline)
         strategy, ttl, size = check_cache(cache_strategy, cache_ttl, cache_bytes)
         steps, thresholds = named(transformations), check_alerts(alerts)
-        lm = lm or settings.around("lm") or self.lm or settings.lm
+        lm = as_lm(lm or settings.around("lm") or self.lm or settings.lm)
         check_has_lm(program, lm, NO_LM)
         id_ = uuid.uuid4().hex[:8] if id is None else id
         check = OutputCheck(output_rules(program))

@@ -21,7 +21,7 @@ from dspex_actors.client.result import Result
 from dspex_actors.client.system import System, current_system
 from dspex_actors.client.where import check_where
 from dspex_actors.data.opening import open_dataset
-from dspex_actors.dspy.program import as_program
+from dspex_actors.dspy.program import as_lm, as_program
 from dspex_actors.ecosystem.inference.plan import check_deadline, check_flag
 from dspex_actors.errors import ConfigError
 from dspex_actors.foundation.checks import whole
@@ -104,7 +104,7 @@ def stream_inference(
         raise ConfigError(
             f"the inputs are invalid: got {inputs!r:.100}, expected an iterable of dicts or Examples, or a path"
         )
-    lm = lm or settings.around("lm") or at.lm or settings.lm
+    lm = as_lm(lm or settings.around("lm") or at.lm or settings.lm)
     check_has_lm(program, lm, NO_LM)
     stream_id = f"stream:{uuid.uuid4().hex[:8]}"
     job = Job(

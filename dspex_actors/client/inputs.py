@@ -83,7 +83,7 @@ def check_called(program: Any, metric: Any) -> None:
     check_object(metric, "metric")
     check_program(program)
     if not callable(metric):
-        raise ConfigError(f"metric takes a function metric(example, prediction, trace=None), got {metric!r}")
+        raise ConfigError(f"metric takes a function metric(example, prediction, trace=None), got {metric!r:.80}")
     try:
         signature = inspect.signature(metric)
     except (TypeError, ValueError):

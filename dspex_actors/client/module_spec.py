@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from dspex_actors.cache.key import pack_inputs
 from dspex_actors.client.inputs import check_has_lm, check_program, code_of
-from dspex_actors.dspy.program import as_program
+from dspex_actors.dspy.program import as_lm, as_program
 from dspex_actors.ecosystem.inference.rules import InputRules, OutputCheck, input_rules, output_rules
 from dspex_actors.errors import ConfigError
 from dspex_actors.foundation.codec import CodecError
@@ -47,6 +47,7 @@ def packed_program(program: Any, lm: Any) -> Packed:
     Raises:
         ConfigError: it cannot be sent, or would have no LM.
     """
+    lm = as_lm(lm)
     check_has_lm(program, lm, NO_LM)
     rules = input_rules(program)
     around = pack_around(

@@ -274,7 +274,7 @@ class Optimisations:
         self._check_open()
         original, student = student, as_student(student)
         trainset, valset = examples_of(trainset), examples_of(valset)
-        lm = asked(lm) or program_settings.around("lm") or self.lm or program_settings.lm
+        lm = asked(lm or program_settings.around("lm") or self.lm or program_settings.lm)
         if lm is None and student is not original:
             lm = default_lm()
         plan = find(PLAN)(optimizer, student, trainset, valset, budget, run_id, lm, options, unknown_price)

@@ -22,6 +22,7 @@ from dspex_actors.client.progress import RunProgress
 from dspex_actors.client.result import EvaluationResult
 from dspex_actors.client.spools import drop_others, kept_if_well, place
 from dspex_actors.data.opening import from_descriptor, open_dataset
+from dspex_actors.dspy.program import as_lm
 from dspex_actors.errors import ConfigError, DspexError, RunFailed, RunInterrupted, from_record
 from dspex_actors.foundation.codec import gathering_classes
 from dspex_actors.foundation.home import default_data_dir
@@ -170,7 +171,7 @@ class System(NodeParts, Ecosystems, Optimisations):
             RunInterrupted: the node is gone.
         """
         self._check_open()
-        lm = lm or program_settings.around("lm") or self.lm or program_settings.lm
+        lm = as_lm(lm or program_settings.around("lm") or self.lm or program_settings.lm)
         check_has_lm(program, lm)
         check_prices(self.node, program, lm, settings or {})
         run_id = new_run_id(kind) if run_id is None else check_run_id(run_id)

@@ -149,6 +149,22 @@ def our_lm(dspy: Any, lm: Any) -> Any:
         return lm
     from dspex_actors.dspy.lm import LM
 
+    return LM(_made_of(lm))
+
+
+def as_lm(lm: Any) -> Any:
+    """Return the LM of ours that is asked for a `dspy.LM`; anything else as it is.
+
+    So its key goes into no journal, and limits, cache and cost are ours.
+
+    Raises:
+        ConfigError: its key is not in the environment, or a setting is none of ours.
+    """
+    kind = getattr(sys.modules.get("dspy"), "LM", None)
+    return _made_of(lm) if kind is not None and type(lm) is kind else lm
+
+
+def _made_of(lm: Any) -> ours.LM:
     told = {_RENAMED.get(name, name): value for name, value in lm.kwargs.items() if name not in _DROPPED}
     told = {name: value for name, value in told.items() if value is not None}
     if "api_key" in told:
@@ -156,7 +172,7 @@ def our_lm(dspy: Any, lm: Any) -> Any:
     if lm.model_type != "chat":
         told["model_type"] = lm.model_type
     try:
-        return LM(ours.LM(lm.model, cache=lm.cache, **told))
+        return ours.LM(lm.model, cache=lm.cache, **told)
     except ConfigError as error:
         raise ConfigError(f"dspy.LM({lm.model!r}) cannot be asked from here: {error.message}") from None
 

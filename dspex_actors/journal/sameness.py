@@ -99,6 +99,9 @@ def _what(there: RunSpec, asked: RunSpec, part: str) -> str:
     if there.identity is None or asked.identity is None:
         return ""
     old, new = there.identity.get(part, {}), asked.identity.get(part, {})
+    kinds = [spec.settings.get("optimizer") for spec in (there, asked)]
+    if part == "settings" and kinds[0] != kinds[1] and None not in kinds:  # all of its settings are others, too
+        return f" (optimizer was {kinds[0]} and is {kinds[1]})"
     changed = [_change(name, old.get(name), new.get(name)) for name in sorted({*old, *new})]
     named = [text for text in changed if text]
     more = len(named) - NAMED

@@ -142,6 +142,8 @@ def test_the_valset_and_what_compile_is_given_are_parts_of_what_an_optimisation_
     teachers = [made(num_trials=4, minibatch=False, teacher=STUDENT.deepcopy()) for _ in range(2)]
     assert differences(*teachers) == []
     assert differences(plain, teachers[0]) == ["settings (teacher is new)"]
+    other = plan(SIMBA(metric=metric), STUDENT, TRAIN * 40, None, None, "m", None, {}).spec
+    assert "settings (optimizer was MIPROv2 and is SIMBA)" in differences(plain, other)
 
 
 def test_what_compile_itself_was_given_is_known_to_its_book(monkeypatch):
