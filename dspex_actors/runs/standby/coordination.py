@@ -6,6 +6,7 @@ With an optimisation that the node carries out come the runs of its steps: they 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import time
 from collections import deque
@@ -266,7 +267,8 @@ class Coordination:
 
     async def _attend(self) -> None:
         while not self._over:
-            self.note()
+            with contextlib.suppress(JournalError):  # what is there is looked at again
+                self.note()
             self._choose()
             self._leave_out_slow()
             await self._agree()

@@ -16,6 +16,7 @@ from dspex_actors.journal.family import rest_of
 from dspex_actors.journal.records import RunRow
 from dspex_actors.journal.sameness import is_nodes_own
 from dspex_actors.runs.datasets.store import Copies
+from dspex_actors.runs.messages import Note
 from dspex_actors.runs.standby.claiming import Claiming
 from dspex_actors.runs.standby.claims import lease_of, may_claim
 from dspex_actors.runs.standby.led import Led
@@ -131,6 +132,11 @@ class Looking:
                 self._said[row.run_id] = str(error)
                 told = "a run is not taken over: its dataset is not here"
                 self._keeper.log.warning(told, run=row.run_id, why=str(error))
+                trouble = (
+                    f"nobody goes on with it: node {self._keeper.node['name']} may, but has not its dataset: {error}"
+                )
+                note = {"in_flight": 0, "waiting": 0, "workers": 0, "trouble": trouble}
+                self._keeper.cast(self._keeper.ref, Note(row.run_id, note))  # whoever follows it is told
             return False
         self._said.pop(row.run_id, None)
         return True

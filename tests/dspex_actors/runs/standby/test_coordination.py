@@ -229,6 +229,21 @@ def test_of_two_nodes_the_one_that_is_full_comes_back_and_meanwhile_people_are_t
     run_with(world, story)
 
 
+def test_a_journal_that_cannot_be_read_for_a_moment_is_read_again(world, monkeypatch):
+    """The keeper of all runs fell with it."""
+
+    async def story():
+        run = world.begin()
+        await run.first()
+        note, fails = run.note, [JournalError("an I/O error"), JournalFull("no space left")]
+        monkeypatch.setattr(run, "note", lambda: note() if not fails else (_ for _ in ()).throw(fails.pop()))
+        await until(lambda: not fails)
+        world.write(3)
+        await run.counted()
+
+    run_with(world, story)
+
+
 def test_more_copies_than_nodes_are_as_many_as_there_are_nodes(world):
     async def story():
         run = world.begin(copies=5)

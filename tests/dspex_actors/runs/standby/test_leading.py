@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from dspex_actors.data.opening import open_dataset
 from dspex_actors.errors import ConfigError
 from dspex_actors.journal.copies import Leased
 from dspex_actors.journal.errors import Fenced, JournalError, JournalFull
@@ -47,7 +48,7 @@ class Keeper:
 
     def __init__(self, folder):
         self.node = {"data_dir": folder, "name": "me", "uid": "me", "incarnation": 1}
-        self.ref, self.asked, self.said = SimpleNamespace(uid="k"), [], []
+        self.ref, self.asked, self.said, self.cast_ = SimpleNamespace(uid="k"), [], [], []
         self.log = SimpleNamespace(info=self.say, warning=self.say)
 
     def say(self, what, **about):
@@ -55,6 +56,9 @@ class Keeper:
 
     def spawn(self, work):
         work.close()
+
+    def cast(self, to, message):
+        self.cast_.append((to, message))
 
     async def call(self, to, request, timeout):  # noqa: ASYNC109 - as GenServer has it
         self.asked.append(request)
@@ -144,6 +148,31 @@ def test_a_run_that_was_claimed_goes_on_when_the_disk_has_space_again_unless_it_
 
     asyncio.run(Looking(keeper, journal, led, None, dict, None, go_on)._have_go_on("r"))
     assert tried == ["r"] * (1 if paused else 3)
+
+
+def test_where_a_run_is_not_gone_on_with_as_its_dataset_is_missing_whoever_follows_it_is_told_once(
+    keeper, journal, tmp_path
+):
+    data, claimed = tmp_path / "data.jsonl", []
+    data.write_text('{"q": "x"}\n')
+    journal.create_run(RunSpec(run_id="d", dataset=open_dataset(data).descriptor))
+    data.rename(tmp_path / "elsewhere.jsonl")
+
+    async def claim(run_id, wait):
+        claimed.append(run_id)
+        raise LeaseHeld("b has it")
+
+    looking = Looking(keeper, journal, Led(), Claiming(keeper, journal, Led(), dict, 2), dict, None, None)
+    looking._claiming.claim = claim
+    for _ in range(3):
+        asyncio.run(looking._take("d", "a"))
+    [(to, note)] = keeper.cast_
+    assert (to, note.run_id, claimed) == (keeper.ref, "d", [])
+    assert "nobody goes on with it: node me may, but has not its dataset: " in note.note["trouble"]
+    assert "data.jsonl" in note.note["trouble"]
+    (tmp_path / "elsewhere.jsonl").rename(data)
+    asyncio.run(looking._take("d", "a"))
+    assert claimed == ["d"]
 
 
 @pytest.mark.parametrize(("owner", "above"), [("another", 5), ("me", 4), ("", 5)])
