@@ -151,9 +151,10 @@ def test_door_and_names_are_back_where_the_node_that_was_joined_is_gone(joined):
 
 
 def memory(node):
-    """Return the processes of a node, and the megabytes that are theirs (PSS)."""
+    """Return the processes of a node, the megabytes that are theirs (PSS), and those that one alone has written to."""
     pids = [node.info["pid"], *processes.descendants(node.info["pid"])]
-    return len(pids), sum(psutil.Process(pid).memory_full_info().pss for pid in pids) / 1e6
+    maps = [each for pid in pids for each in psutil.Process(pid).memory_maps()]
+    return len(pids), sum(each.pss for each in maps) / 1e6, sum(each.private_dirty for each in maps) / 1e6
 
 
 @pytest.mark.soak
@@ -170,4 +171,5 @@ def test_idle_nodes_are_no_larger_than_they_were(tmp_path):
     assert worker[0] <= 6
     assert worker[1] <= 60 * SHARED
     assert full[0] <= 12
-    assert full[1] <= 150 * SHARED
+    assert full[1] <= 155 * SHARED
+    assert full[2] <= 101  # whatever else runs on the host
