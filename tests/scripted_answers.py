@@ -42,21 +42,14 @@ def answer(messages, rollout=0):
     def shown(*names):
         return [section(user, name) for name in names]
 
-    if is_drawn(messages):
-        # In which order those of one score were tried makes no difference.
-        seen = sorted(re.findall(r"Rule \d+|Answer it", "".join(shown("attempted_instructions", "basic_instruction"))))
-        return {"proposed_instruction": f"Rule {number(*seen, rollout) % 10_000}", PREFIX: "Answer:"}
     if "new_instruction" in system:
         seen = re.findall(r"[qu]\d+|fb\d+", section(user, "examples_with_feedback"))
         return {"new_instruction": f"Rule {number(section(user, 'current_instruction'), *seen) % 10_000}"}
-    if "proposed_prefix_for_output_field" in system:
+    if is_drawn(messages):
         # A list of attempts is told in many ways: what was tried, in its order, and what it came to.
         seen = re.findall(r"Rule \d+|Answer it|Give a hint|Say \d+|\d+\.\d+", section(user, "attempted_instructions"))
         found = number(*seen, section(user, "basic_instruction"), rollout)
-        return {
-            "proposed_instruction": f"Rule {found % 1000}",
-            "proposed_prefix_for_output_field": f"Say {found % 7}",
-        }
+        return {"proposed_instruction": f"Rule {found % 1000}", PREFIX: f"Say {found % 7}"}
     if "proposed_instruction" in system:
         tip = next((word for word in TIPS if word in section(user, "tip")), "none")
         seen = shown("dataset_description", "program_description", "module", "module_description", "task_demos")
