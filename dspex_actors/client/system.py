@@ -216,7 +216,8 @@ class System(NodeParts, Ecosystems, Optimisations):
             if spooled is not None:
                 spooled.unlink(missing_ok=True)
             raise
-        row = self.journal.get_run(run_id)
+        # A new run that has a view of others' examples has no copies.
+        row = self.journal.get_run(run_id) if spooled is not None or known is not None else None
         if dataset.needs_spool and row is not None:
             drop_others(self.data_dir, row)
         return run_id

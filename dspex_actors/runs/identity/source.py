@@ -61,10 +61,15 @@ def _source(thing: FunctionType | type) -> str:
         found = _lambda(thing.__code__)
         return _code(thing.__code__) if found is None else found
     try:
-        return ast.unparse(ast.parse(textwrap.dedent(inspect.getsource(thing))))
+        return _plain(inspect.getsource(thing))
     except (OSError, TypeError, SyntaxError, ValueError):
         code = getattr(thing, "__code__", None)
         return "" if code is None else _code(code)
+
+
+@lru_cache(maxsize=1000)  # the runs of an optimisation have the same metric and the same classes
+def _plain(text: str) -> str:
+    return ast.unparse(ast.parse(textwrap.dedent(text)))
 
 
 def _of_code(thing: FunctionType | type) -> str:
