@@ -1,5 +1,7 @@
 """Money with a limit, shared by processes: who may spend how much. Pure; amounts are whole millionths of a millionth.
 
+An account of calls is kept in the same way; of these each request takes one, and a purse has money or calls.
+
 An *account* has a limit: a run's budget, what a day may cost. Its owner keeps a `Book`. Who spends keeps a `Purse` for
 a set of accounts: it holds what the owner has given, and every request takes the most that it may cost out of it before
 it is sent. So what is spent, what is held back for requests under way and what lies in purses are together never more
@@ -27,6 +29,17 @@ DOLLAR = 10**12
 Accounts = tuple[str, ...]
 #: Whose, and which of its purses.
 PurseId = tuple[str, int]
+
+
+#: In the name of an account of calls.
+CALLS = "#calls-"
+#: What a refusal ends with for which there is no call left.
+CALLS_MADE = "calls are made"
+
+
+def unit_of(account: str) -> int:
+    """Return how many of an account's amounts make a dollar, or a call."""
+    return 1 if CALLS in account else DOLLAR
 
 
 def units(dollars: float) -> int:

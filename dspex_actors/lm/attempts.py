@@ -96,13 +96,16 @@ class RunBudget(NamedTuple):
 
     Args:
         account: its name, the limit, and what was spent when nobody counted yet; in the units of `foundation.purses`.
+            None: its dollars have no limit.
         unknown_price: what becomes of a request whose price is not known: "refuse" or "warn".
         above: accounts of what the run is a part of, in the same way: each of its requests counts for them, too.
+        calls: the account of requests, in the same way: each takes one, whatever becomes of it. None: no limit.
     """
 
-    account: tuple[str, int, int]
+    account: tuple[str, int, int] | None
     unknown_price: str = "refuse"
     above: tuple[tuple[str, int, int], ...] = ()
+    calls: tuple[str, int, int] | None = None
 
 
 class Ledger:
@@ -238,11 +241,13 @@ class Handed:
         ledger: where it was begun.
         number: its number.
         is_taken: somebody else makes it, and enters how it ends.
+        is_counted: somebody else makes it, and takes nothing more from an account of calls.
     """
 
     ledger: Ledger
     number: int
     is_taken: bool = False
+    is_counted: bool = False
 
 
 def out_of_time(seconds: float | None) -> DeadlineExceeded:
@@ -253,6 +258,15 @@ def out_of_time(seconds: float | None) -> DeadlineExceeded:
 
 _ledger: ContextVar[Ledger | None] = ContextVar("dspex_ledger", default=None)
 _handed: ContextVar[Handed | None] = ContextVar("dspex_handed", default=None)
+
+
+def is_counted(ledger: Ledger) -> bool:
+    """Tell whether the request that is about to be made is one that an LM of the user's own has counted as its own."""
+    handed = _handed.get()
+    if handed is None or handed.ledger is not ledger or handed.is_counted or handed.is_taken:
+        return False
+    handed.is_counted = True
+    return True
 
 
 def current_ledger() -> Ledger | None:
@@ -338,6 +352,9 @@ class OwnMoney(Protocol):
     def check(self, ledger: Ledger | None, tags: Mapping[str, str] | None) -> None:
         """Refuse a call, by BudgetExceeded, where a limit that it counts for is used up."""
 
+    def count(self, ledger: Ledger) -> Future[None] | None:
+        """Take a call of its own off the limit of calls, from any thread; return what is done then. None: no limit."""
+
     def charge(self, ledger: Ledger | None, tags: Mapping[str, str] | None, cost: float) -> Future[None] | None:
         """Take off what a call has cost, in dollars, from any thread; return what is done then. None: no limit."""
 
@@ -354,6 +371,14 @@ def check_own(ledger: Ledger | None, tags: Mapping[str, str] | None) -> None:
     """Refuse a call of a user's own LM where a limit of money is used up; see `OwnMoney`."""
     for money in _own_money:
         money.check(ledger, tags)
+
+
+def count_own() -> Future[None] | None:
+    """Take a call of a user's own LM off the limit of calls that holds here, before it is made; see `OwnMoney`."""
+    ledger = _ledger.get()
+    if not _own_money or ledger is None or ledger.budget is None or ledger.budget.calls is None or is_counted(ledger):
+        return None
+    return _own_money[0].count(ledger)
 
 
 def charge_own(ledger: Ledger | None, tags: Mapping[str, str] | None, cost: float | None) -> Future[None] | None:

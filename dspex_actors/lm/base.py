@@ -23,6 +23,7 @@ from dspex_actors.lm.attempts import (
     book_outside,
     charge_own,
     check_own,
+    count_own,
     current_ledger,
     tags_text,
 )
@@ -134,6 +135,9 @@ class BaseLM:
 
     def _asked(self, prompt: Any, messages: Any, params: dict[str, Any]) -> LMReply:
         asked = check.asked(prompt, messages)
+        counted = count_own()
+        if counted is not None and asyncio._get_running_loop() is None:
+            counted.result()
         with _Entry(self._name, asked) as entry:
             if type(self).forward is BaseLM.forward and type(self).aforward is not BaseLM.aforward:
                 answer = in_background_loop(lambda: self.aforward(**_named(self.aforward, asked), **params), self._name)
@@ -146,6 +150,8 @@ class BaseLM:
 
     async def _aasked(self, prompt: Any, messages: Any, params: dict[str, Any]) -> LMReply:
         asked = check.asked(prompt, messages)
+        if (counted := count_own()) is not None:
+            await asyncio.wrap_future(counted)
         with _Entry(self._name, asked) as entry:
             reply = entry.answered(await self.aforward(**_named(self.aforward, asked), **params))
         if entry.charged is not None:

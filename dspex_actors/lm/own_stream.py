@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from dspex_actors.errors import ConfigError
 from dspex_actors.foundation.bridge import in_background_loop, in_thread
+from dspex_actors.lm.attempts import count_own
 from dspex_actors.lm.content.pieces import Piece
 from dspex_actors.lm.reply import LMReply
 from dspex_actors.lm.stream import Batch, pieces_of
@@ -138,6 +139,9 @@ class OwnSource:
         return hasattr(self._generator, "__anext__")
 
     def _opened(self) -> Any:
+        counted = count_own()
+        if counted is not None and asyncio._get_running_loop() is None:
+            counted.result()
         self._entry.__enter__()
         self._is_entered = True
         try:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dspex_actors.errors import ConfigError
-from dspex_actors.foundation.purses import units
+from dspex_actors.foundation.purses import CALLS, units
 from dspex_actors.lm.attempts import RunBudget
 from dspex_actors.lm.base import BaseLM
 from dspex_actors.lm.lm import LM
@@ -20,6 +20,8 @@ from dspex_actors.lm.request import Parts
 BUDGET = "budget"
 #: Of the settings of an optimisation's run: the dollars that the whole optimisation may cost.
 WHOLE_BUDGET = "whole_budget"
+#: The same of LM calls.
+WHOLE_CALLS = "whole_calls"
 POLICIES = ("refuse", "warn")
 #: More is no limit: so many dollars fit in the file of who spends.
 MOST_DOLLARS = 1_000_000.0
@@ -80,18 +82,24 @@ def run_budget(run_id: str, options: dict[str, Any], *, is_far: bool = False) ->
         run_id: the run.
         options: of its job: `budget` and `unknown_price`; `paid`, what it had cost when it was opened; `began`, when it
             was made: one that was deleted, and is made anew under its id, has another account; `above`, the same of
-            the optimisation that it is a part of, and its `run_id`.
+            the optimisation that it is a part of, and its `run_id`; `calls`, that of its LM calls.
         is_far: another node coordinates it, and makes its account.
     """
-    budget = options.get("budget")
-    if budget is None:
+    has_budget, calls = options.get("budget") is not None, options.get("calls")
+    if not has_budget and calls is None:
         return None
     above = options.get("above")
     return RunBudget(
-        _account(run_id, options, is_far=is_far),
+        _account(run_id, options, is_far=is_far) if has_budget else None,
         options.get("unknown_price") or "refuse",
-        () if above is None else (_account(above["run_id"], above, is_far=is_far),),
+        () if above is None or not has_budget else (_account(above["run_id"], above, is_far=is_far),),
+        None if calls is None else _calls(calls, is_far=is_far),
     )
+
+
+def _calls(told: Mapping[str, Any], *, is_far: bool) -> tuple[str, int, int]:
+    name = f"run:{told['run_id']}{CALLS}{round(1000 * (told.get('began') or 0.0))}"
+    return name, int(told["budget"]), -1 if is_far else int(told.get("paid") or 0)
 
 
 def _account(run_id: str, told: Mapping[str, Any], *, is_far: bool) -> tuple[str, int, int]:

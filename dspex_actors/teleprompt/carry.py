@@ -8,9 +8,10 @@ from typing import Any
 
 from dspex_actors.client.looking import ENDED, POLL_FIRST, POLL_LAST
 from dspex_actors.errors import BudgetExceeded, DspexError, RunInterrupted
+from dspex_actors.foundation.purses import CALLS_MADE
 from dspex_actors.journal.errors import Fenced, JournalError, NotHere
 from dspex_actors.journal.records import RunRow
-from dspex_actors.runs.budget import BUDGET, WHOLE_BUDGET
+from dspex_actors.runs.budget import BUDGET, WHOLE_BUDGET, WHOLE_CALLS
 from dspex_actors.runs.identity.parts import program_identity
 from dspex_actors.runs.optimisations import CANNOT_WIN, NOT_NEEDED
 from dspex_actors.runs.plan.hopeless import is_own_fault
@@ -79,9 +80,10 @@ class _Carrier:
             self._asked[part.run_id] = part.asked
             self._purse.ended(part.run_id, part.cost)
         self._before = set(under_way)
-        kept = [self._keep(self._keeper.row(run_id)) for run_id in under_way]
-        if self._how.budget is not None and (None in kept or self._purse.left < 0):
-            for run_id in under_way:  # they have larger parts than there are now
+        rows = [self._keeper.row(run_id) for run_id in under_way]
+        has_less = self._how.budget is not None and (None in [*map(self._keep, rows)] or self._purse.left < 0)
+        if has_less or any(row and row.spec.settings.get(WHOLE_CALLS) != self._how.calls for row in rows):
+            for run_id in under_way:  # they have larger parts than there are now, or count by another limit
                 self._pause(run_id, "its optimisation has another budget")
             self._before = set()
 
@@ -268,6 +270,8 @@ class _Carrier:
             self._purse.ended(run_id, summary["spent"])
             if summary["state"] == "paused" and summary["reason"] == BUDGET:
                 self._run_short(task, run_id)
+            elif summary["state"] == "paused" and (summary["reason"] or "").endswith(CALLS_MADE):
+                self._out_of_calls(summary["reason"])
             elif summary["state"] in ENDED:
                 self._ended(task, run_id)
             else:
@@ -302,6 +306,16 @@ class _Carrier:
             run_id=self._how.run_id,
             spent=spent,
             budget=budget,
+        )
+
+    def _out_of_calls(self, reason: str) -> None:
+        """End where no call is left, for none of its runs, and none is under way."""
+        raise BudgetExceeded(
+            f"optimisation {self._how.run_id} is paused: {reason.removeprefix(f'{BUDGET}: ')}; a larger budget under "
+            "the same id goes on",
+            run_id=self._how.run_id,
+            spent=self._purse.spent,
+            budget=self._how.budget,
         )
 
     def _ended(self, task: Task, run_id: str, *, is_earlier: bool = False) -> None:

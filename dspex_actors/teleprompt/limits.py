@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dspex_actors.errors import ConfigError
+from dspex_actors.foundation.purses import CALLS_MADE
 from dspex_actors.runs.budget import check_budget
 
 _NAMES = ("usd", "calls", "seconds")
@@ -19,7 +20,7 @@ class Limits:
 
     Args:
         usd: US dollars; they are not passed.
-        calls: LM calls; what is in flight when they are used up is given up.
+        calls: requests to LMs, whatever becomes of them; they are not passed.
         seconds: under way, pauses left out.
         unknown_price: with a limit of dollars: refuse or warn.
     """
@@ -66,9 +67,12 @@ class Limits:
         }
 
     def used_up(self, calls: int, seconds: float) -> str | None:
-        """Return what is used up, in words; None: nothing is. Of dollars those know who spend them."""
-        if self.calls is not None and calls >= self.calls:
-            return f"{calls:,} of {self.calls:,} calls are made"
+        """Return what is used up, in words; None: nothing is. Of dollars and calls those know who spend them.
+
+        More calls than there may be are those of LMs that are asked past this package, and known afterwards only.
+        """
+        if self.calls is not None and calls > self.calls:
+            return f"{calls:,} of {self.calls:,} {CALLS_MADE}"
         if self.seconds is not None and seconds >= self.seconds:
             return f"{seconds:,.0f} of {self.seconds:,.0f} seconds are over"
         return None

@@ -309,6 +309,7 @@ class Optimizer:
                 force_resume=options.get("force_resume", False) or book.is_known,
                 forced_at=book.forced_at,
                 budget=book.limits.usd,
+                calls=book.limits.calls,
                 unknown_price=book.limits.unknown_price,
                 tags=book.tags,
                 watch=watch,

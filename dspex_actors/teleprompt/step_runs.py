@@ -9,7 +9,7 @@ from typing import Any
 from dspex_actors.client.shared import PartOf, Shared
 from dspex_actors.client.system import System
 from dspex_actors.example import Example
-from dspex_actors.runs.budget import WHOLE_BUDGET
+from dspex_actors.runs.budget import WHOLE_BUDGET, WHOLE_CALLS
 from dspex_actors.runs.plan.types import PlanSettings
 from dspex_actors.runs.snapshot import pack_settings
 from dspex_actors.runs.spec import EXAMPLE_SECONDS
@@ -35,6 +35,7 @@ class How:
         force_resume: go on with runs of these ids that were others.
         forced_at: the same for those that were made before then, wall-clock seconds; None: for none.
         budget: US dollars that all runs may cost; None: no limit.
+        calls: LM calls that all runs may make; None: no limit.
         unknown_price: with a budget: refuse or warn.
         spent: what they have cost so far, USD.
         tags: of every run.
@@ -53,6 +54,7 @@ class How:
     force_resume: bool = False
     forced_at: float | None = None
     budget: float | None = None
+    calls: int | None = None
     unknown_price: str = "refuse"
     spent: float = 0.0
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -81,6 +83,8 @@ def start(how: How, step: Run, run_id: str | None, money: Mapping[str, Any], *, 
     window: dict[str, Any] = {} if how.max_in_flight is None else {"max_in_flight": how.max_in_flight}
     if how.budget is not None and how.parent_id is not None:
         money = {**money, WHOLE_BUDGET: how.budget}
+    if how.calls is not None and how.parent_id is not None:
+        money = {**money, WHOLE_CALLS: how.calls}
     plain: dict[str, Any] = {"batch": None, "deadline": EXAMPLE_SECONDS, **money}
     match step:
         case Evaluate():

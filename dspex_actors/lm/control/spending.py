@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from dspex_actors.errors import DspexError
-from dspex_actors.foundation.purses import DOLLAR, Answer, Book, Given, PurseId, Used
+from dspex_actors.foundation.purses import Answer, Book, Given, PurseId, Used, unit_of
 from dspex_actors.foundation.together import Together
 from dspex_actors.lm.control.shares import Shares
 from dspex_actors.lm.control.spending_file import FOLDER, file_of, read_used
@@ -49,7 +49,7 @@ def spending_spec() -> ChildSpec:
 
 
 class Spending(GenServer):
-    """The owner. Requests: `Fund`, `CloseSlot`, and "accounts" for what each has spent, in dollars."""
+    """The owner. Requests: `Fund`, `CloseSlot`, and "accounts" for what each has spent, in dollars or calls."""
 
     #: It looks for holders that have ended this often, in seconds.
     look_seconds: ClassVar[float] = 2.0
@@ -325,9 +325,9 @@ class Spending(GenServer):
             mine = [used.get(purse, Used(one.out)) for purse, one in self._book.purses.items() if name in one.accounts]
             limit = self._limits.get(name)
             found[name] = {
-                "spent": (spent + sum(one.spent for one in mine)) / DOLLAR,
-                "held": sum(one.held for one in mine) / DOLLAR,
-                "limit": None if limit is None else limit / DOLLAR,
+                "spent": (spent + sum(one.spent for one in mine)) / unit_of(name),
+                "held": sum(one.held for one in mine) / unit_of(name),
+                "limit": None if limit is None else limit / unit_of(name),
             }
         return found
 

@@ -155,7 +155,9 @@ class Batched:
                 self._book_lost(call, request, ledger, waiting.place)
             raise
         finally:
-            if hold is not None:
+            if hold is not None and settled == 0.0 and not call.asked:
+                hold.give_back()
+            elif hold is not None:
                 hold.settle(settled)
             self._left(ledger, key, waiting)
 

@@ -114,7 +114,7 @@ class Call:
     def unmade(self) -> None:
         """Give back what it has for a request that it did not make."""
         if (hold := self.taken()) is not None:
-            hold.settle(0.0)
+            hold.give_back()
         self.no_probe()
 
     def no_probe(self) -> None:

@@ -1,7 +1,7 @@
 """Money of LMs of the user's own: nobody knows beforehand what they cost, so it is taken off when they have answered.
 
 Where it does not fit any more it is spent all the same, and nothing more is asked: a limit is passed by what was under
-way at most.
+way at most. Of calls one is taken off before each, so that limit is not passed.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from concurrent.futures import Future
 
 from dspex_actors.errors import BudgetExceeded, LMError
 from dspex_actors.lm.attempts import Ledger
-from dspex_actors.lm.worker.purse import AccountLimits
+from dspex_actors.lm.worker.purse import AccountLimit, AccountLimits
 from dspex_actors.lm.worker.spending import Wallet
 
 #: Money that is held back for others is waited for so long, in seconds.
 WAIT_SECONDS = 60.0
+#: So long a call where the example may take for ever.
+COUNT_SECONDS = 600.0
 #: So many sets of accounts that are used up are known.
 MOST_EMPTY = 1000
 
@@ -50,6 +52,19 @@ class OwnMoney:
         if ledger is not None:
             ledger.refused = mine
         raise mine
+
+    def count(self, ledger: Ledger) -> Future[None] | None:
+        """Take a call off the limit of calls, from any thread; return what is done when it may be made."""
+        limit = None if ledger.budget is None else ledger.budget.calls
+        return None if limit is None else asyncio.run_coroutine_threadsafe(self._count(ledger, limit), self._loop)
+
+    async def _count(self, ledger: Ledger, limit: AccountLimit) -> None:
+        try:
+            place = await self._wallet.count(limit, ledger.left() or COUNT_SECONDS)
+        except BudgetExceeded as error:
+            ledger.refused = error
+            raise
+        place.settle(1, 1)  # it is made now, and nobody will know whether it was not
 
     def charge(self, ledger: Ledger | None, tags: Mapping[str, str] | None, cost: float) -> Future[None] | None:
         """Take off what a call has cost, in dollars, from any thread; return what is done then. None: no limit."""

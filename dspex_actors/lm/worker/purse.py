@@ -9,7 +9,7 @@ from collections import deque
 from contextvars import Context
 
 from dspex_actors.errors import BudgetExceeded, DeadlineExceeded, RateLimited
-from dspex_actors.foundation.purses import DOLLAR, Answer, Purse, units
+from dspex_actors.foundation.purses import CALLS_MADE, DOLLAR, Answer, Purse, unit_of, units
 from dspex_actors.lm.attempts import Ledger, current_ledger
 from dspex_actors.lm.control.spending import spending_spec
 from dspex_actors.lm.control.spending_file import SpendingFile
@@ -25,22 +25,37 @@ WAIT_SECONDS = 0.1
 #: What was asked back is given back, as it comes in, for so many seconds; it is collected for so many.
 TIGHT_SECONDS, COLLECT_SECONDS = 1.0, 0.02
 
-#: Name, limit, and what had been spent when nobody counted yet, of each account; sorted by name.
-AccountLimits = tuple[tuple[str, int, int], ...]
+#: Name, limit, and what had been spent when nobody counted yet, of an account; of several sorted by name.
+AccountLimit = tuple[str, int, int]
+AccountLimits = tuple[AccountLimit, ...]
 
 
 class Hold:
-    """The money of one request that is under way."""
+    """What one request that is under way may take out of purses."""
 
-    __slots__ = ("_amount", "_place")
+    __slots__ = ("_amount", "_calls", "_place")
 
-    def __init__(self, place: Place, amount: int) -> None:
-        """An amount out of a purse."""
-        self._place, self._amount = place, amount
+    def __init__(self, place: Place | None, amount: int, calls: Place | None = None) -> None:
+        """Amounts out of a purse of money and of one of calls; None: there is no such limit."""
+        self._place, self._amount, self._calls = place, amount, calls
 
     def settle(self, cost: float | None) -> None:
         """Take note of what it has cost, in dollars; None: nobody knows, so it counts as the most that it may."""
-        self._place.settle(self._amount, self._amount if cost is None else units(cost))
+        if self._place is not None:
+            self._place.settle(self._amount, self._amount if cost is None else units(cost))
+        if self._calls is not None:
+            self._calls.settle(1, 1)
+
+    def beside(self, calls: Place) -> Hold:
+        """Return the same with a call out of a purse."""
+        return Hold(self._place, self._amount, calls)
+
+    def give_back(self) -> None:
+        """Take note that the request was not made."""
+        if self._place is not None:
+            self._place.settle(self._amount, 0)
+        if self._calls is not None:
+            self._calls.settle(1, 0)
 
 
 class Place:
@@ -101,7 +116,7 @@ class Place:
             if self._why:  # no fault of the call: it is no attempt of a run
                 raise RateLimited(f"a request waits for {self._why}", retryable=True) from None
             raise DeadlineExceeded(
-                "what is left of a limit of money is held back for requests under way, longer than this call may take",
+                "what is left of a limit is held back for requests under way, longer than this call may take",
                 retryable=True,
             ) from None
         except BaseException:
@@ -237,6 +252,9 @@ def run_of(account: str) -> str:
 
 def refusal(answer: Answer, amount: int) -> BudgetExceeded:
     """Return the error for a request for which there is not enough money left."""
+    if unit_of(answer.account) == 1:
+        # Of no run by name: who is told pauses what it is a part of, and no run has a budget of its own to raise.
+        return BudgetExceeded(f"{answer.spent:,} of {answer.limit:,} {CALLS_MADE}")
     kind, _, name = answer.account.partition(":")
     spent, limit = answer.spent / DOLLAR, answer.limit / DOLLAR
     whose = {"run": "the budget", "day": "the limit of a day", "tag": f"the limit of {name.rpartition(':')[0]}"}[kind]

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from dspex_actors.errors import BudgetExceeded, DeadlineExceeded
 from dspex_actors.foundation.purses import units
-from dspex_actors.lm.attempts import Ledger, current_ledger
+from dspex_actors.lm.attempts import Ledger, current_ledger, is_counted
 from dspex_actors.lm.control.spending import spending_spec
 from dspex_actors.lm.control.spending_file import SLOTS, SpendingFile
 from dspex_actors.lm.control.spending_messages import SPENDING, CloseSlot, GiveBack
@@ -26,7 +26,7 @@ from dspex_actors.lm.deployment import Deployment
 from dspex_actors.lm.prices import BATCH, most, unknown_price
 from dspex_actors.lm.usage import most_tokens
 from dspex_actors.lm.worker.call import Call
-from dspex_actors.lm.worker.purse import WAIT_SECONDS, AccountLimits, Hold, Place, run_of
+from dspex_actors.lm.worker.purse import WAIT_SECONDS, AccountLimit, AccountLimits, Hold, Place, run_of
 from dspex_actors.observe.branch import ensure
 from supervisors import GenServer
 from supervisors.errors import SupervisorsError
@@ -104,7 +104,7 @@ class Wallet:
     def accounts(self, ledger: Ledger | None, tags: Mapping[str, str] | None) -> AccountLimits:
         """Return the accounts that a request counts for; none: it is not limited."""
         budget = None if ledger is None else ledger.budget
-        found = [] if budget is None else [budget.account, *budget.above]
+        found = [] if budget is None or budget.account is None else [budget.account, *budget.above]
         if self.is_limited:
             today = time.strftime("%Y-%m-%d", time.gmtime())
             if self.day.per_day is not None:
@@ -130,16 +130,27 @@ class Wallet:
             BudgetExceeded: there is not so much left, and none will come back.
             DeadlineExceeded: nobody knows yet.
         """
+        most = units(amount)
+        return Hold(await self._taken(accounts, most, left, before_waiting), most)
+
+    async def count(
+        self, account: AccountLimit, left: float, before_waiting: Callable[[], None] = lambda: None
+    ) -> Place:
+        """Hold one call back, as `hold` does money; who makes the request settles it."""
+        return await self._taken((account,), 1, left, before_waiting)
+
+    async def _taken(
+        self, accounts: AccountLimits, amount: int, left: float, before_waiting: Callable[[], None]
+    ) -> Place:
         names = tuple(name for name, _, _ in accounts)
         place = self._places.get(names)
         if place is None:
             place = self._open(names)
         place.accounts = accounts
-        most = units(amount)
-        if not place.take(most):
+        if not place.take(amount):
             with _calling(before_waiting):
-                await place.wait(most, left)
-        return Hold(place, most)
+                await place.wait(amount, left)
+        return place
 
     def overspend(self, accounts: AccountLimits, cost: float) -> None:
         """Take note of dollars that are spent, and that no purse had."""
@@ -281,6 +292,30 @@ async def _hold(
     in_batch: bool,
 ) -> Hold | None:
     """Return what is held; None: there is no limit, or it is free."""
+    money = await _money(call, deployment, body, left, before_waiting, in_batch=in_batch)
+    ledger = current_ledger()
+    limit = None if ledger is None or ledger.budget is None else ledger.budget.calls
+    if ledger is None or limit is None or is_counted(ledger):
+        return money
+    try:
+        calls = await _wallets[0].count(limit, left(call), before_waiting)
+    except BaseException:
+        if money is not None:
+            money.give_back()
+        raise
+    return Hold(None, 0, calls) if money is None else money.beside(calls)
+
+
+async def _money(
+    call: Call,
+    deployment: Deployment,
+    body: bytes,
+    left: Callable[[Call], float],
+    before_waiting: Callable[[], None],
+    *,
+    in_batch: bool,
+) -> Hold | None:
+    """Return the money that is held; None: there is no limit, or it is free."""
     wallet, ledger = _wallets[0], current_ledger()
     if wallet.known is not None:
         try:

@@ -40,6 +40,7 @@ HOW = frozenset(
         "trace",
         "unknown_price",
         "whole_budget",
+        "whole_calls",
     }
 )
 #: What settings are that nobody has set.

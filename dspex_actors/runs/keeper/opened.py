@@ -7,7 +7,7 @@ from typing import Any
 
 from dspex_actors.journal.base import JournalBase
 from dspex_actors.journal.records import RunRow
-from dspex_actors.runs.budget import WHOLE_BUDGET
+from dspex_actors.runs.budget import WHOLE_BUDGET, WHOLE_CALLS
 
 
 def opened(journal: JournalBase, run_id: str) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def opened(journal: JournalBase, run_id: str) -> dict[str, Any]:
 def _money(journal: JournalBase, row: RunRow) -> dict[str, Any]:
     """Return what those who ask its LMs know of what a run, and the optimisation that it is a part of, have cost."""
     settings = row.spec.settings
-    if "budget" not in settings:
+    if "budget" not in settings and WHOLE_CALLS not in settings:
         return {}
     money: dict[str, Any] = {"paid": row.cost, "began": row.created_at}
     whole = None if row.spec.parent_id is None else journal.get_run(row.spec.parent_id)
@@ -49,5 +49,12 @@ def _money(journal: JournalBase, row: RunRow) -> dict[str, Any]:
             "began": whole.created_at,
             "budget": settings[WHOLE_BUDGET],
             "paid": sum(part.cost for part in journal.parts_of(whole.run_id)),
+        }
+    if whole is not None and WHOLE_CALLS in settings:
+        money["calls"] = {
+            "run_id": whole.run_id,
+            "began": whole.created_at,
+            "budget": settings[WHOLE_CALLS],
+            "paid": sum(part.asked for part in journal.parts_of(whole.run_id)),
         }
     return money

@@ -32,3 +32,16 @@ def test_others_have_none_of_an_optimisation(tmp_path, settings, parent):
         journal.create_run(RunSpec(run_id="r", parent_id=parent, settings=settings))
         found = run_budget("r", opened(journal, "r")["settings"])
     assert found is None if not settings else found.above == ()
+
+
+@pytest.mark.parametrize("is_far", [False, True])
+@pytest.mark.parametrize("money", [{}, WHOLE])
+def test_a_run_of_an_optimisation_with_a_limit_of_calls_is_told_of_that_account(tmp_path, is_far, money):
+    with Journal(tmp_path / "journal.db") as journal:
+        whole = journal.create_run(RunSpec(run_id="o", kind=OPTIMISE))
+        for run_id in ("o.0", "o.1"):
+            journal.create_run(RunSpec(run_id=run_id, parent_id="o", settings={**money, "whole_calls": 7}))
+            journal.add_results(run_id, [], [Attempt(0, 1, 1, 0.0, "openai", "x", "failed")])
+        found = run_budget("o.1", opened(journal, "o.1")["settings"], is_far=is_far)
+    assert found.calls == (f"run:o#calls-{round(1000 * whole.created_at)}", 7, -1 if is_far else 2)
+    assert (found.account is None, found.above == ()) == (not money, not money)

@@ -92,6 +92,8 @@ class Node:
         if row.state == "running":
             if row.cost + 1 > row.spec.settings.get("budget", 1e9):
                 row.state, row.reason = "paused", BUDGET
+            elif sum(one.asked for one in self.rows.values()) >= row.spec.settings.get("whole_calls", 1e9):
+                row.state, row.reason = "paused", f"{BUDGET}: 5 of 5 calls are made"
             else:
                 row.cost, row.asked = row.cost + 1, row.asked + 1
                 row.scores.append(float(hash_of(row.text, len(row.scores)) % 2))
@@ -133,8 +135,8 @@ def hash_of(text, place):
     return (len(text) * 31 + sum(map(ord, text)) * 7 + place * 13) // 3
 
 
-def carried(node, steps, budget=None, at_once=3):
-    how = How(node, "night", budget=budget, parent_id="night", at_once=lambda: at_once)
+def carried(node, steps, budget=None, at_once=3, calls=None):
+    how = How(node, "night", budget=budget, calls=calls, parent_id="night", at_once=lambda: at_once)
     return carry_out(steps, how)
 
 
@@ -532,6 +534,27 @@ def test_what_is_under_way_with_an_older_larger_budget_is_paused_though_its_keep
     assert {row.state for row in node.rows.values()} == {"paused"}
     assert {row.spec.settings["whole_budget"] for row in node.rows.values()} == {5.0}
     assert node.cost <= 5.0
+
+
+def test_where_no_call_is_left_it_ends_and_all_go_on_by_a_larger_limit():
+    node = Node()
+    steps = lambda: iter_of(lambda: Together([one("a"), one("b")]))  # noqa: E731
+    words = "optimisation night is paused: 5 of 5 calls are made; a larger budget under the same id goes on"
+    with pytest.raises(BudgetExceeded, match=words) as caught:
+        carried(node, steps(), calls=5)
+    assert (caught.value.run_id, node.cost) == ("night", 5.0)
+    assert {row.state for row in node.rows.values()} == {"paused"}
+    carried(node, steps(), calls=50)
+    assert {row.state for row in node.rows.values()} == {"finished"}
+    assert {row.spec.settings["whole_calls"] for row in node.rows.values()} == {50}
+
+
+def test_what_is_under_way_with_another_limit_of_calls_is_paused_and_goes_on_with_the_present_one():
+    node = Node()
+    left_running(node, "0.0.0", "0.1.0", settings={"whole_calls": 2})
+    carried(node, iter_of(lambda: Together([one("a"), one("b")])), calls=50)
+    assert {row.spec.settings["whole_calls"] for row in node.rows.values()} == {50}
+    assert [state for _, state in node.starts] == ["paused", "paused"]
 
 
 def test_what_is_under_way_and_not_asked_for_again_spends_no_more():

@@ -56,8 +56,8 @@ def test_a_budget_is_dollars_calls_and_seconds():
     given = Limits.of({"usd": 2.5, "calls": 10, "seconds": 60}, "warn")
     assert Limits.from_settings(given.to_settings()) == given
     assert Limits.of({"calls": math.inf, "seconds": None}) == Limits()
-    assert given.used_up(9, 59.9) is None
-    assert given.used_up(10, 0.0) == "10 of 10 calls are made"
+    assert given.used_up(10, 59.9) is None  # each call was allowed, and it may need no more
+    assert given.used_up(11, 0.0) == "11 of 10 calls are made"
     assert given.used_up(0, 60.0) == "60 of 60 seconds are over"
 
 

@@ -290,6 +290,97 @@ def test_who_waits_for_money_keeps_no_turn_and_takes_one_when_it_is_there(wallet
     run(asyncio.wait_for(go(), 30))
 
 
+CALLS = RunBudget(None, calls=("run:o#calls-1", 5, 0))
+
+
+def test_each_request_is_a_call_whatever_becomes_of_it_and_none_more_is_made(owner, wallet, serve, answer, chat):
+    """A 429 and an error of the server are requests: the server has counted them."""
+    statuses = iter([429, 500, 200, 503, 200, 200])
+
+    def answered(*_):
+        status = next(statuses)
+        return answer(status, chat() if status == 200 else b"{}")
+
+    async def go():
+        async with serve(answered) as server:
+            deployment = LM("openai/x", base_url=server.url + "/v1").request(HI, {}).lm.deployment
+            session = LMSession(deployment)
+            ledger = Ledger(budget=CALLS)
+            async with opened(ledger):
+                assert [(await session.complete(HI)).asked for _ in range(2)] == [3, 2]
+                with pytest.raises(BudgetExceeded, match="5 of 5 calls are made") as caught:
+                    await session.complete(HI)
+            assert ledger.refused is caught.value
+            assert caught.value.run_id is None
+            assert len(ledger.attempts) == 5
+            await session.aclose()
+        [place] = wallet._places.values()
+        assert (place._purse.spent, place._purse.held) == (5, 0)
+
+    run(asyncio.wait_for(go(), 60))
+
+
+def test_money_that_is_held_for_a_request_without_a_call_is_given_back(owner, wallet, serve, answer, chat, monkeypatch):
+    monkeypatch.setattr(spending, "most", lambda *args, **about: 0.125)
+    monkeypatch.setattr(session_module.books, "price", lambda *args, **about: 0.125)
+    limits = RunBudget(budget(9.0)[0], calls=("run:o#calls-1", 2, 0))
+
+    async def go():
+        async with serve(lambda *_: answer(200, chat())) as server:
+            deployment = LM("openai/x", base_url=server.url + "/v1").request(HI, {}).lm.deployment
+            session = LMSession(deployment)
+            async with opened(Ledger(budget=limits)):
+                together = [session.complete(HI) for _ in range(6)]
+                found = await asyncio.gather(*together, return_exceptions=True)
+            await session.aclose()
+        assert sorted(type(one).__name__ for one in found) == ["BudgetExceeded"] * 4 + ["LMReply"] * 2
+        purses = {names: place._purse for names, place in wallet._places.items()}
+        assert {names: (purse.spent, purse.held) for names, purse in purses.items()} == {
+            ("run:r#5",): (units(0.25), 0),
+            ("run:o#calls-1",): (2, 0),
+        }
+
+    run(asyncio.wait_for(go(), 60))
+
+
+class Asks(dspex.BaseLM):
+    """Asks others: the first request of theirs is its own."""
+
+    def __init__(self, others, sync=False):
+        super().__init__("asks")
+        self.others, self.sync = others, sync
+
+    def forward(self, messages, **params):
+        return {"text": "".join(other(messages).text for other in self.others) or "yes"}
+
+
+@pytest.mark.parametrize(("inner", "counted"), [(0, 1), (1, 1), (2, 2)])
+def test_a_call_of_an_own_lm_is_counted_before_it_is_made_and_once_with_the_one_that_it_asks(
+    owner, wallet, monkeypatch, inner, counted
+):
+    monkeypatch.setattr(attempts, "_own_money", [])
+
+    async def go():
+        attempts.own_money_with(OwnMoney(wallet, asyncio.get_running_loop()))
+        lm = Asks([Asks([]) for _ in range(inner)])
+        ledger = Ledger(budget=CALLS)
+        async with opened(ledger):
+            await lm.acall("hi")
+            [place] = wallet._places.values()
+            assert (place._purse.spent, ledger.count) == (counted, counted)
+            for _ in range((5 - counted) // counted):
+                await asyncio.to_thread(lm, "hi")
+            if place._purse.spent < 5:  # one is left, and two are needed
+                with pytest.raises(BudgetExceeded):
+                    await lm.acall("hi")
+            with pytest.raises(BudgetExceeded, match="5 of 5 calls are made") as caught:
+                await lm.acall("hi")
+        assert place._purse.spent == 5
+        assert ledger.refused is caught.value
+
+    run(asyncio.wait_for(go(), 60))
+
+
 class Own(dspex.BaseLM):
     def forward(self, messages, **params):
         return {"text": "yes", "cost": 0.3}
