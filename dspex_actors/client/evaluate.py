@@ -8,7 +8,7 @@ from typing import Any
 
 from dspex_actors.client.in_batches import batch_settings, refuse_nodes, refuse_without_batches
 from dspex_actors.client.inputs import check_called, plain_numbers
-from dspex_actors.client.labels import check_labels
+from dspex_actors.client.labels import check_given, check_labels
 from dspex_actors.client.money import money_settings
 from dspex_actors.client.result import EvaluationResult
 from dspex_actors.client.system import System, current_system
@@ -138,6 +138,7 @@ def evaluate(
     PlanSettings(**plan)  # refuses what makes no sense, before anything starts
     if failure_score is not None:
         failure_score = check_score(failure_score, "failure_score")
+    check_given(program, devset)
     check_labels(program, devset, metric)
     money, twice = check_budget(budget, unknown_price), hedging(hedge)
     tags = {**settings.tags, **check_tags(tags or {})}

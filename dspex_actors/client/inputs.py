@@ -182,6 +182,13 @@ def plain_numbers(value: Any) -> Any:
     return value
 
 
+def stands_for(program: Any) -> Any:
+    """Return the program whose inputs are those of this one: the last of those that it only hands them on to."""
+    while isinstance(program, Module) and (inner := program._stands_for()) is not None:
+        program = inner
+    return program
+
+
 def input_names(program: Any, there: Container[str] = ()) -> list[str] | None:
     """Return the inputs of a program: its signature's, or the parameters of its forward or of the function.
 
@@ -191,8 +198,7 @@ def input_names(program: Any, there: Container[str] = ()) -> list[str] | None:
         program: the program.
         there: the fields of an example: a parameter that has a default is an input only if it is one of them.
     """
-    while isinstance(program, Module) and (inner := program._stands_for()) is not None:
-        program = inner
+    program = stands_for(program)
     signature = getattr(program, "signature", None)
     if signature is not None:
         return list(signature.input_fields)

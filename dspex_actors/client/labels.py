@@ -1,4 +1,4 @@
-"""A look at the first example's labels before a run is paid for: what no output can equal is told then."""
+"""A look at the first example before a run is paid for: inputs that it lacks, labels that no output can equal."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from typing import Any
 
 from dspex_actors.adapters.labels import read_label
 from dspex_actors.adapters.types import type_name
+from dspex_actors.client.inputs import input_names, stands_for
 from dspex_actors.data.opening import open_dataset
 from dspex_actors.errors import ConfigError
+from dspex_actors.example import Example
 from dspex_actors.metrics import FieldMetric
+from dspex_actors.programs.inputs import missing_in
+from dspex_actors.programs.module import Module
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +48,36 @@ def check_labels(program: Any, devset: Any, metric: Any) -> None:
                 type_name(annotation),
                 label,
             )
+
+
+def check_given(program: Any, devset: Any) -> None:
+    """Warn where the first example has not what the program asks with: each prompt would go without.
+
+    Args:
+        program: one whose inputs are those of its signature; code of the user's says itself what it lacks.
+        devset: a list of Examples; dicts and files are read by the program's inputs.
+    """
+    first = devset[0] if isinstance(devset, list | tuple) and devset else None
+    if not isinstance(first, Example) or first._input_keys is None:
+        return
+    given = list(first.inputs().keys())
+    if missing := missing_in(_fields_of(stands_for(program)), given):
+        _log.warning(
+            "the first example lacks %s, an input of the program; its own are %s: name them alike, and mark them by "
+            "with_inputs(...)",
+            ", ".join(missing),
+            ", ".join(map(str, given)) or "none",
+        )
+
+
+def _fields_of(program: Any) -> Mapping[str, Any]:
+    """Return the input fields of a program that is given just these; of any other one none."""
+    predictors = program.predictors() if isinstance(program, Module) else []
+    for one in (program, *predictors[:1]):
+        fields: Mapping[str, Any] = getattr(getattr(one, "signature", None), "input_fields", {})
+        if fields and list(fields) == input_names(program):
+            return fields
+    return {}
 
 
 def _can_be_read(label: Any, annotation: Any) -> bool:

@@ -8,7 +8,7 @@ import logging
 import types
 import typing
 import weakref
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -74,13 +74,21 @@ def _completed(signature: SignatureMeta, fields: Mapping[str, FieldInfo], given:
         if name not in given and not field.is_required()
     }
     inputs.update(given)
-    missing = [name for name, field in fields.items() if name not in inputs and not _allows_none(field.annotation)]
-    if missing:
+    if missing := missing_in(fields, inputs):
         _warn(signature, f"Not all input fields were provided. Missing: {missing}; the prompt goes without")
     extra = [name for name in inputs if name not in fields]
     if extra:
         _warn(signature, f"Input fields not in signature: {extra}; the prompt goes without")
     return inputs
+
+
+def missing_in(fields: Mapping[str, FieldInfo], given: Container[str]) -> list[str]:
+    """Return the inputs that are not given, and that neither have a default nor may be None."""
+    return [
+        name
+        for name, field in fields.items()
+        if name not in given and field.is_required() and not _allows_none(field.annotation)
+    ]
 
 
 def fits(value: Any, annotation: Any) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self, TypedDict, TypeVar
 
 from dspex_actors.client.inputs import check_called
+from dspex_actors.client.labels import check_given
 from dspex_actors.client.money import check_prices
 from dspex_actors.client.progress import RunProgress
 from dspex_actors.client.shared import Shared
@@ -251,6 +252,7 @@ class Optimizer:
         check_labels(self.metric, found, what)
         if self.needs_inputs:
             check_inputs(found, what)
+        check_given(student, found)
         note(what, found)
         return found
 

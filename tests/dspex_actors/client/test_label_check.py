@@ -4,7 +4,7 @@ from decimal import Decimal
 import pytest
 
 import dspex_actors as dspex
-from dspex_actors.client.labels import check_labels
+from dspex_actors.client.labels import check_given, check_labels
 
 
 class Bill(dspex.Signature):
@@ -46,3 +46,39 @@ def test_a_file_is_looked_into_and_an_iterator_is_not(caplog, tmp_path):
     with caplog.at_level(logging.WARNING):
         check_labels(dspex.Predict(Bill), str(tmp_path / "bills.csv"), metric)
     assert len(caplog.messages) == 1
+
+
+def example(**fields):
+    return dspex.Example(**fields).with_inputs(*fields)
+
+
+@pytest.mark.parametrize("program", [dspex.Predict("ticket -> team"), dspex.ChainOfThought("ticket -> team")])
+def test_an_input_that_the_examples_lack_is_told_before_the_run(caplog, program):
+    with caplog.at_level(logging.WARNING):
+        check_given(program, [example(question="x"), example(ticket="x")])
+    assert caplog.messages == [
+        "the first example lacks ticket, an input of the program; its own are question: name them alike, and mark them "
+        "by with_inputs(...)"
+    ]
+
+
+@pytest.mark.parametrize(
+    "devset", [[example(ticket="x")], [example(ticket="x", more="y")], [{"question": "x"}], [], "rows.jsonl", iter([])]
+)
+def test_one_that_is_there_or_that_others_look_after_is_not(caplog, devset):
+    with caplog.at_level(logging.WARNING):
+        check_given(dspex.Predict("ticket, note: str | None -> team"), devset)
+    assert caplog.messages == []
+
+
+def test_code_of_the_users_says_itself_what_it_lacks(caplog):
+    class Own(dspex.Module):
+        def __init__(self):
+            self.say = dspex.Predict("ticket -> team")
+
+        def forward(self, question):
+            return self.say(ticket=question)
+
+    with caplog.at_level(logging.WARNING):
+        check_given(Own(), [example(question="x")])
+    assert caplog.messages == []
