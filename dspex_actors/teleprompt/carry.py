@@ -251,7 +251,7 @@ class _Carrier:
 
     def _look(self) -> bool:
         """Look at each run once; return whether something came."""
-        came, done, total, cost = False, 0, 0, 0.0
+        came, done, total, cost, trouble = False, 0, 0, 0.0, None
         for run_id, task in list(self._running.items()):
             if run_id not in self._running:
                 continue  # it was dropped meanwhile
@@ -261,6 +261,7 @@ class _Carrier:
             done, total, cost = done + summary["done"], total + (summary["total"] or 0), cost + summary["spent"]
             is_lost = self._loses(task, summary)
             if summary["state"] not in ENDED and not is_lost:
+                trouble = trouble or found["note"].get("trouble")
                 continue
             if summary["state"] in ("paused", "cancelled"):
                 self._how.check(now=True)  # it was the optimisation that was
@@ -285,6 +286,7 @@ class _Carrier:
                     "total": total or None,
                     "cost": self._purse.spent + cost,
                     "asked": sum(self._asked.values()),
+                    "trouble": trouble,
                 }
             )
         return came

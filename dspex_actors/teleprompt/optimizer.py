@@ -372,4 +372,5 @@ class _Bar:
         if self._progress is None:
             return
         best = "" if self.best is None else f", best {self.best:.2f}"
-        self._progress.update(found | {"failed": 0}, {}, label=f"{self._name}: {self.count} candidates{best}")
+        label = f"{self._name}: {self.count} candidates{best}"
+        self._progress.update(found | {"failed": 0}, {"trouble": found.get("trouble")}, label=label)

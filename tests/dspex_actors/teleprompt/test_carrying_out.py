@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dspex_actors as dspex
+from dspex_actors.client import progress
 from dspex_actors.errors import BudgetExceeded, ConfigError, RunFailed, RunInterrupted, failed_as
 from dspex_actors.foundation.scores import METRIC_FAILED
 from dspex_actors.journal.errors import Fenced, JournalError, NotHere
@@ -18,6 +19,7 @@ from dspex_actors.runs.optimisations import NOT_NEEDED
 from dspex_actors.teleprompt import carry, keeper, outcomes
 from dspex_actors.teleprompt.carry import carry_out
 from dspex_actors.teleprompt.endings import Away, TakenOver
+from dspex_actors.teleprompt.optimizer import _Bar
 from dspex_actors.teleprompt.outcomes import outcome
 from dspex_actors.teleprompt.step_runs import How
 from dspex_actors.teleprompt.steps import Bootstrap, Evaluate, Together
@@ -644,6 +646,21 @@ def test_nothing_is_told_to_have_cost_what_it_has_cost_twice():
     carry_out(iter_of(lambda: Together([one("a"), one("b"), one("c")])), how)
     assert told[-1] == (12.0, 12.0)
     assert all(said == paid for said, paid in told)
+
+
+def test_what_its_runs_wait_for_is_said_while_they_do(monkeypatch, caplog):
+    node = Node()
+    asks = node._ask
+
+    def ask(what, run_id, *rest, timeout):
+        found = asks(what, run_id, *rest, timeout=timeout)
+        return found if what == "wait" else {**found, "note": {"trouble": "the disk is full"}}
+
+    monkeypatch.setattr(node, "_ask", ask)
+    monkeypatch.setattr(progress, "SAY_SECONDS", 0.0)
+    with _Bar("COPRO", shown=True) as bar, caplog.at_level("WARNING"):
+        carry_out(iter_of(lambda: one("a")), How(node, "night", parent_id="night", watch=bar.watch))
+    assert caplog.messages == ["COPRO: waiting: the disk is full"]
 
 
 @pytest.mark.parametrize(("error", "state"), [(TakenOver, "running"), (RunInterrupted, "paused"), (OSError, "paused")])
