@@ -176,7 +176,6 @@ def test_a_second_request_wins_where_the_first_is_late_and_the_late_one_is_given
     assert all(row.cost == pytest.approx(EACH) for row in rows if row.outcome == "answered")
     until(lambda: server.given_up >= 1)
     assert all(row.cost is None for row in rows if row.outcome == "cancelled")
-    assert sum(row.cost for row in rows if row.outcome == "answered") == pytest.approx(count * EACH)
-    assert result.usage["output_total"] == count * 10
+    assert result.usage["output_total"] == answered * 10
     waited = [row.latency for row in rows if row.outcome == "answered"]
     assert sum(seconds > 1.5 for seconds in waited) <= count / 25 - server.given_up
