@@ -103,6 +103,26 @@ def test_a_budget_is_kept_by_all_nodes_together_and_its_owner_may_be_killed(join
     assert result.cost == pytest.approx(charged(billed, before))
 
 
+@pytest.mark.soak
+def test_calls_of_an_optimisation_are_counted_by_all_nodes_together_and_an_owner_may_be_killed(joined, systems, billed):
+    before, system = billed.requests, systems["a"]
+    optimizer = dspex.BootstrapFewShotWithRandomSearch(metric(), max_labeled_demos=2, num_candidate_programs=3)
+    train = [dspex.Example(row).with_inputs("ticket") for row in tickets(60)]
+    handle = until(
+        lambda: optimised(system, optimizer, train, lm=billed.lm(), budget={"calls": 150}, max_in_flight=16), 120.0
+    )
+    os.kill(until(lambda: joined.nodes["b"].whereis(SPENDING), 120.0).pid, signal.SIGKILL)
+    with pytest.raises(dspex.BudgetExceeded, match="150 of 150 calls are made"):
+        handle.wait(120)
+    assert 100 < billed.requests - before <= 150
+
+
+def optimised(system, optimizer, train, **options):
+    """Begin an optimisation; on a busy machine the voters may not answer in time."""
+    with contextlib.suppress(dspex.ConfigError):
+        return system.start_optimization(optimizer, triage(), train, **options)
+
+
 @pytest.mark.nemesis
 def test_what_a_day_may_cost_holds_for_all_nodes_together(joined, systems, billed):
     before = len(billed.booked())
