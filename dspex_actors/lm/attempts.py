@@ -378,6 +378,7 @@ def count_own() -> Future[None] | None:
     ledger = _ledger.get()
     if not _own_money or ledger is None or ledger.budget is None or ledger.budget.calls is None or is_counted(ledger):
         return None
+    check_own(ledger, settings.whose()[1])  # first: what is refused for its money is no call
     return _own_money[0].count(ledger)
 
 

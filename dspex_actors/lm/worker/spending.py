@@ -336,7 +336,9 @@ async def _money(
         tier=tier, is_sure=in_batch, listed=deployment.at_home,
     )  # fmt: skip
     if amount is None:
-        policy = wallet.day.unknown_price if ledger is None or ledger.budget is None else ledger.budget.unknown_price
+        budget = None if ledger is None else ledger.budget
+        is_days = budget is None or budget.account is None  # its run says nothing of money
+        policy = wallet.day.unknown_price if budget is None or is_days else budget.unknown_price
         if policy == "refuse":
             unknown = unknown_price(deployment.model)
             if ledger is not None:  # a run waits until somebody tells the price

@@ -343,6 +343,26 @@ def test_money_that_is_held_for_a_request_without_a_call_is_given_back(owner, wa
     run(asyncio.wait_for(go(), 60))
 
 
+@pytest.mark.parametrize("policy", ["warn", "refuse"])
+def test_a_run_whose_calls_alone_are_limited_asks_a_model_without_a_price_as_the_limit_of_a_day_says(
+    owner, wallet, serve, answer, chat, monkeypatch, policy
+):
+    monkeypatch.setattr(spending, "most", lambda *args, **about: None)
+    wallet.day = DayLimits(1.0, unknown_price=policy)
+
+    async def go():
+        async with serve(lambda *_: answer(200, chat())) as server:
+            deployment = LM("openai/x", base_url=server.url + "/v1").request(HI, {}).lm.deployment
+            session = LMSession(deployment)
+            async with opened(Ledger(budget=CALLS)):
+                with pytest.raises(ConfigError) if policy == "refuse" else contextlib.nullcontext():
+                    await session.complete(HI)
+            await session.aclose()
+
+    run(asyncio.wait_for(go(), 60))
+    assert [place._purse.spent for place in wallet._places.values()] == ([1] if policy == "warn" else [])
+
+
 class Asks(dspex.BaseLM):
     """Asks others: the first request of theirs is its own."""
 
@@ -405,6 +425,10 @@ def test_what_an_own_lm_has_cost_is_taken_off_and_ends_a_run_whose_limit_is_used
                 await lm.acall("hi")
         assert ledger.refused is caught.value
         assert (caught.value.budget, caught.value.run_id, ledger.attempts) == (1.0, "r", [])
+        async with opened(Ledger(budget=limit._replace(calls=CALLS.calls))):
+            with pytest.raises(BudgetExceeded):
+                await lm.acall("hi")
+        assert list(owner.places) == [0], "it was not made, so it is no call"
         async with opened(Ledger()):
             await lm.acall("hi")  # without a limit it goes on
         async with opened(Ledger(budget=RunBudget(budget(9.0)[0]))):
