@@ -92,7 +92,9 @@ class StopRule:
             reach += 1
         reach = max(reach, likely)
         reach += int(IN_VAIN * (reach - self.start)) + spare
-        return min(ahead, sum(index not in self._early for index in range(max(first, self.prefix), reach)))
+        first = max(first, self.prefix)
+        reach = min(reach, first + max(0, ahead) + len(self._early))  # more is not looked at: it may be a large dataset
+        return min(ahead, sum(index not in self._early for index in range(first, reach)))
 
     def _advance(self) -> None:
         while self.verdict is None and self.prefix in self._early:

@@ -150,6 +150,6 @@ class Looking:
                     with contextlib.suppress(ConfigError, Fenced):  # it is written down why; another node has it
                         await self._go_on(row)
                 return
-            except JournalError as error:
-                self._keeper.log.warning("a run waits for the journal", run=run_id, why=error.message)
+            except (JournalError, SupervisorsError) as error:  # the tree may be just coming back, too
+                self._keeper.log.warning("a run that was taken over goes on later", run=run_id, why=error.message)
             await asyncio.sleep(LOOK_SECONDS)

@@ -100,12 +100,13 @@ class Settling:
         idle = {}
         for run in self._led.heads:
             row = self._journal.get_run(run.run_id)
-            if row is not None and row.state == "running":
-                continue
-            since = idle[run.run_id] = self._idle.get(run.run_id, now)
+            if row is None or row.state != "running":
+                idle[run.run_id] = self._idle.get(run.run_id, now)
+        self._idle = idle  # now: what ends while one is let go of is entered in it
+        for run in self._led.heads:
+            since = idle.get(run.run_id, now)
             if now - since > IDLE_SECONDS and run.sync.all_counts and not run.is_fenced:
                 await self.end(run)
-        self._idle = idle
 
     async def end(self, run: Coordination) -> None:
         """Let go of a run that is over, or paused."""

@@ -75,3 +75,13 @@ def test_where_little_passes_more_are_under_way_than_are_needed():
     assert StopRule(successes=4).room(0, 64, 0) == 4
     assert StopRule(successes=4).room(0, 64, 3) == 7
     assert StopRule(successes=4).room(0, 2, 3) == 2
+
+
+def test_of_a_large_dataset_in_which_nothing_passes_no_more_is_looked_at_than_may_be_under_way():
+    """Each result asks for the room: a walk through all that may be needed yet would hold up the whole run."""
+    rule = StopRule(successes=4)
+    rule.prefix = 10**12
+    assert rule.room(10**12, 64, 0) == 64
+    rule.observe(10**12 + 1, success=False)
+    assert rule.room(10**12 + 2, 64, 0) == 62
+    assert rule.room(10**12 + 70, 64, 0) == -6

@@ -23,7 +23,7 @@ from dspex_actors.runs.standby.led import Led
 from dspex_actors.runs.standby.looking import Looking
 from dspex_actors.runs.standby.settling import IDLE_SECONDS, Settling
 from supervisors.cluster.leases.messages import Delete, Read
-from supervisors.errors import LeaseHeld, NoMajority
+from supervisors.errors import LeaseHeld, NoMajority, NoProcess
 
 
 class Counted(Coordination):
@@ -130,9 +130,10 @@ def test_a_run_that_cannot_be_looked_at_keeps_none_of_the_others_waiting(keeper,
     assert keeper.said == [{"run": "r", "why": "no space left"}]
 
 
+@pytest.mark.parametrize("error", [JournalFull("no space left"), NoProcess("the branch is just coming back")])
 @pytest.mark.parametrize("paused", [False, True])
 def test_a_run_that_was_claimed_goes_on_when_the_disk_has_space_again_unless_it_was_paused(
-    keeper, journal, monkeypatch, paused
+    keeper, journal, monkeypatch, paused, error
 ):
     """It is led here, so nobody looks for it any more: it stood still for good."""
     monkeypatch.setattr(module, "LOOK_SECONDS", 0.0)
@@ -144,7 +145,7 @@ def test_a_run_that_was_claimed_goes_on_when_the_disk_has_space_again_unless_it_
         if paused:
             journal.set_state("r", "paused")
         if paused or len(tried) < 3:
-            raise JournalFull("no space left")
+            raise error
 
     asyncio.run(Looking(keeper, journal, led, None, dict, None, go_on)._have_go_on("r"))
     assert tried == ["r"] * (1 if paused else 3)
@@ -239,6 +240,31 @@ def test_what_has_ended_and_does_not_count_yet_is_let_go_of_when_it_does(keeper,
     asyncio.run(settling.end_idle(0.0))
     assert run.released
     assert any(isinstance(one, Delete) for one in keeper.asked)
+
+
+def test_what_ends_while_another_one_is_let_go_of_is_let_go_of_next(keeper, journal):
+    journal.create_run(RunSpec(run_id="s"))
+    led, first, second = Led(), Counted(), Counted(run_ids=("s",))
+    settling = Settling(keeper, journal, led)
+    led.add(second)  # looked at before the other one
+    led.add(first)
+    second.note, second.sync.all_counts = lambda which: None, False
+
+    async def ends():
+        journal.set_state("s", "cancelled")
+        await settling.settled(("cancel", "s", "enough"))
+        first.released = True
+
+    async def main():
+        journal.set_state("r", "paused")
+        await settling.end_idle(0.0)
+        first.holding.release = ends
+        await settling.end_idle(0.1 + IDLE_SECONDS)
+        second.sync.all_counts = True
+        await settling.end_idle(0.2 + IDLE_SECONDS)
+
+    asyncio.run(main())
+    assert (first.released, second.released) == (True, True)
 
 
 def test_of_a_step_that_is_over_nothing_is_kept_in_memory():
