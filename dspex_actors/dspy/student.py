@@ -9,6 +9,7 @@ trace is written into ours, with the predictors that stand for DSPy's.
 from __future__ import annotations
 
 import copy
+import operator
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
@@ -112,7 +113,9 @@ def _back(value: Any, original: Any, done: dict[int, Any]) -> Any:
     if isinstance(value, DSPyStudent):
         return done[id(value)] if id(value) in done else _handed(value, original, done)
     if isinstance(value, Sequence) and not isinstance(value, str | bytes | tuple):
-        return [_back(one, original, done) for one in value]
+        made = [_back(one, original, done) for one in value]
+        # Data to fine-tune with stay what they are: they can do more than a list.
+        return value if not isinstance(value, list) and all(map(operator.is_, made, value)) else made
     if isinstance(value, Mapping):
         return {name: _back(one, original, done) for name, one in value.items()}
     if is_dataclass(value) and not isinstance(value, type):
@@ -202,6 +205,25 @@ class DSPyStudent(DSPyProgram):
             )
         for path, part in self.parts.items():
             part.set_on(there[path])
+
+    def conversation(
+        self, name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], *, exclude_demos: bool = False
+    ) -> list[dict[str, Any]]:
+        """Return a call of a predictor and its answer as role/content messages, in the words of DSPy's adapter.
+
+        Args:
+            name: of the predictor.
+            inputs: of the call.
+            outputs: what came of it.
+            exclude_demos: without the predictor's demos.
+        """
+        import dspy
+
+        asked = dict(self._at_work().named_predictors())[name]
+        adapter = self.adapter or dspy.ChatAdapter()
+        prompt = adapter.format(asked.signature, [] if exclude_demos else asked.demos, dict(inputs))
+        answer = adapter.format_assistant_message_content(asked.signature, dict(outputs))
+        return [*prompt, {"role": "assistant", "content": answer}]
 
     def _at_work(self) -> Any:
         """Return the program that a call runs. It is made anew when something of a predictor is another one."""

@@ -50,8 +50,8 @@ def optimize(
             `dspex.KNNFewShot(...)`, which is made with its own.
         metric: `metric(example, prediction, trace=None)`; None: the optimiser has one, or needs none.
         optimizer: one of `dspex.teleprompt.registry.OPTIMIZERS` (labeled, bootstrap, random_search, copro, mipro, gepa,
-            simba, distributed_bootstrap, knn, adaptive), or a `dspex.COPRO(...)` and the like. Those that choose as the
-            program runs (knn) take programs of ours only.
+            simba, distributed_bootstrap, finetune, knn, adaptive), or a `dspex.COPRO(...)` and the like. Those that
+            choose as the program runs (knn) take programs of ours only.
         valset: what candidates are scored on, for optimisers that take one; None: the trainset.
         budget: as of `Options`.
         lm: for predictors that have none of their own, as of `evaluate`; None: the one in the settings, else the

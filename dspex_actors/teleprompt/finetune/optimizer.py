@@ -12,6 +12,7 @@ from typing import Any, Unpack
 
 from dspex_actors.adapters.base import Adapter
 from dspex_actors.adapters.chat import ChatAdapter
+from dspex_actors.dspy.student import DSPyStudent
 from dspex_actors.errors import ConfigError, RunFailed
 from dspex_actors.example import Example
 from dspex_actors.foundation.config_errors import ConfigTypeError, ConfigValueError
@@ -47,14 +48,17 @@ class BootstrapFinetune(Optimizer):
         program.finetune_data.save("data.jsonl")
 
     Where it differs from DSPy's: nothing is trained, so no predictor needs an LM of its own and the program keeps those
-    that it has; `multitask=False` parts the calls by predictor (DSPy's by their place in the trace); an example that
-    failed is left out also where there is no metric; with nothing to write it fails, and says what to do.
+    that it has; the metric is given the trace, as one that lets demos pass is (DSPy's gives None); `multitask=False`
+    parts the calls by predictor (DSPy's by their place in the trace); an example that failed is left out also where
+    there is no metric; with nothing to write it fails, and says what to do. What a program of DSPy's has asked
+    (`dspex.optimize`) is in the words of DSPy's adapter.
 
     Args:
         metric: `metric(example, prediction, trace)`: what is true lets pass. None: each prediction passes.
         multitask: one file for all predictors; False: one for each, for an LM of its own.
         train_kwargs: None; who trains is given them with the file.
-        adapter: writes prompts and answers; None: the one of the settings, else a `ChatAdapter`.
+        adapter: writes prompts and answers; None: the one of the settings, else a `ChatAdapter`. For a program of
+            DSPy's None.
         exclude_demos: prompts without the teacher's demos; the program has none then, either.
         num_threads: accepted as DSPy accepts it; the node's workers do the work (`max_in_flight` of `compile`).
         data_format: of the files: openai, anthropic, gemini or cohere (`finetune.formats`). It can be another one when
@@ -121,6 +125,11 @@ class BootstrapFinetune(Optimizer):
             raise ConfigValueError("teacher is invalid: got an empty list, expected a program, several, or None")
         for one in teachers:
             self._check_media(one)
+            if self.adapter is not None and isinstance(one, DSPyStudent):
+                raise ConfigError(
+                    f"adapter: expected none for a program of DSPy's, which asks in the words of DSPy's adapter, got "
+                    f"{type(self.adapter).__name__}: leave it out, or set DSPy's by dspy.configure(adapter=...)"
+                )
         steps = self._steps(student, teachers, examples, self.adapter or settings.adapter or ChatAdapter())
         return self.carry(steps, student, examples, options)
 
@@ -140,14 +149,13 @@ class BootstrapFinetune(Optimizer):
         chats: list[Chat] = []
         passed = 0
         for teacher, rows in zip(teachers, seen, strict=True):
-            predictors = dict(teacher.named_predictors())
             for row in rows:
                 if row.error is None and row.score:
                     passed += 1
-                    chats += [self._chat(predictors[name], name, gave, adapter) for name, *gave in row.trace]
+                    chats += [self._chat(teacher, name, gave, adapter) for name, *gave in row.trace]
         if not chats:
             raise RunFailed(_nothing(seen, passed, has_metric=self.metric is not None))
-        random.Random(0).shuffle(chats)  # noqa: S311 - has to be repeatable, not secret
+        chats = _shuffled(chats, multitask=self.multitask)
         program = student.deepcopy()
         if self.exclude_demos:
             for predictor in program.predictors():
@@ -158,10 +166,14 @@ class BootstrapFinetune(Optimizer):
         yield Candidate(f"{len(chats):,} conversations of {passed:,} examples", program, None)
         return program
 
-    def _chat(self, predictor: Any, name: str, gave: Sequence[Any], adapter: Any) -> Chat:
+    def _chat(self, teacher: Module, name: str, gave: Sequence[Any], adapter: Any) -> Chat:
         inputs, outputs = gave
-        demos = [] if self.exclude_demos else predictor.demos
-        made = Chat(name, adapter.format_finetune_data(predictor.signature, demos, inputs, outputs)["messages"])
+        if isinstance(teacher, DSPyStudent):
+            made = Chat(name, teacher.conversation(name, inputs, outputs, exclude_demos=self.exclude_demos))
+        else:
+            predictor = dict(teacher.named_predictors())[name]
+            demos = [] if self.exclude_demos else predictor.demos
+            made = Chat(name, adapter.format_finetune_data(predictor.signature, demos, inputs, outputs)["messages"])
         line_of(made.messages, self.data_format)  # refuses what cannot be written
         return made
 
@@ -204,6 +216,17 @@ def _with_trace(metric: Callable[..., Any]) -> Callable[..., Any]:
     if isinstance(metric, FieldMetric):
         return metric
     return Strict(metric.acall if isinstance(metric, AsksLM) else metric)
+
+
+def _shuffled(chats: list[Chat], *, multitask: bool) -> list[Chat]:
+    """Return them in the order in which DSPy writes them: each file is shuffled by itself."""
+    names = [None] if multitask else list(dict.fromkeys(chat.predictor for chat in chats))
+    found = []
+    for name in names:
+        file = [chat for chat in chats if name in (None, chat.predictor)]
+        random.Random(0).shuffle(file)  # noqa: S311 - has to be repeatable, not secret
+        found += file
+    return found
 
 
 def _flag(name: str, value: Any) -> bool:

@@ -2,7 +2,7 @@
 
 import optimised_kit
 import pytest
-from optimised_in_memory import carried
+from optimised_in_memory import carried, done
 from optimised_kit import CHOICES, GEPA, MIPRO, SIMBA, Scripted
 
 import dspex_actors as dspex
@@ -198,3 +198,22 @@ def test_a_predictors_own_lm_is_asked_and_is_its_own_again_in_the_end():
         assert again(question="a").answer != "its own"
     assert handed_back(again, program).say.lm is None
     assert program.say.lm is not None
+
+
+def test_data_to_fine_tune_with_are_in_dspys_words_and_can_be_written_where_its_program_has_them(lm, tmp_path):
+    program, train = Two(), [dspex.Example(question=f"q{place}").with_inputs("question") for place in range(3)]
+    optimizer = dspex.BootstrapFinetune(multitask=False)
+    steps = optimizer.planned(as_student(program), trainset=train)
+    steps.send([done(step) for step in next(steps).items])
+    with pytest.raises(StopIteration) as over:
+        next(steps)
+    data = handed_back(over.value.value, program).finetune_data
+    assert [path.name for path in data.save(tmp_path / "data.jsonl")] == ["data.look.jsonl", "data.say.jsonl"]
+    chat = next(chat for chat in data if chat.predictor == "look")
+    question = chat.messages[1]["content"].splitlines()[1]
+    hint = chat.messages[2]["content"].splitlines()[1]
+    asked = {"question": question}
+    expected = dspy.ChatAdapter().format_finetune_data(program.look.signature, [], asked, {"hint": hint})
+    assert chat.messages == expected["messages"]
+    with pytest.raises(dspex.ConfigError, match="adapter: expected none for a program of DSPy's"):
+        dspex.BootstrapFinetune(adapter=dspex.ChatAdapter()).planned(as_student(program), trainset=train)

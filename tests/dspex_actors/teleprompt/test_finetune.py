@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+import random
 
 import pytest
 from optimised_in_memory import carried
@@ -152,6 +153,10 @@ def test_without_multitask_there_is_a_file_for_each_predictor(monkeypatch, tmp_p
     paths = sorted(data.save(tmp_path / "data.jsonl"))
     assert [path.name for path in paths] == ["data.look.jsonl", "data.say.jsonl"]
     assert [len(path.read_text().splitlines()) for path in paths] == [4, 4]
+    for name in ("look", "say"):  # as DSPy: each file is shuffled by itself
+        expected = ["q0", "q2", "q4", "q5"]
+        random.Random(0).shuffle(expected)
+        assert [asked(chat) for chat in data if chat.predictor == name] == expected
     odd = FinetuneData([Chat(name, []) for name in ("d['a']", "d['a'", "self")], multitask=False)
     assert [path.name for path in odd.save(tmp_path / "x.jsonl")] == ["x.d_a.jsonl", "x.d_a_.jsonl", "x.self.jsonl"]
 
