@@ -214,7 +214,9 @@ class Adapter:
                 dataset = self._shown(one.candidate, rows, known.names(one))
             finally:
                 self._rng = rng
-            return (one, questions(one.candidate, dataset)) if dataset else (None, [])
+            asked = questions(one.candidate, dataset)
+            # They are there already where gepa asks once more for what could not be read.
+            return (one, asked) if asked and not any(map(self.ahead.has_proposal, asked)) else (None, [])
         return None, []
 
     # --- telling ----------------------------------------------------------------------------------------------------

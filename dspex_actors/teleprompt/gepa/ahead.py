@@ -110,6 +110,10 @@ class Ahead:
         """Keep what was proposed when it was asked ahead."""
         self._proposed.append((asked, came))
 
+    def has_proposal(self, asked: Any) -> bool:
+        """Whether what was proposed to the same question is there."""
+        return any(before == asked for before, _ in self._proposed)
+
     def take_proposal(self, asked: Any) -> Any:
         """Return what was proposed to the same question, which is not there any more then; None: it has to be asked."""
         for place, (before, came) in enumerate(self._proposed):

@@ -1,11 +1,13 @@
 """GEPA asks ahead for what its engine will ask for: little of it in vain, and the engine is given the same."""
 
+import itertools
 import random
 
 import pytest
 from optimised_in_memory import carried
 from optimised_kit import GEPA as CASES
 from optimised_kit import Scripted, chosen, gepa
+from scripted_answers import text
 
 import dspex_actors as dspex
 from dspex_actors.teleprompt.gepa import ahead as ahead_module
@@ -73,6 +75,24 @@ def test_a_proposal_is_given_once_and_only_to_the_same_question():
     assert ahead.take_proposal({"shown": [1]}) == "a"
     assert ahead.take_proposal({"shown": [1]}) is None
     assert ahead.room == 10
+
+
+def test_what_was_proposed_ahead_is_not_asked_for_again_with_what_could_not_be_read(monkeypatch):
+    count, kept, keep = itertools.count(), [], Ahead.keep_proposal
+
+    def unclear(messages, rollout=0):
+        is_proposal = "new_instruction" in messages[0]["content"]
+        return "Hm." if is_proposal and next(count) % 2 == 0 else text(messages, rollout)
+
+    def keep_proposal(ahead, question, came):
+        kept.append(ahead.has_proposal(question))
+        keep(ahead, question, came)
+
+    monkeypatch.setattr(Ahead, "keep_proposal", keep_proposal)
+    settings = {"max_metric_calls": 250, "component_selector": "all"}
+    with dspex.context(lm=Scripted(unclear)):
+        carried(gepa({"program": "Two", "settings": settings, "train": (0, 12), "val": (100, 110)}), monkeypatch)
+    assert set(kept) == {False}
 
 
 def test_who_is_wanted_is_asked_for_before_who_is_only_foreseen():
