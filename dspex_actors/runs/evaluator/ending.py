@@ -62,7 +62,8 @@ def outcome_of(plan: RunPlan, broken: str | None, verdict: str | None) -> tuple[
         case None | "successes" | "errors":
             return "finished", plan.stopped
         case str(why) if why.startswith(BUDGET):
-            return "paused", why
+            reached = None if plan.rule is None else plan.rule.verdict  # what was put off is not needed then
+            return ("paused", why) if reached is None else ("finished", reached)
         case "hopeless":
             return "failed", f"{verdict} (put that right and resume)"
         case "max_failures":

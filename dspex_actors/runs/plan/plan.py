@@ -160,9 +160,7 @@ class RunPlan:
             del self._seconds[index]
         if not back_soon:
             self.resplit()
-        lost: list[Lost] = []
-        back: list[Item] = []
-        innocent: list[Item] = []
+        lost, back, innocent = list[Lost](), list[Item](), list[Item]()
         for item in seat.held.values():
             del self._held_by[item.index]
             if item.settled:
@@ -242,14 +240,15 @@ class RunPlan:
             self._release(seat, item)
         if item.settled or (error is not None and not answers):
             return _DROP
-        if error is not None and seat is not None and self.stopped is None:
-            if free:
-                self._waiting.put_back(item, front=True)
-                return _AGAIN
-            if self.settings.failures == "retry" and not final and item.attempt < self.settings.max_attempts:
-                item.attempt += 1
-                item.avoid = seat.worker
-                self._waiting.put_back(item, front=False)
+        if error is not None and seat is not None and (self.stopped or "budget").startswith("budget"):
+            tries = self.settings.failures == "retry" and not final and item.attempt < self.settings.max_attempts
+            if free or tries:
+                if not free:
+                    item.attempt, item.avoid = item.attempt + 1, seat.worker
+                if self.stopped is None:
+                    self._waiting.put_back(item, front=free)
+                else:  # it has no result, and is asked when the run goes on
+                    self._bytes -= len(item.payload)
                 return _AGAIN
         item.settled = True
         self._waiting.forget(index)
