@@ -49,6 +49,7 @@ class KNNFewShot(Optimizer):
         if isinstance(trainset, str | bytes | Mapping) or not isinstance(trainset, Iterable):
             raise ConfigTypeError(f"trainset is invalid: got {trainset!r:.80}, expected a list of Examples")
         self.KNN = KNN(k, trainset, vectorizer)
+        self.trainset = self.KNN.trainset
 
     def configure(self, **settings: Any) -> Self:
         """Return one like this with other settings; where its examples stay, their vectors are not computed again.

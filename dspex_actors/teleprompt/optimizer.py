@@ -153,9 +153,9 @@ class Optimizer:
         return type(self)(**{**bound, **(beside[0] if beside else {}), **settings})
 
     def made_with(self, name: str) -> Any:
-        """Return an argument that it was made with; None: it was not said."""
+        """Return an argument that it was made with, as it has kept it; None: it was not said."""
         args, kwargs = vars(self)["_made_with"]
-        return inspect.signature(type(self)).bind(*args, **kwargs).arguments.get(name)
+        return vars(self).get(name, inspect.signature(type(self)).bind(*args, **kwargs).arguments.get(name))
 
     def planned(self, student: Any, **arguments: Any) -> Steps:
         """Return the steps that `compile` would have carried out, for an optimiser that is made of others.

@@ -137,6 +137,13 @@ def test_one_that_chooses_as_the_program_runs_is_made_with_what_is_given(begun):
     assert vectors.asked == 3  # the trainset once, and each question
 
 
+@pytest.mark.parametrize("kept_as", [tuple, iter])
+def test_the_same_examples_are_the_same_whatever_they_were_in(kept_as):
+    made = dspex.KNNFewShot(2, kept_as(TRAIN), Vectors(), max_bootstrapped_demos=0)
+    with dspex.context(lm=Counting()):
+        assert dspex.optimize(ours(), TRAIN, optimizer=made)(question="q9").answer == "6"
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
