@@ -99,6 +99,8 @@ class Spending(GenServer):
                 return self._answer(request)
             case CloseSlot(holder, slot):
                 self._close([(holder, slot)])
+                if all(other != holder for other, _ in self._book.purses):
+                    self._refs.pop(holder, None)  # it has nothing to give back; an evaluator asks only once
                 return "ok", True
             case "accounts":
                 return "ok", self._accounts()

@@ -29,6 +29,7 @@ from dspex_actors.names import RUNS
 from dspex_actors.observe.reporting import report_from_actor, report_last
 from dspex_actors.runs import notes
 from dspex_actors.runs.datasets.fetching import dataset_here
+from dspex_actors.runs.evaluator.accounts import make_accounts
 from dspex_actors.runs.evaluator.asking import ask_runs
 from dspex_actors.runs.evaluator.crew import Crew, Hand
 from dspex_actors.runs.evaluator.ending import inherits, nodes_of, outcome_of, plan_of
@@ -64,8 +65,7 @@ class Evaluator(GenServer):
     def init(self, run_id: str, workers: int, found: dict[str, Any] | None = None) -> None:
         """Begin as soon as the keeper of runs, who is waiting for this to return, can answer."""
         report_from_actor(self)
-        self._run_id = run_id
-        self._workers = workers
+        self._run_id, self._workers = run_id, workers
         self._crew: Crew
         self._sender: Sender
         self._epoch = 0
@@ -76,8 +76,7 @@ class Evaluator(GenServer):
         self._source: Source | None = None
         self._latency: float | None = None
         self._broken: str | None = None
-        self._over = False
-        self._gathered = False
+        self._over = self._gathered = False
         collector.expect_many()
         self.spawn(self._open(found))
 
@@ -90,6 +89,7 @@ class Evaluator(GenServer):
         self._epoch = found["epoch"]
         self._crew = Crew(self, self, self._run_id, self._workers, nodes_of(settings, str(self.node["name"])))
         self._sender = Sender(self, self._run_id, self._epoch, self._crew, settings)
+        self.spawn(make_accounts(self, self._run_id, settings))
         sends = SENDS * (self._epoch - 1)
         self._rows = Rows(
             settings.get("failure_score"), answered=found["answered"], first_send=sends + 1, decides=found["decides"]
