@@ -91,6 +91,7 @@ class Looking:
         lease = await self._claiming.leases.get(lease_of(run_id))
         if lease.holder:
             self._free_since[run_id] = now
+            self._take_back(run_id)
             return
         agreed, version = await self._keeper.call(LEASES, Read(lease_of(run_id)), timeout=5.0)
         if may_claim(me, agreed, version, 1, leased.owner):
@@ -138,8 +139,13 @@ class Looking:
                 note = {"in_flight": 0, "waiting": 0, "workers": 0, "trouble": trouble}
                 self._keeper.cast(self._keeper.ref, Note(row.run_id, note))  # whoever follows it is told
             return False
-        self._said.pop(row.run_id, None)
+        self._take_back(row.run_id)
         return True
+
+    def _take_back(self, run_id: str) -> None:
+        """Have nobody be told any more that nobody goes on with a run: somebody does, or will."""
+        if self._said.pop(run_id, None) is not None:
+            self._keeper.cast(self._keeper.ref, Note(run_id, {}))
 
     async def _have_go_on(self, run_id: str) -> None:
         """Have a run go on that was claimed; it is this node's by now, so nobody else looks for it."""

@@ -174,6 +174,18 @@ def test_where_a_run_is_not_gone_on_with_as_its_dataset_is_missing_whoever_follo
     (tmp_path / "elsewhere.jsonl").rename(data)
     asyncio.run(looking._take("d", "a"))
     assert claimed == ["d"]
+    assert [note.note for _, note in keeper.cast_[1:]] == [{}]  # it is told no more
+
+
+def test_what_was_said_of_a_run_that_nobody_goes_on_with_is_taken_back_when_somebody_does(keeper, journal):
+    async def get(name):
+        return SimpleNamespace(holder="a")
+
+    looking = Looking(keeper, journal, Led(), Claiming(keeper, journal, Led(), dict, 2), dict, None, None)
+    looking._claiming.leases, looking._said["r"] = SimpleNamespace(get=get), "its file is not here"
+    for _ in range(2):
+        asyncio.run(looking._look_at(Leased("r", "evaluate", "me")))
+    assert [(note.run_id, note.note) for _, note in keeper.cast_] == [("r", {})]
 
 
 @pytest.mark.parametrize(("owner", "above"), [("another", 5), ("me", 4), ("", 5)])
