@@ -43,7 +43,7 @@ def limit_options(command: Any) -> Any:
     """Add what an optimisation may cost."""
     options = (
         click.option("--budget", type=float, metavar="USD", help="Pause before all of it has cost more than so much."),
-        click.option("--max-calls", type=int, metavar="N", help="Pause when so many LM calls are made."),
+        click.option("--max-calls", type=int, metavar="N", help="LM calls at most: paused when one more is needed."),
         click.option("--max-seconds", type=float, metavar="S", help="Pause after so many seconds under way."),
     )
     for option in reversed(options):

@@ -20,7 +20,7 @@ from dspex_actors.runs.identity.parts import program_identity
 HOW = frozenset(
     {
         "callbacks", "data_format", "display_progress", "display_table", "eval_kwargs", "log_dir", "max_in_flight",
-        "multitask", "mlflow_attach_existing", "num_threads", "provide_traceback", "stop_callbacks", "teacher_pool",
+        "mlflow_attach_existing", "num_threads", "provide_traceback", "stop_callbacks", "teacher_pool",
         "track_best_outputs", "track_stats", "use_cloudpickle", "use_mlflow", "use_wandb", "verbose", "wandb_api_key",
         "wandb_attach_existing", "wandb_init_kwargs", "warn_on_score_mismatch",
     }

@@ -97,6 +97,7 @@ CHANGES = {
     "k": (2, 3),
     "adapter": (dspex.ChatAdapter(), dspex.JSONAdapter()),
     "exclude_demos": (True, False),
+    "multitask": (True, False),
     # of compile
     "sample": (True, False),
     "teacher": (STUDENT.deepcopy(), TEACHER),
@@ -116,7 +117,6 @@ CHANGES = {
 #: Arguments that do not: how fast, how much of it is shown or written where, how long at most.
 DO_NOT = {
     "data_format": ("openai", "gemini"),
-    "multitask": (True, False),
     "num_threads": (2, 3),
     "track_stats": (True, False),
     "verbose": (True, False),
