@@ -147,14 +147,14 @@ class Evaluator(GenServer):
         self._writer.add([], [attempt_values(row) for row in lost])
 
     async def _ask(self, request: Any) -> Any:
-        """Ask the keeper of runs; from a run that goes on elsewhere nothing comes back."""
+        """Ask the keeper of runs; from a run that does not go on here nothing comes back."""
         try:
             return await ask_runs(self, request)
         except Fenced as error:
             if self._over:
                 raise
-            # Another node's evaluator has the run, and takes over what workers are at.
-            self.log.warning("the run goes on elsewhere", run=self._run_id, why=error.message)
+            # Another node's evaluator has the run, and takes over what workers are at; or it was paused.
+            self.log.warning("the run does not go on here", run=self._run_id, why=error.message)
             self._over = True
             self.send_after(0.0, "over")
             return await asyncio.Event().wait()

@@ -27,7 +27,7 @@ from dspex_actors.errors import ConfigError, DspexError
 from dspex_actors.foundation import collector
 from dspex_actors.journal.budget import check_more, set_budget
 from dspex_actors.journal.copies import check_order
-from dspex_actors.journal.errors import JournalError
+from dspex_actors.journal.errors import Fenced, JournalError
 from dspex_actors.journal.opening import open_journal
 from dspex_actors.journal.records import RunRow, RunSpec
 from dspex_actors.journal.rows import unpacked_rows
@@ -285,8 +285,8 @@ class Runs(GenServer):
             return None
         try:
             return opened(self._journal, row.run_id) | {"depth": 1}
-        except JournalError:
-            return None  # it is away just now, and its evaluator waits for it
+        except (JournalError, Fenced):
+            return None  # it is away just now, and its evaluator waits for it; or hears that the run was just paused
 
     def _row(self, run_id: str) -> RunRow:
         row = self._journal.get_run(run_id)

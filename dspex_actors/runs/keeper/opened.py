@@ -6,13 +6,21 @@ from dataclasses import asdict
 from typing import Any
 
 from dspex_actors.journal.base import JournalBase
+from dspex_actors.journal.errors import Fenced
 from dspex_actors.journal.records import RunRow
 from dspex_actors.runs.budget import WHOLE_BUDGET, WHOLE_CALLS
 
 
 def opened(journal: JournalBase, run_id: str) -> dict[str, Any]:
-    """Count that an evaluator opens a run, and return what it needs to begin or go on."""
+    """Count that an evaluator opens a run, and return what it needs to begin or go on.
+
+    Raises:
+        Fenced: it was paused, or has ended, and does not go on. So may have happened while nobody could look: an
+            evaluator that dies while the journal is away has a successor at once.
+    """
     row = journal.next_epoch(run_id)
+    if row.state != "running":
+        raise Fenced(f"run {run_id} is {row.state}: nothing more is asked for it")
     outcomes = []
     if row.spec.settings.get("rule"):
         # A stop rule looks at every result in order, those of before a restart too.

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from dspex_actors.errors import ConfigError
-from dspex_actors.journal.errors import JournalError
+from dspex_actors.journal.errors import Fenced, JournalError
 from dspex_actors.journal.writer import Journal
 from dspex_actors.runs.keeper import actor, evaluators
 from dspex_actors.runs.keeper.actor import Runs
@@ -150,6 +150,18 @@ def test_a_journal_that_is_away_when_the_run_is_there_leaves_the_opening_to_its_
     monkeypatch.setattr(actor, "opened", away)
     assert create(keeper)["state"] == "running"
     assert told(keeper) == [None]
+
+
+def test_a_run_that_is_paused_as_it_is_put_in_is_put_in_and_its_evaluator_does_not_open_it(keeper, monkeypatch):
+    async def take(row, *, force):
+        keeper._journal.set_state("r", "paused")
+        return row
+
+    monkeypatch.setattr(keeper._leading, "take", take)
+    create(keeper)
+    assert told(keeper) == [None]
+    with pytest.raises(Fenced, match="run r is paused"):
+        asyncio.run(keeper._answer(("open", "r")))
 
 
 def test_one_that_cannot_be_started_is_written_down(keeper):

@@ -3,6 +3,7 @@
 import pytest
 
 from dspex_actors.foundation.purses import DOLLAR
+from dspex_actors.journal.errors import Fenced
 from dspex_actors.journal.records import RunSpec
 from dspex_actors.journal.sameness import OPTIMISE
 from dspex_actors.journal.writer import Journal
@@ -45,3 +46,16 @@ def test_a_run_of_an_optimisation_with_a_limit_of_calls_is_told_of_that_account(
         found = run_budget("o.1", opened(journal, "o.1")["settings"], is_far=is_far)
     assert found.calls == (f"run:o#calls-{round(1000 * whole.created_at)}", 7, -1 if is_far else 2)
     assert (found.account is None, found.above == ()) == (not money, not money)
+
+
+@pytest.mark.parametrize("state", ["paused", "cancelled", "finished", "failed"])
+def test_a_run_that_does_not_go_on_is_not_opened(tmp_path, state):
+    """Its evaluator died as the journal went away, and its successor would go on asking when it is back."""
+    with Journal(tmp_path / "journal.db") as journal:
+        journal.create_run(RunSpec(run_id="r"))
+        journal.set_state("r", state)
+        with pytest.raises(Fenced, match=f"run r is {state}: nothing more is asked for it"):
+            opened(journal, "r")
+        journal.set_state("r", "running")  # goes on, unless it has finished
+        if state != "finished":
+            assert opened(journal, "r")["epoch"] == 2
