@@ -163,10 +163,16 @@ def test_of_two_at_once_one_goes_on_and_the_one_that_its_dead_node_left_paused_c
             system.close()
 
 
-@pytest.mark.soak
 @pytest.mark.timeout(500)
 @pytest.mark.parametrize(
-    ("what", "case"), [("mipro", "light"), ("simba", "two predictors"), ("gepa", "one"), ("search", "")]
+    ("what", "case"),
+    [
+        pytest.param("mipro", "light", marks=pytest.mark.soak),
+        pytest.param("gepa", "one", marks=pytest.mark.soak),
+        # A minute each, of the same way: with what else takes minutes.
+        pytest.param("simba", "two predictors", marks=pytest.mark.nemesis),
+        pytest.param("search", "", marks=pytest.mark.nemesis),
+    ],
 )
 def test_whatever_optimises_goes_on_at_its_standby_and_chooses_what_it_chooses_undisturbed(tmp_path, what, case):
     """Those that DSPy was recorded with choose what that chose; whoever waits at the dead node has it from there."""
