@@ -82,7 +82,8 @@ class Copies:
         """Remove the spools that were made on this node for a run: its own, or one that runs of its steps share."""
         with contextlib.suppress(OSError):
             for path in (self._data_dir / SPOOL_FOLDER).glob(f"{glob.escape(run_id)}-????????.spool"):
-                path.unlink()
+                with contextlib.suppress(OSError):  # the others go all the same
+                    path.unlink()
 
     def drop_if_empty(self, run_id: str, descriptor: Mapping[str, Any]) -> None:
         """Remove the copy for a run of which nothing is here yet."""

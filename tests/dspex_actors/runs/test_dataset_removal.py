@@ -55,6 +55,22 @@ def test_the_keeper_of_runs_does_not_fall_over_it(kept, monkeypatch, what):
     assert not kept.spool.exists()
 
 
+def test_of_several_spools_those_go_that_can_be_removed(kept, monkeypatch):
+    spools = [kept.spool, kept.spool.with_name("r-76543210.spool")]
+    spools[1].touch()
+    unlink, first = Path.unlink, []
+
+    def some(path):
+        if first == [] or path in first:
+            first[:] = [path]
+            refused()
+        unlink(path)
+
+    monkeypatch.setattr(Path, "unlink", some)
+    kept.copies.drop_spools("r")
+    assert [path for path in spools if path.exists()] == first
+
+
 def test_a_mark_that_goes_while_it_is_looked_at_has_no_age(kept, monkeypatch):
     monkeypatch.setattr(Path, "glob", lambda folder, pattern: [kept.path.with_name("run-gone")])
     assert kept.copies.age_of("r", 5.0) == 0.0
