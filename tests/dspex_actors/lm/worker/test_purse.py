@@ -395,8 +395,10 @@ def test_a_call_of_an_own_lm_is_counted_before_it_is_made_and_once_with_the_one_
                     await lm.acall("hi")
             with pytest.raises(BudgetExceeded, match="5 of 5 calls are made") as caught:
                 await lm.acall("hi")
+            assert ledger.refused is caught.value
+            with pytest.raises(BudgetExceeded, match="5 of 5 calls are made"):
+                lm("hi")  # which could wait for nobody here
         assert place._purse.spent == 5
-        assert ledger.refused is caught.value
 
     run(asyncio.wait_for(go(), 60))
 
