@@ -146,7 +146,7 @@ def our_lm(dspy: Any, lm: Any) -> Any:
         ConfigError: its key is not in the environment, or a setting is none of ours.
     """
     if type(lm) is not dspy.LM:
-        return lm
+        return _own(lm) if isinstance(lm, dspy.LM) else lm
     from dspex_actors.dspy.lm import LM
 
     return LM(_made_of(lm))
@@ -161,7 +161,24 @@ def as_lm(lm: Any) -> Any:
         ConfigError: its key is not in the environment, or a setting is none of ours.
     """
     kind = getattr(sys.modules.get("dspy"), "LM", None)
-    return _made_of(lm) if kind is not None and type(lm) is kind else lm
+    if kind is None or not isinstance(lm, kind):
+        return lm
+    return _made_of(lm) if type(lm) is kind else _own(lm)
+
+
+def _own(lm: Any) -> Any:
+    """Return an LM of a class that is derived from DSPy's, which travels as it is: pickled, and into the journal.
+
+    Raises:
+        ConfigError: it has a key in it.
+    """
+    if lm.kwargs.get("api_key"):
+        raise ConfigError(
+            f"the api_key of {type(lm).__name__}({lm.model!r}) is invalid: got a key itself, which would be "
+            "written into the journal; expected none: have its provider's usual environment variable set "
+            "(here and at the node), or read the key in its `forward`"
+        )
+    return lm
 
 
 def _made_of(lm: Any) -> ours.LM:

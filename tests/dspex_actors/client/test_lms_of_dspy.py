@@ -7,7 +7,7 @@ import pytest
 
 import dspex_actors as dspex
 from dspex_actors.client.module_spec import packed_program
-from dspex_actors.dspy.program import as_lm
+from dspex_actors.dspy.program import as_lm, our_lm
 from dspex_actors.errors import ConfigError
 
 SECRET = "no-usual-form"
@@ -53,3 +53,13 @@ def test_a_key_that_is_written_into_it_goes_into_no_journal():
         system.start_run("evaluate", program, [], None)
     with pytest.raises(ConfigError, match="got a key itself"):
         packed_program(program, lm)
+
+
+def test_an_lm_of_a_class_derived_from_dspys_travels_as_it_is_and_so_without_a_key():
+    class Own(TheirLM):
+        pass
+
+    assert type(as_lm(Own())) is Own
+    for give in (as_lm, lambda lm: our_lm(sys.modules["dspy"], lm)):
+        with pytest.raises(ConfigError, match=r"api_key of Own\('openai/gpt-4o-mini'\) .* got a key itself"):
+            give(Own(SECRET))
