@@ -146,9 +146,16 @@ class _Carrier:
                 del self._short[run_id]
                 self._begin(task, self._row(task), 1)
         while todo and len(self._running) < self._how.at_once():
-            # What has begun goes first: of equal ones that are asked for it is the one that is paid for in part.
-            self._start(next((one for one in todo if self._run_id(one) in self._begun), todo[0]))
+            self._start(min(todo, key=self._turn))
             self._start_answered()
+
+    def _turn(self, task: Task) -> int:
+        """Return when a task is started: first what is under way and takes up room, then what has begun.
+
+        Of equal ones that are asked for that is the one that is paid for in part.
+        """
+        run_id = self._run_id(task)
+        return 0 if run_id in self._before else 1 if run_id in self._begun else 2
 
     def _start_answered(self) -> None:
         todo = self._strands.todo
@@ -280,15 +287,8 @@ class _Carrier:
                 self._come(task, Scored(None, run_id=run_id))
             self._drop()
         if self._how.watch is not None:
-            self._how.watch(
-                {
-                    "done": done,
-                    "total": total or None,
-                    "cost": self._purse.spent + cost,
-                    "asked": sum(self._asked.values()),
-                    "trouble": trouble,
-                }
-            )
+            paid, asked = self._purse.spent + cost, sum(self._asked.values())
+            self._how.watch({"done": done, "total": total or None, "cost": paid, "asked": asked, "trouble": trouble})
         return came
 
     def _run_short(self, task: Task, run_id: str) -> None:

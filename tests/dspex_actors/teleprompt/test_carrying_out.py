@@ -6,7 +6,7 @@ import weakref
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import dspex_actors as dspex
@@ -176,6 +176,7 @@ def compared(texts, rounds=2):
     budgets=st.lists(st.integers(1, 60), min_size=1, max_size=3),
     at_once=st.integers(1, 4),
 )
+@example(texts=["a", "b", "cc"], kills=[3], budgets=[1], at_once=2)  # what is short is not begun beside what runs on
 def test_whatever_it_is_killed_by_its_budget_is_not_passed_and_nothing_is_paid_twice(texts, kills, budgets, at_once):
     undisturbed = Node()
     expected = carried(undisturbed, compared(texts))
