@@ -167,6 +167,11 @@ def sleep(seconds, value=None):
     return value
 
 
+def double_when_let(n, folder):
+    until((folder / str(n)).exists)
+    return 2 * n
+
+
 def note(path, item):
     with open(path, "a") as file:
         file.write(f"{item} {os.getpid()}\n")
@@ -359,7 +364,7 @@ def test_results_are_in_order_with_the_slowest_first_or_as_they_are_done(tasks):
 
 
 # rows: T11
-def test_input_is_pulled_only_as_slots_are_free_and_never_more_run(tasks):
+def test_input_is_pulled_only_as_slots_are_free_and_never_more_run(tasks, tmp_path):
     found, pulled, seen = tasks(), [], []
 
     def items():
@@ -367,12 +372,14 @@ def test_input_is_pulled_only_as_slots_are_free_and_never_more_run(tasks):
             pulled.append(each)
             yield each
 
-    stream = found.async_stream(items(), double, max_concurrency=2)
+    stream = found.async_stream(items(), double_when_let, tmp_path, max_concurrency=2)
     assert pulled == []
-    for _, value in stream:
-        seen.append(value)
-        assert len(pulled) <= len(seen) + 2
+    for let in range(6):
+        (tmp_path / str(let)).touch()
+        seen.append(next(stream)[1])
+        assert len(pulled) <= let + 1 + 2  # nothing else has ended: a result that waits for its turn frees a slot, too
         until(lambda: len(found.children()) <= 2)  # one that has told its result ends a moment later
+    assert next(stream, None) is None
     assert seen == [0, 2, 4, 6, 8, 10]
 
 
