@@ -163,6 +163,20 @@ def rows(tree):
         yield from rows(child)
 
 
+def kill_part(node, victim):
+    """Kill a part of a node with -9, as soon as it is there; one that the tree has not missed yet is no more."""
+
+    def is_killed():
+        found = [row["pid"] for row in rows(node.tree()) if str(row["id"]).startswith(victim) and row["pid"]]
+        with contextlib.suppress(ProcessLookupError):
+            for pid in found[:1]:
+                os.kill(pid, signal.SIGKILL)
+                return True
+        return False
+
+    until(is_killed)
+
+
 def gone(pid):
     """Whether a process has ended (one that waits to be collected has)."""
     try:

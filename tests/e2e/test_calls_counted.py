@@ -1,12 +1,8 @@
 """No request more than `budget={"calls": N}` says, by the server's own counter, whoever is killed."""
 
-import contextlib
-import os
-import signal
-
 import optimised
 import pytest
-from e2e_kit import ANSWER, Host, LMServer, lines, metric, rows, tickets, triage, until
+from e2e_kit import ANSWER, Host, LMServer, kill_part, lines, metric, tickets, triage, until
 
 import dspex_actors as dspex
 from dspex_actors.teleprompt import BootstrapFewShotWithRandomSearch
@@ -43,20 +39,6 @@ def begun(system, run_id, lm, calls):
     )
 
 
-def kill(node, victim):
-    """Kill a part of the node with -9, as soon as it is there."""
-
-    def is_killed():
-        found = [row["pid"] for row in rows(node.tree()) if str(row["id"]).startswith(victim) and row["pid"]]
-        with contextlib.suppress(ProcessLookupError):
-            for pid in found[:1]:
-                os.kill(pid, signal.SIGKILL)
-                return True
-        return False
-
-    until(is_killed)
-
-
 @pytest.mark.soak
 def test_an_optimisation_makes_all_the_calls_that_it_may_and_none_more_and_goes_on_with_more(host, server):
     with dspex.connect(home=host.home) as system:
@@ -81,7 +63,7 @@ def test_whatever_is_killed_no_call_more_is_made(host, server):
         handle = begun(system, "killed", server.lm(), 160)
         for least, victim in ((30, "worker-1"), (60, "spending"), (80, "run:"), (100, "worker-2")):
             until(lambda least=least: server.requests >= least or handle.status().state != "running", 60)
-            kill(system.node, victim)
+            kill_part(system.node, victim)
         with pytest.raises(dspex.BudgetExceeded, match="160 of 160 calls are made"):
             handle.wait(90)
         # What was held back by a worker that died counts as made: it may have been.

@@ -1,13 +1,10 @@
 """What may be spent is never passed, by the server's own book, whoever is killed; a run goes on with more."""
 
-import contextlib
 import json
-import os
-import signal
 
 import pytest
 from click.testing import CliRunner
-from e2e_kit import ANSWER, Answering, Background, Host, LMServer, metric, rows, tickets, triage, until
+from e2e_kit import ANSWER, Answering, Background, Host, LMServer, kill_part, metric, tickets, triage, until
 from prices_kit import INPUT, OUTPUT, at_prices, use_folder
 
 import dspex_actors as dspex
@@ -53,20 +50,6 @@ def shared(tmp_path_factory):
 def at_home(shared, monkeypatch):
     """Have commands look where the shared node is, and one that is started again know the prices."""
     use_folder(monkeypatch, shared.host.home.parent)
-
-
-def kill(host, node, victim):
-    """Kill a part of the node, as soon as it is there; one that the tree has not missed yet is no more."""
-
-    def is_killed():
-        found = [row["pid"] for row in rows(node.tree()) if str(row["id"]).startswith(victim) and row["pid"]]
-        with contextlib.suppress(ProcessLookupError):
-            for pid in found[:1]:
-                os.kill(pid, signal.SIGKILL)
-                return True
-        return False
-
-    until(is_killed)
 
 
 def evaluate(shared, count, **options):
@@ -127,7 +110,7 @@ def test_whoever_is_killed_the_budget_is_not_passed(shared, victim):
         work = Background(evaluate, shared, 600, budget=0.3, run_id=run_id)
         for done in (20, 60):
             until(lambda at=done: getattr(system.journal.get_run(run_id), "done", 0) >= at, 60)
-            kill(shared.host, system.node, victim)
+            kill_part(system.node, victim)
             assert shared.charged(before) <= 0.3
         with pytest.raises(dspex.BudgetExceeded):
             work.result(120)
@@ -170,7 +153,7 @@ def test_an_optimisation_never_passes_its_budget_whatever_of_it_is_killed(shared
         )
         for part, victim in ((0.08, "optimise:"), (0.12, "runs"), (0.15, "worker-1")):
             until(lambda least=part: shared.charged(before) >= least, 60)
-            kill(shared.host, system.node, victim)
+            kill_part(system.node, victim)
         until(lambda: shared.charged(before) >= 0.18 or handle.status().state != "running", 60)
     shared.host.kill_everything()
     shared.host.start()
@@ -279,7 +262,7 @@ def test_a_day_and_a_tag_have_limits_that_a_worker_that_is_killed_keeps(shared):
             assert "the limit of team=search, $0.0200, are spent" in error.message
             assert (error.budget, error.run_id) == (0.02, None)
             for worker in ("worker-1", "worker-2"):
-                kill(shared.host, system.node, worker)
+                kill_part(system.node, worker)
             with pytest.raises(dspex.BudgetExceeded), dspex.context(tags={"team": "search"}):
                 lm("once more")
             with pytest.raises(dspex.BudgetExceeded, match=r"the limit of a day, \$0.0600, are spent.*another day"):

@@ -51,18 +51,12 @@ def _money(journal: JournalBase, row: RunRow) -> dict[str, Any]:
         return {}
     money: dict[str, Any] = {"paid": row.cost, "began": row.created_at}
     whole = None if row.spec.parent_id is None else journal.get_run(row.spec.parent_id)
-    if whole is not None and WHOLE_BUDGET in settings:
-        money["above"] = {
-            "run_id": whole.run_id,
-            "began": whole.created_at,
-            "budget": settings[WHOLE_BUDGET],
-            "paid": sum(part.cost for part in journal.parts_of(whole.run_id)),
-        }
-    if whole is not None and WHOLE_CALLS in settings:
-        money["calls"] = {
-            "run_id": whole.run_id,
-            "began": whole.created_at,
-            "budget": settings[WHOLE_CALLS],
-            "paid": sum(part.asked for part in journal.parts_of(whole.run_id)),
-        }
+    if whole is None:
+        return money
+    parts = journal.parts_of(whole.run_id)
+    paid = {WHOLE_BUDGET: sum(part.cost for part in parts), WHOLE_CALLS: sum(part.asked for part in parts)}
+    for limit, name in ((WHOLE_BUDGET, "above"), (WHOLE_CALLS, "calls")):
+        if limit in settings:
+            told = {"run_id": whole.run_id, "began": whole.created_at}
+            money[name] = told | {"budget": settings[limit], "paid": paid[limit]}
     return money
